@@ -1,0 +1,64 @@
+//! Countersign: an OAuth 2.0 authorization server for machines. A partner's certificate in, a token out that only that
+//! certificate can use.
+//!
+//! The modules below stand in the order a token request meets them. Start with [`issuance`].
+
+/// The path of a token request, as one function. Read this first.
+pub mod issuance;
+
+/// The parameters of a token request, typed; none twice.
+pub mod request;
+
+/// The handshake: proves possession, bounds the work, decides nothing.
+pub mod tls;
+
+/// Is this certificate good now?
+pub mod pki;
+
+/// Which client does it prove?
+pub mod client_auth;
+
+/// May this client act now?
+pub mod admission;
+
+/// May it have this?
+pub mod policy;
+
+/// Write it down and sign it.
+pub mod mint;
+
+/// What happened, durable before it is answered.
+pub mod audit;
+
+/// HTTP and nothing else.
+pub mod endpoint;
+
+/// Which issued tokens are still good.
+pub mod status;
+
+/// The book of participants.
+pub mod registry;
+
+/// SQL and nothing else.
+pub mod store;
+
+/// The commands.
+pub mod cli;
+
+/// Everything wired together.
+pub mod app;
+
+/// Listeners, reload, graceful shutdown.
+pub mod server;
+
+/// The one file that reads configuration.
+pub mod config;
+
+/// Why not: one variant per stage, and the table to protocol error codes.
+pub mod error;
+
+/// Tracing set-up; the names of spans, fields and metrics.
+pub mod telemetry;
+
+/// Everything on one machine, nothing to prepare.
+pub mod quickstart;

@@ -1,0 +1,160 @@
+//! Participants' applications: how each proves itself and what it may ask for.
+
+use countersign_resource_server::token::jws::SigningAlgorithm;
+use serde::{Deserialize, Serialize};
+
+use super::{ClientId, ParticipantId};
+
+/// A participant's application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// RFC 6749 §2.2.
+    pub id: ClientId,
+    /// Whose it is.
+    pub participant_id: ParticipantId,
+    /// Where it may act.
+    pub environment: Environment,
+    /// Whom to write to.
+    pub contact: Option<String>,
+    /// How it proves itself, and the only way it can.
+    pub authentication: ClientAuthentication,
+    /// The algorithm its access tokens are signed with.
+    pub access_token_signing_alg: SigningAlgorithm,
+    /// How long its tokens live, in seconds, where shorter than the default.
+    pub access_token_lifetime_seconds: Option<i64>,
+    /// What happens to a certificate that was never seen before.
+    pub enrolment: Enrolment,
+    /// RFC 7591 §2.
+    pub software_id: Option<String>,
+    /// Whether it may act.
+    pub state: ClientState,
+}
+
+/// The `token_endpoint_auth_method` with what it is checked against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "token_endpoint_auth_method", rename_all = "snake_case")]
+pub enum ClientAuthentication {
+    /// RFC 8705 §2.1.
+    TlsClientAuth {
+        /// The one registered name.
+        subject: SubjectRule,
+    },
+    /// RFC 8705 §2.2.
+    SelfSignedTlsClientAuth {
+        /// The registered JWK Set, by value; each key carries `x5c`.
+        jwks: String,
+    },
+    /// RFC 7523 §2.2.
+    PrivateKeyJwt {
+        /// The registered JWK Set, by value.
+        jwks: String,
+        /// `token_endpoint_auth_signing_alg` (RFC 7591 §2): the one algorithm its assertions may use.
+        signing_alg: SigningAlgorithm,
+        /// The name its certificate must carry if that certificate is not enrolled.
+        subject: Option<SubjectRule>,
+    },
+}
+
+impl ClientAuthentication {
+    /// The name of the method on the wire.
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::TlsClientAuth { .. } => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth { .. } => "self_signed_tls_client_auth",
+            Self::PrivateKeyJwt { .. } => "private_key_jwt",
+        }
+    }
+
+    /// The registered name, where there is one.
+    pub const fn subject(&self) -> Option<&SubjectRule> {
+        match self {
+            Self::TlsClientAuth { subject } => Some(subject),
+            Self::PrivateKeyJwt { subject, .. } => subject.as_ref(),
+            Self::SelfSignedTlsClientAuth { .. } => None,
+        }
+    }
+}
+
+/// The one attribute of the certificate that names the client (RFC 8705 §2.1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SubjectRule {
+    /// Which attribute.
+    pub attribute: SubjectAttribute,
+    /// The value as the operator wrote it.
+    pub value: String,
+    /// The value in the form that is compared: equal if and only if the names match. `pki::identity` makes it.
+    pub canonical: String,
+}
+
+/// The client metadata of RFC 8705 §2.1.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectAttribute {
+    /// The subject distinguished name.
+    TlsClientAuthSubjectDn,
+    /// A dNSName.
+    TlsClientAuthSanDns,
+    /// A uniformResourceIdentifier.
+    TlsClientAuthSanUri,
+    /// An iPAddress.
+    TlsClientAuthSanIp,
+    /// An rfc822Name.
+    TlsClientAuthSanEmail,
+}
+
+impl SubjectAttribute {
+    /// The name of the metadata field.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsClientAuthSubjectDn => "tls_client_auth_subject_dn",
+            Self::TlsClientAuthSanDns => "tls_client_auth_san_dns",
+            Self::TlsClientAuthSanUri => "tls_client_auth_san_uri",
+            Self::TlsClientAuthSanIp => "tls_client_auth_san_ip",
+            Self::TlsClientAuthSanEmail => "tls_client_auth_san_email",
+        }
+    }
+}
+
+/// Where a client may act. A server serves one environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// The real thing.
+    Production,
+    /// For trying out.
+    Sandbox,
+}
+
+impl Environment {
+    /// The name in tokens and configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Sandbox => "sandbox",
+        }
+    }
+}
+
+/// What happens to a certificate that was never seen before but carries the registered name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enrolment {
+    /// It is enrolled when it is first seen. The default.
+    OnFirstUse,
+    /// It is refused.
+    Required,
+}
+
+/// The states of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientState {
+    /// Admitted by nobody yet.
+    Pending,
+    /// May act.
+    Active,
+    /// May not act for now.
+    Suspended,
+    /// Will never act again.
+    Retired,
+}

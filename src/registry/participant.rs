@@ -1,0 +1,49 @@
+//! Organisations and their states.
+
+use serde::{Deserialize, Serialize};
+
+use super::ParticipantId;
+
+/// An organisation that takes part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    /// Its id in this registry.
+    pub id: ParticipantId,
+    /// The name it is registered under.
+    pub legal_name: String,
+    /// Its number in a public register.
+    pub registration_number: Option<String>,
+    /// ISO 3166-1 alpha-2.
+    pub country: Option<String>,
+    /// What it takes part as; the `roles` claim of its tokens.
+    pub roles: Vec<String>,
+    /// Whom to write to.
+    pub contacts: Contacts,
+    /// Whether it may act.
+    pub state: ParticipantState,
+}
+
+/// E-mail addresses of a participant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contacts {
+    /// For outages and expiring certificates.
+    pub technical: Option<String>,
+    /// For contracts.
+    pub business: Option<String>,
+    /// For incidents.
+    pub security: Option<String>,
+}
+
+/// The states of a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParticipantState {
+    /// Admitted by nobody yet.
+    Pending,
+    /// May act.
+    Active,
+    /// May not act for now.
+    Suspended,
+    /// Will never act again.
+    Withdrawn,
+}

@@ -1,0 +1,38 @@
+//! APIs: what tokens are for.
+
+use countersign_resource_server::scope::Scope;
+use serde::{Deserialize, Serialize};
+
+use super::client::SubjectRule;
+use super::{ParticipantId, ResourceIndicator, ResourceServerId, Thumbprint};
+
+/// An API that accepts this server's tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceServer {
+    /// Its id in this registry.
+    pub id: ResourceServerId,
+    /// The `resource` parameter (RFC 8707 §2) and the `aud` claim.
+    pub resource: ResourceIndicator,
+    /// Every scope it knows.
+    pub scopes: Scope,
+    /// Who runs it; the operator, where nobody is named.
+    pub owner: Option<ParticipantId>,
+    /// The longest life of a token for it, in seconds, where shorter than the default.
+    pub access_token_lifetime_seconds: Option<i64>,
+    /// How it authenticates where it asks this server something: by name …
+    pub subject: Option<SubjectRule>,
+    /// … or by one certificate.
+    pub certificate: Option<Thumbprint>,
+    /// Whether tokens are issued for it.
+    pub state: ResourceServerState,
+}
+
+/// The states of a resource server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceServerState {
+    /// Tokens are issued for it.
+    Active,
+    /// No more.
+    Retired,
+}

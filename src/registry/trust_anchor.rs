@@ -1,0 +1,98 @@
+//! What may vouch for names: trust anchors, by key and per participant.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AnchorId, ParticipantId};
+
+/// An X.509 CA, root or intermediate, that may vouch for the names of participants it is granted to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustAnchor {
+    /// The hash of its key.
+    pub id: AnchorId,
+    /// The certificate it was enrolled with, in DER.
+    #[serde(with = "super::trust_anchor::base64_der")]
+    pub certificate_der: Vec<u8>,
+    /// Its subject for people; never compared.
+    pub subject: String,
+    /// Who brought it.
+    pub owner: AnchorOwner,
+    /// What its leaves must say about their purpose.
+    pub eku_policy: EkuPolicy,
+    /// What a certificate of unknown revocation status means (RFC 5280 §6.3).
+    pub unknown_revocation: Unknown,
+    /// Whether it vouches at all.
+    pub state: AnchorState,
+}
+
+/// Who an anchor belongs to: exactly one participant, or the operator, who may share it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorOwner {
+    /// The operator of this server.
+    Operator,
+    /// One participant.
+    Participant(ParticipantId),
+}
+
+/// Whether a leaf must carry the extended key usage clientAuth (RFC 5280 §4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EkuPolicy {
+    /// Any purpose will do.
+    Any,
+    /// If the extension is there, it must say clientAuth.
+    IfPresent,
+    /// The extension must be there and say clientAuth. The default.
+    Required,
+}
+
+/// What to do when revocation status is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// Let it pass: the registry's own revocations are all that counts.
+    Accept,
+    /// Refuse.
+    Refuse,
+}
+
+/// The states of a trust anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorState {
+    /// Vouches.
+    Active,
+    /// Vouches for nothing any more.
+    Retired,
+}
+
+/// The names an anchor may vouch for, for one participant. Empty vouches for nothing; `any` has to be said.
+///
+/// Texts are canonical: `pki::identity` reads and writes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameSpace {
+    /// Every name of every kind.
+    pub any: bool,
+    /// Subject DNs that end (on the side of the root) in one of these, written by RFC 4514.
+    pub dn_suffixes: Vec<String>,
+    /// DNS names equal to or below one of these, and e-mail addresses at such a name.
+    pub dns_suffixes: Vec<String>,
+    /// URIs that begin with one of these.
+    pub uri_prefixes: Vec<String>,
+}
+
+/// DER as standard base64 in JSON.
+pub(crate) mod base64_der {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(der: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(der))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}

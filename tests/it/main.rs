@@ -1,0 +1,1 @@
+//! The server in process, real TLS, certificates made in memory.
