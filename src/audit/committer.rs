@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::record::{self, Withheld};
-use super::store::{Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry, StoreFailure};
+use super::store::{Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry};
 use super::tally::Tally;
 use super::{AuditLimits, RequestId};
-use crate::registry::{FoundClient, RegistryVersion};
+use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
 
 /// A decision on its way to the log.
 pub(super) struct Item {
@@ -225,7 +225,7 @@ impl Committer {
         metrics::histogram!(BATCH_SIZE).record(as_gauge(waiting.len()));
         let about = waiting.iter().map(|waiting| (waiting.request_id.clone(), waiting.jti())).collect();
         let appended = if self.undelivered.len() > self.limits.queue {
-            Err(StoreFailure("too many withheld records wait".to_owned()))
+            Err(StoreUnavailable::because("too many withheld records wait"))
         } else {
             self.append(entries, Vec::new(), about).await
         };
@@ -248,7 +248,8 @@ impl Committer {
             }
         }
         // A version above the registry's own means that the store was put back: such a decision does not stand either.
-        let older = waiting.iter().filter_map(|waiting| waiting.version()).filter(|version| *version != appended.version);
+        let older =
+            waiting.iter().filter_map(|waiting| waiting.version()).filter(|version| *version != appended.version);
         let changes = match older.min() {
             Some(oldest) => Some(self.changes.changes_since(oldest).await),
             None => None,
@@ -264,9 +265,8 @@ impl Committer {
                 (None, _) | (Some(_), None) => None,
                 (Some(token), Some(Ok(changes))) => {
                     let FoundClient { record, version } = &token.rests_on;
-                    let touched = changes
-                        .iter()
-                        .any(|change| change.version > *version && record.rests_on(&change.touched));
+                    let touched =
+                        changes.iter().any(|change| change.version > *version && record.rests_on(&change.touched));
                     (touched || *version > appended.version).then_some(Withheld::RegistryChanged)
                 }
                 (Some(token), Some(Err(_))) => {
@@ -331,7 +331,7 @@ impl Committer {
         entries: Vec<Entry>,
         given_back: Vec<AssertionUse>,
         about: Vec<(RequestId, Option<String>)>,
-    ) -> Result<(i64, Appended), StoreFailure> {
+    ) -> Result<(i64, Appended), StoreUnavailable> {
         self.settle().await?;
         let first = self.next;
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
@@ -340,11 +340,11 @@ impl Committer {
         // A task of its own: nothing here cancels a transaction whose outcome somebody has to know.
         let mut writing = tokio::spawn(self.store.append(batch));
         let written = match timeout(self.limits.hang, &mut writing).await {
-            Ok(joined) => joined.unwrap_or_else(|_| Err(StoreFailure("the writing task ended".to_owned()))),
+            Ok(joined) => joined.unwrap_or_else(|_| Err(StoreUnavailable::because("the writing task ended"))),
             Err(_elapsed) => {
                 // Requesters have left long ago. The connection goes with the task; `settle` learns what became of it.
                 writing.abort();
-                Err(StoreFailure(format!("no answer within {} s", self.limits.hang.as_secs())))
+                Err(StoreUnavailable::because(format!("no answer within {} s", self.limits.hang.as_secs())))
             }
         };
         metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
@@ -372,10 +372,10 @@ impl Committer {
 impl Committer {
     /// Learns what became of what was being written when the store failed: numbers are never given twice, and what is
     /// on record after all was answered 503.
-    async fn settle(&mut self) -> Result<(), StoreFailure> {
+    async fn settle(&mut self) -> Result<(), StoreUnavailable> {
         let Some(doubt) = &mut self.doubt else { return Ok(()) };
         let last = timeout(self.limits.hang, self.store.last_sequence(&self.writer)).await;
-        let last = last.unwrap_or_else(|_| Err(StoreFailure("no answer".to_owned())))?;
+        let last = last.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer")))?;
         if let Some(last) = last.filter(|last| *last >= self.next) {
             self.undelivered.append(doubt);
             self.next = last.saturating_add(1);

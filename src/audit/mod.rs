@@ -20,7 +20,7 @@ mod committer;
 /// What the log asks of storage and of the registry.
 mod store;
 
-pub use store::{Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry, StoreFailure};
+pub use store::{Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry};
 pub use tally::RefusedHandshake;
 pub use trail::{RequestId, Trail};
 
@@ -35,7 +35,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::client_auth::ClientAuthRefusal;
 use crate::error::{Refusal, refusals};
 use crate::mint::{AccessToken, SignedToken};
-use committer::{Committer, Control, Item, Issued, Verdict};
+use crate::registry::StoreUnavailable;
+use committer::{Committer, Control, Issued, Item, Verdict};
 use tally::Tally;
 
 refusals! {
@@ -124,14 +125,14 @@ impl AuditLog {
     /// Leases a writer's id for this start of `node` and begins to write.
     ///
     /// # Errors
-    /// [`StoreFailure`] if the store does not answer.
+    /// [`StoreUnavailable`] if the store does not answer.
     pub async fn open(
         store: Arc<dyn AuditStore>,
         changes: Arc<dyn ChangeFeed>,
         node: &str,
         clock: Arc<dyn Clock>,
         limits: AuditLimits,
-    ) -> Result<Self, StoreFailure> {
+    ) -> Result<Self, StoreUnavailable> {
         let writer: Arc<str> = store.lease_writer(node).await?.into();
         let (queue, items) = mpsc::channel(limits.queue);
         let (control, orders) = mpsc::channel(8);
@@ -226,16 +227,16 @@ impl AuditLog {
     /// The latest records of all writers, newest first.
     ///
     /// # Errors
-    /// [`StoreFailure`] if the store does not answer.
-    pub async fn recent(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreFailure> {
+    /// [`StoreUnavailable`] if the store does not answer.
+    pub async fn recent(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreUnavailable> {
         self.store.recent(limit).await
     }
 
     /// The records of one request, in the order they were written.
     ///
     /// # Errors
-    /// [`StoreFailure`] if the store does not answer.
-    pub async fn of_request(&self, request: &RequestId) -> Result<Vec<AuditEntry>, StoreFailure> {
+    /// [`StoreUnavailable`] if the store does not answer.
+    pub async fn of_request(&self, request: &RequestId) -> Result<Vec<AuditEntry>, StoreUnavailable> {
         self.store.of_request(request).await
     }
 

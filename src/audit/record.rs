@@ -166,15 +166,7 @@ pub(super) fn withheld(
         jti: Option<&'a str>,
         reason: Withheld,
     }
-    text(&Body {
-        kind: "withheld",
-        at,
-        node,
-        request_id: request_id.as_str(),
-        of_sequence: sequence,
-        jti,
-        reason: why,
-    })
+    text(&Body { kind: "withheld", at, node, request_id: request_id.as_str(), of_sequence: sequence, jti, reason: why })
 }
 
 /// What is told apart among refusals nobody authenticated for.

@@ -8,34 +8,34 @@ use futures_util::future::BoxFuture;
 
 use super::RequestId;
 use crate::registry::history::Change;
-use crate::registry::{ClientId, RegistryVersion};
+use crate::registry::{ClientId, Registry, RegistryVersion, StoreUnavailable};
 
 /// Storage for the records of all writers. A method that fails may have done its work all the same.
 pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
     /// A writer's id that no other process, nor an earlier start of this one, ever had.
-    fn lease_writer<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<String, StoreFailure>>;
+    fn lease_writer<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<String, StoreUnavailable>>;
 
     /// Writes a batch in one transaction: the assertions it uses first, then each entry under the body that follows from
     /// it. Reads the registry's version so late that a change acknowledged before the answer leaves is seen.
-    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, StoreFailure>>;
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, StoreUnavailable>>;
 
     /// The last sequence number on record for a writer; none before its first.
-    fn last_sequence<'a>(&'a self, writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreFailure>>;
+    fn last_sequence<'a>(&'a self, writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreUnavailable>>;
 
     /// Forgets used assertions that expired before `before`: they are refused by their date.
-    fn forget_assertions(&self, before: UnixTime) -> BoxFuture<'_, Result<(), StoreFailure>>;
+    fn forget_assertions(&self, before: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
 
     /// The latest records of all writers, newest first.
-    fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreFailure>>;
+    fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>>;
 
     /// The records that name a request, in the order they were written.
-    fn of_request<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreFailure>>;
+    fn of_request<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>>;
 }
 
 /// What the registry has changed, for the fence.
 pub trait ChangeFeed: fmt::Debug + Send + Sync + 'static {
     /// Every change after `version`.
-    fn changes_since(&self, version: RegistryVersion) -> BoxFuture<'_, Result<Vec<Change>, StoreFailure>>;
+    fn changes_since(&self, version: RegistryVersion) -> BoxFuture<'_, Result<Vec<Change>, StoreUnavailable>>;
 }
 
 /// What shares one commit.
@@ -95,7 +95,8 @@ pub struct AuditEntry {
     pub body: String,
 }
 
-/// The store did not do it, or did not say so.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the store failed: {0}")]
-pub struct StoreFailure(pub String);
+impl ChangeFeed for Registry {
+    fn changes_since(&self, version: RegistryVersion) -> BoxFuture<'_, Result<Vec<Change>, StoreUnavailable>> {
+        Box::pin(self.changes_since(version))
+    }
+}

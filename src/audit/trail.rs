@@ -60,15 +60,7 @@ pub(super) struct Asked {
 impl Trail {
     /// Begins with the connection a request came on and the instant it is judged at.
     pub fn begin(peer: &Arc<PresentedChain>, request_id: RequestId, now: UnixTime) -> Self {
-        Self {
-            request_id,
-            now,
-            peer: Arc::clone(peer),
-            asked: None,
-            found: None,
-            anchor: None,
-            authenticated: false,
-        }
+        Self { request_id, now, peer: Arc::clone(peer), asked: None, found: None, anchor: None, authenticated: false }
     }
 
     /// Notes what was asked.

@@ -13,28 +13,47 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use super::{MintRefusal, random_octets};
 use crate::audit::AssertionUse;
-use crate::policy::LONGEST_LIFETIME;
+use crate::policy::{AuthorizedAccess, LONGEST_LIFETIME};
 use crate::registry::{AnchorId, FoundClient, ResourceIndicator, Thumbprint};
 
 /// What was authorized, as a token is made of it.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// Who it is for, and the registry version the decision was taken under.
-    pub client: FoundClient,
+    pub(crate) client: FoundClient,
     /// The certificate on the connection: what the token is bound to.
-    pub thumbprint: Thumbprint,
+    pub(crate) thumbprint: Thumbprint,
     /// The anchor that vouched for it; none where the certificate itself is registered.
-    pub anchor: Option<AnchorId>,
+    pub(crate) anchor: Option<AnchorId>,
     /// The API it is for.
-    pub resource: ResourceIndicator,
+    pub(crate) resource: ResourceIndicator,
     /// What it may be used for there.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     /// The earliest of policy, the validated path's dates and the entitlement's end.
-    pub expires_no_later_than: UnixTime,
+    pub(crate) expires_no_later_than: UnixTime,
     /// How it is signed.
-    pub signing_alg: SigningAlgorithm,
+    pub(crate) signing_alg: SigningAlgorithm,
     /// The assertion that is used up with it.
-    pub assertion: Option<AssertionUse>,
+    pub(crate) assertion: Option<AssertionUse>,
+}
+
+impl From<&AuthorizedAccess> for Grant {
+    fn from(access: &AuthorizedAccess) -> Self {
+        Self {
+            client: access.client().clone(),
+            thumbprint: *access.peer().thumbprint(),
+            anchor: access.peer().anchor().cloned(),
+            resource: access.resource_server().resource.clone(),
+            scope: access.scope().clone(),
+            expires_no_later_than: access.expires_no_later_than(),
+            signing_alg: access.signing_alg(),
+            assertion: access.assertion().map(|used| AssertionUse {
+                client_id: used.client_id.clone(),
+                jti: used.jti.clone(),
+                expires_at: used.expires_at,
+            }),
+        }
+    }
 }
 
 /// The claims of a token for `grant`, issued `now`.

@@ -127,7 +127,14 @@ impl KeyStore for KeyDirectory {
             }
             // A file may be renamed away between the two calls: then the next look sees it.
             let Ok(metadata) = entry.metadata() else { continue };
-            files.push((name, metadata.ino(), metadata.mode(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()));
+            files.push((
+                name,
+                metadata.ino(),
+                metadata.mode(),
+                metadata.size(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            ));
         }
         files.sort_unstable();
         let mut hasher = DefaultHasher::new();

@@ -100,10 +100,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`KeyStoreError`] if that cannot be had, else what `change` returns.
-    fn exclusively(
-        &self,
-        change: &mut dyn FnMut() -> Result<(), KeyRingError>,
-    ) -> Result<(), KeyRingError>;
+    fn exclusively(&self, change: &mut dyn FnMut() -> Result<(), KeyRingError>) -> Result<(), KeyRingError>;
 
     /// Differs whenever what is held differs.
     ///
@@ -372,13 +369,13 @@ impl KeyRing {
             loop {
                 ticks.tick().await;
                 let Some(ring) = ring.upgrade() else { return };
-                let reloaded = tokio::task::spawn_blocking(move || ring.reload()).await;
-                match reloaded {
-                    Ok(Ok(true)) => tracing::info!("the signing keys were read anew"),
-                    Ok(Err(error)) if !failing => tracing::error!(%error, "the signing keys cannot be read"),
+                let Ok(reloaded) = tokio::task::spawn_blocking(move || ring.reload()).await else { return };
+                match &reloaded {
+                    Ok(true) => tracing::info!("the signing keys were read anew"),
+                    Err(error) if !failing => tracing::error!(%error, "the signing keys cannot be read"),
                     _ => {}
                 }
-                failing = !matches!(reloaded, Ok(Ok(_)));
+                failing = reloaded.is_err();
             }
         })
     }

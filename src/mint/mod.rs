@@ -16,7 +16,7 @@ pub mod key_ring;
 /// Keys as files in a directory.
 pub mod key_directory;
 
-pub use claims::Grant;
+pub(crate) use claims::Grant;
 pub use key_ring::{KeyRing, KeyStore, SigningKeys};
 pub use signer::random_octets;
 
@@ -29,6 +29,7 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use crate::audit::{AssertionUse, Durable};
 use crate::error::refusals;
+use crate::policy::AuthorizedAccess;
 use crate::registry::{FoundClient, ResourceIndicator};
 
 refusals! {
@@ -95,12 +96,16 @@ impl Mint {
         &self.keys
     }
 
-    /// Signs a token for what was granted.
+    /// Signs a token for what was authorized.
     ///
     /// # Errors
     /// [`MintRefusal::NothingLeft`] if it would have expired already, [`MintRefusal::NoSigningKey`] if no key of the
-    /// client's algorithm may sign now.
-    pub fn sign_grant(&self, grant: Grant, now: UnixTime) -> Result<SignedToken, MintRefusal> {
+    /// client's algorithm may sign now, [`MintRefusal::SigningFailed`] if the library will not.
+    pub fn sign(&self, access: AuthorizedAccess, now: UnixTime) -> Result<SignedToken, MintRefusal> {
+        self.sign_grant(Grant::from(&access), now)
+    }
+
+    pub(crate) fn sign_grant(&self, grant: Grant, now: UnixTime) -> Result<SignedToken, MintRefusal> {
         let algorithm = grant.signing_alg;
         let claims = claims::write(&self.issuer, &grant, now)?;
         let keys = self.keys.current();

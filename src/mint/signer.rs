@@ -9,18 +9,16 @@ use std::sync::Arc;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PSS_SHA256, RsaKeyPair,
-};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PSS_SHA256, RsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use josekit::JoseError;
 use josekit::jwk::Jwk;
+use josekit::jwk::KeyPair as _;
 use josekit::jwk::alg::ec::{EcCurve, EcKeyPair};
 use josekit::jwk::alg::ed::EdKeyPair;
 use josekit::jwk::alg::rsa::RsaKeyPair as JoseRsaKeyPair;
-use josekit::jwk::KeyPair as _;
 use josekit::jws::{JwsAlgorithm, JwsContext, JwsHeader, JwsSigner};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -124,9 +122,9 @@ impl Signer {
         let der = pkcs8(pem).ok_or(KeyError::Unreadable)?;
         let unreadable = |_| KeyError::Unreadable;
         let key = match algorithm {
-            SigningAlgorithm::ES256 => PrivateKey::Es256(
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(unreadable)?,
-            ),
+            SigningAlgorithm::ES256 => {
+                PrivateKey::Es256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(unreadable)?)
+            }
             SigningAlgorithm::EdDSA => {
                 PrivateKey::EdDsa(Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(unreadable)?)
             }
