@@ -158,3 +158,50 @@ pub enum ClientState {
     /// Will never act again.
     Retired,
 }
+
+impl ClientState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Active, Self::Suspended, Self::Retired];
+
+    /// The name in stores, histories and commands.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// The table of states: whether this one may be followed by `next`.
+    pub const fn can_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => matches!(next, Self::Active | Self::Retired),
+            Self::Active => matches!(next, Self::Suspended | Self::Retired),
+            Self::Suspended => matches!(next, Self::Active | Self::Retired),
+            Self::Retired => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ClientState::{self, Active, Pending, Retired, Suspended};
+
+    #[test]
+    fn every_edge_of_the_state_table() {
+        let edges = [
+            (Pending, Active),
+            (Pending, Retired),
+            (Active, Suspended),
+            (Active, Retired),
+            (Suspended, Active),
+            (Suspended, Retired),
+        ];
+        for from in ClientState::ALL {
+            for to in ClientState::ALL {
+                assert_eq!(from.can_become(to), edges.contains(&(from, to)), "{from:?} -> {to:?}");
+            }
+        }
+    }
+}

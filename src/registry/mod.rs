@@ -17,19 +17,46 @@ pub mod entitlement;
 
 pub mod history;
 
+pub mod edit;
+
+pub mod store;
+
 mod record;
+
+mod memory;
 
 mod identifier;
 
+pub use certificate::{CertificateFacts, Sighting};
+pub use edit::EditRefusal;
 pub use identifier::{
     AnchorId, ClientId, EntitlementId, KeyHash, MalformedIdentifier, ParticipantId, RegistryVersion, ResourceIndicator,
     ResourceServerId, Thumbprint,
 };
+pub use memory::MemorySize;
 pub use record::{AnchorSetId, ClientRecord, GrantedAnchor, GrantedEntitlement};
+pub use store::StoreUnavailable;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use countersign_resource_server::status::MarkKind;
+use countersign_resource_server::time::UnixTime;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::error::{ErrorCode, refusals};
+use certificate::{Certificate, CertificateState, RevocationReason};
+use client::{Client, ClientState};
+use edit::{Applied, CertificateSelector, Edit, RecordKind};
+use entitlement::Entitlement;
+use history::{Actor, Change, Explanation, HistoryEntry};
+use memory::{Memory, Missing, Remembered};
+use participant::{Participant, ParticipantState};
+use resource_server::ResourceServer;
+use store::{Document, RegistryStore};
+use trust_anchor::{AnchorGrant, NameSpace, TrustAnchor};
 
 /// A client as the registry has it: found, not yet believed.
 #[derive(Clone, Debug)]
@@ -57,6 +84,697 @@ impl LookupRefusal {
         match self {
             Self::ClientUnknown => ErrorCode::InvalidClient,
             Self::RegistryUnavailable => ErrorCode::TemporarilyUnavailable,
+        }
+    }
+}
+
+refusals! {
+    /// Why a certificate that authenticated could not be put on record as its client's.
+    pub enum SightingRefusal at "registry" {
+        /// It is enrolled for another client, or for a resource server.
+        CertificateTaken => "enrolment_certificate_taken",
+        /// The client has as many live certificates as it may.
+        LimitReached => "enrolment_limit_reached",
+        /// The client's certificates are enrolled beforehand, and this one is not.
+        Required => "enrolment_required",
+        /// Its key was revoked.
+        KeyRevoked => "enrolment_key_revoked",
+        /// Another DER with its issuer key and serial number is on record.
+        SerialTaken => "enrolment_serial_taken",
+        /// The client is gone.
+        ClientUnknown => "enrolment_client_unknown",
+        /// The store did not answer.
+        RegistryUnavailable => "enrolment_registry_unavailable",
+    }
+}
+
+impl SightingRefusal {
+    /// The protocol's code for it.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::CertificateTaken
+            | Self::LimitReached
+            | Self::Required
+            | Self::KeyRevoked
+            | Self::SerialTaken
+            | Self::ClientUnknown => ErrorCode::InvalidClient,
+            Self::RegistryUnavailable => ErrorCode::TemporarilyUnavailable,
+        }
+    }
+}
+
+/// What has been revoked and may still have live tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationState {
+    /// Grows with a restore or a fail-over.
+    pub epoch: i64,
+    /// The registry version it was read at.
+    pub version: RegistryVersion,
+    /// The marks.
+    pub marks: Vec<Mark>,
+}
+
+/// "Tokens that name this and carry a registry version below `version` are dead."
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Mark {
+    /// What it is about.
+    pub kind: MarkKind,
+    /// Which one.
+    pub id: String,
+    /// The first version whose tokens are not concerned.
+    pub version: RegistryVersion,
+}
+
+/// A part of a list, in order of ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The last id of the page before; none for the first page.
+    pub after: Option<String>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+impl Page {
+    /// The first `limit` records.
+    pub const fn first(limit: u32) -> Self {
+        Self { after: None, limit }
+    }
+
+    /// The `limit` records after the one with this id.
+    pub fn after(id: impl Into<String>, limit: u32) -> Self {
+        Self { after: Some(id.into()), limit }
+    }
+}
+
+/// The book of participants, with the records of clients in memory.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn RegistryStore>,
+    memory: Memory,
+    node: String,
+    versions: watch::Sender<RegistryVersion>,
+}
+
+/// Reading.
+impl Registry {
+    /// The registry in `store`, seen from the node of this name.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`] if the store does not say where the registry stands.
+    pub async fn new(
+        store: Arc<dyn RegistryStore>,
+        size: MemorySize,
+        node: impl Into<String>,
+    ) -> Result<Arc<Self>, StoreUnavailable> {
+        let head = store.head().await?;
+        let (versions, _) = watch::channel(head.version);
+        Ok(Arc::new(Self { store, memory: Memory::new(size, head), node: node.into(), versions }))
+    }
+
+    /// The client with this id, from memory where it is there and current; a miss costs one indexed query.
+    ///
+    /// # Errors
+    /// [`LookupRefusal`].
+    pub async fn client(&self, id: &ClientId) -> Result<FoundClient, LookupRefusal> {
+        match self.memory.client(id, self.store.as_ref()).await {
+            Ok(Remembered { record, version }) => Ok(FoundClient { record, version }),
+            Err(Missing::Unknown) => Err(LookupRefusal::ClientUnknown),
+            Err(Missing::Unavailable(error)) => {
+                tracing::error!(client.id = %id, %error, "client record not available");
+                Err(LookupRefusal::RegistryUnavailable)
+            }
+        }
+    }
+
+    /// The last change this node knows of.
+    pub fn version(&self) -> RegistryVersion {
+        self.memory.seen()
+    }
+
+    /// Follows [`Registry::version`].
+    pub fn subscribe(&self) -> watch::Receiver<RegistryVersion> {
+        self.versions.subscribe()
+    }
+
+    /// Every change after `version`, in order, from the store and not from what this node has noticed.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn changes_since(&self, version: RegistryVersion) -> Result<Vec<Change>, StoreUnavailable> {
+        let mut changes = Vec::new();
+        let mut from = version;
+        loop {
+            let (head, page) = self.store.changes_since(from, memory::REACH).await?;
+            let (Some(first), Some(last)) = (page.first(), page.last()) else {
+                return if from >= head.version { Ok(changes) } else { Err(gap_after(from)) };
+            };
+            if first.version.0 != from.0 + 1 {
+                return Err(gap_after(from));
+            }
+            from = last.version;
+            changes.extend(page);
+            if from >= head.version {
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// Looks now what has changed, without waiting for the watcher. Records known to rest on a change are gone from
+    /// memory when this returns.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn catch_up(&self) -> Result<RegistryVersion, StoreUnavailable> {
+        loop {
+            let seen = self.memory.seen();
+            let (head, changes) = self.store.changes_since(seen, memory::REACH).await?;
+            self.memory.absorb(seen, head, changes);
+            self.announce();
+            if self.memory.seen() >= head.version {
+                return Ok(self.memory.seen());
+            }
+        }
+    }
+
+    /// Keeps this node up to date until the registry is dropped: looks whenever the store hints that somebody may have
+    /// changed it. An outage is waited out, and logged once.
+    pub fn keep_current(self: &Arc<Self>) -> JoinHandle<()> {
+        tokio::spawn(follow(Arc::downgrade(self), self.store.watch()))
+    }
+
+    /// What has been revoked and may still have live tokens at `now`, as the store has it.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn marks(&self, now: UnixTime) -> Result<RevocationState, StoreUnavailable> {
+        self.store.marks(now).await
+    }
+
+    /// The history after `since`, oldest first, at most `limit` entries; `subject` as [`RecordKind::subject`] writes it.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn history(
+        &self,
+        since: RegistryVersion,
+        subject: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<HistoryEntry>, StoreUnavailable> {
+        self.store.history(since, subject, limit).await
+    }
+
+    fn announce(&self) {
+        let seen = self.memory.seen();
+        self.versions.send_if_modified(|version| {
+            let changed = *version != seen;
+            *version = seen;
+            changed
+        });
+    }
+}
+
+/// Which records a list has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All of a kind.
+    All(RecordKind),
+    /// Those of a kind that belong to one other record: grants, clients of a participant; certificates, entitlements of
+    /// a client.
+    Of(RecordKind, String),
+    /// The one of a kind with this id.
+    One(RecordKind, String),
+}
+
+/// Showing and listing, straight from the store.
+impl Registry {
+    /// The participant with this id.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`], here and below.
+    pub async fn participant(&self, id: &ParticipantId) -> Result<Option<Participant>, StoreUnavailable> {
+        self.one(RecordKind::Participant, id.as_str()).await
+    }
+
+    /// Participants.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn participants(&self, page: Page) -> Result<Vec<Participant>, StoreUnavailable> {
+        self.list(Selection::All(RecordKind::Participant), page).await
+    }
+
+    /// The trust anchor with this id.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn anchor(&self, id: &AnchorId) -> Result<Option<TrustAnchor>, StoreUnavailable> {
+        self.one(RecordKind::TrustAnchor, id.as_str()).await
+    }
+
+    /// Trust anchors.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn anchors(&self, page: Page) -> Result<Vec<TrustAnchor>, StoreUnavailable> {
+        self.list(Selection::All(RecordKind::TrustAnchor), page).await
+    }
+
+    /// The anchors granted to a participant, by anchor id.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn grants(&self, participant: &ParticipantId, page: Page) -> Result<Vec<AnchorGrant>, StoreUnavailable> {
+        self.list(Selection::Of(RecordKind::AnchorGrant, participant.to_string()), page).await
+    }
+
+    /// Clients, of one participant or of all.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn clients(
+        &self,
+        participant: Option<&ParticipantId>,
+        page: Page,
+    ) -> Result<Vec<Client>, StoreUnavailable> {
+        self.list(selection(RecordKind::Client, participant), page).await
+    }
+
+    /// The certificate with this thumbprint.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn certificate(&self, thumbprint: &Thumbprint) -> Result<Option<Certificate>, StoreUnavailable> {
+        self.one(RecordKind::Certificate, &thumbprint.to_string()).await
+    }
+
+    /// Certificates, of one client or of all, by thumbprint.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn certificates(
+        &self,
+        client: Option<&ClientId>,
+        page: Page,
+    ) -> Result<Vec<Certificate>, StoreUnavailable> {
+        self.list(selection(RecordKind::Certificate, client), page).await
+    }
+
+    /// The resource server with this id.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn resource_server(&self, id: &ResourceServerId) -> Result<Option<ResourceServer>, StoreUnavailable> {
+        self.one(RecordKind::ResourceServer, id.as_str()).await
+    }
+
+    /// Resource servers.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn resource_servers(&self, page: Page) -> Result<Vec<ResourceServer>, StoreUnavailable> {
+        self.list(Selection::All(RecordKind::ResourceServer), page).await
+    }
+
+    /// The entitlement with this id.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn entitlement(&self, id: &EntitlementId) -> Result<Option<Entitlement>, StoreUnavailable> {
+        self.one(RecordKind::Entitlement, id.as_str()).await
+    }
+
+    /// Entitlements, of one client or of all.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn entitlements(
+        &self,
+        client: Option<&ClientId>,
+        page: Page,
+    ) -> Result<Vec<Entitlement>, StoreUnavailable> {
+        self.list(selection(RecordKind::Entitlement, client), page).await
+    }
+
+    async fn one<R: Record>(&self, kind: RecordKind, id: &str) -> Result<Option<R>, StoreUnavailable> {
+        Ok(self.list(Selection::One(kind, id.to_owned()), Page::first(1)).await?.pop())
+    }
+
+    async fn list<R: Record>(&self, selection: Selection, page: Page) -> Result<Vec<R>, StoreUnavailable> {
+        self.store.list(selection, page).await?.iter().map(R::read).collect()
+    }
+}
+
+fn gap_after(version: RegistryVersion) -> StoreUnavailable {
+    StoreUnavailable::because(format_args!("the changes after version {version} are not on record"))
+}
+
+fn selection(kind: RecordKind, of: Option<&impl ToString>) -> Selection {
+    of.map_or(Selection::All(kind), |owner| Selection::Of(kind, owner.to_string()))
+}
+
+/// What a document in the store can be read as.
+pub(crate) trait Record: DeserializeOwned {
+    /// Reads it.
+    fn read(document: &Document) -> Result<Self, StoreUnavailable> {
+        serde_json::from_str(&document.record)
+            .map_err(|error| StoreUnavailable::because(format_args!("a record cannot be read: {error}")))
+    }
+}
+
+impl Record for Participant {}
+impl Record for TrustAnchor {}
+impl Record for AnchorGrant {}
+impl Record for Client {}
+impl Record for ResourceServer {}
+impl Record for Entitlement {}
+impl Record for Certificate {
+    fn read(document: &Document) -> Result<Self, StoreUnavailable> {
+        let mut certificate: Self = serde_json::from_str(&document.record)
+            .map_err(|error| StoreUnavailable::because(format_args!("a certificate record cannot be read: {error}")))?;
+        certificate.last_seen = certificate.last_seen.max(document.last_seen);
+        Ok(certificate)
+    }
+}
+
+/// Changing. Each is one transaction: rows, history, version, what it touches and what it revokes, or nothing at all.
+/// In force on this node when it returns.
+impl Registry {
+    /// Enters an organisation, pending or active.
+    ///
+    /// # Errors
+    /// [`EditRefusal`], here and below.
+    pub async fn add_participant(
+        &self,
+        participant: Participant,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::AddParticipant(participant), explanation).await
+    }
+
+    /// Activates, suspends, reinstates or withdraws a participant.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn set_participant_state(
+        &self,
+        id: ParticipantId,
+        to: ParticipantState,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::SetParticipantState { id, to }, explanation).await
+    }
+
+    /// Enters a trust anchor. It vouches for nothing until it is granted.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn add_anchor(
+        &self,
+        anchor: TrustAnchor,
+        subject_der: Vec<u8>,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::AddAnchor { anchor, subject_der }, explanation).await
+    }
+
+    /// Lets an anchor vouch for a participant's names, or replaces which names it vouches for.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn grant_anchor(
+        &self,
+        participant: ParticipantId,
+        anchor: AnchorId,
+        name_space: NameSpace,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::GrantAnchor { participant, anchor, name_space }, explanation).await
+    }
+
+    /// Takes an anchor away from a participant.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn withdraw_anchor(
+        &self,
+        participant: ParticipantId,
+        anchor: AnchorId,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::WithdrawAnchor { participant, anchor }, explanation).await
+    }
+
+    /// Retires an anchor, for good and for everybody.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn retire_anchor(
+        &self,
+        anchor: AnchorId,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::RetireAnchor(anchor), explanation).await
+    }
+
+    /// Enters a client, pending or active, with the certificates it is known by from the start.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn add_client(
+        &self,
+        client: Client,
+        certificates: Vec<CertificateFacts>,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::AddClient { client, certificates }, explanation).await
+    }
+
+    /// Changes everything about a client but its id, participant, environment and state.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn change_client(
+        &self,
+        client: Client,
+        certificates: Vec<CertificateFacts>,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ChangeClient { client, certificates }, explanation).await
+    }
+
+    /// Activates, suspends, reinstates or retires a client.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn set_client_state(
+        &self,
+        id: ClientId,
+        to: ClientState,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::SetClientState { id, to }, explanation).await
+    }
+
+    /// Enrols a certificate before it is first seen.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn add_certificate(
+        &self,
+        client: ClientId,
+        certificate: CertificateFacts,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::AddCertificate { client, certificate }, explanation).await
+    }
+
+    /// Sets the end of a certificate's overlap with the one that replaces it: no new tokens from `at` on.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn supersede_certificate(
+        &self,
+        thumbprint: Thumbprint,
+        at: UnixTime,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::SupersedeCertificate { thumbprint, at }, explanation).await
+    }
+
+    /// Revokes a certificate and, unless the reason is mild, its key for every client.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn revoke_certificate(
+        &self,
+        certificate: CertificateSelector,
+        reason: RevocationReason,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::RevokeCertificate { certificate, reason }, explanation).await
+    }
+
+    /// Revokes a key for every client, whether or not a certificate with it is enrolled.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn revoke_key(&self, key: KeyHash, explanation: Explanation) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::RevokeKey(key), explanation).await
+    }
+
+    /// Enters an API.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn add_resource_server(
+        &self,
+        resource_server: ResourceServer,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::AddResourceServer(resource_server), explanation).await
+    }
+
+    /// Retires an API, for good.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn retire_resource_server(
+        &self,
+        id: ResourceServerId,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::RetireResourceServer(id), explanation).await
+    }
+
+    /// Entitles a client to an API.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn add_entitlement(
+        &self,
+        entitlement: Entitlement,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::AddEntitlement(entitlement), explanation).await
+    }
+
+    /// Ends an entitlement, for good.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn end_entitlement(
+        &self,
+        id: EntitlementId,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::EndEntitlement(id), explanation).await
+    }
+
+    /// Puts a certificate that just authenticated on record: announced becomes active, and one never seen before is
+    /// enrolled where the client's policy lets it. Costs nothing where it is on record already; what its state means is
+    /// for admission to say.
+    ///
+    /// # Errors
+    /// [`SightingRefusal`].
+    pub async fn sighted(
+        &self,
+        client: &ClientId,
+        sighting: &Sighting,
+        now: UnixTime,
+    ) -> Result<FoundClient, SightingRefusal> {
+        let found = self.client(client).await.map_err(SightingRefusal::from)?;
+        match found.record.certificate(&sighting.thumbprint) {
+            Some(known) if known.state != CertificateState::Announced => return Ok(found),
+            _ => {}
+        }
+        let explanation = Explanation { actor: Actor::Server { node: self.node.clone() }, at: now, why: None };
+        let applied = self.store.sighted(client, sighting, explanation).await.map_err(|refusal| {
+            tracing::info!(client.id = %client, certificate.thumbprint = %sighting.thumbprint, %refusal, "certificate not enrolled");
+            SightingRefusal::from(refusal)
+        })?;
+        self.take_in(applied).await;
+        self.client(client).await.map_err(SightingRefusal::from)
+    }
+
+    /// Notes when certificates were last seen, many at once. No change of the registry: it takes no version.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Result<(), StoreUnavailable> {
+        self.store.touch_last_seen(seen).await
+    }
+
+    async fn apply(&self, edit: Edit, explanation: Explanation) -> Result<RegistryVersion, EditRefusal> {
+        let applied = self.store.apply(edit, explanation).await?;
+        let version = applied.version;
+        self.take_in(applied).await;
+        Ok(version.unwrap_or_else(|| self.version()))
+    }
+
+    /// What this node changed is in force here at once.
+    async fn take_in(&self, applied: Applied) {
+        let Some(version) = applied.version else { return };
+        if self.memory.absorb_next(version, applied.changes) {
+            self.announce();
+        } else if let Err(error) = self.catch_up().await {
+            // The change is durable; the watcher brings it as soon as the store answers.
+            tracing::warn!(%error, registry.version = %version, "a change made here waits for the watcher");
+        }
+    }
+}
+
+impl From<LookupRefusal> for SightingRefusal {
+    fn from(refusal: LookupRefusal) -> Self {
+        match refusal {
+            LookupRefusal::ClientUnknown => Self::ClientUnknown,
+            LookupRefusal::RegistryUnavailable => Self::RegistryUnavailable,
+        }
+    }
+}
+
+impl From<EditRefusal> for SightingRefusal {
+    fn from(refusal: EditRefusal) -> Self {
+        match refusal {
+            EditRefusal::CertificateTaken => Self::CertificateTaken,
+            EditRefusal::CertificateLimit { .. } => Self::LimitReached,
+            EditRefusal::EnrolmentRequired { .. } => Self::Required,
+            EditRefusal::KeyRevoked => Self::KeyRevoked,
+            EditRefusal::SerialTaken => Self::SerialTaken,
+            EditRefusal::NotFound { .. } => Self::ClientUnknown,
+            EditRefusal::AlreadyExists { .. }
+            | EditRefusal::AnchorLimit { .. }
+            | EditRefusal::AnchorOfAnother
+            | EditRefusal::IdentityTaken { .. }
+            | EditRefusal::Malformed(_)
+            | EditRefusal::StateForbids { .. }
+            | EditRefusal::Unavailable(_) => Self::RegistryUnavailable,
+        }
+    }
+}
+
+async fn follow(registry: Weak<Registry>, mut watch: Box<dyn store::Watch>) {
+    let mut failing = false;
+    loop {
+        let hint = watch.changed().await;
+        let Some(registry) = registry.upgrade() else { return };
+        let looked = match hint {
+            Ok(()) => registry.catch_up().await.map(drop),
+            Err(error) => Err(error),
+        };
+        drop(registry);
+        match looked {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!("the registry can be followed again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if !failing {
+                    failing = true;
+                    tracing::error!(%error, "the registry cannot be followed: changes made elsewhere are not in force here");
+                }
+                tokio::time::sleep(memory::RETRY).await;
+            }
         }
     }
 }

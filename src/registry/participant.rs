@@ -47,3 +47,50 @@ pub enum ParticipantState {
     /// Will never act again.
     Withdrawn,
 }
+
+impl ParticipantState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Active, Self::Suspended, Self::Withdrawn];
+
+    /// The name in stores, histories and commands.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// The table of states: whether this one may be followed by `next`.
+    pub const fn can_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => matches!(next, Self::Active | Self::Withdrawn),
+            Self::Active => matches!(next, Self::Suspended | Self::Withdrawn),
+            Self::Suspended => matches!(next, Self::Active | Self::Withdrawn),
+            Self::Withdrawn => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ParticipantState::{self, Active, Pending, Suspended, Withdrawn};
+
+    #[test]
+    fn every_edge_of_the_state_table() {
+        let edges = [
+            (Pending, Active),
+            (Pending, Withdrawn),
+            (Active, Suspended),
+            (Active, Withdrawn),
+            (Suspended, Active),
+            (Suspended, Withdrawn),
+        ];
+        for from in ParticipantState::ALL {
+            for to in ParticipantState::ALL {
+                assert_eq!(from.can_become(to), edges.contains(&(from, to)), "{from:?} -> {to:?}");
+            }
+        }
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
 use super::certificate::Certificate;
 use super::client::Client;
 use super::entitlement::Entitlement;
@@ -12,7 +15,7 @@ use super::trust_anchor::{NameSpace, TrustAnchor};
 use super::{KeyHash, RegistryVersion, Thumbprint};
 
 /// A client with all that a decision about it rests on. Immutable: a change makes a new one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ClientRecord {
     /// The registry version all of it was read at.
     pub as_of: RegistryVersion,
@@ -23,15 +26,16 @@ pub struct ClientRecord {
     /// The anchors granted to its participant, retired ones too, so that a refusal can say so.
     pub anchors: Vec<GrantedAnchor>,
     /// Identifies the anchors' keys and policies as a set: what a remembered path was validated under.
+    #[serde(skip)]
     pub anchor_set: AnchorSetId,
-    /// Its certificates in every state.
+    /// Its certificates in every state: of those on record, the 256 that expire last, which takes in all live ones.
     pub certificates: Vec<Certificate>,
     /// Its entitlements, ended ones too, with their resource servers.
     pub entitlements: Vec<GrantedEntitlement>,
 }
 
 /// An anchor as one participant has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct GrantedAnchor {
     /// The anchor.
     pub anchor: Arc<TrustAnchor>,
@@ -40,7 +44,7 @@ pub struct GrantedAnchor {
 }
 
 /// An entitlement with the resource server it is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct GrantedEntitlement {
     /// The entitlement.
     pub entitlement: Entitlement,
@@ -51,6 +55,22 @@ pub struct GrantedEntitlement {
 /// The SHA-256 over the ids, states and certificates of a participant's anchors, in order of id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AnchorSetId(pub [u8; 32]);
+
+impl AnchorSetId {
+    /// Identifies `anchors`, which stand in order of id.
+    pub fn of(anchors: &[GrantedAnchor]) -> Self {
+        let mut hash = Sha256::new();
+        for granted in anchors {
+            let anchor = &granted.anchor;
+            // Each part with its length: no two sets are written alike.
+            for part in [anchor.id.as_str().as_bytes(), anchor.state.as_str().as_bytes(), &anchor.certificate_der] {
+                hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        Self(hash.finalize().into())
+    }
+}
 
 impl ClientRecord {
     /// The enrolled certificate with this thumbprint, in whatever state.

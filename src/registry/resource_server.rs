@@ -36,3 +36,35 @@ pub enum ResourceServerState {
     /// No more.
     Retired,
 }
+
+impl ResourceServerState {
+    /// Every state.
+    pub const ALL: [Self; 2] = [Self::Active, Self::Retired];
+
+    /// The name in stores, histories and commands.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// The table of states: whether this one may be followed by `next`. A retired API that returns is a new one.
+    pub const fn can_become(self, next: Self) -> bool {
+        matches!((self, next), (Self::Active, Self::Retired))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ResourceServerState::{self, Active, Retired};
+
+    #[test]
+    fn every_edge_of_the_state_table() {
+        for from in ResourceServerState::ALL {
+            for to in ResourceServerState::ALL {
+                assert_eq!(from.can_become(to), (from, to) == (Active, Retired), "{from:?} -> {to:?}");
+            }
+        }
+    }
+}

@@ -66,6 +66,35 @@ pub enum AnchorState {
     Retired,
 }
 
+impl AnchorState {
+    /// Every state.
+    pub const ALL: [Self; 2] = [Self::Active, Self::Retired];
+
+    /// The name in stores, histories and commands.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// The table of states: whether this one may be followed by `next`.
+    pub const fn can_become(self, next: Self) -> bool {
+        matches!((self, next), (Self::Active, Self::Retired))
+    }
+}
+
+/// An anchor as it is granted to one participant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorGrant {
+    /// Whose names it vouches for.
+    pub participant_id: ParticipantId,
+    /// The anchor.
+    pub anchor_id: AnchorId,
+    /// Which names.
+    pub name_space: NameSpace,
+}
+
 /// The names an anchor may vouch for, for one participant. Empty vouches for nothing; `any` has to be said.
 ///
 /// Texts are canonical: `pki::identity` reads and writes them.
@@ -81,6 +110,20 @@ pub struct NameSpace {
     pub uri_prefixes: Vec<String>,
 }
 
+impl NameSpace {
+    /// Whether every name inside `other` is, for all that the two texts say, inside this one too.
+    ///
+    /// Errs on the side of no: a suffix counts as covered only by the same suffix.
+    pub fn covers(&self, other: &Self) -> bool {
+        let all_of = |own: &[String], others: &[String]| others.iter().all(|text| own.contains(text));
+        self.any
+            || (!other.any
+                && all_of(&self.dn_suffixes, &other.dn_suffixes)
+                && all_of(&self.dns_suffixes, &other.dns_suffixes)
+                && all_of(&self.uri_prefixes, &other.uri_prefixes))
+    }
+}
+
 /// DER as standard base64 in JSON.
 pub(crate) mod base64_der {
     use base64::Engine;
@@ -94,5 +137,34 @@ pub(crate) mod base64_der {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
         STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_edge_of_the_state_table() {
+        for from in AnchorState::ALL {
+            for to in AnchorState::ALL {
+                let edge = from == AnchorState::Active && to == AnchorState::Retired;
+                assert_eq!(from.can_become(to), edge, "{from:?} -> {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_space_covers_what_it_lists_and_no_more() {
+        let dns = |suffixes: &[&str]| NameSpace {
+            dns_suffixes: suffixes.iter().map(|&suffix| suffix.to_owned()).collect(),
+            ..NameSpace::default()
+        };
+        let any = NameSpace { any: true, ..NameSpace::default() };
+        assert!(any.covers(&dns(&["a.example"])));
+        assert!(!dns(&["a.example"]).covers(&any));
+        assert!(dns(&["a.example", "b.example"]).covers(&dns(&["a.example"])));
+        assert!(!dns(&["a.example"]).covers(&dns(&["a.example", "b.example"])));
+        assert!(dns(&["a.example"]).covers(&NameSpace::default()));
     }
 }

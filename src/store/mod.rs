@@ -1,1 +1,196 @@
-//! (being written)
+//! SQL and nothing else.
+//!
+//! [`open`] takes a URL, gives a [`Store`] whose schema is the one this build was made for. The store's other files
+//! implement the traits that stand beside the domain, with SQL that both engines accept; what really differs is in
+//! `sqlite.rs` and `postgres.rs`. It knows no rule of the domain but the ones only a transaction can keep.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::{Any, AnyPool, PgPool, SqlitePool, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::registry::StoreUnavailable;
+
+mod postgres;
+
+mod registry;
+
+mod schema;
+
+mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+/// How long a connection is waited for: shorter than the 2 s in which an audit record has to be written or refused.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
+
+/// How many connections read at the same time.
+const READERS: u32 = 4;
+
+/// A database with the schema of this build. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    engine: Engine,
+    /// SQL that both engines accept: reading.
+    readers: AnyPool,
+    /// SQL that both engines accept: writing.
+    writers: AnyPool,
+    /// Whose turn it is to write. SQLite lets waiting writers race, and one that commits all the time wins; here they
+    /// queue. PostgreSQL needs no such queue, and there nobody waits for it.
+    turn: Option<Arc<Mutex<()>>>,
+}
+
+/// The engine, with its own kind of connections for what really differs: bulk inserts, locks, notification.
+#[derive(Clone, Debug)]
+enum Engine {
+    Postgres {
+        pool: PgPool,
+    },
+    Sqlite {
+        path: PathBuf,
+        /// One connection. Begin with [`Store::turn_to_write`] and `BEGIN IMMEDIATE`.
+        writer: SqlitePool,
+        /// Read-only connections.
+        readers: SqlitePool,
+    },
+}
+
+/// Whether to bring an older schema up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrate {
+    /// Create or update it, under a lock: `serve`, `init`, `quickstart`.
+    Apply,
+    /// Refuse one that is not up to date: every other command.
+    Check,
+}
+
+/// Why a database cannot be used. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The schema or the file is not what this program wrote.
+    #[error(
+        "the database at {place} is damaged ({what}): restore it from a backup, this program changes nothing in it"
+    )]
+    Damaged {
+        /// Which database.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is nothing there.
+    #[error("there is no database at {place}: run `countersign init` first")]
+    Missing {
+        /// Which database.
+        place: String,
+    },
+    /// Written by a later release.
+    #[error(
+        "the database at {place} has schema {found}, newer than the {known} this program knows: run the release that wrote it, or a later one"
+    )]
+    SchemaNewer {
+        /// Which database.
+        place: String,
+        /// The schema it has.
+        found: i64,
+        /// The latest this build knows.
+        known: i64,
+    },
+    /// Written by an earlier release.
+    #[error(
+        "the database at {place} has schema {found}, this program needs {known}: start `countersign serve` of this release, or run `countersign init`, to bring it up to date"
+    )]
+    SchemaOlder {
+        /// Which database.
+        place: String,
+        /// The schema it has.
+        found: i64,
+        /// The latest this build knows.
+        known: i64,
+    },
+    /// It does not answer.
+    #[error("the database at {place} cannot be opened: {source}")]
+    Unreachable {
+        /// Which database.
+        place: String,
+        /// What the driver says.
+        source: sqlx::Error,
+    },
+    /// Not a URL of a database.
+    #[error("{url:?} names no database: write sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    UnknownUrl {
+        /// What was given, without a password.
+        url: String,
+    },
+}
+
+/// Opens the database at `url`: `sqlite:PATH` or `postgres://…`.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError> {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.starts_with(':') {
+            return Err(OpenError::UnknownUrl { url: url.to_owned() });
+        }
+        sqlite::open(Path::new(path), migrate).await
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        postgres::open(url, migrate).await
+    } else {
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        Err(OpenError::UnknownUrl { url: format!("{scheme}:…") })
+    }
+}
+
+impl Store {
+    /// Waits until it is this writer's turn. Hold what it gives until the transaction has ended.
+    async fn turn_to_write(&self) -> Option<OwnedMutexGuard<()>> {
+        match &self.turn {
+            Some(turn) => Some(Arc::clone(turn).lock_owned().await),
+            None => None,
+        }
+    }
+
+    /// Begins a transaction that writes, in the SQL both engines accept.
+    async fn begin_write(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        match &self.engine {
+            // A deferred transaction that turns into a writer late fails at once where another has written meanwhile.
+            Engine::Sqlite { .. } => self.writers.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Postgres { .. } => self.writers.begin().await,
+        }
+    }
+
+    /// Closes every connection; what is under way is finished first.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+        match &self.engine {
+            Engine::Postgres { pool } => pool.close().await,
+            Engine::Sqlite { writer, readers, .. } => {
+                readers.close().await;
+                writer.close().await;
+            }
+        }
+    }
+}
+
+/// Options every pool has in common.
+fn pool_options(connections: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+impl From<sqlx::Error> for StoreUnavailable {
+    fn from(error: sqlx::Error) -> Self {
+        Self::because(error)
+    }
+}

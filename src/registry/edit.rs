@@ -1,0 +1,271 @@
+//! What can be changed in the registry, and why a change is refused.
+//!
+//! An [`Edit`] is one change as its author means it; the store makes it in one transaction or not at all. A refusal is
+//! a sentence for the operator: it says what to do or whom to ask, never which other organisation is concerned. It knows
+//! nothing of SQL.
+
+use countersign_resource_server::time::UnixTime;
+
+use super::certificate::{CertificateFacts, RevocationReason};
+use super::client::{Client, ClientState};
+use super::entitlement::Entitlement;
+use super::history::Change;
+use super::participant::{Participant, ParticipantState};
+use super::resource_server::ResourceServer;
+use super::store::StoreUnavailable;
+use super::trust_anchor::{NameSpace, TrustAnchor};
+use super::{AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
+
+/// One change of the registry.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// A new organisation.
+    AddParticipant(Participant),
+    /// A participant's next state.
+    SetParticipantState {
+        /// Whose.
+        id: ParticipantId,
+        /// The state it gets.
+        to: ParticipantState,
+    },
+    /// A new trust anchor. It vouches for nothing until it is granted.
+    AddAnchor {
+        /// The anchor.
+        anchor: TrustAnchor,
+        /// The DER of its subject.
+        subject_der: Vec<u8>,
+    },
+    /// Lets an anchor vouch for a participant's names, or replaces which names.
+    GrantAnchor {
+        /// Whose names.
+        participant: ParticipantId,
+        /// Which anchor.
+        anchor: AnchorId,
+        /// Which names.
+        name_space: NameSpace,
+    },
+    /// The anchor no longer vouches for this participant.
+    WithdrawAnchor {
+        /// Whose names.
+        participant: ParticipantId,
+        /// Which anchor.
+        anchor: AnchorId,
+    },
+    /// The anchor vouches for nobody any more.
+    RetireAnchor(AnchorId),
+    /// A new client, with the certificates it is known by from the start.
+    AddClient {
+        /// The client.
+        client: Client,
+        /// Its certificates: for `self_signed_tls_client_auth` every `x5c[0]` of its JWKS (RFC 8705 §2.2.2).
+        certificates: Vec<CertificateFacts>,
+    },
+    /// Everything about a client but its id, participant, environment and state.
+    ChangeClient {
+        /// The client as it is to be.
+        client: Client,
+        /// Certificates to enrol with it; those already enrolled are left alone.
+        certificates: Vec<CertificateFacts>,
+    },
+    /// A client's next state.
+    SetClientState {
+        /// Whose.
+        id: ClientId,
+        /// The state it gets.
+        to: ClientState,
+    },
+    /// Enrols a certificate before it is first seen.
+    AddCertificate {
+        /// Whose.
+        client: ClientId,
+        /// What is known of it.
+        certificate: CertificateFacts,
+    },
+    /// The certificate is replaced: no new tokens from `at` on.
+    SupersedeCertificate {
+        /// Which.
+        thumbprint: Thumbprint,
+        /// The end of the overlap.
+        at: UnixTime,
+    },
+    /// The certificate is revoked and, unless the reason is mild, its key for every client.
+    RevokeCertificate {
+        /// Which.
+        certificate: CertificateSelector,
+        /// Why.
+        reason: RevocationReason,
+    },
+    /// A key that no certificate of any client may have.
+    RevokeKey(KeyHash),
+    /// A new API.
+    AddResourceServer(ResourceServer),
+    /// No more tokens for this API.
+    RetireResourceServer(ResourceServerId),
+    /// Which client may use which API for what.
+    AddEntitlement(Entitlement),
+    /// Ends an entitlement, for good.
+    EndEntitlement(EntitlementId),
+}
+
+/// How a certificate to be revoked is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSelector {
+    /// By its issuer's key and its serial number, whatever DER they come in.
+    IssuerAndSerial(KeyHash, String),
+    /// By the SHA-256 of its DER.
+    Thumbprint(Thumbprint),
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The version it made; absent where there was nothing to do.
+    pub version: Option<RegistryVersion>,
+    /// What it touched.
+    pub changes: Vec<Change>,
+}
+
+/// Why a change is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EditRefusal {
+    /// There is one with this id.
+    #[error("{kind} {id} exists already: choose another id, or change the one there is")]
+    AlreadyExists {
+        /// The kind of record.
+        kind: RecordKind,
+        /// Its id.
+        id: String,
+    },
+    /// An anchor of one organisation cannot vouch for another.
+    #[error(
+        "this trust anchor belongs to another organisation and can vouch for nobody else: ask the operator to enrol it as shared, if it is a public CA"
+    )]
+    AnchorOfAnother,
+    /// Too many anchors with one name: paths would be costly to build.
+    #[error("participant {participant} has {limit} active trust anchors of this name: withdraw one first")]
+    AnchorLimit {
+        /// Whose.
+        participant: ParticipantId,
+        /// How many there may be.
+        limit: i64,
+    },
+    /// Another client has enrolled it, or a resource server has.
+    #[error(
+        "this certificate is enrolled already, for a client or a resource server: each needs a certificate of its own"
+    )]
+    CertificateTaken,
+    /// Too many live certificates.
+    #[error("client {client} has {limit} live certificates: supersede or revoke some first")]
+    CertificateLimit {
+        /// Whose.
+        client: ClientId,
+        /// How many there may be.
+        limit: i64,
+    },
+    /// The client's policy wants each certificate enrolled first.
+    #[error("client {client} has every certificate enrolled beforehand, and this one is not")]
+    EnrolmentRequired {
+        /// Whose policy.
+        client: ClientId,
+    },
+    /// The name is somebody else's.
+    #[error(
+        "this name ({attribute}) is already used under a trust anchor both would share, or by a resource server: ask the operator of the registry who holds it, or choose another name"
+    )]
+    IdentityTaken {
+        /// Which attribute.
+        attribute: &'static str,
+    },
+    /// The key was revoked.
+    #[error("this certificate's key was revoked: the partner has to make a new key, not only a new certificate")]
+    KeyRevoked,
+    /// What was given contradicts itself or the registry.
+    #[error("{0}")]
+    Malformed(String),
+    /// There is none with this id.
+    #[error("there is no {kind} {id}")]
+    NotFound {
+        /// The kind of record.
+        kind: RecordKind,
+        /// Its id.
+        id: String,
+    },
+    /// The same issuer key and serial in another DER (an ECDSA signature can be rewritten).
+    #[error(
+        "a certificate with this issuer key and serial number is on record already: the issuer has to issue one with a serial number of its own (RFC 5280 section 4.1.2.2)"
+    )]
+    SerialTaken,
+    /// Not from this state.
+    #[error("{kind} {id} is {from} and cannot become {to}")]
+    StateForbids {
+        /// The kind of record.
+        kind: RecordKind,
+        /// Its id.
+        id: String,
+        /// The state it is in.
+        from: &'static str,
+        /// The state it was to get.
+        to: &'static str,
+    },
+    /// The store did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] StoreUnavailable),
+}
+
+/// The kinds of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// An anchor granted to a participant.
+    AnchorGrant,
+    /// A certificate.
+    Certificate,
+    /// A client.
+    Client,
+    /// An entitlement.
+    Entitlement,
+    /// A key, for revocations.
+    Key,
+    /// A participant.
+    Participant,
+    /// A resource server.
+    ResourceServer,
+    /// A trust anchor.
+    TrustAnchor,
+}
+
+impl RecordKind {
+    /// The name in histories.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnchorGrant => "anchor_grant",
+            Self::Certificate => "certificate",
+            Self::Client => "client",
+            Self::Entitlement => "entitlement",
+            Self::Key => "key",
+            Self::Participant => "participant",
+            Self::ResourceServer => "resource_server",
+            Self::TrustAnchor => "anchor",
+        }
+    }
+
+    /// How histories name one record: kind, colon, id.
+    pub fn subject(self, id: &str) -> String {
+        format!("{}:{id}", self.as_str())
+    }
+}
+
+/// For sentences.
+impl std::fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AnchorGrant => "grant of a trust anchor",
+            Self::Certificate => "certificate",
+            Self::Client => "client",
+            Self::Entitlement => "entitlement",
+            Self::Key => "key",
+            Self::Participant => "participant",
+            Self::ResourceServer => "resource server",
+            Self::TrustAnchor => "trust anchor",
+        })
+    }
+}

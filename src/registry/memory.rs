@@ -1,0 +1,269 @@
+//! The records of clients in memory: which are remembered, and which are still true?
+//!
+//! Takes loaded records and the changes seen since, gives records that no change known to this node has touched. An
+//! entry says through which version it has been checked; a look-up compares that with the last change seen and, only
+//! where they differ, walks the few changes between. It knows nothing of what is in a record but what it rests on.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use moka::future::Cache;
+use moka::ops::compute::Op;
+
+use super::history::{Change, Touched};
+use super::store::{Head, RegistryStore, StoreUnavailable};
+use super::{ClientId, ClientRecord, RegistryVersion};
+
+/// How many versions back a record can be checked without asking the store.
+pub(super) const REACH: u32 = 8_192;
+
+/// How long to wait before a store that did not answer is asked again.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+
+/// How often a record is loaded again because a change overtook the load.
+const OVERTAKEN_LIMIT: usize = 4;
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySize {
+    /// Records of clients.
+    pub clients: u64,
+    /// Ids that are no client's.
+    pub unknown_clients: u64,
+    /// For how long an unknown id is remembered.
+    pub unknown_for: Duration,
+}
+
+impl Default for MemorySize {
+    fn default() -> Self {
+        Self { clients: 100_000, unknown_clients: 10_000, unknown_for: Duration::from_secs(2) }
+    }
+}
+
+/// A record that is current.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    pub(super) record: Arc<ClientRecord>,
+    /// The version through which it is known to be.
+    pub(super) version: RegistryVersion,
+}
+
+/// Why there is no record.
+#[derive(Clone, Debug)]
+pub(super) enum Missing {
+    Unknown,
+    Unavailable(StoreUnavailable),
+}
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    known: Cache<ClientId, Arc<Entry>>,
+    unknown: Cache<ClientId, Arc<Entry>>,
+    /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
+    seen: AtomicI64,
+    epoch: AtomicI64,
+    recent: RwLock<Recent>,
+}
+
+/// The changes after version `floor`, without a gap.
+#[derive(Debug)]
+struct Recent {
+    floor: i64,
+    changes: VecDeque<Change>,
+}
+
+/// What the store said about a client: its record, or that there is none.
+#[derive(Debug)]
+struct Entry {
+    record: Option<Arc<ClientRecord>>,
+    epoch: i64,
+    checked_through: AtomicI64,
+}
+
+impl Entry {
+    fn rests_on(&self, id: &ClientId, touched: &Touched) -> bool {
+        match &self.record {
+            Some(record) => record.rests_on(touched),
+            None => matches!(touched, Touched::Client(client) if client == id),
+        }
+    }
+}
+
+impl Memory {
+    pub(super) fn new(size: MemorySize, head: Head) -> Self {
+        Self {
+            known: Cache::new(size.clients),
+            unknown: Cache::builder().max_capacity(size.unknown_clients).time_to_live(size.unknown_for).build(),
+            seen: AtomicI64::new(head.version.0),
+            epoch: AtomicI64::new(head.epoch),
+            recent: RwLock::new(Recent { floor: head.version.0, changes: VecDeque::new() }),
+        }
+    }
+
+    /// The last change this node knows of.
+    pub(super) fn seen(&self) -> RegistryVersion {
+        RegistryVersion(self.seen.load(Ordering::Acquire))
+    }
+
+    /// The record of the client with this id; loaded by one of those who ask for it at the same time.
+    pub(super) async fn client(&self, id: &ClientId, store: &dyn RegistryStore) -> Result<Remembered, Missing> {
+        if let Some(entry) = self.known.get(id).await {
+            match (self.current_through(id, &entry), &entry.record) {
+                (Some(version), Some(record)) => return Ok(Remembered { record: Arc::clone(record), version }),
+                _ => forget(&self.known, id, &entry).await,
+            }
+        }
+        if let Some(entry) = self.unknown.get(id).await {
+            match self.current_through(id, &entry) {
+                Some(_) => return Err(Missing::Unknown),
+                None => forget(&self.unknown, id, &entry).await,
+            }
+        }
+        let mut overtaken = 0;
+        loop {
+            let loaded = self.known.try_get_with_by_ref(id, load(id, store)).await;
+            let entry = match loaded {
+                Ok(entry) => entry,
+                Err(failure) => match Arc::unwrap_or_clone(failure) {
+                    Failure::Unavailable(error) => return Err(Missing::Unavailable(error)),
+                    Failure::Unknown(entry) => {
+                        self.unknown.insert(id.clone(), entry).await;
+                        return Err(Missing::Unknown);
+                    }
+                },
+            };
+            let Some(record) = &entry.record else { return Err(Missing::Unknown) };
+            if let Some(version) = self.current_through(id, &entry) {
+                return Ok(Remembered { record: Arc::clone(record), version });
+            }
+            // A change overtook the load.
+            forget(&self.known, id, &entry).await;
+            overtaken += 1;
+            if overtaken == OVERTAKEN_LIMIT {
+                // It says truly what it was read at: a decision resting on it is caught by the fence.
+                return Ok(Remembered { record: Arc::clone(record), version: record.as_of });
+            }
+        }
+    }
+
+    /// Takes in what the store says has happened after version `since`.
+    pub(super) fn absorb(&self, since: RegistryVersion, head: Head, changes: Vec<Change>) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.load(Ordering::Acquire);
+        if head.epoch != self.epoch.load(Ordering::Acquire) || head.version.0 < since.0 {
+            // Another history: nothing that is remembered can be compared with it.
+            self.epoch.store(head.epoch, Ordering::Release);
+            self.known.invalidate_all();
+            self.unknown.invalidate_all();
+            recent.begin_at(head.version.0);
+            self.seen.store(head.version.0, Ordering::Release);
+            return;
+        }
+        if changes.is_empty() && head.version.0 > seen {
+            // Versions without a change on record: nothing older can be checked.
+            recent.begin_at(head.version.0);
+            self.seen.store(head.version.0, Ordering::Release);
+            return;
+        }
+        let mut last = seen;
+        for change in changes {
+            let version = change.version.0;
+            if version <= seen {
+                continue;
+            }
+            if version > last + 1 {
+                // A gap: what is older cannot be checked any more.
+                recent.begin_at(version - 1);
+            }
+            last = version;
+            recent.push(change);
+        }
+        self.seen.store(last, Ordering::Release);
+    }
+
+    /// Takes in a change made here, if it follows on the last one seen; says whether it has been seen now.
+    pub(super) fn absorb_next(&self, version: RegistryVersion, changes: Vec<Change>) -> bool {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.load(Ordering::Acquire);
+        if version.0 == seen + 1 {
+            changes.into_iter().for_each(|change| recent.push(change));
+            self.seen.store(version.0, Ordering::Release);
+        }
+        version.0 <= seen + 1
+    }
+
+    /// The version through which `entry` is known to be true, or nothing if it is not known to be true now.
+    fn current_through(&self, id: &ClientId, entry: &Entry) -> Option<RegistryVersion> {
+        if entry.epoch != self.epoch.load(Ordering::Acquire) {
+            return None;
+        }
+        let checked = entry.checked_through.load(Ordering::Acquire);
+        if checked >= self.seen.load(Ordering::Acquire) {
+            return Some(RegistryVersion(checked));
+        }
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if checked < recent.floor {
+            return None;
+        }
+        let first = recent.changes.partition_point(|change| change.version.0 <= checked);
+        if recent.changes.range(first..).any(|change| entry.rests_on(id, &change.touched)) {
+            return None;
+        }
+        // Under the lock, `seen` is the last change in the ring.
+        let seen = self.seen.load(Ordering::Acquire);
+        let checked = entry.checked_through.fetch_max(seen, Ordering::AcqRel).max(seen);
+        Some(RegistryVersion(checked))
+    }
+}
+
+impl Recent {
+    fn begin_at(&mut self, version: i64) {
+        self.floor = version;
+        self.changes.clear();
+    }
+
+    fn push(&mut self, change: Change) {
+        // All changes of one version go together.
+        while self.changes.len() >= REACH as usize {
+            let Some(oldest) = self.changes.pop_front() else { break };
+            self.floor = oldest.version.0;
+        }
+        self.changes.push_back(change);
+        while self.changes.front().is_some_and(|oldest| oldest.version.0 <= self.floor) {
+            self.changes.pop_front();
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Failure {
+    Unknown(Arc<Entry>),
+    Unavailable(StoreUnavailable),
+}
+
+async fn load(id: &ClientId, store: &dyn RegistryStore) -> Result<Arc<Entry>, Failure> {
+    let (head, record) = store.client_record(id).await.map_err(Failure::Unavailable)?;
+    let known = record.is_some();
+    let entry = Arc::new(Entry {
+        record: record.map(Arc::new),
+        epoch: head.epoch,
+        checked_through: AtomicI64::new(head.version.0),
+    });
+    if known { Ok(entry) } else { Err(Failure::Unknown(entry)) }
+}
+
+/// Forgets `entry`, but not one that has taken its place.
+async fn forget(cache: &Cache<ClientId, Arc<Entry>>, id: &ClientId, entry: &Arc<Entry>) {
+    cache
+        .entry_by_ref(id)
+        .and_compute_with(|present| {
+            let op = match present {
+                Some(present) if Arc::ptr_eq(present.value(), entry) => Op::Remove,
+                _ => Op::Nop,
+            };
+            std::future::ready(op)
+        })
+        .await;
+}

@@ -1,0 +1,94 @@
+//! What the registry asks of storage.
+//!
+//! Takes questions and [`Edit`]s, gives records and versions; each method is one transaction, and none leaves the store.
+//! It knows nothing of which engine answers: both pass one contract suite.
+
+use std::fmt;
+use std::sync::Arc;
+
+use countersign_resource_server::time::UnixTime;
+use futures_util::future::BoxFuture;
+
+use super::edit::{Applied, Edit, EditRefusal};
+use super::history::{Change, Explanation, HistoryEntry};
+use super::{ClientId, ClientRecord, Page, RegistryVersion, RevocationState, Selection, Sighting, Thumbprint};
+
+/// Storage of the registry.
+pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
+    /// Where the registry stands.
+    fn head(&self) -> Answer<'_, Head>;
+
+    /// Everything a decision about `client` rests on, and where the registry stood when it was read.
+    fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)>;
+
+    /// The changes of the first `reach` versions after `version`, in order, and where the registry stood when they were read.
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)>;
+
+    /// Makes one change: its rows, its history, the next version, what it touches and what it revokes, or nothing at all.
+    fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>>;
+
+    /// Puts a certificate that just authenticated on record. Nothing is written, and no version taken, where it already is.
+    fn sighted<'a>(
+        &'a self,
+        client: &'a ClientId,
+        sighting: &'a Sighting,
+        explanation: Explanation,
+    ) -> BoxFuture<'a, Result<Applied, EditRefusal>>;
+
+    /// Notes when certificates were last seen; takes no version.
+    fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()>;
+
+    /// Records of one kind, in order of their ids.
+    fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>>;
+
+    /// The history after `since`, oldest first, of one subject or of all.
+    fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>>;
+
+    /// The marks not yet to be forgotten at `now`.
+    fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState>;
+
+    /// A source of hints that somebody may have changed the registry.
+    fn watch(&self) -> Box<dyn Watch>;
+}
+
+/// Hints that the registry may have changed. A hint may be wrong; silence is never longer than the engine's poll.
+pub trait Watch: fmt::Debug + Send + 'static {
+    /// Resolves when it is time to look.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`] if the store cannot be asked; the next call tries again.
+    fn changed(&mut self) -> Answer<'_, ()>;
+}
+
+/// What the store answers, once it does.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreUnavailable>>;
+
+/// Where the registry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Grows with a restore or a fail-over: versions of different epochs do not compare.
+    pub epoch: i64,
+    /// How many changes it has seen.
+    pub version: RegistryVersion,
+}
+
+/// A record as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The record, as JSON.
+    pub record: String,
+    /// For a certificate: when it was last seen.
+    pub last_seen: Option<UnixTime>,
+}
+
+/// The store did not answer, or holds something that cannot be read. Opaque: nobody decides by what went wrong.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the store did not answer: {0}")]
+pub struct StoreUnavailable(Arc<str>);
+
+impl StoreUnavailable {
+    /// Unavailable for this reason, told to whoever reads the log.
+    pub fn because(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string().into())
+    }
+}

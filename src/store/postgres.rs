@@ -1,0 +1,154 @@
+//! What is different with PostgreSQL: time-outs of the session, locks, and notification.
+//!
+//! Takes a URL, gives a [`Store`]. Every statement gives up before those who wait for it do.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::any::AnyConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgPool, Row};
+
+use super::schema::{self, Applied, Migrations, Standing};
+use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
+use crate::registry::StoreUnavailable;
+use crate::registry::store::{Answer, Watch};
+
+const MIGRATIONS: Migrations = &[(1, "registry", include_str!("../../migrations/postgres/0001_registry.sql"))];
+
+/// Session settings: shorter than the 2 s in which an audit record has to be written or refused.
+const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; \
+                       SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = warning;";
+
+/// Whom a change is told to. Notification comes with the commit of the change's transaction.
+pub(super) const CHANNEL: &str = "countersign_registry";
+
+/// How often to look without having been told.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How many connections may write at the same time.
+const WRITERS: u32 = 4;
+
+pub(super) async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError> {
+    let unknown = |_| OpenError::UnknownUrl { url: "postgres://…".to_owned() };
+    let options = PgConnectOptions::from_str(url).map_err(unknown)?;
+    let any_options = AnyConnectOptions::from_str(url).map_err(unknown)?;
+    // No password and no user: this is printed.
+    let place = format!(
+        "postgres://{}:{}/{}",
+        options.get_host(),
+        options.get_port(),
+        options.get_database().unwrap_or_default()
+    );
+    let unreachable = |source: sqlx::Error| OpenError::Unreachable { place: place.clone(), source };
+
+    let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, options.connect()).await;
+    let mut connection = connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)).map_err(unreachable)?;
+    check(&mut connection, &place, migrate).await?;
+    connection.close().await.map_err(unreachable)?;
+
+    let pool = PgPoolOptions::new()
+        .max_connections(WRITERS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection, _| async move { connection.execute(SESSION).await.map(drop) }.boxed())
+        .connect_lazy_with(options);
+    let any = |connections: u32| {
+        pool_options(connections)
+            .after_connect(|connection, _| async move { connection.execute(SESSION).await.map(drop) }.boxed())
+            .connect_lazy_with(any_options.clone())
+    };
+    Ok(Store { engine: Engine::Postgres { pool }, readers: any(READERS), writers: any(WRITERS), turn: None })
+}
+
+/// Checks the schema and, where asked, brings it up to date. The migrator takes an advisory lock first, and looks again
+/// under it.
+async fn check(connection: &mut PgConnection, place: &str, migrate: Migrate) -> Result<(), OpenError> {
+    let unreachable = |source: sqlx::Error| OpenError::Unreachable { place: place.to_owned(), source };
+    let damaged = |what: String| OpenError::Damaged { place: place.to_owned(), what };
+    let (standing, present) = look(connection, place).await?;
+    match (standing, migrate) {
+        (Standing::Current, _) => {
+            match schema::tables(MIGRATIONS).find(|table| !present.iter().any(|name| name == table)) {
+                Some(missing) => Err(damaged(format!("table {missing} is missing"))),
+                None => Ok(()),
+            }
+        }
+        (Standing::Older(0), Migrate::Check) => Err(OpenError::Missing { place: place.to_owned() }),
+        (Standing::Older(found), Migrate::Check) => {
+            let known = MIGRATIONS.last().map_or(0, |&(version, ..)| version);
+            Err(OpenError::SchemaOlder { place: place.to_owned(), found, known })
+        }
+        (Standing::Older(_), Migrate::Apply) => {
+            connection.execute("SET client_min_messages = warning").await.map_err(unreachable)?;
+            schema::migrator(MIGRATIONS)
+                .run_direct(None, connection, false)
+                .await
+                .map_err(|error| damaged(error.to_string()))
+        }
+    }
+}
+
+async fn look(connection: &mut PgConnection, place: &str) -> Result<(Standing, Vec<String>), OpenError> {
+    let unreachable = |source: sqlx::Error| OpenError::Unreachable { place: place.to_owned(), source };
+    let present: Vec<String> =
+        sqlx::query_scalar("SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = current_schema()")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(unreachable)?;
+    let applied = if present.iter().any(|table| table == "_sqlx_migrations") {
+        sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
+            .try_map(|row: sqlx::postgres::PgRow| {
+                Ok(Applied { version: row.try_get(0)?, checksum: row.try_get(1)?, succeeded: row.try_get(2)? })
+            })
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(unreachable)?
+    } else {
+        Vec::new()
+    };
+    Ok((schema::standing(place, MIGRATIONS, &applied)?, present))
+}
+
+/// Waits for a notification, and looks every now and then where none came: one can be lost with its connection.
+#[derive(Debug)]
+pub(super) struct NotificationWatch {
+    pool: PgPool,
+    listener: Option<PgListener>,
+}
+
+impl NotificationWatch {
+    pub(super) fn new(pool: &PgPool) -> Self {
+        Self { pool: pool.clone(), listener: None }
+    }
+
+    async fn wait(&mut self) -> Result<(), sqlx::Error> {
+        match &mut self.listener {
+            None => {
+                let mut listener = PgListener::connect_with(&self.pool).await?;
+                listener.listen(CHANNEL).await?;
+                self.listener = Some(listener);
+                // Whatever happened until now has not been looked at.
+                Ok(())
+            }
+            // `recv` connects and listens again by itself where the connection is lost.
+            Some(listener) => match tokio::time::timeout(POLL, listener.recv()).await {
+                Ok(received) => received.map(drop),
+                Err(_) => Ok(()),
+            },
+        }
+    }
+}
+
+impl Watch for NotificationWatch {
+    fn changed(&mut self) -> Answer<'_, ()> {
+        async move {
+            let waited = self.wait().await;
+            if waited.is_err() {
+                self.listener = None;
+            }
+            waited.map_err(StoreUnavailable::from)
+        }
+        .boxed()
+    }
+}

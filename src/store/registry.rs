@@ -1,0 +1,1 @@
+//! The registry's storage, in SQL that both engines accept.

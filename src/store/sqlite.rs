@@ -1,0 +1,216 @@
+//! What is different with SQLite: a file of our own, pragmas, one writer, and how to notice that somebody wrote.
+//!
+//! Takes a path, gives a [`Store`]. The file and its companions can be read by their owner alone.
+
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::any::AnyConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite};
+use tokio::sync::Mutex;
+
+use super::schema::{self, Applied, Migrations, Standing};
+use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
+use crate::registry::StoreUnavailable;
+use crate::registry::store::{Answer, Watch};
+
+const MIGRATIONS: Migrations = &[(1, "registry", include_str!("../../migrations/sqlite/0001_registry.sql"))];
+
+/// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.
+const WRITER_PRAGMAS: &str =
+    "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+
+const READER_PRAGMAS: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON;";
+
+/// How often to look whether another process wrote.
+const POLL: Duration = Duration::from_millis(100);
+
+pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenError> {
+    let place = path.display().to_string();
+    let unreachable = |source: sqlx::Error| explain(&place, source);
+    prepare_file(path, migrate).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound if migrate == Migrate::Check => OpenError::Missing { place: place.clone() },
+        _ => unreachable(source.into()),
+    })?;
+
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
+    let mut connection = connect(&options, WRITER_PRAGMAS).await.map_err(unreachable)?;
+    check(&mut connection, &place, migrate).await?;
+    connection.close().await.map_err(unreachable)?;
+
+    let native = |connections: u32, pragmas: &'static str| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .after_connect(move |connection, _| async move { connection.execute(pragmas).await.map(drop) }.boxed())
+            .connect_lazy_with(options.clone())
+    };
+    let any_options = AnyConnectOptions::from_str(options.to_url_lossy().as_str()).map_err(unreachable)?;
+    let any = |connections: u32, pragmas: &'static str| {
+        pool_options(connections)
+            .after_connect(move |connection, _| async move { connection.execute(pragmas).await.map(drop) }.boxed())
+            .connect_lazy_with(any_options.clone())
+    };
+    Ok(Store {
+        engine: Engine::Sqlite {
+            path: path.to_owned(),
+            writer: native(1, WRITER_PRAGMAS),
+            readers: native(READERS, READER_PRAGMAS),
+        },
+        readers: any(READERS, READER_PRAGMAS),
+        writers: any(1, WRITER_PRAGMAS),
+        turn: Some(Arc::new(Mutex::new(()))),
+    })
+}
+
+/// Makes the file before SQLite does, so that nobody else can read it from its first moment on; its companions get the
+/// same mode from SQLite.
+fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()> {
+    let file = match migrate {
+        Migrate::Apply => {
+            std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?
+        }
+        Migrate::Check => std::fs::File::open(path)?,
+    };
+    if migrate == Migrate::Apply && file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+async fn connect(options: &SqliteConnectOptions, pragmas: &'static str) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    connection.execute(pragmas).await?;
+    Ok(connection)
+}
+
+/// Checks the schema and, where asked, brings it up to date; all under the write lock of the file.
+async fn check(connection: &mut SqliteConnection, place: &str, migrate: Migrate) -> Result<(), OpenError> {
+    let explained = |source: sqlx::Error| explain(place, source);
+    let damaged = |what: String| OpenError::Damaged { place: place.to_owned(), what };
+    let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explained)?;
+    let present: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        .fetch_all(&mut *locked)
+        .await
+        .map_err(explained)?;
+    let applied = if present.iter().any(|table| table == "_sqlx_migrations") {
+        sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
+            .try_map(|row: sqlx::sqlite::SqliteRow| {
+                Ok(Applied { version: row.try_get(0)?, checksum: row.try_get(1)?, succeeded: row.try_get(2)? })
+            })
+            .fetch_all(&mut *locked)
+            .await
+            .map_err(explained)?
+    } else if present.is_empty() {
+        Vec::new()
+    } else {
+        return Err(damaged("it holds tables of another program".to_owned()));
+    };
+    match (schema::standing(place, MIGRATIONS, &applied)?, migrate) {
+        (Standing::Current, _) => {
+            if let Some(missing) = schema::tables(MIGRATIONS).find(|table| !present.iter().any(|name| name == table)) {
+                return Err(damaged(format!("table {missing} is missing")));
+            }
+            // Nothing was written; a commit would say otherwise to those who watch the file.
+            locked.rollback().await.map_err(explained)
+        }
+        (Standing::Older(0), Migrate::Check) => Err(OpenError::Missing { place: place.to_owned() }),
+        (Standing::Older(found), Migrate::Check) => {
+            let known = MIGRATIONS.last().map_or(0, |&(version, ..)| version);
+            Err(OpenError::SchemaOlder { place: place.to_owned(), found, known })
+        }
+        (Standing::Older(_), Migrate::Apply) => {
+            schema::migrator(MIGRATIONS)
+                .run_direct(None, &mut *locked, false)
+                .await
+                .map_err(|error| damaged(error.to_string()))?;
+            locked.commit().await.map_err(explained)
+        }
+    }
+}
+
+/// SQLite says what is wrong with a file by its result code (<https://sqlite.org/rescode.html>).
+fn explain(place: &str, source: sqlx::Error) -> OpenError {
+    let code = match &source {
+        sqlx::Error::Database(error) => error.code().and_then(|code| code.parse::<i64>().ok()),
+        _ => None,
+    };
+    // The low octet is the primary code: 11 is SQLITE_CORRUPT, 26 SQLITE_NOTADB.
+    match code.map(|code| code & 0xFF) {
+        Some(11 | 26) => OpenError::Damaged { place: place.to_owned(), what: source.to_string() },
+        _ => OpenError::Unreachable { place: place.to_owned(), source },
+    }
+}
+
+/// Whether somebody else holds the write lock.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    // 5 is SQLITE_BUSY.
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
+        && error.code().and_then(|code| code.parse::<i64>().ok()).is_some_and(|code| code & 0xFF == 5)
+}
+
+/// Watches `PRAGMA data_version`, which changes when another connection has committed, whichever process it is in.
+pub(super) struct DataVersionWatch {
+    options: SqliteConnectOptions,
+    connection: Option<(SqliteConnection, i64)>,
+}
+
+impl DataVersionWatch {
+    pub(super) fn new(path: &Path) -> Self {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
+        Self { options, connection: None }
+    }
+
+    async fn look(&mut self) -> Result<(), sqlx::Error> {
+        loop {
+            match &mut self.connection {
+                None => {
+                    let mut connection = connect(&self.options, READER_PRAGMAS).await?;
+                    let version = data_version(&mut connection).await?;
+                    self.connection = Some((connection, version));
+                    // Whatever happened until now has not been looked at.
+                    return Ok(());
+                }
+                Some((connection, last)) => {
+                    tokio::time::sleep(POLL).await;
+                    let version = data_version(connection).await?;
+                    if version != *last {
+                        *last = version;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for DataVersionWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataVersionWatch").finish_non_exhaustive()
+    }
+}
+
+impl Watch for DataVersionWatch {
+    fn changed(&mut self) -> Answer<'_, ()> {
+        async move {
+            let looked = self.look().await;
+            if looked.is_err() {
+                self.connection = None;
+            }
+            looked.map_err(StoreUnavailable::from)
+        }
+        .boxed()
+    }
+}
+
+async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar::<Sqlite, i64>("PRAGMA data_version").fetch_one(connection).await
+}
