@@ -1,6 +1,6 @@
 //! What one certificate says, read once.
 //!
-//! Takes DER or PEM from anywhere, gives [`CertificateFacts`]: dates, key, names, purposes, as the rules of this module's
+//! Takes DER or PEM from anywhere, gives [`ParsedCertificate`]: dates, key, names, purposes, as the rules of this module's
 //! neighbours need them. It judges nothing and believes nothing: no signature is looked at.
 
 use countersign_resource_server::time::UnixTime;
@@ -12,16 +12,15 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::der;
 use super::identity::{MalformedName, Names};
-use crate::registry::certificate::{Certificate, CertificateState};
 use crate::registry::client::{SubjectAttribute, SubjectRule};
-use crate::registry::{ClientId, KeyHash, Thumbprint};
+use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
 
 /// Longer certificates are not read: the whole list of a handshake has 16 KB at most.
 pub const LONGEST_CERTIFICATE_BYTES: usize = 16 * 1024;
 
 /// What one certificate says.
 #[derive(Clone, Debug)]
-pub struct CertificateFacts {
+pub struct ParsedCertificate {
     thumbprint: Thumbprint,
     key_hash: KeyHash,
     serial: String,
@@ -29,6 +28,7 @@ pub struct CertificateFacts {
     not_after: UnixTime,
     names: Result<Names, MalformedName>,
     issuer_is_empty: bool,
+    self_issued: bool,
     /// The subject's whole DER: anchors of one name are counted by it.
     subject: Vec<u8>,
     version_3: bool,
@@ -105,14 +105,14 @@ impl From<der::NotDer> for MalformedCertificate {
 /// [`MalformedCertificate`] if there is none.
 pub fn certificates_from(input: &[u8]) -> Result<Vec<CertificateDer<'static>>, MalformedCertificate> {
     if input.first() == Some(&der::SEQUENCE) {
-        CertificateFacts::read(input)?;
+        ParsedCertificate::read(input)?;
         return Ok(vec![CertificateDer::from(input.to_owned())]);
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(input).collect();
     found.ok().filter(|found| !found.is_empty()).ok_or(MalformedCertificate)
 }
 
-impl CertificateFacts {
+impl ParsedCertificate {
     /// Reads one certificate.
     ///
     /// # Errors
@@ -153,6 +153,7 @@ impl CertificateFacts {
             not_before: instant(certificate.validity().not_before.timestamp()),
             not_after: instant(certificate.validity().not_after.timestamp()),
             names: Names::read(subject, extensions.alt_names),
+            self_issued: certificate.issuer().as_raw() == subject,
             issuer_is_empty: der::whole(certificate.issuer().as_raw(), der::SEQUENCE)?.is_empty(),
             subject: subject.to_owned(),
             version_3: certificate.version() == X509Version::V3,
@@ -238,11 +239,10 @@ impl CertificateFacts {
         .collect()
     }
 
-    /// The record that announces this certificate for a client. The issuer's key and the anchor are learnt when it is seen.
-    pub fn announced_for(&self, client_id: ClientId) -> Certificate {
-        Certificate {
+    /// What the registry keeps of it when an operator enrols it. The issuer's key and the anchor are learnt when it is seen.
+    pub fn for_enrolment(&self) -> CertificateFacts {
+        CertificateFacts {
             thumbprint: self.thumbprint,
-            client_id,
             key_hash: self.key_hash,
             issuer_key: None,
             serial: self.serial.clone(),
@@ -251,9 +251,6 @@ impl CertificateFacts {
             not_before: self.not_before,
             not_after: self.not_after,
             anchor: None,
-            state: CertificateState::Announced,
-            first_seen: None,
-            last_seen: None,
         }
     }
 
@@ -279,6 +276,11 @@ impl CertificateFacts {
 
     pub(super) const fn issuer_is_empty(&self) -> bool {
         self.issuer_is_empty
+    }
+
+    /// RFC 5280 §3.2: issuer and subject are the same name.
+    pub(super) const fn is_self_issued(&self) -> bool {
+        self.self_issued
     }
 
     pub(super) fn subject_der(&self) -> &[u8] {

@@ -134,7 +134,10 @@ mod tests {
     #[test]
     fn object_identifiers_are_dotted() {
         assert_eq!(dotted(&[0x55, 0x04, 0x03]).unwrap(), "2.5.4.3");
-        assert_eq!(dotted(&[0x09, 0x92, 0x26, 0x89, 0x93, 0xF2, 0x2C, 0x64, 0x01, 0x19]).unwrap(), "0.9.2342.19200300.100.1.25");
+        assert_eq!(
+            dotted(&[0x09, 0x92, 0x26, 0x89, 0x93, 0xF2, 0x2C, 0x64, 0x01, 0x19]).unwrap(),
+            "0.9.2342.19200300.100.1.25"
+        );
         assert_eq!(dotted(&[0x88, 0x37]).unwrap(), "2.999");
         for wrong in [&[][..], &[0x80, 0x01], &[0x55, 0x84], &[0x55, 0x80, 0x01]] {
             assert_eq!(dotted(wrong), Err(NotDer), "{wrong:02x?}");

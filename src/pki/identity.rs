@@ -125,9 +125,10 @@ impl Names {
     pub(super) fn spiffe_id_is_ambiguous(&self) -> bool {
         // Counted over all URIs, those that no rule can name too.
         self.uri_count > 1
-            && self.alt_texts.iter().any(|text| {
-                text.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("URI:spiffe:"))
-            })
+            && self
+                .alt_texts
+                .iter()
+                .any(|text| text.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("URI:spiffe:")))
     }
 
     /// The first name outside `space`, if there is one.

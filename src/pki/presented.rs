@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::certificate::CertificateFacts;
+use super::certificate::ParsedCertificate;
 use crate::registry::Thumbprint;
 
 /// What the connection is, whoever is at the other end.
@@ -30,7 +30,7 @@ pub struct PresentedChain {
     pub handshake: Handshake,
     certificates: Vec<CertificateDer<'static>>,
     thumbprint: Option<Thumbprint>,
-    leaf: Option<Arc<CertificateFacts>>,
+    leaf: Option<Arc<ParsedCertificate>>,
     intermediates: Vec<Intermediate>,
     list_hash: [u8; 32],
 }
@@ -39,7 +39,7 @@ pub struct PresentedChain {
 #[derive(Debug)]
 pub(super) struct Intermediate {
     pub(super) der: CertificateDer<'static>,
-    pub(super) facts: CertificateFacts,
+    pub(super) facts: ParsedCertificate,
 }
 
 /// More certificates after the leaf than this are not looked at (design §3); the handshake has refused them already.
@@ -58,7 +58,7 @@ impl PresentedChain {
         }
         let mut intermediates: Vec<Intermediate> = Vec::new();
         for der in certificates.iter().skip(1).take(MOST_INTERMEDIATES) {
-            let Ok(facts) = CertificateFacts::read(der) else { continue };
+            let Ok(facts) = ParsedCertificate::read(der) else { continue };
             let of_one_subject =
                 intermediates.iter().filter(|other| other.facts.subject_der() == facts.subject_der()).count();
             if of_one_subject < MOST_OF_ONE_SUBJECT && !intermediates.iter().any(|other| other.der == *der) {
@@ -68,7 +68,7 @@ impl PresentedChain {
         Self {
             handshake,
             thumbprint: certificates.first().map(|leaf| Thumbprint::of(leaf)),
-            leaf: certificates.first().and_then(|leaf| CertificateFacts::read(leaf).ok()).map(Arc::new),
+            leaf: certificates.first().and_then(|leaf| ParsedCertificate::read(leaf).ok()).map(Arc::new),
             intermediates,
             list_hash: hash.finalize().into(),
             certificates,
@@ -86,7 +86,7 @@ impl PresentedChain {
     }
 
     /// What the leaf says: claimed, until a verifier has looked. Absent if there is none or it cannot be read.
-    pub const fn leaf(&self) -> Option<&Arc<CertificateFacts>> {
+    pub const fn leaf(&self) -> Option<&Arc<ParsedCertificate>> {
         self.leaf.as_ref()
     }
 
