@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
 use tokio::sync::{mpsc, oneshot};
@@ -93,7 +94,10 @@ pub(super) enum Control {
 const REFUSALS_PER_COMMIT: usize = 128;
 
 /// How often used assertions that have expired are forgotten.
-const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// How long they are remembered after that: as long as any assertion lives, should the calendar be stepped back.
+const REMEMBERED_LONGER: Duration = Duration::from_secs(600);
 
 pub(super) struct Committer {
     store: Arc<dyn AuditStore>,
@@ -112,7 +116,7 @@ pub(super) struct Committer {
     undelivered_receiver: mpsc::UnboundedReceiver<OnRecord>,
     /// Refusals taken from the tally and not written yet.
     refusals: VecDeque<(UnixTime, String)>,
-    tallied_at: std::time::Duration,
+    tallied_at: Duration,
     failing: bool,
 }
 
@@ -175,8 +179,8 @@ impl Committer {
                     self.write_refusals(&items).await;
                 }
                 _ = forgetting.tick() => {
-                    let now = self.clock.now();
-                    if let Err(error) = self.store.forget_assertions(now).await {
+                    let before = self.clock.now().before(REMEMBERED_LONGER);
+                    if let Err(error) = self.store.forget_assertions(before).await {
                         tracing::warn!(%error, "expired assertions could not be forgotten");
                     }
                 }
