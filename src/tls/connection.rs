@@ -432,3 +432,184 @@ impl Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn limits() -> Limits {
+        Limits { write: Duration::from_secs(20), ..Limits::default() }
+    }
+
+    fn open() -> (DuplexStream, LimitedStream<DuplexStream>, Arc<Activity>) {
+        let (peer, stream) = duplex(256);
+        let activity = Activity::new();
+        let permit = Permits::new(&limits()).take([127, 0, 0, 1].into()).unwrap();
+        (peer, LimitedStream::new(stream, activity.clone(), &limits(), permit), activity)
+    }
+
+    /// How the stream ends if nothing more comes, and after how many seconds.
+    async fn end(stream: &mut LimitedStream<DuplexStream>) -> (Option<io::ErrorKind>, u64) {
+        let since = Instant::now();
+        let mut buffer = [0; 256];
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) => return (None, since.elapsed().as_secs()),
+                Ok(_) => {}
+                Err(error) => return (Some(error.kind()), since.elapsed().as_secs()),
+            }
+        }
+    }
+
+    async fn read(stream: &mut LimitedStream<DuplexStream>) {
+        assert!(stream.read(&mut [0; 256]).await.unwrap() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_has_ten_seconds() {
+        let (_peer, mut stream, _) = open();
+        assert_eq!(end(&mut stream).await, (None, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_ends_has_ten_seconds_from_its_first_byte() {
+        let (mut peer, mut stream, _) = open();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let dripping = tokio::spawn(async move {
+            for byte in HEAD {
+                if peer.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        assert_eq!(end(&mut stream).await, (Some(io::ErrorKind::TimedOut), 10));
+        drop(stream);
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_has_sixty_seconds_from_its_last_answer() {
+        let (mut peer, mut stream, activity) = open();
+        peer.write_all(HEAD).await.unwrap();
+        read(&mut stream).await;
+        let request = activity.begin();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        drop(request);
+        assert_eq!(end(&mut stream).await, (None, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_may_take_its_time() {
+        let (mut peer, mut stream, activity) = open();
+        peer.write_all(HEAD).await.unwrap();
+        read(&mut stream).await;
+        let request = activity.begin();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), end(&mut stream)).await;
+        assert!(waited.is_err(), "{waited:?}");
+        drop(request);
+        assert_eq!(end(&mut stream).await, (None, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_second_head_on_a_connection_has_ten_seconds_too() {
+        let (mut peer, mut stream, activity) = open();
+        peer.write_all(HEAD).await.unwrap();
+        read(&mut stream).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+        drop(activity.begin());
+        tokio::time::advance(Duration::from_secs(50)).await;
+        peer.write_all(&HEAD[..5]).await.unwrap();
+        assert_eq!(end(&mut stream).await, (Some(io::ErrorKind::TimedOut), 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http2_frames_that_are_no_requests_do_not_keep_it_alive() {
+        let (mut peer, mut stream, _) = open();
+        let pinging = tokio::spawn(async move {
+            peer.write_all(PREFACE).await.unwrap();
+            while peer.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+        });
+        assert_eq!(end(&mut stream).await, (None, 60));
+        drop(stream);
+        pinging.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_header_block_without_end_has_ten_seconds() {
+        let (mut peer, mut stream, activity) = open();
+        // A request under way on another stream does not excuse it.
+        let _request = activity.begin();
+        let dripping = tokio::spawn(async move {
+            peer.write_all(PREFACE).await.unwrap();
+            peer.write_all(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]).await.unwrap(); // HEADERS, no END_HEADERS
+            while peer.write_all(&[0, 0, 1, 9, 0, 0, 0, 0, 1, 0x82]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await; // CONTINUATION
+            }
+        });
+        assert_eq!(end(&mut stream).await, (Some(io::ErrorKind::TimedOut), 10));
+        drop(stream);
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_nobody_takes_ends_the_connection() {
+        let (peer, mut stream, activity) = open();
+        let _request = activity.begin();
+        let since = Instant::now();
+        let error = stream.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!((error.kind(), since.elapsed().as_secs()), (io::ErrorKind::TimedOut, 20));
+        drop(peer);
+    }
+
+    #[test]
+    fn frames_are_followed_however_they_are_cut() {
+        let frames: &[&[u8]] = &[
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],             // SETTINGS
+            &[0, 0, 2, 1, 4, 0, 0, 0, 1, 0x82, 0x86], // HEADERS, END_HEADERS
+            &[0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82],       // HEADERS
+            &[0, 0, 1, 9, 4, 0, 0, 0, 3, 0x86],       // CONTINUATION, END_HEADERS
+            &[0, 0, 3, 0, 1, 0, 0, 0, 1, 1, 2, 3],    // DATA
+        ];
+        let bytes = frames.concat();
+        let ends: Vec<usize> = frames
+            .iter()
+            .scan(0, |end, frame| {
+                *end += frame.len();
+                Some(*end)
+            })
+            .collect();
+        for cut in 0..=bytes.len() {
+            let mut state = Frames::default();
+            // Constructed outside a runtime: tokio's Instant is the real clock then.
+            state.take(&bytes[..cut]);
+            let whole = cut == 0 || (ends.contains(&cut) && cut != ends[2]);
+            assert_eq!(state.unfinished_since.is_none(), whole, "{cut}");
+            state.take(&bytes[cut..]);
+            assert!(state.unfinished_since.is_none(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn permits_are_counted_by_address_and_in_all() {
+        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
+        let permits = Permits::new(&limits);
+        let one: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2:1".parse().unwrap();
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        let first = permits.take(one).unwrap();
+        let _second = permits.take(neighbour).unwrap();
+        assert_eq!(permits.take(one).unwrap_err(), HandshakeRefusal::AddressLimit);
+        let _third = permits.take(mapped).unwrap();
+        assert_eq!(permits.take("192.0.2.2".parse().unwrap()).unwrap_err(), HandshakeRefusal::ConnectionLimit);
+        drop(first);
+        assert!(permits.take(one).is_ok());
+        assert_eq!(permits.open.lock().unwrap().by_address.len(), 2);
+    }
+}
