@@ -22,8 +22,8 @@ use serde_json::{Map, Value};
 use super::json;
 use super::jwks::{KeySet, PublicKey};
 
-/// The longest compact serialization that is looked at.
-pub const MAX_COMPACT_BYTES: usize = 16 * 1024;
+/// The longest token or assertion that is looked at.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// A signing algorithm by its JOSE name (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +86,8 @@ pub struct Expectation<'a> {
     pub untyped: Untyped,
     /// How the key is chosen.
     pub key: KeyChoice,
+    /// The longest serialization that is looked at: [`MAX_TOKEN_BYTES`] for tokens and assertions.
+    pub max_bytes: usize,
 }
 
 /// What an absent `typ` means.
@@ -188,8 +190,8 @@ impl Verified {
 /// Why a signed object is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwsError {
-    /// It is longer than [`MAX_COMPACT_BYTES`].
-    #[error("longer than {MAX_COMPACT_BYTES} bytes")]
+    /// It is longer than the limit.
+    #[error("too long")]
     TooLong,
     /// It is not three parts of base64url without padding or stray bits, separated by two dots.
     #[error("not a compact serialization")]
@@ -235,7 +237,7 @@ pub enum JwsError {
 /// [`JwsError::TooLong`], [`JwsError::Framing`], [`JwsError::Header`], [`JwsError::Critical`],
 /// [`JwsError::UnencodedPayload`].
 pub fn peek(compact: &str) -> Result<Unverified, JwsError> {
-    let parts = Parts::parse(compact)?;
+    let parts = Parts::parse(compact, MAX_TOKEN_BYTES)?;
     Ok(Unverified { header: parts.header()?, payload: parts.payload })
 }
 
@@ -244,7 +246,7 @@ pub fn peek(compact: &str) -> Result<Unverified, JwsError> {
 /// # Errors
 /// Any [`JwsError`] but [`JwsError::Payload`] and [`JwsError::Claims`]: the payload may be anything.
 pub fn verify(compact: &str, keys: &KeySet, expected: &Expectation<'_>) -> Result<Verified, JwsError> {
-    let parts = Parts::parse(compact)?;
+    let parts = Parts::parse(compact, expected.max_bytes)?;
     let header = parts.header()?;
     // RFC 8725 §3.1: the algorithm is one of those allowed here, whatever the key could also do.
     let algorithm = SigningAlgorithm::parse(&header.algorithm)
@@ -336,8 +338,8 @@ struct Parts {
 
 impl Parts {
     // RFC 7515 §7.1. The engine refuses padding, white space, other alphabets and bits that no octet uses.
-    fn parse(compact: &str) -> Result<Self, JwsError> {
-        if compact.len() > MAX_COMPACT_BYTES {
+    fn parse(compact: &str, max_bytes: usize) -> Result<Self, JwsError> {
+        if compact.len() > max_bytes {
             return Err(JwsError::TooLong);
         }
         let mut parts = compact.split('.');
