@@ -154,7 +154,8 @@ pub struct LimitedStream<S> {
     timer: Pin<Box<Sleep>>,
     reading: Reading,
     write_blocked: Option<Instant>,
-    ended: bool,
+    /// The limit it ran into, if it did: then it reads nothing more.
+    ended: Option<Limit>,
     _permit: Permit,
 }
 
@@ -208,7 +209,7 @@ impl<S> LimitedStream<S> {
             patience,
             reading: Reading::Nothing,
             write_blocked: None,
-            ended: false,
+            ended: None,
             _permit: permit,
         }
     }
@@ -239,7 +240,7 @@ impl<S> LimitedStream<S> {
             let soon = now + self.patience.shortest();
             match self.deadline() {
                 Some((at, limit)) if at <= now => {
-                    self.ended = true;
+                    self.ended = Some(limit);
                     metrics::counter!(telemetry::CONNECTIONS_ENDED, "limit" => limit.as_str()).increment(1);
                     return Poll::Ready(limit);
                 }
@@ -256,7 +257,7 @@ impl<S> LimitedStream<S> {
             return outcome;
         }
         let since = *self.write_blocked.get_or_insert_with(Instant::now);
-        if self.ended {
+        if self.ended.is_some() {
             // The last words: no timer is left to wake anybody for them but this one.
             if since + self.patience.write <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -277,7 +278,7 @@ impl<S> LimitedStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.ended {
+        if this.ended.is_some() {
             return Poll::Ready(Ok(()));
         }
         let filled = buf.filled().len();
@@ -440,132 +441,147 @@ mod tests {
     use super::*;
 
     const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const SHORT: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_secs(3600);
 
-    fn limits() -> Limits {
-        Limits { write: Duration::from_secs(20), ..Limits::default() }
+    /// Every patience long: a test shortens the one it is about.
+    fn patient() -> Limits {
+        Limits { first_byte: LONG, request_head: LONG, idle: LONG, write: LONG, ..Limits::default() }
     }
 
-    fn open() -> (DuplexStream, LimitedStream<DuplexStream>, Arc<Activity>) {
-        let (peer, stream) = duplex(256);
-        let activity = Activity::new();
-        let permit = Permits::new(&limits()).take([127, 0, 0, 1].into()).unwrap();
-        (peer, LimitedStream::new(stream, activity.clone(), &limits(), permit), activity)
+    struct Rig {
+        peer: DuplexStream,
+        stream: LimitedStream<DuplexStream>,
+        activity: Arc<Activity>,
     }
 
-    /// How the stream ends if nothing more comes, and after how many seconds.
-    async fn end(stream: &mut LimitedStream<DuplexStream>) -> (Option<io::ErrorKind>, u64) {
-        let since = Instant::now();
-        let mut buffer = [0; 256];
-        loop {
-            match stream.read(&mut buffer).await {
-                Ok(0) => return (None, since.elapsed().as_secs()),
-                Ok(_) => {}
-                Err(error) => return (Some(error.kind()), since.elapsed().as_secs()),
-            }
+    impl Rig {
+        fn open(limits: &Limits) -> Self {
+            let (peer, stream) = duplex(256);
+            let activity = Activity::new();
+            let permit = Permits::new(limits).take([127, 0, 0, 1].into()).unwrap();
+            Self { peer, stream: LimitedStream::new(stream, activity.clone(), limits, permit), activity }
+        }
+
+        /// Sends `bytes`, and reads them on the other side.
+        async fn send(&mut self, bytes: &[u8]) {
+            self.peer.write_all(bytes).await.unwrap();
+            self.stream.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
+        }
+
+        /// Reads until the stream ends: the limit it ran into, after how long.
+        async fn end(&mut self) -> (Option<Limit>, Duration) {
+            let since = Instant::now();
+            while matches!(self.stream.read(&mut [0; 256]).await, Ok(1..)) {}
+            (self.stream.ended, since.elapsed())
         }
     }
 
-    async fn read(stream: &mut LimitedStream<DuplexStream>) {
-        assert!(stream.read(&mut [0; 256]).await.unwrap() > 0);
+    #[tokio::test]
+    async fn the_first_byte_has_its_time() {
+        let mut rig = Rig::open(&Limits { first_byte: SHORT, ..patient() });
+        let (limit, after) = rig.end().await;
+        assert_eq!(limit, Some(Limit::FirstByte));
+        // A little is gone between opening and reading.
+        assert!(after >= SHORT / 2, "{after:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_first_byte_has_ten_seconds() {
-        let (_peer, mut stream, _) = open();
-        assert_eq!(end(&mut stream).await, (None, 10));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_that_never_ends_has_ten_seconds_from_its_first_byte() {
-        let (mut peer, mut stream, _) = open();
-        tokio::time::advance(Duration::from_secs(9)).await;
+    #[tokio::test]
+    async fn a_head_that_never_ends_has_its_time_from_its_first_byte_however_it_drips() {
+        let mut rig = Rig::open(&Limits { request_head: SHORT, ..patient() });
+        let (mut peer, _) = duplex(1);
+        std::mem::swap(&mut peer, &mut rig.peer);
         let dripping = tokio::spawn(async move {
-            for byte in HEAD {
-                if peer.write_all(&[*byte]).await.is_err() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            while peer.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(SHORT / 10).await;
             }
         });
-        assert_eq!(end(&mut stream).await, (Some(io::ErrorKind::TimedOut), 10));
-        drop(stream);
+        assert_eq!(rig.end().await.0, Some(Limit::Head));
+        drop(rig);
         dripping.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_has_sixty_seconds_from_its_last_answer() {
-        let (mut peer, mut stream, activity) = open();
-        peer.write_all(HEAD).await.unwrap();
-        read(&mut stream).await;
-        let request = activity.begin();
-        tokio::time::advance(Duration::from_secs(5)).await;
+    #[tokio::test]
+    async fn a_request_under_way_may_take_its_time_and_then_the_connection_is_idle() {
+        let mut rig = Rig::open(&Limits { request_head: SHORT, idle: SHORT, ..patient() });
+        rig.send(HEAD).await;
+        let request = rig.activity.begin();
+        assert!(tokio::time::timeout(SHORT * 4, rig.end()).await.is_err());
         drop(request);
-        assert_eq!(end(&mut stream).await, (None, 60));
+        let (limit, after) = rig.end().await;
+        assert_eq!(limit, Some(Limit::Idle));
+        assert!(after >= SHORT / 2, "{after:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_request_under_way_may_take_its_time() {
-        let (mut peer, mut stream, activity) = open();
-        peer.write_all(HEAD).await.unwrap();
-        read(&mut stream).await;
-        let request = activity.begin();
-        let waited = tokio::time::timeout(Duration::from_secs(3600), end(&mut stream)).await;
-        assert!(waited.is_err(), "{waited:?}");
+    #[tokio::test]
+    async fn deadlines_count_from_where_they_should() {
+        let limits = Limits::default();
+        let mut rig = Rig::open(&limits);
+        let opened = rig.activity.opened;
+        assert_eq!(rig.stream.deadline(), Some((opened + limits.first_byte, Limit::FirstByte)));
+
+        rig.send(HEAD).await;
+        let Some((at, Limit::Head)) = rig.stream.deadline() else { panic!("{:?}", rig.stream.deadline()) };
+        assert!(at >= opened + limits.request_head && at <= Instant::now() + limits.request_head);
+
+        let request = rig.activity.begin();
+        assert_eq!(rig.stream.deadline(), None);
+        rig.send(b"body").await;
+        assert_eq!(rig.stream.deadline(), None);
+
         drop(request);
-        assert_eq!(end(&mut stream).await, (None, 60));
+        assert_eq!(rig.stream.deadline(), Some((rig.activity.last_ended() + limits.idle, Limit::Idle)));
+        rig.send(b"G").await;
+        let Some((second, Limit::Head)) = rig.stream.deadline() else { panic!("{:?}", rig.stream.deadline()) };
+        assert!(second > at);
+        rig.send(b"E").await;
+        assert_eq!(rig.stream.deadline(), Some((second, Limit::Head)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_second_head_on_a_connection_has_ten_seconds_too() {
-        let (mut peer, mut stream, activity) = open();
-        peer.write_all(HEAD).await.unwrap();
-        read(&mut stream).await;
-        tokio::time::advance(Duration::from_millis(1)).await;
-        drop(activity.begin());
-        tokio::time::advance(Duration::from_secs(50)).await;
-        peer.write_all(&HEAD[..5]).await.unwrap();
-        assert_eq!(end(&mut stream).await, (Some(io::ErrorKind::TimedOut), 10));
-    }
-
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn http2_frames_that_are_no_requests_do_not_keep_it_alive() {
-        let (mut peer, mut stream, _) = open();
-        let pinging = tokio::spawn(async move {
-            peer.write_all(PREFACE).await.unwrap();
-            while peer.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(3)).await;
-            }
-        });
-        assert_eq!(end(&mut stream).await, (None, 60));
-        drop(stream);
-        pinging.await.unwrap();
+        let limits = Limits::default();
+        let mut rig = Rig::open(&limits);
+        rig.send(PREFACE).await;
+        let idle = Some((rig.activity.last_ended() + limits.idle, Limit::Idle));
+        assert_eq!(rig.stream.deadline(), idle);
+        rig.send(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await; // PING
+        assert_eq!(rig.stream.deadline(), idle);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_http2_header_block_without_end_has_ten_seconds() {
-        let (mut peer, mut stream, activity) = open();
+    #[tokio::test]
+    async fn an_http2_header_block_without_end_has_the_time_of_a_head() {
+        let limits = Limits::default();
+        let mut rig = Rig::open(&limits);
+        rig.send(PREFACE).await;
         // A request under way on another stream does not excuse it.
-        let _request = activity.begin();
-        let dripping = tokio::spawn(async move {
-            peer.write_all(PREFACE).await.unwrap();
-            peer.write_all(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]).await.unwrap(); // HEADERS, no END_HEADERS
-            while peer.write_all(&[0, 0, 1, 9, 0, 0, 0, 0, 1, 0x82]).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(1)).await; // CONTINUATION
-            }
-        });
-        assert_eq!(end(&mut stream).await, (Some(io::ErrorKind::TimedOut), 10));
-        drop(stream);
-        dripping.await.unwrap();
+        let _request = rig.activity.begin();
+        assert_eq!(rig.stream.deadline(), None);
+        rig.send(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]).await; // HEADERS, no END_HEADERS
+        let deadline = rig.stream.deadline();
+        assert_eq!(deadline.map(|(_, limit)| limit), Some(Limit::Head));
+        rig.send(&[0, 0, 1, 9, 0, 0, 0, 0, 1, 0x82]).await; // CONTINUATION, no END_HEADERS
+        assert_eq!(rig.stream.deadline(), deadline);
+        rig.send(&[0, 0, 1, 9, 4, 0, 0, 0, 1, 0x82]).await; // CONTINUATION, END_HEADERS
+        assert_eq!(rig.stream.deadline(), None);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_answer_nobody_takes_ends_the_connection() {
-        let (peer, mut stream, activity) = open();
-        let _request = activity.begin();
-        let since = Instant::now();
-        let error = stream.write_all(&[0; 1024]).await.unwrap_err();
-        assert_eq!((error.kind(), since.elapsed().as_secs()), (io::ErrorKind::TimedOut, 20));
-        drop(peer);
+        let mut rig = Rig::open(&Limits { write: SHORT, ..patient() });
+        let _request = rig.activity.begin();
+        let error = rig.stream.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!((error.kind(), rig.stream.ended), (io::ErrorKind::TimedOut, Some(Limit::Write)));
+    }
+
+    #[tokio::test]
+    async fn last_words_nobody_takes_end_as_well() {
+        let mut rig = Rig::open(&Limits { idle: SHORT, write: SHORT, ..patient() });
+        rig.send(HEAD).await;
+        drop(rig.activity.begin());
+        assert_eq!(rig.end().await.0, Some(Limit::Idle));
+        let error = rig.stream.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
@@ -587,7 +603,6 @@ mod tests {
             .collect();
         for cut in 0..=bytes.len() {
             let mut state = Frames::default();
-            // Constructed outside a runtime: tokio's Instant is the real clock then.
             state.take(&bytes[..cut]);
             let whole = cut == 0 || (ends.contains(&cut) && cut != ends[2]);
             assert_eq!(state.unfinished_since.is_none(), whole, "{cut}");
