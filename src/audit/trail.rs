@@ -67,7 +67,7 @@ impl Trail {
     pub fn asked(&mut self, request: &TokenRequest) {
         self.asked = Some(Asked {
             grant_type: shortened(&request.grant_type),
-            client_id: request.client_id.as_ref().map(|id| id.as_str().to_owned()),
+            client_id: Some(request.client_id.as_str().to_owned()),
             with_assertion: request.client_assertion.is_some(),
             scope: request.scope.as_deref().map(shortened),
             resources: request.resources.iter().take(RESOURCES).map(|resource| shortened(resource)).collect(),

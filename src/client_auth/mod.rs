@@ -67,6 +67,8 @@ refusals! {
         AssertionJtiMissing => "assertion_jti_missing",
         /// `jti` is empty, too long or not plain text.
         AssertionJtiMalformed => "assertion_jti_malformed",
+        /// It has been used before (RFC 7523 §3, item 7): found when its use is put on record.
+        AssertionReplayed => "assertion_replayed",
         /// The client's registered JWK Set cannot be used.
         JwksUnusable => "client_jwks_unusable",
         /// The certificate does not carry the registered name.

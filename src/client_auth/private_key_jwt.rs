@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::KeySet;
-use countersign_resource_server::token::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
+use countersign_resource_server::token::jws::{
+    self, Expectation, JwsError, KeyChoice, MAX_TOKEN_BYTES, SigningAlgorithm, Untyped,
+};
 use serde_json::{Map, Value};
 
 use super::ClientAuthRefusal;
@@ -47,6 +49,7 @@ pub(super) fn check(
         types: &["JWT", "client-authentication+jwt"], // rfc7523bis §4: the explicit type; JWT as RFC 7519 §5.1 had it
         untyped: Untyped::Accept,
         key: KeyChoice::ByKidOrOnly, // without `kid` only where there is nothing to choose
+        max_bytes: MAX_TOKEN_BYTES,
     };
     let verified = jws::verify(assertion, keys, &expected).map_err(refusal_of)?;
     let claims: Map<String, Value> = verified.claims().map_err(refusal_of)?;

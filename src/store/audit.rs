@@ -82,12 +82,11 @@ impl AuditStore for Store {
 
     fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
         Box::pin(async move {
-            let rows: Vec<EntryRow> = sqlx::query_as(
-                "SELECT writer, sequence, at, body FROM audit_record ORDER BY position DESC LIMIT $1",
-            )
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
+            let rows: Vec<EntryRow> =
+                sqlx::query_as("SELECT writer, sequence, at, body FROM audit_record ORDER BY position DESC LIMIT $1")
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.readers)
+                    .await?;
             Ok(rows.into_iter().map(|row| row.0).collect())
         })
     }
@@ -137,17 +136,21 @@ fn insert_statement(rows: usize) -> String {
 /// The write lock is held from the first statement, so the registry's version cannot change before the commit.
 async fn append_sqlite(mut transaction: Transaction<'static, Sqlite>, batch: &Batch) -> Result<Appended, sqlx::Error> {
     for used in &batch.given_back {
-        sqlx::query("DELETE FROM used_assertion WHERE digest = ?").bind(digest(used)).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM used_assertion WHERE digest = ?")
+            .bind(digest(used))
+            .execute(&mut *transaction)
+            .await?;
     }
     let uses = Uses::of(batch);
     let mut fresh = HashSet::new();
     for (digest, expires_at) in &uses.first {
-        let inserted =
-            sqlx::query("INSERT INTO used_assertion (digest, expires_at) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING")
-                .bind(digest.as_slice())
-                .bind(*expires_at)
-                .execute(&mut *transaction)
-                .await?;
+        let inserted = sqlx::query(
+            "INSERT INTO used_assertion (digest, expires_at) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(digest.as_slice())
+        .bind(*expires_at)
+        .execute(&mut *transaction)
+        .await?;
         if inserted.rows_affected() > 0 {
             fresh.insert(digest.clone());
         }

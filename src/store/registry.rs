@@ -275,8 +275,17 @@ fn listing(selection: &Selection) -> (&'static str, String) {
     macro_rules! of {
         ($table:literal, $id:literal, $last_seen:literal, $condition:literal) => {
             concat!(
-                "SELECT record, CAST(", $last_seen, " AS BIGINT) AS last_seen FROM ", $table, " WHERE ", $id, " > $1 AND ",
-                $condition, " ORDER BY ", $id, " LIMIT $2"
+                "SELECT record, CAST(",
+                $last_seen,
+                " AS BIGINT) AS last_seen FROM ",
+                $table,
+                " WHERE ",
+                $id,
+                " > $1 AND ",
+                $condition,
+                " ORDER BY ",
+                $id,
+                " LIMIT $2"
             )
         };
     }
