@@ -71,8 +71,9 @@ pub async fn serve(
         .and_then(countersign_resource_server::GuardBuilder::start)
         .map_err(io::Error::other)?;
 
-    let chain =
-        CertificateDer::pem_slice_iter(&settings.certificate_pem).collect::<Result<_, _>>().map_err(io::Error::other)?;
+    let chain = CertificateDer::pem_slice_iter(&settings.certificate_pem)
+        .collect::<Result<_, _>>()
+        .map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_slice(&settings.key_pem).map_err(io::Error::other)?;
     let tls = peer::server_config(chain, key).map_err(io::Error::other)?;
 
