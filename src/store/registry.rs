@@ -34,7 +34,7 @@ use crate::registry::{
 const BUSY_TRIES: usize = 3;
 
 /// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
-const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
+pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
 
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {
@@ -275,8 +275,17 @@ fn listing(selection: &Selection) -> (&'static str, String) {
     macro_rules! of {
         ($table:literal, $id:literal, $last_seen:literal, $condition:literal) => {
             concat!(
-                "SELECT record, CAST(", $last_seen, " AS BIGINT) AS last_seen FROM ", $table, " WHERE ", $id, " > $1 AND ",
-                $condition, " ORDER BY ", $id, " LIMIT $2"
+                "SELECT record, CAST(",
+                $last_seen,
+                " AS BIGINT) AS last_seen FROM ",
+                $table,
+                " WHERE ",
+                $id,
+                " > $1 AND ",
+                $condition,
+                " ORDER BY ",
+                $id,
+                " LIMIT $2"
             )
         };
     }

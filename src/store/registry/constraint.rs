@@ -23,10 +23,8 @@ pub(super) async fn find<R: Record>(
     Ok(row.map(|row| R::read(&document(&row, 0, 1)?)).transpose()?)
 }
 
-pub(super) const PARTICIPANT: &str =
-    "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM participant WHERE id = $1";
-pub(super) const TRUST_ANCHOR: &str =
-    "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM trust_anchor WHERE id = $1";
+pub(super) const PARTICIPANT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM participant WHERE id = $1";
+pub(super) const TRUST_ANCHOR: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM trust_anchor WHERE id = $1";
 pub(super) const CLIENT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM client WHERE id = $1";
 pub(super) const CERTIFICATE: &str = "SELECT record, last_seen FROM certificate WHERE thumbprint = $1";
 pub(super) const RESOURCE_SERVER: &str =
@@ -178,10 +176,7 @@ pub(super) async fn enrolment(
             .await?
             .try_get(0)?;
     if usize::try_from(live).unwrap_or(usize::MAX) >= LIVE_CERTIFICATES {
-        return Err(EditRefusal::CertificateLimit {
-            client: certificate.client_id.clone(),
-            limit: LIVE_CERTIFICATES,
-        });
+        return Err(EditRefusal::CertificateLimit { client: certificate.client_id.clone(), limit: LIVE_CERTIFICATES });
     }
     Ok(())
 }

@@ -279,11 +279,7 @@ impl Writing {
         self.put_grant(before, AnchorGrant { participant_id, anchor_id, name_space }, "granted", action).await
     }
 
-    async fn withdraw_anchor(
-        &mut self,
-        participant: &ParticipantId,
-        anchor: &AnchorId,
-    ) -> Result<(), EditRefusal> {
+    async fn withdraw_anchor(&mut self, participant: &ParticipantId, anchor: &AnchorId) -> Result<(), EditRefusal> {
         let Some(before) = self.grant(participant, anchor).await? else {
             return Err(EditRefusal::NotFound { kind: RecordKind::AnchorGrant, id: grant_id(participant, anchor) });
         };
@@ -486,13 +482,12 @@ impl Writing {
                 self.present(RecordKind::Certificate, CERTIFICATE, &thumbprint.to_string()).await?
             }
             CertificateSelector::IssuerAndSerial(issuer_key, serial) => {
-                let row = sqlx::query(
-                    "SELECT record, last_seen FROM certificate WHERE issuer_key = $1 AND serial = $2",
-                )
-                .bind(issuer_key.to_string())
-                .bind(serial.as_str())
-                .fetch_optional(&mut *self.transaction)
-                .await?;
+                let row =
+                    sqlx::query("SELECT record, last_seen FROM certificate WHERE issuer_key = $1 AND serial = $2")
+                        .bind(issuer_key.to_string())
+                        .bind(serial.as_str())
+                        .fetch_optional(&mut *self.transaction)
+                        .await?;
                 let Some(row) = row else {
                     let id = format!("with serial number {serial} of this issuer");
                     return Err(EditRefusal::NotFound { kind: RecordKind::Certificate, id });
@@ -545,11 +540,10 @@ impl Writing {
         self.mark(MarkKind::Key, key);
         self.touched.push(Touched::Key(*key));
         self.note("key.revoke", RecordKind::Key, &key.to_string(), None::<&()>, Some(&reason)).await?;
-        let rows =
-            sqlx::query("SELECT record, last_seen FROM certificate WHERE key_hash = $1 AND state <> 'revoked'")
-                .bind(key.to_string())
-                .fetch_all(&mut *self.transaction)
-                .await?;
+        let rows = sqlx::query("SELECT record, last_seen FROM certificate WHERE key_hash = $1 AND state <> 'revoked'")
+            .bind(key.to_string())
+            .fetch_all(&mut *self.transaction)
+            .await?;
         for row in rows {
             self.revoke(Certificate::read(&document(&row, 0, 1)?)?, reason).await?;
         }
@@ -737,12 +731,9 @@ impl Writing {
     async fn participant_taking_part(&mut self, id: &ParticipantId) -> Result<(), EditRefusal> {
         let participant: Participant = self.present(RecordKind::Participant, PARTICIPANT, id.as_str()).await?;
         match participant.state {
-            ParticipantState::Withdrawn => Err(forbidden(
-                RecordKind::Participant,
-                id.as_str(),
-                participant.state.as_str(),
-                "given anything",
-            )),
+            ParticipantState::Withdrawn => {
+                Err(forbidden(RecordKind::Participant, id.as_str(), participant.state.as_str(), "given anything"))
+            }
             ParticipantState::Pending | ParticipantState::Active | ParticipantState::Suspended => Ok(()),
         }
     }
