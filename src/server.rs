@@ -1,1 +1,190 @@
-//! (being written)
+//! Listeners, reload, graceful shutdown.
+//!
+//! Takes the configuration and the routes, gives a [`Running`] server that is told to stop by its caller. It knows
+//! nothing of what the routes do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::{Handle, Server};
+use countersign_resource_server::time::Clock;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, Limits};
+use crate::tls::{
+    ClientCertificates, HandshakeObserver, Perimeter, Permits, PlainAcceptor, ServerCertificate, TlsAcceptor,
+    server_config,
+};
+
+/// What is served.
+pub struct Site {
+    /// The routes that strangers reach, over TLS.
+    pub public: Router,
+    /// The routes of the operations listener, over plain HTTP.
+    pub operations: Router,
+    /// The server's certificate.
+    pub certificate: Arc<ServerCertificate>,
+    /// Who is told of refused handshakes.
+    pub observer: Arc<dyn HandshakeObserver>,
+    /// Who is asked about certificates where the perimeter is strict.
+    pub perimeter: Option<Arc<dyn Perimeter>>,
+    /// The time the certificate is judged by when its files change.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{key} = \"{address}\": cannot listen there: {error}")]
+    Listen {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A server that listens until it is told to stop, or dropped.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Addresses,
+    handles: Vec<Handle<SocketAddr>>,
+    serving: Vec<JoinHandle<io::Result<()>>>,
+    watching: JoinHandle<()>,
+    reload: Arc<Notify>,
+}
+
+/// Where a server listens: with the ports it was given where the configuration says 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// TLS with client certificates.
+    pub mtls: SocketAddr,
+    /// TLS without, where configured.
+    pub public: Option<SocketAddr>,
+    /// Plain HTTP, for the operator.
+    pub operations: SocketAddr,
+}
+
+/// Binds every address, then serves.
+///
+/// # Errors
+/// [`StartError`]; then nothing is served.
+pub async fn start(config: &Config, site: Site) -> Result<Running, StartError> {
+    let limits = &config.limits;
+    let (mtls, mtls_address) = listen("listen", config.listen).await?;
+    let public = match &config.public {
+        Some(face) => Some(listen("public.listen", face.listen).await?),
+        None => None,
+    };
+    let (operations, operations_address) = listen("operations.listen", config.operations).await?;
+    let addresses =
+        Addresses { mtls: mtls_address, public: public.as_ref().map(|(_, at)| *at), operations: operations_address };
+
+    let permits = Permits::new(limits);
+    let mut handles = Vec::new();
+    let mut serving = Vec::new();
+    let acceptor = |client_certificates, perimeter| {
+        let tls = server_config(site.certificate.clone(), client_certificates)?;
+        Ok::<_, rustls::Error>(TlsAcceptor::new(tls, limits, permits.clone(), site.observer.clone(), perimeter))
+    };
+    let mut serve_tls = |listener, acceptor| {
+        let handle = Handle::new();
+        let mut server = Server::from_listener(listener).acceptor(acceptor).handle(handle.clone());
+        bound_http(server.http_builder(), limits);
+        handles.push(handle);
+        serving.push(tokio::spawn(server.serve(site.public.clone().into_make_service())));
+    };
+    let mtls_acceptor = acceptor(ClientCertificates::Asked, site.perimeter.clone())?;
+    if let Some((listener, _)) = public {
+        serve_tls(listener, acceptor(ClientCertificates::NotAsked, None)?);
+    }
+    serve_tls(mtls, mtls_acceptor);
+
+    let handle = Handle::new();
+    let mut server =
+        Server::from_listener(operations).acceptor(PlainAcceptor::new(limits)).handle(handle.clone()).http1_only();
+    bound_http(server.http_builder(), limits);
+    handles.push(handle);
+    serving.push(tokio::spawn(server.serve(site.operations.into_make_service())));
+
+    let reload = Arc::new(Notify::new());
+    let watching = tokio::spawn(site.certificate.watch(site.clock, reload.clone()));
+    Ok(Running { addresses, handles, serving, watching, reload })
+}
+
+impl Running {
+    /// Where it listens.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Notified, it looks at the files of the server's certificate at once.
+    pub fn reload(&self) -> Arc<Notify> {
+        self.reload.clone()
+    }
+
+    /// Stops listening at once, gives requests under way `drain`, then closes every connection.
+    pub async fn stop(mut self, drain: Duration) {
+        for handle in &self.handles {
+            handle.graceful_shutdown(Some(drain));
+        }
+        for serving in std::mem::take(&mut self.serving) {
+            match serving.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a listener ended with an error"),
+                Err(error) => tracing::error!(%error, "a listener's task failed"),
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watching.abort();
+        for handle in &self.handles {
+            handle.shutdown();
+        }
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bound.await.map_err(|error| StartError::Listen { key, address, error })
+}
+
+/// The limits hyper has knobs for. Its own deadlines stay off: `tls/connection.rs` holds them for both versions.
+fn bound_http(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>, limits: &Limits) {
+    let head_bytes = u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(limits.request_head_bytes)
+        .max_headers(64)
+        .http2()
+        .max_header_list_size(head_bytes)
+        .max_concurrent_streams(limits.http2_streams)
+        // RFC 9113 §10.5: a peer that makes this side reset streams (CVE-2023-44487, CVE-2025-8671) gets a GOAWAY.
+        .max_local_error_reset_streams(limits.http2_local_resets)
+        .max_pending_accept_reset_streams(20)
+        // No body is larger than these: what a peer may leave unread here is bounded by them.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_send_buf_size(64 * 1024);
+}

@@ -1,1 +1,80 @@
-//! (being written)
+//! What the server says about itself: tracing set-up, and the names of fields and metrics.
+//!
+//! Takes the log's configuration, gives a subscriber and the handle from which `/metrics` is rendered. Names are
+//! constants, so that a dashboard can rely on them; tokens, keys, certificates and bodies are never among the values.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Log, LogFormat};
+
+/// Counter: answered requests by `endpoint`, `status`, and `reason` (`ok` where nothing was refused).
+pub const REQUESTS: &str = "countersign_requests_total";
+/// Histogram: seconds from a request's head to its answer, by `endpoint`.
+pub const REQUEST_SECONDS: &str = "countersign_request_duration_seconds";
+/// Counter: completed handshakes by `protocol`, `resumed` and `certificate` (`yes` or `no`).
+pub const HANDSHAKES: &str = "countersign_handshakes_total";
+/// Counter: connections that never came to a request, by `reason`.
+pub const HANDSHAKES_REFUSED: &str = "countersign_handshakes_refused_total";
+/// Counter: connections ended by one of the limits, by `limit`.
+pub const CONNECTIONS_ENDED: &str = "countersign_connections_ended_total";
+/// Gauge: open connections.
+pub const CONNECTIONS: &str = "countersign_connections";
+/// Gauge: the second after which the server's certificate is expired.
+pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_not_after_seconds";
+/// Counter: new server certificates that were broken and set aside.
+pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
+/// Gauge: seconds since the revocation list was signed.
+pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
+
+/// Field: the id of the request, as in the audit log and in `X-Request-Id`.
+pub const REQUEST_ID: &str = "request.id";
+/// Field: the short reason of a refusal.
+pub const REFUSAL: &str = "refusal";
+
+/// Buckets of [`REQUEST_SECONDS`]: from a tenth of a millisecond to a long poll.
+const BUCKETS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
+
+/// Sends log lines to standard error in the configured shape. Where a subscriber is set already, it stays.
+pub fn start_log(log: &Log) {
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let writer = std::io::stderr;
+    // Only a second call can fail, and then the first one's choice stands.
+    let _ = match log.format {
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
+        }
+        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(writer)).try_init(),
+    };
+}
+
+/// Makes the recorder all metrics of this process go to, and gives the handle `/metrics` is rendered from.
+///
+/// Where a recorder is set already (a second server in one process), its metrics stay there and this handle is empty.
+pub fn start_metrics() -> PrometheusHandle {
+    let builder = PrometheusBuilder::new();
+    let builder = match builder.set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &BUCKETS) {
+        Ok(builder) => builder,
+        Err(_) => PrometheusBuilder::new(), // only an empty list of buckets is refused
+    };
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    let _ = metrics::set_global_recorder(recorder);
+    describe();
+    handle
+}
+
+fn describe() {
+    metrics::describe_counter!(REQUESTS, "Answered requests by endpoint, status and reason");
+    metrics::describe_histogram!(REQUEST_SECONDS, metrics::Unit::Seconds, "From a request's head to its answer");
+    metrics::describe_counter!(HANDSHAKES, "Completed handshakes");
+    metrics::describe_counter!(HANDSHAKES_REFUSED, "Connections that never came to a request");
+    metrics::describe_counter!(CONNECTIONS_ENDED, "Connections ended by a limit");
+    metrics::describe_gauge!(CONNECTIONS, "Open connections");
+    metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
+    metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
+    metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
+}

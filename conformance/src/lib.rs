@@ -1,1 +1,19 @@
-//! Countersign.
+//! Judges mutual-TLS authorization servers and resource servers from outside, and makes what that takes: certificates with
+//! every defect ([`pki`]) and tokens with every defect ([`forge`]).
+//!
+//! It links nothing of Countersign, so that it cannot share a mistake with what it judges; its factories also serve the
+//! server's own tests. It reads no clock: whoever asks says what time it is.
+
+/// DER, right or wrong.
+pub mod der;
+
+/// Key pairs, also of kinds nobody should use.
+pub mod key;
+
+/// Certificates with every defect.
+pub mod pki;
+
+/// Tokens with every defect.
+pub mod forge;
+
+pub use key::{JwsAlgorithm, Key, KeyKind};

@@ -1,15 +1,21 @@
 //! Is this the certificate the token was issued to? (RFC 8705 §3.1)
 //!
-//! Takes a certificate's DER or the text of a `cnf` claim, gives a [`CertificateThumbprint`] that can only be compared.
-//! It knows nothing of who the certificate belongs to.
+//! Takes a certificate's DER or the text of a `cnf` claim, gives a [`CertificateThumbprint`] that can only be compared;
+//! takes a verified token and the peer of the connection, gives a [`ConfirmedToken`]. It knows nothing of who the
+//! certificate belongs to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::error::ConfirmationRefusal;
+use crate::peer::CurrentPeer;
+use crate::token::access_token::VerifiedToken;
 
 /// The SHA-256 hash of a certificate's DER encoding, written as base64url without padding (RFC 8705 §3.1).
 #[derive(Clone, Copy, PartialOrd, Ord, Hash)]
@@ -90,6 +96,43 @@ pub struct Confirmation {
     /// The thumbprint of the certificate the token is bound to.
     #[serde(rename = "x5t#S256")]
     pub x5t_s256: CertificateThumbprint,
+}
+
+/// A verified token on a connection with the certificate it is bound to, or one that was not asked for its certificate.
+#[derive(Clone, Debug)]
+pub struct ConfirmedToken {
+    token: Arc<VerifiedToken>,
+    peer: Option<CurrentPeer>,
+}
+
+impl ConfirmedToken {
+    /// The token.
+    pub const fn token(&self) -> &Arc<VerifiedToken> {
+        &self.token
+    }
+
+    /// The certificate it was found to be bound to; `None` where the route opted out.
+    pub const fn peer(&self) -> Option<&CurrentPeer> {
+        self.peer.as_ref()
+    }
+
+    /// A token whose binding nobody asked about: it is good for whoever holds it.
+    pub(crate) const fn danger_unbound(token: Arc<VerifiedToken>) -> Self {
+        Self { token, peer: None }
+    }
+}
+
+/// Asks whether the token is bound to the certificate of this connection.
+///
+/// # Errors
+/// [`ConfirmationRefusal::Mismatch`]
+pub fn confirm(token: Arc<VerifiedToken>, peer: CurrentPeer) -> Result<ConfirmedToken, ConfirmationRefusal> {
+    // RFC 8705 §3: the protected resource MUST verify that the certificate matches the one of the token.
+    if token.claims().cnf.x5t_s256 == *peer.certificate().thumbprint() {
+        Ok(ConfirmedToken { token, peer: Some(peer) })
+    } else {
+        Err(ConfirmationRefusal::Mismatch)
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,27 @@
 //!
 //! Takes the authorization server's signed revocation list, gives a verdict on a token: by what it names (participant,
 //! client, certificate, key, anchor, entitlement, resource server, signing key, `jti`) and its registry version. The
-//! words of the list are here for both sides: the server writes [`RevocationListClaims`], the crate reads it.
+//! words of the list are here for both sides: the server writes [`RevocationListClaims`], the crate reads it. It does
+//! not fetch the list.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::confirmation::ConfirmedToken;
+use crate::error::StatusRefusal;
+use crate::time::{Clock, UnixTime};
+use crate::token::access_token::{LEEWAY, VerifiedToken};
+use crate::token::held_keys::HeldKeys;
+use crate::token::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
 
 /// The `typ` of the signed revocation list's header: no other signed object of the server can be taken for it (RFC 8725 §3.11).
 pub const REVOCATION_LIST_TYPE: &str = "countersign-revocations+jwt";
@@ -88,4 +101,227 @@ pub struct RevocationListClaims {
     pub salt: String,
     /// The marks.
     pub marks: BTreeMap<MarkHash, i64>,
+}
+
+/// The longest revocation list that is looked at, as a signed text.
+pub const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
+
+/// The revocation list held, and how old it may become.
+#[derive(Debug)]
+pub struct HeldList {
+    issuer: String,
+    staleness_limit: Duration,
+    keys: Arc<HeldKeys>,
+    clock: Arc<dyn Clock>,
+    current: ArcSwapOption<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    claims: RevocationListClaims,
+    /// Counts the lists that said something new, from 1.
+    generation: u64,
+    /// The monotonic time at which this list was fresh.
+    fresh_at: Duration,
+}
+
+impl HeldList {
+    /// No list yet; lists of `issuer` signed by `keys` will be taken, and are believed for `staleness_limit`.
+    pub const fn new(issuer: String, staleness_limit: Duration, keys: Arc<HeldKeys>, clock: Arc<dyn Clock>) -> Self {
+        Self { issuer, staleness_limit, keys, clock, current: ArcSwapOption::const_empty() }
+    }
+
+    /// Takes a signed list in the place of the one held, which stays and ages where the new one is refused.
+    ///
+    /// # Errors
+    /// [`UnusableList`]
+    pub fn take(&self, compact: &str) -> Result<(), UnusableList> {
+        let claims = self.verify(compact)?;
+        let now = self.clock.now();
+        let signed_at = UnixTime::from_seconds(claims.iat);
+        // RFC 7519 §4.1.4
+        if now >= UnixTime::from_seconds(claims.exp).after(LEEWAY) {
+            return Err(UnusableList::Expired);
+        }
+        if now.after(LEEWAY) < signed_at {
+            return Err(UnusableList::SignedInFuture);
+        }
+        // A list that was held back on its way is as old as it says, as far as two clocks can agree on that.
+        let fresh_at = self.clock.monotonic().saturating_sub(now.before(LEEWAY).since(signed_at));
+        let held = self.current.load();
+        let next = match held.as_deref() {
+            None => Held { claims, generation: 1, fresh_at },
+            Some(held) => held.followed_by(claims, fresh_at)?,
+        };
+        self.current.store(Some(Arc::new(next)));
+        Ok(())
+    }
+
+    /// The version held, (epoch, number): what a long poll names.
+    pub fn version(&self) -> Option<(i64, i64)> {
+        self.current.load().as_ref().map(|held| (held.claims.epoch, held.claims.number))
+    }
+
+    /// How long ago the list held was fresh, by the monotonic clock.
+    pub fn age(&self) -> Option<Duration> {
+        self.current.load().as_ref().map(|held| self.clock.monotonic().saturating_sub(held.fresh_at))
+    }
+
+    /// Whether a list is held that is fresh enough.
+    pub fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age <= self.staleness_limit)
+    }
+
+    /// Asks whether a token is still good, by a list that is fresh enough.
+    ///
+    /// # Errors
+    /// Every [`StatusRefusal`].
+    pub fn check(&self, token: ConfirmedToken) -> Result<LiveToken, StatusRefusal> {
+        let held = self.current.load();
+        let held = held.as_ref().ok_or(StatusRefusal::ListNotHeld)?;
+        if self.clock.monotonic().saturating_sub(held.fresh_at) > self.staleness_limit {
+            return Err(StatusRefusal::ListStale);
+        }
+        match token.peer() {
+            // The verdict depends on the token, the key of the one certificate it is bound to, and the list: so it is
+            // noted on the remembered token and holds until a list says something new.
+            Some(peer) => {
+                let note = &token.token().found_alive_in;
+                if note.load(Ordering::Relaxed) != held.generation {
+                    held.judge(token.token(), Some(peer.certificate().key_hash()))?;
+                    note.store(held.generation, Ordering::Relaxed);
+                }
+            }
+            None => held.judge(token.token(), None)?,
+        }
+        Ok(LiveToken(token))
+    }
+
+    fn verify(&self, compact: &str) -> Result<RevocationListClaims, UnusableList> {
+        let keys = self.keys.current();
+        let keys = keys.as_ref().ok_or(UnusableList::KeysNotHeld)?;
+        let expected = Expectation {
+            algorithms: SigningAlgorithm::ALL,
+            types: &[REVOCATION_LIST_TYPE], // RFC 8725 §3.11
+            untyped: Untyped::Refuse,
+            key: KeyChoice::ByKid,
+            max_bytes: MAX_LIST_BYTES,
+        };
+        let verified = jws::verify(compact, keys, &expected)
+            .inspect_err(|error| {
+                if *error == JwsError::KeyUnknown {
+                    self.keys.ask_for_news();
+                }
+            })
+            .map_err(UnusableList::Signature)?;
+        let claims: RevocationListClaims = verified.claims().map_err(UnusableList::Signature)?;
+        if claims.iss != self.issuer {
+            return Err(UnusableList::Issuer);
+        }
+        // A key that was withdrawn cannot speak for the list that withdrew it.
+        let kid = verified.key().kid().unwrap_or_default();
+        if self.current.load().as_ref().is_some_and(|held| held.mark(MarkKind::SigningKey, kid).is_some()) {
+            return Err(UnusableList::KeyWithdrawn);
+        }
+        Ok(claims)
+    }
+}
+
+impl Held {
+    /// What is held once `next` has come, if it may.
+    fn followed_by(&self, next: RevocationListClaims, fresh_at: Duration) -> Result<Self, UnusableList> {
+        let held = &self.claims;
+        let newer = next.iat > held.iat;
+        let forward = match next.epoch.cmp(&held.epoch) {
+            std::cmp::Ordering::Equal => next.number >= held.number,
+            // A restore or a fail-over may have lost numbers, so a new epoch says only that it comes later.
+            std::cmp::Ordering::Greater => newer,
+            std::cmp::Ordering::Less => false,
+        };
+        if !forward {
+            return Err(UnusableList::RolledBack);
+        }
+        let says_the_same =
+            (next.epoch, next.number, &next.salt, &next.marks) == (held.epoch, held.number, &held.salt, &held.marks);
+        Ok(Self {
+            generation: if says_the_same { self.generation } else { self.generation.saturating_add(1) },
+            // Only a later signature proves that the server was there later: the same list again does not.
+            fresh_at: if newer { fresh_at.max(self.fresh_at) } else { self.fresh_at },
+            claims: RevocationListClaims { iat: next.iat.max(held.iat), ..next },
+        })
+    }
+
+    fn mark(&self, kind: MarkKind, id: &str) -> Option<i64> {
+        self.claims.marks.get(&MarkHash::of(&self.claims.salt, kind, id)).copied()
+    }
+
+    fn judge(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Result<(), StatusRefusal> {
+        if self.claims.marks.is_empty() {
+            return Ok(());
+        }
+        let claims = token.claims();
+        let thumbprint = claims.cnf.x5t_s256.to_string();
+        let entitlement = format!("{} {}", claims.client_id, claims.aud);
+        let names = [
+            (MarkKind::Participant, Some(claims.participant_id.as_str())),
+            (MarkKind::Client, Some(&claims.client_id)),
+            (MarkKind::Certificate, Some(&thumbprint)),
+            (MarkKind::Key, key_hash),
+            (MarkKind::Anchor, claims.anchor.as_deref()),
+            (MarkKind::Entitlement, Some(&entitlement)),
+            (MarkKind::ResourceServer, Some(&claims.aud)),
+            (MarkKind::SigningKey, Some(token.kid())),
+            (MarkKind::Jti, Some(&claims.jti)),
+        ];
+        for (kind, id) in names {
+            if let Some(version) = id.and_then(|id| self.mark(kind, id))
+                && claims.registry_version < version
+            {
+                return Err(StatusRefusal::revoked(kind));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A token that nothing on a fresh list concerns.
+#[derive(Clone, Debug)]
+pub struct LiveToken(ConfirmedToken);
+
+impl LiveToken {
+    /// The token.
+    pub const fn confirmed(&self) -> &ConfirmedToken {
+        &self.0
+    }
+
+    /// A token whose status nobody asked about: it is good until it expires.
+    pub(crate) const fn danger_unchecked(token: ConfirmedToken) -> Self {
+        Self(token)
+    }
+}
+
+/// Why a revocation list was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableList {
+    /// It is past its `exp`.
+    #[error("past its exp")]
+    Expired,
+    /// It is another issuer's.
+    #[error("of another issuer")]
+    Issuer,
+    /// There are no keys yet to verify it with.
+    #[error("no keys are held yet")]
+    KeysNotHeld,
+    /// It is signed with a key that the list held marks as withdrawn.
+    #[error("signed with a withdrawn key")]
+    KeyWithdrawn,
+    /// Its version is before the one held.
+    #[error("older than the list held")]
+    RolledBack,
+    /// It is not signed as a revocation list by a key of the authorization server, or does not say what one says.
+    #[error(transparent)]
+    Signature(JwsError),
+    /// Its `iat` lies in the future.
+    #[error("signed in the future")]
+    SignedInFuture,
 }

@@ -14,6 +14,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::registry::{EditRefusal, StoreUnavailable};
 
+mod audit;
+
 mod postgres;
 
 mod registry;

@@ -1,0 +1,165 @@
+//! Keeps the authorization server's keys and revocation list at hand.
+//!
+//! Takes the server's addresses and a TLS configuration, gives [`HeldKeys`] and [`HeldList`] whatever it can fetch, for
+//! as long as it runs. What cannot be used is counted and changes nothing: what is held stays, and the list ages. It
+//! decides on no call, and no call waits for it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::StatusCode;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
+
+use crate::status::{HeldList, MAX_LIST_BYTES};
+use crate::time::Clock;
+use crate::token::held_keys::HeldKeys;
+use crate::token::jwks::MAX_KEY_SET_BYTES;
+
+/// How often the keys are fetched when nothing calls for them.
+pub const KEYS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How soon after a fetch an unknown `kid` can cause the next.
+pub const KEYS_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long the server is asked to hold a long poll open.
+pub const POLL_WAIT: Duration = Duration::from_secs(10);
+
+/// Fetches over HTTPS: no redirects, no plain HTTP, bounded bodies, bounded time.
+#[derive(Clone)]
+pub struct Fetcher {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+}
+
+impl Fetcher {
+    /// A fetcher that trusts what `tls` trusts.
+    pub fn new(mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols.clear(); // hyper-rustls sets its own, and insists on it
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().enable_http2().build();
+        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+    }
+
+    /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
+        let url = url.parse().map_err(|_| FetchError::Address)?;
+        let exchange = async {
+            let response = self.client.get(url).await.map_err(|_| FetchError::Connection)?;
+            if response.status() != StatusCode::OK {
+                return Err(FetchError::Status(response.status().as_u16()));
+            }
+            // Neither a body that is cut short nor one that never ends is a body.
+            let body = Limited::new(response.into_body(), max_bytes).collect().await.map_err(|_| FetchError::Body)?;
+            Ok(body.to_bytes())
+        };
+        tokio::time::timeout(patience, exchange).await.unwrap_or(Err(FetchError::TimedOut))
+    }
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fetcher")
+    }
+}
+
+/// Why nothing was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The address is none.
+    #[error("not an address")]
+    Address,
+    /// The body was cut short or is longer than the limit.
+    #[error("the body was cut short or is too long")]
+    Body,
+    /// No connection, or it broke, or the server's certificate is not trusted.
+    #[error("no connection to the authorization server, or its certificate is not trusted")]
+    Connection,
+    /// An answer other than 200.
+    #[error("the authorization server answered {0}")]
+    Status(u16),
+    /// No whole answer in time.
+    #[error("no whole answer in time")]
+    TimedOut,
+}
+
+/// Fetches the keys for ever: until the first are held every second, then every [`KEYS_INTERVAL`], and when an unknown
+/// `kid` was met, at most every [`KEYS_PAUSE`].
+pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
+    loop {
+        let outcome = match fetcher.get(&url, MAX_KEY_SET_BYTES, PATIENCE).await {
+            Ok(body) => keys.take(&body).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        count("keys", &outcome);
+        if keys.current().is_none() {
+            tokio::time::sleep(RETRY_FIRST).await;
+            continue;
+        }
+        tokio::time::sleep(KEYS_PAUSE).await;
+        // An unknown `kid` met during the pause is heard now: the note is kept until somebody waits for it.
+        let rest = KEYS_INTERVAL.saturating_sub(KEYS_PAUSE);
+        let _either = tokio::time::timeout(rest, keys.wanted()).await;
+    }
+}
+
+/// Long-polls the revocation list for ever.
+pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let before = list.version();
+        let target = match before {
+            None => url.clone(),
+            Some((epoch, number)) => {
+                format!("{url}?epoch={epoch}&number={number}&wait={}", POLL_WAIT.as_secs())
+            }
+        };
+        let outcome = match fetcher.get(&target, MAX_LIST_BYTES, POLL_WAIT + PATIENCE).await {
+            Ok(body) => match std::str::from_utf8(&body) {
+                Ok(compact) => list.take(compact).map_err(|error| error.to_string()),
+                Err(_) => Err("not text".to_owned()),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        count("revocations", &outcome);
+        pause = match outcome {
+            // News came: ask on at once, but never in a tight circle.
+            Ok(()) if list.version() != before => BREATH,
+            Ok(()) => BREATH_WITHOUT_NEWS,
+            Err(_) => pause.saturating_mul(2).clamp(RETRY_FIRST, RETRY_LAST),
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Reports the age of the list held, for ever.
+pub async fn report_age(list: Arc<HeldList>, clock: Arc<dyn Clock>) {
+    loop {
+        // Before the first list the age is the time spent without one.
+        let age = list.age().unwrap_or_else(|| clock.monotonic());
+        metrics::gauge!("countersign_guard_revocation_list_age_seconds").set(age.as_secs_f64());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn count(what: &'static str, outcome: &Result<(), String>) {
+    let result = if outcome.is_ok() { "taken" } else { "failed" };
+    metrics::counter!("countersign_guard_fetches_total", "what" => what, "result" => result).increment(1);
+    if let Err(error) = outcome {
+        tracing::warn!(what, error, "nothing usable fetched from the authorization server");
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LAST: Duration = Duration::from_secs(4);
+const BREATH: Duration = Duration::from_millis(20);
+const BREATH_WITHOUT_NEWS: Duration = Duration::from_millis(200);

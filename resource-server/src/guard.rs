@@ -1,0 +1,278 @@
+//! Everything wired together: one [`Guard`] for one API.
+//!
+//! Takes the authorization server's issuer, the API's own resource identifier and a few options, gives the layers that
+//! guard routes and the route that describes the API to clients. It keeps the background tasks that fetch keys and
+//! revocation lists, and ends them with itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::task::JoinHandle;
+
+use crate::follower::{self, Fetcher};
+use crate::layer::RequireToken;
+use crate::scope::{MalformedScope, Scope};
+use crate::status::HeldList;
+use crate::time::{Clock, SystemClock};
+use crate::token::access_token::AccessTokens;
+use crate::token::held_keys::HeldKeys;
+use crate::verification::{Binding, Judgement, Requirement, Revocation};
+
+/// What a [`Guard`] is made of.
+#[derive(Clone)]
+pub struct GuardBuilder {
+    issuer: String,
+    resource: String,
+    scopes: Vec<String>,
+    tls: Option<ClientConfig>,
+    staleness_limit: Duration,
+    remembered_bytes: u64,
+    clock: Arc<dyn Clock>,
+}
+
+impl GuardBuilder {
+    /// The roots to trust when the authorization server is asked for keys and lists, in PEM. Without this or
+    /// [`Self::tls`] nothing can be fetched, so one of them is needed.
+    ///
+    /// # Errors
+    /// [`GuardError::Roots`] if there is no certificate among them, or one that cannot be a root.
+    pub fn roots_pem(mut self, pem: &[u8]) -> Result<Self, GuardError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(|_| GuardError::Roots)?).map_err(|_| GuardError::Roots)?;
+        }
+        if roots.is_empty() {
+            return Err(GuardError::Roots);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| GuardError::Roots)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        self.tls = Some(config);
+        Ok(self)
+    }
+
+    /// The TLS configuration for asking the authorization server.
+    #[must_use]
+    pub fn tls(mut self, config: ClientConfig) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// The scopes that exist here, for the metadata (RFC 9728 §2, `scopes_supported`).
+    #[must_use]
+    pub fn scopes_supported<I: IntoIterator<Item: Into<String>>>(mut self, scopes: I) -> Self {
+        self.scopes = scopes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How old the revocation list may become before calls are refused; 30 seconds unless told.
+    #[must_use]
+    pub const fn staleness_limit(mut self, limit: Duration) -> Self {
+        self.staleness_limit = limit;
+        self
+    }
+
+    /// About how many bytes of verified tokens are remembered; 16 MiB unless told.
+    #[must_use]
+    pub const fn remembered_bytes(mut self, bytes: u64) -> Self {
+        self.remembered_bytes = bytes;
+        self
+    }
+
+    /// Where the time comes from; the machine's clock unless told.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts to fetch keys and revocation lists in the background, on the current tokio runtime. Calls are refused with
+    /// 503 until both have been fetched.
+    ///
+    /// # Errors
+    /// [`GuardError`]
+    pub fn start(mut self) -> Result<Guard, GuardError> {
+        let tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let issuer = self.issuer.clone();
+        let guard = self.idle()?;
+        let fetcher = Fetcher::new(tls);
+        let tasks = vec![
+            tokio::spawn(follower::follow_keys(fetcher.clone(), format!("{issuer}/jwks"), Arc::clone(&guard.keys))),
+            tokio::spawn(follower::follow_revocations(
+                fetcher,
+                format!("{issuer}/revocations"),
+                Arc::clone(&guard.judgement.revocations),
+            )),
+            tokio::spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
+        ];
+        Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
+    }
+
+    /// A guard that fetches nothing: keys and lists are handed to [`Guard::keys`] and [`Guard::revocations`].
+    ///
+    /// # Errors
+    /// [`GuardError::Issuer`], [`GuardError::Resource`]
+    pub fn idle(self) -> Result<Guard, GuardError> {
+        if !is_identifier(&self.issuer) || self.issuer.contains('?') {
+            return Err(GuardError::Issuer); // RFC 8414 §2
+        }
+        if !is_identifier(&self.resource) {
+            return Err(GuardError::Resource); // RFC 9728 §1.2
+        }
+        let keys = Arc::new(HeldKeys::default());
+        let revocations = Arc::new(HeldList::new(
+            self.issuer.clone(),
+            self.staleness_limit,
+            Arc::clone(&keys),
+            Arc::clone(&self.clock),
+        ));
+        let tokens =
+            AccessTokens::new(self.issuer.clone(), self.resource.clone(), Arc::clone(&keys), self.remembered_bytes);
+        let description = Description::new(&self.issuer, &self.resource, &self.scopes);
+        Ok(Guard {
+            judgement: Arc::new(Judgement { tokens, revocations }),
+            keys,
+            clock: self.clock,
+            description: Arc::new(description),
+            tasks: Arc::new(Tasks(Vec::new())),
+        })
+    }
+}
+
+impl fmt::Debug for GuardBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardBuilder")
+            .field("issuer", &self.issuer)
+            .field("resource", &self.resource)
+            .field("staleness_limit", &self.staleness_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Guards the routes of one API. Cheap to clone; the background tasks end with the last clone and the last layer.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    pub(crate) judgement: Arc<Judgement>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) description: Arc<Description>,
+    keys: Arc<HeldKeys>,
+    #[expect(dead_code, reason = "held so that the tasks end with the last clone")]
+    tasks: Arc<Tasks>,
+}
+
+impl Guard {
+    /// A guard for the API whose resource identifier is `resource` (the audience of its tokens), with tokens of `issuer`.
+    pub fn builder(issuer: impl Into<String>, resource: impl Into<String>) -> GuardBuilder {
+        GuardBuilder {
+            issuer: issuer.into(),
+            resource: resource.into(),
+            scopes: Vec::new(),
+            tls: None,
+            staleness_limit: Duration::from_secs(30),
+            remembered_bytes: 16 * 1024 * 1024,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// A layer for routes that need a token with every one of these scope tokens, separated by spaces; with none, any
+    /// token for this API will do.
+    ///
+    /// # Errors
+    /// [`MalformedScope`] if the text is neither empty nor a scope by RFC 6749 §3.3.
+    pub fn require(&self, scope: &str) -> Result<RequireToken, MalformedScope> {
+        let scope = if scope.is_empty() { Scope::default() } else { Scope::parse(scope)? };
+        let required = Requirement { scope, binding: Binding::Required, revocation: Revocation::Checked };
+        Ok(RequireToken::new(self.clone(), required))
+    }
+
+    /// The keys held.
+    pub const fn keys(&self) -> &Arc<HeldKeys> {
+        &self.keys
+    }
+
+    /// The revocation list held.
+    pub fn revocations(&self) -> &Arc<HeldList> {
+        &self.judgement.revocations
+    }
+
+    /// Whether calls can be judged now: keys are held, and a list that is fresh enough. For readiness probes.
+    pub fn is_ready(&self) -> bool {
+        self.keys.current().is_some() && self.judgement.revocations.is_fresh()
+    }
+}
+
+/// Why there is no guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardError {
+    /// The issuer is not an https URL without query and fragment.
+    #[error("the issuer has to be an https URL without query and fragment")]
+    Issuer,
+    /// The resource identifier is not an https URL without fragment.
+    #[error("the resource identifier has to be an https URL without fragment")]
+    Resource,
+    /// No roots to trust the authorization server's certificate by.
+    #[error("give the roots that the authorization server's certificate leads to, as PEM, or a TLS configuration")]
+    Roots,
+}
+
+/// How the API describes itself (RFC 9728).
+#[derive(Debug)]
+pub(crate) struct Description {
+    /// Where the metadata is, as a path.
+    pub(crate) path: String,
+    /// Where the metadata is, as a URL.
+    pub(crate) url: String,
+    /// The metadata.
+    pub(crate) json: String,
+}
+
+impl Description {
+    fn new(issuer: &str, resource: &str, scopes: &[String]) -> Self {
+        // RFC 9728 §3.1: the well-known segment goes between host and path, after a terminating slash that follows the
+        // host has been removed.
+        let after_scheme = resource.find("://").map_or(0, |at| at + 3);
+        let path_starts = resource[after_scheme..].find(['/', '?']).map_or(resource.len(), |at| after_scheme + at);
+        let (origin, path) = resource.split_at(path_starts);
+        let path = if path == "/" { "" } else { path };
+        let path = format!("/.well-known/oauth-protected-resource{path}");
+        let mut metadata = serde_json::json!({
+            "resource": resource,
+            "authorization_servers": [issuer],
+            "bearer_methods_supported": ["header"],
+            "tls_client_certificate_bound_access_tokens": true,
+        });
+        if !scopes.is_empty() {
+            metadata["scopes_supported"] = scopes.into();
+        }
+        Self { url: format!("{origin}{path}"), path, json: metadata.to_string() }
+    }
+}
+
+#[derive(Debug)]
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+// Enough of RFC 3986 to be safe inside a header's quoted string, a JSON string and an axum path.
+fn is_identifier(text: &str) -> bool {
+    text.strip_prefix("https://").is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with(['/', '?'])
+            && !rest.contains("/:")
+            && !rest.contains("/*")
+            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&byte))
+    })
+}

@@ -1,0 +1,171 @@
+//! Is this one of the authorization server's access tokens, for us, and good now? (RFC 9068 §4)
+//!
+//! Takes the text of a token, gives a [`VerifiedToken`]. A token that was verified once is remembered under its whole
+//! text, so its signature is checked once; that its key is still held and its dates are asked every time. It knows
+//! nothing of certificates or revocation.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use serde_json::{Map, Value};
+
+use super::claims::{ACCESS_TOKEN_TYPE, AccessTokenClaims};
+use super::held_keys::HeldKeys;
+use super::jwks::{KeySet, PublicKey};
+use super::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
+use crate::bearer::BearerToken;
+use crate::confirmation::Confirmation;
+use crate::error::TokenRefusal;
+use crate::time::UnixTime;
+
+/// How far the clocks of the two servers may differ.
+pub const LEEWAY: Duration = Duration::from_secs(10);
+
+/// Verifies access tokens of one issuer for one audience.
+#[derive(Debug)]
+pub struct AccessTokens {
+    issuer: String,
+    audience: String,
+    algorithms: Vec<SigningAlgorithm>,
+    keys: Arc<HeldKeys>,
+    remembered: Cache<Box<str>, Arc<VerifiedToken>>,
+}
+
+impl AccessTokens {
+    /// Tokens of `issuer` for `audience`, both compared as exact text, signed by `keys`; at most about
+    /// `remembered_bytes` of tokens are remembered.
+    pub fn new(issuer: String, audience: String, keys: Arc<HeldKeys>, remembered_bytes: u64) -> Self {
+        // Only tokens whose signature held come in, so a stranger cannot push others out.
+        let remembered = Cache::builder()
+            .weigher(|text: &Box<str>, _: &Arc<VerifiedToken>| {
+                u32::try_from(text.len().saturating_mul(2).saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX)
+            })
+            .max_capacity(remembered_bytes)
+            .time_to_live(LONGEST_LIFETIME)
+            .build();
+        Self { issuer, audience, algorithms: SigningAlgorithm::ALL.to_vec(), keys, remembered }
+    }
+
+    /// Verifies one token as of `now`.
+    ///
+    /// # Errors
+    /// Every [`TokenRefusal`].
+    pub fn verify(&self, bearer: BearerToken<'_>, now: UnixTime) -> Result<Arc<VerifiedToken>, TokenRefusal> {
+        let keys = self.keys.current();
+        let keys = keys.as_ref().ok_or(TokenRefusal::KeysNotHeld)?;
+        if let Some(token) = self.remembered.get(bearer.as_str()) {
+            if token.key_is_in(keys) {
+                token.judge_dates(now)?;
+                return Ok(token);
+            }
+            // Withdrawn, or another key under the same name: judged anew, which says which.
+            self.remembered.invalidate(bearer.as_str());
+        }
+        let token = Arc::new(self.read(bearer.as_str(), keys)?);
+        token.judge_dates(now)?;
+        self.remembered.insert(bearer.as_str().into(), Arc::clone(&token));
+        Ok(token)
+    }
+
+    fn read(&self, text: &str, keys: &KeySet) -> Result<VerifiedToken, TokenRefusal> {
+        let expected = Expectation {
+            algorithms: &self.algorithms,
+            types: &[ACCESS_TOKEN_TYPE], // RFC 9068 §4: at+jwt or application/at+jwt, nothing else
+            untyped: Untyped::Refuse,
+            key: KeyChoice::ByKid,
+            max_bytes: jws::MAX_TOKEN_BYTES,
+        };
+        let verified = jws::verify(text, keys, &expected).map_err(|error| {
+            if error == JwsError::KeyUnknown {
+                self.keys.ask_for_news();
+            }
+            TokenRefusal::from(error)
+        })?;
+        let members: Map<String, Value> = verified.claims()?;
+        // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. One audience, as one string, is what our
+        // server writes; a token for several would be good at each of them.
+        if members.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+            return Err(TokenRefusal::Issuer);
+        }
+        if members.get("aud").and_then(Value::as_str) != Some(&self.audience) {
+            return Err(TokenRefusal::Audience);
+        }
+        // RFC 8705 §3.1, RFC 7800 §3.1
+        let confirmation = members.get("cnf").ok_or(TokenRefusal::ConfirmationMissing)?;
+        serde_json::from_value::<Confirmation>(confirmation.clone())
+            .map_err(|_| TokenRefusal::ConfirmationMalformed)?;
+        let not_before = match members.get("nbf") {
+            None => None,
+            Some(value) => Some(value.as_i64().ok_or(TokenRefusal::Claims)?),
+        };
+        let claims = serde_json::from_value(Value::Object(members)).map_err(|_| TokenRefusal::Claims)?;
+        Ok(VerifiedToken { claims, not_before, key: Arc::clone(verified.key()), found_alive_in: AtomicU64::new(0) })
+    }
+}
+
+/// An access token of our issuer, for us, that was in date when it was handed out.
+#[derive(Debug)]
+pub struct VerifiedToken {
+    claims: AccessTokenClaims,
+    not_before: Option<i64>,
+    key: Arc<PublicKey>,
+    /// The revocation list, by its generation, in which nothing concerns this token: `status`'s note to itself.
+    pub(crate) found_alive_in: AtomicU64,
+}
+
+impl VerifiedToken {
+    /// What it says.
+    pub const fn claims(&self) -> &AccessTokenClaims {
+        &self.claims
+    }
+
+    /// The name of the key that signed it.
+    pub fn kid(&self) -> &str {
+        self.key.kid().unwrap_or_default() // chosen by its name, so it has one
+    }
+
+    fn key_is_in(&self, keys: &KeySet) -> bool {
+        keys.by_kid(self.kid()).is_some_and(|held| Arc::ptr_eq(held, &self.key) || *held == self.key)
+    }
+
+    fn judge_dates(&self, now: UnixTime) -> Result<(), TokenRefusal> {
+        // RFC 7519 §4.1.4: on or after "exp" it MUST NOT be accepted, but for a small leeway.
+        if now >= UnixTime::from_seconds(self.claims.exp).after(LEEWAY) {
+            return Err(TokenRefusal::Expired);
+        }
+        // RFC 7519 §4.1.5
+        if self.not_before.is_some_and(|not_before| now.after(LEEWAY) < UnixTime::from_seconds(not_before)) {
+            return Err(TokenRefusal::NotYetValid);
+        }
+        // RFC 7519 §4.1.6 leaves "iat" open; one that lies ahead was not written by a server whose clock agrees.
+        if now.after(LEEWAY) < UnixTime::from_seconds(self.claims.iat) {
+            return Err(TokenRefusal::IssuedInFuture);
+        }
+        Ok(())
+    }
+}
+
+impl From<JwsError> for TokenRefusal {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::TooLong | JwsError::Framing => Self::Malformed,
+            JwsError::Header => Self::Header,
+            JwsError::Critical | JwsError::UnencodedPayload => Self::Critical,
+            JwsError::Algorithm => Self::Algorithm,
+            JwsError::Type => Self::Type,
+            JwsError::KidMissing => Self::KidMissing,
+            JwsError::KeyUnknown => Self::KidUnknown,
+            JwsError::KeyMismatch => Self::KeyMismatch,
+            JwsError::Signature => Self::Signature,
+            JwsError::Payload | JwsError::Claims => Self::Claims,
+        }
+    }
+}
+
+// The claims again, and what the cache keeps beside them.
+const OVERHEAD_BYTES: usize = 1024;
+
+// The authorization server's hard limit on token lifetimes: nothing is worth remembering longer.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(3600);

@@ -1,0 +1,200 @@
+//! Does this JSON mean one thing only?
+//!
+//! Takes bytes, gives an object in which every member name occurs once, at every depth: two readers of it cannot come to
+//! two answers (RFC 8259 §4 leaves doubled names open; RFC 7515 §4 and RFC 7519 §4 let a reader refuse them, and this one
+//! does). It knows nothing of what the members mean.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// How deep objects and arrays may nest; the outermost object is the first level.
+pub const MAX_DEPTH: usize = 16;
+
+/// Reads one JSON object and nothing after it.
+///
+/// # Errors
+/// [`AmbiguousJson`] if the bytes are not one JSON object in UTF-8, nest deeper than [`MAX_DEPTH`], or name a member
+/// twice (names are compared after their escapes are resolved).
+pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, AmbiguousJson> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth: MAX_DEPTH }.deserialize(&mut deserializer).map_err(|_| AmbiguousJson)?;
+    deserializer.end().map_err(|_| AmbiguousJson)?;
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(AmbiguousJson),
+    }
+}
+
+/// The bytes are not one JSON object with every member named once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one JSON object with every member named once")]
+pub struct AmbiguousJson;
+
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(&self) -> Result<Self, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { depth }),
+            None => Err(E::custom("nested too deep")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON with every member named once")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = access.next_element_seed(self.deeper()?)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let value = access.next_value_seed(self.deeper()?)?;
+            if members.insert(name, value).is_some() {
+                return Err(de::Error::custom("member named twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn doubled_members_are_refused_at_every_depth() {
+        for wrong in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"a":2}}"#,
+            r#"{"x":[{"a":1,"b":0,"a":2}]}"#,
+            r#"{"x":[[{"a":null,"a":null}]]}"#,
+        ] {
+            assert_eq!(parse_object(wrong.as_bytes()), Err(AmbiguousJson), "{wrong}");
+        }
+        assert!(parse_object(br#"{"a":{"a":{"a":1}},"A":2,"a ":3}"#).is_ok());
+    }
+
+    #[test]
+    fn only_one_object_is_taken() {
+        for wrong in [
+            "",
+            " ",
+            "[]",
+            "1",
+            "null",
+            "\"a\"",
+            "{}{}",
+            "{} x",
+            "{",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{'a':1}",
+            "\u{feff}{}",
+            "{\"a\":NaN}",
+            "{\"a\":01}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":\"\n\"}",
+            "// c\n{}",
+        ] {
+            assert_eq!(parse_object(wrong.as_bytes()), Err(AmbiguousJson), "{wrong:?}");
+        }
+        assert_eq!(parse_object(b"{\"a\":\"\xff\"}"), Err(AmbiguousJson));
+        assert_eq!(parse_object(b"{\"\xc0\x80\":1}"), Err(AmbiguousJson));
+        assert_eq!(parse_object(b" \t\r\n{ } \n").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        let nested = |levels: usize| format!("{}{}{}", "{\"a\":".repeat(levels), 1, "}".repeat(levels));
+        assert!(parse_object(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert_eq!(parse_object(nested(MAX_DEPTH + 1).as_bytes()), Err(AmbiguousJson));
+        assert_eq!(parse_object(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes()), Err(AmbiguousJson));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..4)
+                    .prop_map(|members| members.into_iter().collect::<Value>()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_json_writes_is_read_back(members in prop::collection::btree_map(".{0,6}", any_json(), 0..5)) {
+            let object: Map<String, Value> = members.into_iter().collect();
+            prop_assert_eq!(parse_object(&serde_json::to_vec(&object).unwrap()), Ok(object));
+        }
+
+        #[test]
+        fn hostile_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(object) = parse_object(&bytes) {
+                // What is taken here is taken by any JSON reader, and means the same to it.
+                prop_assert_eq!(serde_json::from_slice::<Map<String, Value>>(&bytes).unwrap(), object);
+            }
+        }
+    }
+}
