@@ -52,6 +52,13 @@ pub struct Config {
     pub drain: Duration,
 }
 
+impl Config {
+    /// Under which URL partners reach `endpoint`, which begins with a slash, with their certificates.
+    pub fn mtls_url_of(&self, endpoint: &str) -> String {
+        self.public.as_ref().map_or(&self.issuer, |face| &face.mtls_url).url_of(endpoint)
+    }
+}
+
 /// What a certificate meets that maps to no one enrolled (design §3, perimeter).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Perimeter {
