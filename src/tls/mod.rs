@@ -19,6 +19,9 @@ pub mod server_config;
 /// Possession and bounds, and nothing else.
 mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 pub use acceptor::{PlainAcceptor, TlsAcceptor};
 pub use connection::Permits;
 pub use reload::{ServerCertificate, ServerCertificateError};
