@@ -71,8 +71,7 @@ pub fn admit(
     if record.client.environment != environment {
         return Err(AdmissionRefusal::EnvironmentMismatch);
     }
-    let certificate =
-        record.certificate(client.peer().thumbprint()).ok_or(AdmissionRefusal::CertificateNotOnRecord)?;
+    let certificate = record.certificate(client.peer().thumbprint()).ok_or(AdmissionRefusal::CertificateNotOnRecord)?;
     certificate_is_good(certificate, now)?;
     anchor_is_active(record, client.peer().anchor().or(certificate.anchor.as_ref()))?;
     Ok(AdmittedClient { client })
@@ -109,10 +108,7 @@ fn certificate_is_good(certificate: &Certificate, now: UnixTime) -> Result<(), A
 
 /// An anchor the certificate leads to has to be granted still, and active. A certificate registered for itself
 /// (RFC 8705 §2.2) leads to none.
-fn anchor_is_active(
-    record: &ClientRecord,
-    anchor: Option<&crate::registry::AnchorId>,
-) -> Result<(), AdmissionRefusal> {
+fn anchor_is_active(record: &ClientRecord, anchor: Option<&crate::registry::AnchorId>) -> Result<(), AdmissionRefusal> {
     let Some(id) = anchor else { return Ok(()) };
     record
         .anchors

@@ -1,1 +1,181 @@
-//! (being written)
+//! Everything wired together.
+//!
+//! Takes a [`Config`] and a clock, gives an [`App`]: the one place that knows which back end runs. It decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_resource_server::time::Clock;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::task::JoinHandle;
+
+use crate::audit::{AuditLimits, AuditLog};
+use crate::client_auth;
+use crate::config::Config;
+use crate::endpoint;
+use crate::mint::Mint;
+use crate::mint::key_directory::KeyDirectory;
+use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
+use crate::pki;
+use crate::policy::Lifetime;
+use crate::registry::{MemorySize, Registry, StoreUnavailable};
+use crate::server::{self, Running, Site, StartError};
+use crate::status::{ListUnavailable, RevocationList};
+use crate::store::{self, Migrate, OpenError, Store};
+use crate::tls::{HandshakeObserver, RefusedHandshake, ServerCertificate, ServerCertificateError};
+
+/// How often a running server looks whether its signing keys have changed.
+const KEYS_WATCHED_EVERY: Duration = Duration::from_millis(500);
+
+/// A running server, but for its listeners.
+#[derive(Debug)]
+pub struct App {
+    /// What the operator wants.
+    pub config: Config,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The book of participants.
+    pub registry: Arc<Registry>,
+    /// Is this certificate good now?
+    pub pki: pki::Verifier,
+    /// Writes tokens down and signs them.
+    pub mint: Mint,
+    /// What happened.
+    pub audit: AuditLog,
+    /// Which issued tokens are dead.
+    pub status: Arc<RevocationList>,
+    keys_of_clients: client_auth::RegisteredKeys,
+    store: Store,
+    background: Vec<JoinHandle<()>>,
+}
+
+/// Why a server cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Its own certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] ServerCertificateError),
+    /// It cannot listen.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+    /// The signing keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    KeyRing(#[from] KeyRingError),
+    /// The revocation list cannot be drawn up.
+    #[error(transparent)]
+    List(#[from] ListUnavailable),
+}
+
+impl App {
+    /// Opens what `config` names, creating or migrating the schema and making signing keys where they are missing, and
+    /// begins to watch all of it for changes.
+    ///
+    /// # Errors
+    /// [`AppError`]; then nothing runs.
+    pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
+        let store = store::open(config.store.as_str(), Migrate::Apply).await?;
+        let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
+        let keys = Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), clock.now())?);
+        let issuer = config.issuer.as_str();
+        let status =
+            RevocationList::open(issuer, Arc::<Registry>::clone(&registry), Arc::clone(&keys), Arc::clone(&clock))
+                .await?;
+        let status = Arc::new(status);
+        let audit = AuditLog::open(
+            Arc::new(store.clone()),
+            Arc::<Registry>::clone(&registry),
+            config.node.as_str(),
+            Arc::clone(&clock),
+            AuditLimits::default(),
+        )
+        .await?;
+        let background = vec![registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh()];
+        Ok(Arc::new(Self {
+            pki: pki::Verifier::new(),
+            mint: Mint::new(issuer, keys),
+            keys_of_clients: client_auth::RegisteredKeys::new(),
+            config,
+            clock,
+            registry,
+            audit,
+            status,
+            store,
+            background,
+        }))
+    }
+
+    /// Listens as the configuration says, and serves.
+    ///
+    /// # Errors
+    /// [`ServeError`]; then nothing is served.
+    pub async fn serve(self: &Arc<Self>, metrics: PrometheusHandle) -> Result<Running, ServeError> {
+        let names = [Some(self.config.issuer.host()), self.config.public.as_ref().map(|face| face.mtls_url.host())];
+        let names = names.into_iter().flatten().map(str::to_owned).collect();
+        let certificate = ServerCertificate::load(self.config.tls.clone(), names, self.clock.now())?;
+        let site = Site {
+            public: endpoint::router(Arc::clone(self)),
+            operations: endpoint::operations(Arc::clone(self), metrics),
+            certificate,
+            observer: Arc::<Self>::clone(self),
+            perimeter: None,
+            clock: Arc::clone(&self.clock),
+        };
+        Ok(server::start(&self.config, site).await?)
+    }
+
+    /// What client authentication rests on.
+    pub fn authentication(&self) -> client_auth::Context<'_> {
+        client_auth::Context {
+            issuer: self.config.issuer.as_str(),
+            registry: &self.registry,
+            keys: &self.keys_of_clients,
+        }
+    }
+
+    /// How long tokens live where no record says less.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime { default: self.config.access_token_lifetime }
+    }
+
+    /// Writes what is left of the audit log and closes the store. For the end of the process, when no request is left.
+    pub async fn close(&self) {
+        for task in &self.background {
+            task.abort();
+        }
+        self.audit.close().await;
+        self.store.close().await;
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        for task in &self.background {
+            task.abort();
+        }
+    }
+}
+
+/// Refused handshakes are records too: counted, and thinned when they flood.
+impl HandshakeObserver for App {
+    fn refused(&self, handshake: &RefusedHandshake) {
+        self.audit.refused_handshake(&crate::audit::RefusedHandshake {
+            remote: handshake.remote,
+            reason: handshake.refusal.reason(),
+            claimed: handshake.claimed,
+        });
+    }
+}

@@ -9,7 +9,7 @@ use crate::client_auth::ClientAuthRefusal;
 use crate::mint::MintRefusal;
 use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
-use crate::registry::LookupRefusal;
+use crate::registry::{LookupRefusal, SightingRefusal};
 use crate::request::RequestRefusal;
 
 /// Declares a stage's enum of refusals: each variant with its stable short reason, unique across all stages.
@@ -57,6 +57,8 @@ pub enum Refusal {
     Peer(PeerRefusal),
     /// The certificate or assertion does not prove this client.
     ClientAuth(ClientAuthRefusal),
+    /// The certificate proves this client, but cannot be put on record as its own.
+    Sighting(SightingRefusal),
     /// The client may not act now.
     Admission(AdmissionRefusal),
     /// It may not have this.
@@ -126,6 +128,7 @@ impl Refusal {
         match self {
             Self::Request(refusal) => refusal.code(),
             Self::Lookup(refusal) => refusal.code(),
+            Self::Sighting(refusal) => refusal.code(),
             Self::Peer(_) | Self::ClientAuth(_) | Self::Admission(_) => ErrorCode::InvalidClient,
             Self::Policy(refusal) => refusal.code(),
             Self::Mint(_) => ErrorCode::ServerError,
@@ -140,6 +143,7 @@ impl Refusal {
             Self::Lookup(refusal) => refusal.reason(),
             Self::Peer(refusal) => refusal.reason(),
             Self::ClientAuth(refusal) => refusal.reason(),
+            Self::Sighting(refusal) => refusal.reason(),
             Self::Admission(refusal) => refusal.reason(),
             Self::Policy(refusal) => refusal.reason(),
             Self::Mint(refusal) => refusal.reason(),
@@ -154,6 +158,7 @@ impl Refusal {
             Self::Lookup(_) => LookupRefusal::STAGE,
             Self::Peer(_) => PeerRefusal::STAGE,
             Self::ClientAuth(_) => ClientAuthRefusal::STAGE,
+            Self::Sighting(_) => SightingRefusal::STAGE,
             Self::Admission(_) => AdmissionRefusal::STAGE,
             Self::Policy(_) => PolicyRefusal::STAGE,
             Self::Mint(_) => MintRefusal::STAGE,
@@ -176,6 +181,7 @@ from_stage!(
     Lookup(LookupRefusal),
     Peer(PeerRefusal),
     ClientAuth(ClientAuthRefusal),
+    Sighting(SightingRefusal),
     Admission(AdmissionRefusal),
     Policy(PolicyRefusal),
     Mint(MintRefusal),

@@ -3,6 +3,8 @@
 //! Takes name and value pairs as `endpoint/form.rs` read them, gives a [`TokenRequest`]. None may come twice
 //! (RFC 6749 §3.2), parameters without value count as omitted, unknown ones are ignored. It knows nothing of HTTP.
 
+use countersign_resource_server::token::jws;
+
 use crate::error::{ErrorCode, refusals};
 use crate::registry::ClientId;
 
@@ -21,6 +23,10 @@ refusals! {
         BodyTooLarge => "body_too_large",
         /// The body did not arrive whole in time.
         BodyIncomplete => "body_incomplete",
+        /// A query at an endpoint whose parameters travel in the body (RFC 6749 §2.3.1).
+        ParameterInQuery => "parameter_in_query",
+        /// A parameter in the query is not what it has to be.
+        ParameterMalformed => "parameter_malformed",
         /// The body is not form-encoded UTF-8.
         BodyMalformed => "body_malformed",
         /// Too many requests from this address or client: 429.
@@ -31,16 +37,22 @@ refusals! {
         ParameterRepeated { /** Its name. */ name: String } => "parameter_repeated",
         /// No `grant_type`.
         GrantTypeMissing => "grant_type_missing",
+        /// The `Authorization` header: no client here authenticates by it. 401, with a challenge.
+        AuthorizationHeader => "authorization_header",
         /// Neither a `client_id` nor an assertion that names one.
         ClientIdMissing => "client_id_missing",
         /// The `client_id` cannot be one.
         ClientIdMalformed => "client_id_malformed",
+        /// A `client_secret`: no client here has one, and what is sent in the clear is no secret any more.
+        ClientSecretPresented => "client_secret_presented",
         /// Two ways to authenticate in one request (RFC 6749 §2.3).
         TwoAuthenticationMethods => "two_authentication_methods",
         /// `client_assertion` without `client_assertion_type`, or the other way round, or of another type.
         AssertionTypeMalformed => "assertion_type_malformed",
-        /// The assertion is not a compact JWS with a `sub`.
+        /// The assertion is not a compact JWS with a `sub` that could be a client's.
         AssertionMalformed => "assertion_malformed",
+        /// `client_id` and the assertion's `sub` name different clients.
+        ClientIdContradicted => "client_id_contradicted",
     }
 }
 
@@ -53,16 +65,21 @@ impl RequestRefusal {
             | Self::BodyTooLarge
             | Self::BodyIncomplete
             | Self::BodyMalformed
+            | Self::ParameterInQuery
+            | Self::ParameterMalformed
             | Self::TooManyRequests
             | Self::UnknownPath
             | Self::ParameterRepeated { .. }
             | Self::GrantTypeMissing
             | Self::ClientIdMissing
             | Self::ClientIdMalformed
+            | Self::ClientSecretPresented
             | Self::TwoAuthenticationMethods
             | Self::AssertionTypeMalformed => ErrorCode::InvalidRequest,
-            // RFC 7521 §4.2.1: an assertion that is not valid is a failed authentication.
-            Self::AssertionMalformed => ErrorCode::InvalidClient,
+            // RFC 7521 §4.2.1: an assertion that is not valid, or not this client's, is a failed authentication.
+            Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => {
+                ErrorCode::InvalidClient
+            }
         }
     }
 }
@@ -72,12 +89,84 @@ impl RequestRefusal {
 pub struct TokenRequest {
     /// As asked; whether it is supported is `policy`'s business.
     pub grant_type: String,
-    /// The `client_id` parameter.
-    pub client_id: Option<ClientId>,
+    /// Whose record to ask: the `client_id` parameter, or else the unverified `sub` of the assertion. Found by it, no
+    /// more: nothing is proven.
+    pub client_id: ClientId,
     /// The `client_assertion`, with the right type (RFC 7523 §2.2).
     pub client_assertion: Option<String>,
     /// The `scope` parameter as text: malformed is `invalid_scope`, `policy`'s business.
     pub scope: Option<String>,
     /// Every `resource` parameter (RFC 8707 §2 lets it repeat; more than one is `invalid_target` here).
     pub resources: Vec<String>,
+}
+
+/// RFC 7523 §2.2: the one kind of client assertion.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+impl TokenRequest {
+    /// Reads the parameters of a token request.
+    ///
+    /// # Errors
+    /// [`RequestRefusal`]: a parameter twice, one missing, two authentication methods, an assertion that names nobody.
+    pub fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
+        let Parameters(pairs) = parameters;
+        // RFC 6749 §3.2: "parameters MUST NOT be included more than once", with or without a value, known or not.
+        // RFC 8707 §2 excepts `resource`. Sorted, so that a body full of names costs no more than sorting them.
+        let mut names: Vec<&str> =
+            pairs.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "resource").collect();
+        names.sort_unstable();
+        if let Some([name, _]) = names.array_windows().find(|[one, next]| one == next) {
+            return Err(RequestRefusal::ParameterRepeated { name: (*name).to_owned() });
+        }
+        // RFC 6749 §3.2: sent without a value is omitted.
+        let value = |name: &str| {
+            pairs.iter().find(|(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        };
+        // RFC 6749 §2.3: at most one authentication method in a request. The certificate on the connection is none by
+        // itself: it is there in either case, and the registration says what it counts for.
+        if value("client_secret").is_some() {
+            return Err(match value("client_assertion").or(value("client_assertion_type")) {
+                Some(_) => RequestRefusal::TwoAuthenticationMethods,
+                None => RequestRefusal::ClientSecretPresented,
+            });
+        }
+        let client_assertion = match (value("client_assertion"), value("client_assertion_type")) {
+            (None, None) => None,
+            (Some(assertion), Some(JWT_BEARER)) => Some(assertion.to_owned()), // RFC 7523 §2.2
+            (Some(_), _) | (None, Some(_)) => return Err(RequestRefusal::AssertionTypeMalformed),
+        };
+        let stated = value("client_id").map(ClientId::parse).transpose();
+        let stated = stated.map_err(|_| RequestRefusal::ClientIdMalformed)?;
+        let asserted = client_assertion.as_deref().map(subject_of).transpose()?;
+        let client_id = match (stated, asserted) {
+            // RFC 7521 §4.2: if present, client_id MUST identify the same client as the assertion.
+            (Some(stated), Some(asserted)) if stated != asserted => return Err(RequestRefusal::ClientIdContradicted),
+            (Some(client_id), _) | (None, Some(client_id)) => client_id,
+            (None, None) => return Err(RequestRefusal::ClientIdMissing), // RFC 8705 §2: client_id is required
+        };
+        Ok(Self {
+            grant_type: value("grant_type").ok_or(RequestRefusal::GrantTypeMissing)?.to_owned(),
+            client_id,
+            client_assertion,
+            scope: value("scope").map(str::to_owned),
+            resources: pairs
+                .iter()
+                .filter(|(name, value)| name == "resource" && !value.is_empty())
+                .map(|(_, value)| value.clone())
+                .collect(),
+        })
+    }
+
+    /// Whose record to ask.
+    pub const fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+}
+
+/// The `sub` of an assertion, unverified (RFC 7523 §3 item 2.B: the client_id).
+fn subject_of(assertion: &str) -> Result<ClientId, RequestRefusal> {
+    let claims = jws::peek(assertion).and_then(|unverified| unverified.claims());
+    let claims = claims.map_err(|_| RequestRefusal::AssertionMalformed)?;
+    let subject = claims.get("sub").and_then(serde_json::Value::as_str).ok_or(RequestRefusal::AssertionMalformed)?;
+    ClientId::parse(subject).map_err(|_| RequestRefusal::AssertionMalformed)
 }

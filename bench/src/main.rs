@@ -102,7 +102,11 @@ async fn main() -> Result<(), Failure> {
     println!("ES256 signatures a core       {floor:.0} per second");
     println!("share of that floor           {:.3}", median.tokens_per_cpu_second() / floor);
     println!("latency p50 / p99 / p99.9     {:?} / {:?} / {:?}", quantile(0.5), quantile(0.99), quantile(0.999));
-    println!("server memory now / peak      {} / {} kB", memory(arguments.pid, "VmRSS")?, memory(arguments.pid, "VmHWM")?);
+    println!(
+        "server memory now / peak      {} / {} kB",
+        memory(arguments.pid, "VmRSS")?,
+        memory(arguments.pid, "VmHWM")?
+    );
     Ok(())
 }
 

@@ -122,7 +122,7 @@ CREATE INDEX history_by_subject ON history (subject, version);
 -- What each version touched, for whoever keeps records in memory. Every version has at least one row.
 CREATE TABLE registry_change (
     version BIGINT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('anchor', 'client', 'participant', 'resource_server')),
+    kind TEXT NOT NULL CHECK (kind IN ('anchor', 'client', 'key', 'participant', 'resource_server')),
     id TEXT NOT NULL,
     PRIMARY KEY (version, kind, id)
 );

@@ -1,11 +1,261 @@
 //! Which client does it prove?
+//!
+//! Takes a found client, a verified peer and the request, gives an [`AuthenticatedClient`]: proof that the caller is that
+//! client, by the one method it is registered for, with a certificate that is on record as its own. It knows nothing of
+//! whether the client may act.
 
-use crate::error::refusals;
+use std::sync::Arc;
+
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jwks::KeySet;
+
+use crate::error::{Refusal, refusals};
+use crate::pki::VerifiedPeer;
+use crate::registry::certificate::CertificateState;
+use crate::registry::client::{ClientAuthentication, Enrolment};
+use crate::registry::{ClientId, ClientRecord, FoundClient, Registry, RegistryVersion, Sighting};
+use crate::request::TokenRequest;
+
+/// RFC 8705 §2.1.
+mod tls_client_auth;
+
+/// RFC 8705 §2.2.
+mod self_signed_tls_client_auth;
+
+/// RFC 7523 §2.2 and §3.
+mod private_key_jwt;
+
+pub use private_key_jwt::{UnfitKeys, UsedAssertion, check_keys};
+pub use self_signed_tls_client_auth::{NoJwk, jwks_of, registered_certificates};
 
 refusals! {
-    /// Why not.
+    /// Why the caller is not the client it claims to be.
     pub enum ClientAuthRefusal at "client_auth" {
-        /// The registered name is not in the certificate.
-        SubjectMismatch => "subject_mismatch",
+        /// An assertion from a client that is not registered for one.
+        AssertionUnexpected => "assertion_unexpected",
+        /// No assertion from a client that is registered for one. Its certificate does not stand in for it.
+        AssertionMissing => "assertion_missing",
+        /// The assertion's framing or header cannot be read, or asks for an extension.
+        AssertionUnreadable => "assertion_unreadable",
+        /// It is of another type.
+        AssertionTypeWrong => "assertion_type_wrong",
+        /// It is signed with another algorithm than the registered one.
+        AssertionAlgorithmWrong => "assertion_algorithm_wrong",
+        /// Its key is not in the client's JWK Set, or not named, or none for this algorithm.
+        AssertionKeyUnknown => "assertion_key_unknown",
+        /// Its signature does not hold.
+        AssertionSignatureInvalid => "assertion_signature_invalid",
+        /// Its claims cannot be read.
+        AssertionClaimsMalformed => "assertion_claims_malformed",
+        /// `iss` is not the client.
+        AssertionIssuerWrong => "assertion_issuer_wrong",
+        /// `sub` is not the client.
+        AssertionSubjectWrong => "assertion_subject_wrong",
+        /// `aud` is not this server's issuer identifier as one string.
+        AssertionAudienceWrong => "assertion_audience_wrong",
+        /// No `exp`.
+        AssertionExpiryMissing => "assertion_expiry_missing",
+        /// `exp` has passed.
+        AssertionExpired => "assertion_expired",
+        /// `exp` is too far ahead.
+        AssertionLivesTooLong => "assertion_lives_too_long",
+        /// `iat` lies ahead.
+        AssertionFromTheFuture => "assertion_from_the_future",
+        /// `nbf` lies ahead.
+        AssertionNotYetValid => "assertion_not_yet_valid",
+        /// No `jti`.
+        AssertionJtiMissing => "assertion_jti_missing",
+        /// `jti` is empty, too long or not plain text.
+        AssertionJtiMalformed => "assertion_jti_malformed",
+        /// It has been used before (RFC 7523 §3, item 7): found when its use is put on record.
+        AssertionReplayed => "assertion_replayed",
+        /// The client's registered JWK Set cannot be used.
+        JwksUnusable => "client_jwks_unusable",
+        /// The certificate does not carry the registered name.
+        NameMismatch => "certificate_name_mismatch",
+        /// The certificate is in no `x5c` of the client's JWK Set.
+        CertificateNotInJwks => "certificate_not_in_jwks",
+        /// The certificate was not enrolled beforehand, and this client's have to be.
+        CertificateNotEnrolled => "certificate_not_enrolled",
+        /// Another DER of an enrolled certificate: same issuer key and serial number.
+        CertificateTwin => "certificate_twin",
+    }
+}
+
+/// What authentication rests on besides the records.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// This server's issuer identifier: what an assertion's `aud` has to be.
+    pub issuer: &'a str,
+    /// Where a certificate that is seen for the first time is put on record.
+    pub registry: &'a Registry,
+    /// The clients' JWK Sets, parsed.
+    pub keys: &'a RegisteredKeys,
+}
+
+/// A client that proved itself. Made by [`authenticate`] alone.
+#[derive(Debug)]
+pub struct AuthenticatedClient {
+    client: FoundClient,
+    peer: VerifiedPeer,
+    assertion: Option<UsedAssertion>,
+}
+
+impl AuthenticatedClient {
+    /// The client's record, with the certificate in it.
+    pub const fn client(&self) -> &FoundClient {
+        &self.client
+    }
+
+    /// The certificate on the connection.
+    pub const fn peer(&self) -> &VerifiedPeer {
+        &self.peer
+    }
+
+    /// The assertion, still to be used up: with the audit record of the decision, last of all.
+    pub const fn assertion(&self) -> Option<&UsedAssertion> {
+        self.assertion.as_ref()
+    }
+}
+
+/// Whether the caller is `client`, by the method of its registration and no other.
+///
+/// # Errors
+/// A [`ClientAuthRefusal`], or why the certificate could not be put on record
+/// ([`SightingRefusal`](crate::registry::SightingRefusal)).
+pub async fn authenticate(
+    client: FoundClient,
+    peer: VerifiedPeer,
+    request: &TokenRequest,
+    context: &Context<'_>,
+    now: UnixTime,
+) -> Result<AuthenticatedClient, Refusal> {
+    let assertion = prove(&client.record, &peer, request, context.issuer, context.keys, now)?;
+    let client = match enrolment(&client.record, &peer)? {
+        None => client,
+        Some(sighting) => context.registry.sighted(&client.record.client.id, &sighting, now).await?,
+    };
+    Ok(AuthenticatedClient { client, peer, assertion })
+}
+
+/// The proof alone, without the record-keeping that may follow it.
+fn prove(
+    record: &ClientRecord,
+    peer: &VerifiedPeer,
+    request: &TokenRequest,
+    issuer: &str,
+    keys: &RegisteredKeys,
+    now: UnixTime,
+) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
+    // RFC 8705 §2: the method is the registered one. What else the request brings neither helps nor is passed over.
+    match (&record.client.authentication, &request.client_assertion) {
+        (ClientAuthentication::TlsClientAuth { subject }, None) => {
+            tls_client_auth::check(subject, peer)?;
+            Ok(None)
+        }
+        (ClientAuthentication::SelfSignedTlsClientAuth { .. }, None) => {
+            self_signed_tls_client_auth::check(&*keys.of(record)?, peer)?;
+            Ok(None)
+        }
+        (
+            ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::SelfSignedTlsClientAuth { .. },
+            Some(_),
+        ) => Err(ClientAuthRefusal::AssertionUnexpected),
+        (ClientAuthentication::PrivateKeyJwt { .. }, None) => Err(ClientAuthRefusal::AssertionMissing),
+        (ClientAuthentication::PrivateKeyJwt { signing_alg, subject, .. }, Some(assertion)) => {
+            let assertion =
+                private_key_jwt::check(assertion, &*keys.of(record)?, *signing_alg, &record.client.id, issuer, now)?;
+            // Design §3: the token is bound all the same, to a certificate that is enrolled or carries the registered name.
+            if record.certificate(peer.thumbprint()).is_none() {
+                tls_client_auth::check(subject.as_ref().ok_or(ClientAuthRefusal::NameMismatch)?, peer)?;
+            }
+            Ok(Some(assertion))
+        }
+    }
+}
+
+/// Whether the certificate has to be put on record, by the client's enrolment policy (design §3).
+fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighting>, ClientAuthRefusal> {
+    match record.certificate(peer.thumbprint()) {
+        Some(certificate) if certificate.state == CertificateState::Announced => {}
+        // What its state means is admission's business.
+        Some(_) => return Ok(None),
+        None => {
+            // An ECDSA signature can be rewritten into another valid DER: the same certificate under another thumbprint.
+            let twin = peer
+                .issuer_key()
+                .and_then(|issuer| record.certificate_by_serial(issuer, peer.serial(), peer.key_hash()));
+            if twin.is_some() {
+                return Err(ClientAuthRefusal::CertificateTwin);
+            }
+            match record.client.enrolment {
+                Enrolment::OnFirstUse => {}
+                Enrolment::Required => return Err(ClientAuthRefusal::CertificateNotEnrolled),
+            }
+        }
+    }
+    let facts = peer.leaf().for_enrolment();
+    Ok(Some(Sighting {
+        // Of a certificate that is registered itself no path is known; it stands for itself.
+        issuer_key: peer.issuer_key().copied().unwrap_or(facts.key_hash),
+        thumbprint: facts.thumbprint,
+        key_hash: facts.key_hash,
+        serial: facts.serial,
+        subject: facts.subject,
+        subject_alt_names: facts.subject_alt_names,
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        anchor: peer.anchor().cloned(),
+    }))
+}
+
+/// The clients' registered JWK Sets, parsed once for each record and not for each request. Bounded.
+#[derive(Debug)]
+pub struct RegisteredKeys {
+    parsed: moka::sync::Cache<(ClientId, RegistryVersion), Arc<KeySet>>,
+}
+
+/// What all remembered JWK Sets may take, counted by the length of their text.
+const REMEMBERED_JWKS_BYTES: u64 = 8 * 1024 * 1024;
+
+impl RegisteredKeys {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            parsed: moka::sync::Cache::builder()
+                .max_capacity(REMEMBERED_JWKS_BYTES)
+                .weigher(|_, keys: &Arc<KeySet>| {
+                    let octets = |key: &Arc<countersign_resource_server::token::jwks::PublicKey>| {
+                        512 + 3 * key.spki().len() + key.x5c().iter().map(Vec::len).sum::<usize>()
+                    };
+                    u32::try_from(keys.keys().iter().map(octets).sum::<usize>()).unwrap_or(u32::MAX)
+                })
+                .build(),
+        }
+    }
+
+    fn of(&self, record: &ClientRecord) -> Result<Arc<KeySet>, ClientAuthRefusal> {
+        let jwks = match &record.client.authentication {
+            ClientAuthentication::SelfSignedTlsClientAuth { jwks }
+            | ClientAuthentication::PrivateKeyJwt { jwks, .. } => jwks,
+            ClientAuthentication::TlsClientAuth { .. } => return Err(ClientAuthRefusal::JwksUnusable),
+        };
+        // A record never changes: a later version of the client's row is another record, read at a later version.
+        let key = (record.client.id.clone(), record.as_of);
+        if let Some(keys) = self.parsed.get(&key) {
+            return Ok(keys);
+        }
+        let keys = Arc::new(KeySet::parse(jwks.as_bytes()).map_err(|reason| {
+            tracing::warn!(client.id = %record.client.id, %reason, "registered JWK Set unusable");
+            ClientAuthRefusal::JwksUnusable
+        })?);
+        self.parsed.insert(key, Arc::clone(&keys));
+        Ok(keys)
+    }
+}
+
+impl Default for RegisteredKeys {
+    fn default() -> Self {
+        Self::new()
     }
 }

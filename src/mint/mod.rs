@@ -1,11 +1,175 @@
 //! Write it down and sign it.
+//!
+//! Takes what was authorized, gives a [`SignedToken`]: a JWT by RFC 9068 that only the certificate on this connection
+//! can use (RFC 8705 §3). It leaves the server as an [`AccessToken`], which takes the audit log's proof that the
+//! decision is on record. It knows nothing of why the client may have it.
 
+/// What a token says.
+mod claims;
+
+/// The one file of the server that names josekit and aws-lc-rs.
+mod signer;
+
+/// Signing keys: which signs, which are published.
+pub mod key_ring;
+
+/// Keys as files in a directory.
+pub mod key_directory;
+
+pub(crate) use claims::Grant;
+pub use key_ring::{KeyRing, KeyStore, SigningKeys};
+pub use signer::random_octets;
+
+use std::sync::Arc;
+
+use countersign_resource_server::scope::Scope;
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::claims::ACCESS_TOKEN_TYPE;
+use countersign_resource_server::token::jws::SigningAlgorithm;
+
+use crate::audit::{AssertionUse, Durable};
 use crate::error::refusals;
+use crate::policy::AuthorizedAccess;
+use crate::registry::{FoundClient, ResourceIndicator};
 
 refusals! {
-    /// Why not.
+    /// Why a token could not be made.
     pub enum MintRefusal at "mint" {
-        /// There is no key to sign with.
-        NoSigningKey => "no_signing_key",
+        /// There is no key of this algorithm to sign with.
+        NoSigningKey { /** The algorithm. */ algorithm: SigningAlgorithm } => "no_signing_key",
+        /// What bounds the token's life has less than a second left.
+        NothingLeft => "token_lifetime_exhausted",
+        /// The key would not sign.
+        SigningFailed => "signing_failed",
+    }
+}
+
+/// Makes tokens.
+#[derive(Debug)]
+pub struct Mint {
+    issuer: Arc<str>,
+    keys: Arc<KeyRing>,
+}
+
+/// A token that is signed but not on record yet: it cannot leave like this.
+#[derive(Debug)]
+pub struct SignedToken {
+    compact: String,
+    kid: Arc<str>,
+    jti: String,
+    issued_at: i64,
+    expires_at: i64,
+    scope: Scope,
+    resource: ResourceIndicator,
+    rests_on: FoundClient,
+    assertion: Option<AssertionUse>,
+}
+
+/// A token whose decision is on record: what an answer is made of.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken {
+    /// RFC 6749 §5.1 `access_token`.
+    pub access_token: String,
+    /// RFC 6749 §5.1 `expires_in`: seconds from the instant of the decision.
+    pub expires_in: i64,
+    /// RFC 6749 §5.1 `scope`.
+    pub scope: Scope,
+    /// Names it in the audit log.
+    pub jti: String,
+}
+
+/// Whoever logs it must not log the token.
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessToken").field("jti", &self.jti).finish_non_exhaustive()
+    }
+}
+
+impl Mint {
+    /// A mint for the tokens of `issuer`.
+    pub fn new(issuer: impl Into<Arc<str>>, keys: Arc<KeyRing>) -> Self {
+        Self { issuer: issuer.into(), keys }
+    }
+
+    /// The keys it signs with.
+    pub const fn keys(&self) -> &Arc<KeyRing> {
+        &self.keys
+    }
+
+    /// Signs a token for what was authorized.
+    ///
+    /// # Errors
+    /// [`MintRefusal::NothingLeft`] if it would have expired already, [`MintRefusal::NoSigningKey`] if no key of the
+    /// client's algorithm may sign now, [`MintRefusal::SigningFailed`] if the library will not.
+    pub fn sign(&self, access: AuthorizedAccess, now: UnixTime) -> Result<SignedToken, MintRefusal> {
+        self.sign_grant(Grant::from(&access), now)
+    }
+
+    pub(crate) fn sign_grant(&self, grant: Grant, now: UnixTime) -> Result<SignedToken, MintRefusal> {
+        let algorithm = grant.signing_alg;
+        let claims = claims::write(&self.issuer, &grant, now)?;
+        let keys = self.keys.current();
+        let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?;
+        let payload = serde_json::to_vec(&claims).map_err(|_| MintRefusal::SigningFailed)?;
+        let compact = key.sign(ACCESS_TOKEN_TYPE, &payload).map_err(|_| MintRefusal::SigningFailed)?;
+        Ok(SignedToken {
+            compact,
+            kid: Arc::clone(key.kid()),
+            jti: claims.jti,
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+            scope: grant.scope,
+            resource: grant.resource,
+            rests_on: grant.client,
+            assertion: grant.assertion,
+        })
+    }
+}
+
+impl SignedToken {
+    /// Names it in the audit log and on the revocation list.
+    pub fn jti(&self) -> &str {
+        &self.jti
+    }
+
+    /// The key it was signed with.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The second it expires in.
+    pub const fn expires_at(&self) -> i64 {
+        self.expires_at
+    }
+
+    /// What it lets its bearer do …
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// … and where.
+    pub const fn resource(&self) -> &ResourceIndicator {
+        &self.resource
+    }
+
+    /// The records the decision rests on, and the registry version it was taken under.
+    pub const fn rests_on(&self) -> &FoundClient {
+        &self.rests_on
+    }
+
+    /// The assertion that is used up with it.
+    pub const fn assertion(&self) -> Option<&AssertionUse> {
+        self.assertion.as_ref()
+    }
+
+    /// The token, now that its decision is on record.
+    pub fn release(self, _on_record: &Durable) -> AccessToken {
+        AccessToken {
+            access_token: self.compact,
+            // RFC 6749 §5.1: the lifetime in seconds, counted from when the response was generated.
+            expires_in: self.expires_at - self.issued_at,
+            scope: self.scope,
+            jti: self.jti,
+        }
     }
 }

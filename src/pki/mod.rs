@@ -2,22 +2,312 @@
 //!
 //! Takes the chain a peer presented and the client it claims to be, gives a [`VerifiedPeer`]: proof that the certificate
 //! is in date, strong, and either registered itself or vouched for by an anchor of that client's participant, inside
-//! that anchor's name space. It knows nothing of OAuth.
+//! that anchor's name space. It knows nothing of OAuth beyond which of these a client's registration asks for.
+
+use std::sync::Arc;
+
+use countersign_resource_server::time::UnixTime;
 
 use crate::error::refusals;
-
-/// The one reader of names: subject DN and SANs.
-pub mod identity;
+use crate::registry::client::ClientAuthentication;
+use crate::registry::{AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, ParticipantId, Thumbprint};
 
 /// What a peer presented in its handshake, leaf first, parsed once per connection.
 pub mod presented;
 
+/// What one certificate says, read once.
+pub mod certificate;
+
+/// The one reader of names: subject DN and SANs.
+pub mod identity;
+
+/// Trust anchors by participant; what is checked before one is enrolled.
+pub mod anchor;
+
+/// Path validation (RFC 5280 §6.1).
+mod chain;
+
+/// DER, strictly.
+mod der;
+
+/// Records and connections for tests.
+#[cfg(test)]
+pub(crate) mod scene;
+
+#[cfg(test)]
+mod tests;
+
+pub use certificate::ParsedCertificate;
 pub use presented::{Handshake, PresentedChain};
+
+use anchor::AnchorSet;
+use chain::Path;
 
 refusals! {
     /// Why a certificate is not good now.
     pub enum PeerRefusal at "pki" {
         /// No certificate on the connection.
         NoCertificate => "peer_no_certificate",
+        /// The certificate cannot be read, or in more than one way.
+        Malformed => "peer_malformed",
+        /// It is an X.509 version 1 or 2 certificate that is not registered itself.
+        VersionUnsupported => "peer_version_unsupported",
+        /// Its key is too short, or of a kind or encoding that is not used here.
+        KeyTooWeak => "peer_key_too_weak",
+        /// It is a CA's, by its basic constraints, name constraints or key usage.
+        IsAuthority => "peer_is_authority",
+        /// Its key usage does not allow it to sign, hence not to authenticate.
+        KeyUsageForbids => "peer_key_usage_forbids",
+        /// It is not for client authentication, or one of its issuers is not.
+        PurposeMissing => "peer_purpose_missing",
+        /// It, or an issuer, has a critical extension that is not understood.
+        CriticalExtensionUnknown => "peer_critical_extension_unknown",
+        /// One of its names cannot be read in exactly one way.
+        NameMalformed => "peer_name_malformed",
+        /// It has a SPIFFE ID beside another URI.
+        SpiffeIdAmbiguous => "peer_spiffe_id_ambiguous",
+        /// Its validity has not begun.
+        NotYetValid => "peer_not_yet_valid",
+        /// Its validity is over.
+        Expired => "peer_expired",
+        /// It is registered with this client neither by itself nor by name.
+        NotRegistered => "peer_not_registered",
+        /// No path leads to an anchor of this client's participant.
+        IssuerUnknown => "peer_issuer_unknown",
+        /// A path would lead to an anchor that no longer vouches.
+        AnchorRetired => "peer_anchor_retired",
+        /// The anchor's own certificate is not in date.
+        AnchorOutOfDate => "peer_anchor_out_of_date",
+        /// An intermediate is not in date.
+        IssuerOutOfDate => "peer_issuer_out_of_date",
+        /// An intermediate is not a CA.
+        IssuerNotAuthority => "peer_issuer_not_authority",
+        /// An intermediate's key is too weak.
+        IssuerKeyTooWeak => "peer_issuer_key_too_weak",
+        /// A signature in the path does not hold, or is of a kind that is not used here.
+        SignatureInvalid => "peer_signature_invalid",
+        /// A name constraint of an issuer forbids one of its names.
+        NameConstraintViolated => "peer_name_constraint_violated",
+        /// It has a name that the anchor may not vouch for, for this participant.
+        OutsideNameSpace { /** The first such name. */ name: String } => "peer_outside_name_space",
+        /// The path is longer than an issuer allows.
+        PathTooLong => "peer_path_too_long",
+        /// Looking for a path took more than it may.
+        PathTooComplex => "peer_path_too_complex",
     }
+}
+
+/// A peer whose certificate is good now. Made by [`Verifier::verify`] alone.
+#[derive(Clone, Debug)]
+pub struct VerifiedPeer {
+    presented: Arc<PresentedChain>,
+    leaf: Arc<ParsedCertificate>,
+    issuer_key: Option<KeyHash>,
+    not_after: UnixTime,
+    standing: Standing,
+}
+
+/// What makes a certificate good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A path leads to an anchor of the client's participant, and every name is inside its name space.
+    Chained {
+        /// The anchor.
+        anchor: AnchorId,
+    },
+    /// This very certificate is on record for the client.
+    Registered,
+}
+
+impl VerifiedPeer {
+    /// SHA-256 of the certificate: what the token will be bound to.
+    pub fn thumbprint(&self) -> &Thumbprint {
+        self.leaf.thumbprint()
+    }
+
+    /// SHA-256 of its public key.
+    pub fn key_hash(&self) -> &KeyHash {
+        self.leaf.key_hash()
+    }
+
+    /// Its serial number in lower-case hexadecimal.
+    pub fn serial(&self) -> &str {
+        self.leaf.serial()
+    }
+
+    /// SHA-256 of the key that issued it; known if a path was validated.
+    pub const fn issuer_key(&self) -> Option<&KeyHash> {
+        self.issuer_key.as_ref()
+    }
+
+    /// What it says.
+    pub const fn leaf(&self) -> &Arc<ParsedCertificate> {
+        &self.leaf
+    }
+
+    /// The list it came in, and the connection.
+    pub const fn presented(&self) -> &Arc<PresentedChain> {
+        &self.presented
+    }
+
+    /// The earliest end of anything it rests on: no token outlives it.
+    pub const fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+
+    /// What makes it good.
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// The anchor that vouches for it, unless it is registered itself.
+    pub const fn anchor(&self) -> Option<&AnchorId> {
+        match &self.standing {
+            Standing::Chained { anchor } => Some(anchor),
+            Standing::Registered => None,
+        }
+    }
+}
+
+/// Verifies certificates. Remembers compiled anchors and paths that were good, both in bounded caches; never a refusal.
+#[derive(Debug)]
+pub struct Verifier {
+    anchors: moka::sync::Cache<AnchorSetId, Arc<AnchorSet>>,
+    paths: moka::sync::Cache<PathKey, Arc<Path>>,
+}
+
+/// Under which a good path is remembered: for whom, under which anchors, for exactly which list of certificates.
+type PathKey = (ParticipantId, AnchorSetId, [u8; 32]);
+
+/// Compiled anchor sets: a few kilobytes each.
+const REMEMBERED_ANCHOR_SETS: u64 = 1024;
+
+/// Paths: a few hundred octets each.
+const REMEMBERED_PATHS: u64 = 16 * 1024;
+
+impl Verifier {
+    /// A verifier that remembers nothing yet.
+    pub fn new() -> Self {
+        Self {
+            anchors: moka::sync::Cache::new(REMEMBERED_ANCHOR_SETS),
+            paths: moka::sync::Cache::new(REMEMBERED_PATHS),
+        }
+    }
+
+    /// Whether the certificate of `peer` is good now for `client`. What has to be true follows from the client's
+    /// registration, never from what is on the wire.
+    ///
+    /// # Errors
+    /// The most telling [`PeerRefusal`].
+    pub fn verify(
+        &self,
+        peer: &Arc<PresentedChain>,
+        client: &FoundClient,
+        now: UnixTime,
+    ) -> Result<VerifiedPeer, PeerRefusal> {
+        if peer.certificates().is_empty() {
+            return Err(PeerRefusal::NoCertificate);
+        }
+        let leaf = peer.leaf().ok_or(PeerRefusal::Malformed)?;
+        let record = &*client.record;
+        let on_record = record.certificate(leaf.thumbprint());
+        match &record.client.authentication {
+            // RFC 8705 §2.1: the subject of a certificate whose chain is validated.
+            ClientAuthentication::TlsClientAuth { .. } => self.chained(peer, leaf, record, now),
+            // RFC 8705 §2.2: not validated using a chain. Version 1 and CA:TRUE are allowed (its appendix A has such a
+            // one), so webpki, which takes neither, is not asked.
+            ClientAuthentication::SelfSignedTlsClientAuth { .. } => match on_record {
+                Some(_) => registered(peer, leaf, now),
+                None => Err(PeerRefusal::NotRegistered),
+            },
+            // Design §3: an enrolled certificate, or one that leads to an anchor and carries the registered name. One
+            // that was enrolled on an anchor's word still needs that word.
+            ClientAuthentication::PrivateKeyJwt { subject, .. } => match (on_record, subject) {
+                (Some(certificate), _) if certificate.anchor.is_none() => registered(peer, leaf, now),
+                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, record, now),
+                (None, None) => Err(PeerRefusal::NotRegistered),
+            },
+        }
+    }
+
+    fn chained(
+        &self,
+        peer: &Arc<PresentedChain>,
+        leaf: &Arc<ParsedCertificate>,
+        record: &ClientRecord,
+        now: UnixTime,
+    ) -> Result<VerifiedPeer, PeerRefusal> {
+        chain::check_end_entity(leaf)?;
+        chain::check_dates(leaf, now)?;
+        let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
+        let path = match self.paths.get(&key) {
+            Some(path) if path.judge(leaf, &record.anchors, now).is_ok() => path,
+            // Not seen before; or no longer good, and then another path may be.
+            Some(_) | None => {
+                let path = Arc::new(self.build(peer, leaf, record, now)?);
+                self.paths.insert(key, Arc::clone(&path));
+                path
+            }
+        };
+        Ok(VerifiedPeer {
+            presented: Arc::clone(peer),
+            leaf: Arc::clone(leaf),
+            issuer_key: Some(path.issuer_key()),
+            not_after: path.not_after(leaf),
+            standing: Standing::Chained { anchor: path.anchor.id.clone() },
+        })
+    }
+
+    fn build(
+        &self,
+        peer: &PresentedChain,
+        leaf: &ParsedCertificate,
+        record: &ClientRecord,
+        now: UnixTime,
+    ) -> Result<Path, PeerRefusal> {
+        let anchors = match self.anchors.get(&record.anchor_set) {
+            Some(anchors) => anchors,
+            None => {
+                let anchors = Arc::new(AnchorSet::compile(&record.anchors));
+                self.anchors.insert(record.anchor_set, Arc::clone(&anchors));
+                anchors
+            }
+        };
+        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, now);
+        match built {
+            // Would a retired anchor have vouched? Then that is the reason to tell.
+            Err(PeerRefusal::IssuerUnknown) if !anchors.retired.compiled.is_empty() => {
+                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, now)
+                    .err()
+                    .filter(|refusal| *refusal == PeerRefusal::AnchorRetired)
+                    .unwrap_or(PeerRefusal::IssuerUnknown))
+            }
+            built => built,
+        }
+    }
+}
+
+impl Default for Verifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A certificate that is on record itself: in date and strong is all it has to be. Who issued it does not count.
+fn registered(
+    peer: &Arc<PresentedChain>,
+    leaf: &Arc<ParsedCertificate>,
+    now: UnixTime,
+) -> Result<VerifiedPeer, PeerRefusal> {
+    if leaf.key_strength() == certificate::KeyStrength::Insufficient {
+        return Err(PeerRefusal::KeyTooWeak);
+    }
+    chain::check_dates(leaf, now)?;
+    Ok(VerifiedPeer {
+        presented: Arc::clone(peer),
+        leaf: Arc::clone(leaf),
+        issuer_key: None,
+        not_after: leaf.not_after(),
+        standing: Standing::Registered,
+    })
 }

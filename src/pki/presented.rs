@@ -4,9 +4,12 @@
 //! and kept with the connection. Possession of the leaf's key is proven by then; nothing else is.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 
+use super::certificate::ParsedCertificate;
 use crate::registry::Thumbprint;
 
 /// What the connection is, whoever is at the other end.
@@ -27,13 +30,49 @@ pub struct PresentedChain {
     pub handshake: Handshake,
     certificates: Vec<CertificateDer<'static>>,
     thumbprint: Option<Thumbprint>,
+    leaf: Option<Arc<ParsedCertificate>>,
+    intermediates: Vec<Intermediate>,
+    list_hash: [u8; 32],
 }
+
+/// A certificate after the leaf that could be read. Those that could not cannot be part of a path.
+#[derive(Debug)]
+pub(super) struct Intermediate {
+    pub(super) der: CertificateDer<'static>,
+    pub(super) facts: ParsedCertificate,
+}
+
+/// More certificates after the leaf than this are not looked at (design §3); the handshake has refused them already.
+pub const MOST_INTERMEDIATES: usize = 4;
+
+/// More certificates of one subject than this are not looked at: each may be tried with each anchor.
+const MOST_OF_ONE_SUBJECT: usize = 2;
 
 impl PresentedChain {
     /// What `handshake` brought.
     pub fn new(handshake: Handshake, certificates: Vec<CertificateDer<'static>>) -> Self {
-        let thumbprint = certificates.first().map(|leaf| Thumbprint::of(leaf));
-        Self { handshake, certificates, thumbprint }
+        let mut hash = Sha256::new();
+        for certificate in &certificates {
+            hash.update((certificate.len() as u64).to_be_bytes());
+            hash.update(certificate);
+        }
+        let mut intermediates: Vec<Intermediate> = Vec::new();
+        for der in certificates.iter().skip(1).take(MOST_INTERMEDIATES) {
+            let Ok(facts) = ParsedCertificate::read(der) else { continue };
+            let of_one_subject =
+                intermediates.iter().filter(|other| other.facts.subject_der() == facts.subject_der()).count();
+            if of_one_subject < MOST_OF_ONE_SUBJECT && !intermediates.iter().any(|other| other.der == *der) {
+                intermediates.push(Intermediate { der: der.clone(), facts });
+            }
+        }
+        Self {
+            handshake,
+            thumbprint: certificates.first().map(|leaf| Thumbprint::of(leaf)),
+            leaf: certificates.first().and_then(|leaf| ParsedCertificate::read(leaf).ok()).map(Arc::new),
+            intermediates,
+            list_hash: hash.finalize().into(),
+            certificates,
+        }
     }
 
     /// The thumbprint of the leaf.
@@ -44,5 +83,20 @@ impl PresentedChain {
     /// The certificates as they came, leaf first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    /// What the leaf says: claimed, until a verifier has looked. Absent if there is none or it cannot be read.
+    pub const fn leaf(&self) -> Option<&Arc<ParsedCertificate>> {
+        self.leaf.as_ref()
+    }
+
+    /// The certificates after the leaf that a path may use.
+    pub(super) fn intermediates(&self) -> &[Intermediate] {
+        &self.intermediates
+    }
+
+    /// The SHA-256 of the whole list, each certificate with its length.
+    pub(super) const fn list_hash(&self) -> &[u8; 32] {
+        &self.list_hash
     }
 }

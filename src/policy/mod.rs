@@ -61,10 +61,9 @@ impl PolicyRefusal {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::GrantTypeUnsupported => ErrorCode::UnsupportedGrantType,
-            Self::NoEntitlement
-            | Self::EntitlementEnded
-            | Self::EntitlementNotStarted
-            | Self::EveryResourceRetired => ErrorCode::UnauthorizedClient,
+            Self::NoEntitlement | Self::EntitlementEnded | Self::EntitlementNotStarted | Self::EveryResourceRetired => {
+                ErrorCode::UnauthorizedClient
+            }
             Self::ResourceSeveral
             | Self::ResourceNotEntitled
             | Self::ResourceRetired

@@ -144,7 +144,11 @@ mod tests {
         granted
     }
 
-    fn singled_out(granted: &[GrantedEntitlement], resources: &[&str], scope: Option<&str>) -> Result<String, PolicyRefusal> {
+    fn singled_out(
+        granted: &[GrantedEntitlement],
+        resources: &[&str],
+        scope: Option<&str>,
+    ) -> Result<String, PolicyRefusal> {
         let resources: Vec<String> = resources.iter().map(|resource| (*resource).to_owned()).collect();
         let scope = scope.map(|scope| Scope::parse(scope).unwrap());
         single_out(granted, &resources, scope.as_ref(), NOW).map(|entitled| entitled.resource_server.id.to_string())
@@ -202,7 +206,10 @@ mod tests {
         assert_eq!(singled_out(&[last.clone()], &[], None).unwrap(), "a");
         last.entitlement.ends_at = Some(NOW);
         assert_eq!(singled_out(&[last.clone()], &[], None), Err(PolicyRefusal::EntitlementEnded));
-        assert_eq!(singled_out(&[last.clone()], &["https://a.example"], None), Err(PolicyRefusal::ResourceEntitlementEnded));
+        assert_eq!(
+            singled_out(&[last.clone()], &["https://a.example"], None),
+            Err(PolicyRefusal::ResourceEntitlementEnded)
+        );
         last.entitlement.ends_at = None;
         last.entitlement.ended_at = Some(NOW);
         assert_eq!(singled_out(&[last], &[], None), Err(PolicyRefusal::EntitlementEnded));

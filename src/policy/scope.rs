@@ -89,7 +89,11 @@ mod tests {
     fn more_than_entitled_gives_nothing() {
         let one = entitled("read write", vec![entitlement("read", None)]);
         for asked in ["write", "read write", "READ"] {
-            assert_eq!(grant(&one, Some(Scope::parse(asked).unwrap())), Err(PolicyRefusal::ScopeNotEntitled), "{asked}");
+            assert_eq!(
+                grant(&one, Some(Scope::parse(asked).unwrap())),
+                Err(PolicyRefusal::ScopeNotEntitled),
+                "{asked}"
+            );
         }
     }
 

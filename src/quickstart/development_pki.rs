@@ -75,12 +75,7 @@ impl DevelopmentAuthority {
     ///
     /// # Errors
     /// [`DevelopmentPkiError`] if a file cannot be read or written, or its key is not one.
-    pub fn open(
-        directory: &Path,
-        name: &str,
-        organisation: &str,
-        now: UnixTime,
-    ) -> Result<Self, DevelopmentPkiError> {
+    pub fn open(directory: &Path, name: &str, organisation: &str, now: UnixTime) -> Result<Self, DevelopmentPkiError> {
         let files = LeafFiles::named(directory, name);
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(organisation, "Development CA");
@@ -104,7 +99,8 @@ impl DevelopmentAuthority {
     /// # Errors
     /// [`DevelopmentPkiError`] if it cannot be made or written.
     pub fn server_leaf(&self, files: &LeafFiles, now: UnixTime) -> Result<(), DevelopmentPkiError> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
         params.distinguished_name = distinguished_name("Countersign quickstart", "localhost");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.leaf(params, files, now)
@@ -128,12 +124,7 @@ impl DevelopmentAuthority {
         self.leaf(params, files, now)
     }
 
-    fn leaf(
-        &self,
-        mut params: CertificateParams,
-        files: &LeafFiles,
-        now: UnixTime,
-    ) -> Result<(), DevelopmentPkiError> {
+    fn leaf(&self, mut params: CertificateParams, files: &LeafFiles, now: UnixTime) -> Result<(), DevelopmentPkiError> {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;

@@ -30,6 +30,19 @@ pub struct Client {
     pub state: ClientState,
 }
 
+impl Client {
+    /// Whether a certificate never seen before is enrolled when it first authenticates. Self-signed certificates are
+    /// always enrolled first.
+    pub const fn enrols_on_first_use(&self) -> bool {
+        match self.authentication {
+            ClientAuthentication::SelfSignedTlsClientAuth { .. } => false,
+            ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::PrivateKeyJwt { .. } => {
+                matches!(self.enrolment, Enrolment::OnFirstUse)
+            }
+        }
+    }
+}
+
 /// The `token_endpoint_auth_method` with what it is checked against.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "token_endpoint_auth_method", rename_all = "snake_case")]

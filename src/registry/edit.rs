@@ -107,6 +107,12 @@ pub enum Edit {
     EndEntitlement(EntitlementId),
 }
 
+/// How many live certificates a client may have: announced, active, or superseded within the overlap, and in date.
+pub const LIVE_CERTIFICATES: usize = 16;
+
+/// How many active anchors of one subject name a participant may have.
+pub const ANCHORS_OF_ONE_NAME: usize = 8;
+
 /// How a certificate to be revoked is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateSelector {
@@ -147,7 +153,7 @@ pub enum EditRefusal {
         /// Whose.
         participant: ParticipantId,
         /// How many there may be.
-        limit: i64,
+        limit: usize,
     },
     /// Another client has enrolled it, or a resource server has.
     #[error(
@@ -160,7 +166,7 @@ pub enum EditRefusal {
         /// Whose.
         client: ClientId,
         /// How many there may be.
-        limit: i64,
+        limit: usize,
     },
     /// The client's policy wants each certificate enrolled first.
     #[error("client {client} has every certificate enrolled beforehand, and this one is not")]

@@ -3,7 +3,7 @@
 use countersign_resource_server::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
-use super::{AnchorId, ClientId, ParticipantId, RegistryVersion, ResourceServerId};
+use super::{AnchorId, ClientId, KeyHash, ParticipantId, RegistryVersion, ResourceServerId};
 
 /// Who made a change. Until the registry API has operators of its own, whoever can open the store is the operator: the
 /// system user is observed, the name is stated, neither is proven.
@@ -43,6 +43,8 @@ pub enum Touched {
     Anchor(AnchorId),
     /// One client's record (its own row, its certificates, its entitlements).
     Client(ClientId),
+    /// Every record with a certificate that has this key.
+    Key(KeyHash),
     /// The records of all clients of this participant.
     Participant(ParticipantId),
     /// Every record with an entitlement for this resource server.

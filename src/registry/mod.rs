@@ -27,6 +27,9 @@ mod memory;
 
 mod identifier;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 pub use certificate::{CertificateFacts, Sighting};
 pub use edit::EditRefusal;
 pub use identifier::{
@@ -49,7 +52,7 @@ use tokio::task::JoinHandle;
 use crate::error::{ErrorCode, refusals};
 use certificate::{Certificate, CertificateState, RevocationReason};
 use client::{Client, ClientState};
-use edit::{Applied, CertificateSelector, Edit, RecordKind};
+use edit::{Applied, CertificateSelector, Edit};
 use entitlement::Entitlement;
 use history::{Actor, Change, Explanation, HistoryEntry};
 use memory::{Memory, Missing, Remembered};
@@ -270,7 +273,7 @@ impl Registry {
         self.store.marks(now).await
     }
 
-    /// The history after `since`, oldest first, at most `limit` entries; `subject` as [`RecordKind::subject`] writes it.
+    /// The history after `since`, oldest first, at most `limit` entries; `subject` as [`edit::RecordKind::subject`] writes it.
     ///
     /// # Errors
     /// [`StoreUnavailable`].
@@ -296,13 +299,30 @@ impl Registry {
 /// Which records a list has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// All of a kind.
-    All(RecordKind),
-    /// Those of a kind that belong to one other record: grants, clients of a participant; certificates, entitlements of
-    /// a client.
-    Of(RecordKind, String),
-    /// The one of a kind with this id.
-    One(RecordKind, String),
+    /// The anchor with this id.
+    Anchor(AnchorId),
+    /// All anchors.
+    Anchors,
+    /// The certificate with this thumbprint.
+    Certificate(Thumbprint),
+    /// Certificates, of one client or of all.
+    Certificates(Option<ClientId>),
+    /// Clients, of one participant or of all.
+    Clients(Option<ParticipantId>),
+    /// The entitlement with this id.
+    Entitlement(EntitlementId),
+    /// Entitlements, of one client or of all.
+    Entitlements(Option<ClientId>),
+    /// The anchors granted to one participant.
+    Grants(ParticipantId),
+    /// The participant with this id.
+    Participant(ParticipantId),
+    /// All participants.
+    Participants,
+    /// The resource server with this id.
+    ResourceServer(ResourceServerId),
+    /// All resource servers.
+    ResourceServers,
 }
 
 /// Showing and listing, straight from the store.
@@ -312,7 +332,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`], here and below.
     pub async fn participant(&self, id: &ParticipantId) -> Result<Option<Participant>, StoreUnavailable> {
-        self.one(RecordKind::Participant, id.as_str()).await
+        self.one(Selection::Participant(id.clone())).await
     }
 
     /// Participants.
@@ -320,7 +340,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn participants(&self, page: Page) -> Result<Vec<Participant>, StoreUnavailable> {
-        self.list(Selection::All(RecordKind::Participant), page).await
+        self.list(Selection::Participants, page).await
     }
 
     /// The trust anchor with this id.
@@ -328,7 +348,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn anchor(&self, id: &AnchorId) -> Result<Option<TrustAnchor>, StoreUnavailable> {
-        self.one(RecordKind::TrustAnchor, id.as_str()).await
+        self.one(Selection::Anchor(id.clone())).await
     }
 
     /// Trust anchors.
@@ -336,7 +356,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn anchors(&self, page: Page) -> Result<Vec<TrustAnchor>, StoreUnavailable> {
-        self.list(Selection::All(RecordKind::TrustAnchor), page).await
+        self.list(Selection::Anchors, page).await
     }
 
     /// The anchors granted to a participant, by anchor id.
@@ -344,7 +364,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn grants(&self, participant: &ParticipantId, page: Page) -> Result<Vec<AnchorGrant>, StoreUnavailable> {
-        self.list(Selection::Of(RecordKind::AnchorGrant, participant.to_string()), page).await
+        self.list(Selection::Grants(participant.clone()), page).await
     }
 
     /// Clients, of one participant or of all.
@@ -356,7 +376,7 @@ impl Registry {
         participant: Option<&ParticipantId>,
         page: Page,
     ) -> Result<Vec<Client>, StoreUnavailable> {
-        self.list(selection(RecordKind::Client, participant), page).await
+        self.list(Selection::Clients(participant.cloned()), page).await
     }
 
     /// The certificate with this thumbprint.
@@ -364,7 +384,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn certificate(&self, thumbprint: &Thumbprint) -> Result<Option<Certificate>, StoreUnavailable> {
-        self.one(RecordKind::Certificate, &thumbprint.to_string()).await
+        self.one(Selection::Certificate(*thumbprint)).await
     }
 
     /// Certificates, of one client or of all, by thumbprint.
@@ -376,7 +396,7 @@ impl Registry {
         client: Option<&ClientId>,
         page: Page,
     ) -> Result<Vec<Certificate>, StoreUnavailable> {
-        self.list(selection(RecordKind::Certificate, client), page).await
+        self.list(Selection::Certificates(client.cloned()), page).await
     }
 
     /// The resource server with this id.
@@ -384,7 +404,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn resource_server(&self, id: &ResourceServerId) -> Result<Option<ResourceServer>, StoreUnavailable> {
-        self.one(RecordKind::ResourceServer, id.as_str()).await
+        self.one(Selection::ResourceServer(id.clone())).await
     }
 
     /// Resource servers.
@@ -392,7 +412,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn resource_servers(&self, page: Page) -> Result<Vec<ResourceServer>, StoreUnavailable> {
-        self.list(Selection::All(RecordKind::ResourceServer), page).await
+        self.list(Selection::ResourceServers, page).await
     }
 
     /// The entitlement with this id.
@@ -400,7 +420,7 @@ impl Registry {
     /// # Errors
     /// [`StoreUnavailable`].
     pub async fn entitlement(&self, id: &EntitlementId) -> Result<Option<Entitlement>, StoreUnavailable> {
-        self.one(RecordKind::Entitlement, id.as_str()).await
+        self.one(Selection::Entitlement(id.clone())).await
     }
 
     /// Entitlements, of one client or of all.
@@ -412,11 +432,11 @@ impl Registry {
         client: Option<&ClientId>,
         page: Page,
     ) -> Result<Vec<Entitlement>, StoreUnavailable> {
-        self.list(selection(RecordKind::Entitlement, client), page).await
+        self.list(Selection::Entitlements(client.cloned()), page).await
     }
 
-    async fn one<R: Record>(&self, kind: RecordKind, id: &str) -> Result<Option<R>, StoreUnavailable> {
-        Ok(self.list(Selection::One(kind, id.to_owned()), Page::first(1)).await?.pop())
+    async fn one<R: Record>(&self, selection: Selection) -> Result<Option<R>, StoreUnavailable> {
+        Ok(self.list(selection, Page::first(1)).await?.pop())
     }
 
     async fn list<R: Record>(&self, selection: Selection, page: Page) -> Result<Vec<R>, StoreUnavailable> {
@@ -426,10 +446,6 @@ impl Registry {
 
 fn gap_after(version: RegistryVersion) -> StoreUnavailable {
     StoreUnavailable::because(format_args!("the changes after version {version} are not on record"))
-}
-
-fn selection(kind: RecordKind, of: Option<&impl ToString>) -> Selection {
-    of.map_or(Selection::All(kind), |owner| Selection::Of(kind, owner.to_string()))
 }
 
 /// What a document in the store can be read as.
@@ -685,7 +701,13 @@ impl Registry {
         let found = self.client(client).await.map_err(SightingRefusal::from)?;
         match found.record.certificate(&sighting.thumbprint) {
             Some(known) if known.state != CertificateState::Announced => return Ok(found),
-            _ => {}
+            Some(_) => {}
+            // Whoever may not enrol shall not be able to keep the store busy.
+            None if !found.record.client.enrols_on_first_use() => return Err(SightingRefusal::Required),
+            None if found.record.live_certificates(now) >= edit::LIVE_CERTIFICATES => {
+                return Err(SightingRefusal::LimitReached);
+            }
+            None => {}
         }
         let explanation = Explanation { actor: Actor::Server { node: self.node.clone() }, at: now, why: None };
         let applied = self.store.sighted(client, sighting, explanation).await.map_err(|refusal| {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -92,11 +93,17 @@ impl ClientRecord {
         })
     }
 
+    /// How many of its certificates count against its limit at `now`.
+    pub fn live_certificates(&self, now: UnixTime) -> usize {
+        self.certificates.iter().filter(|certificate| certificate.live_until() > now).count()
+    }
+
     /// Whether this record rests on what a change touched.
     pub fn rests_on(&self, touched: &Touched) -> bool {
         match touched {
             Touched::Anchor(id) => self.anchors.iter().any(|granted| granted.anchor.id == *id),
             Touched::Client(id) => self.client.id == *id,
+            Touched::Key(key) => self.certificates.iter().any(|certificate| certificate.key_hash == *key),
             Touched::Participant(id) => self.participant.id == *id,
             Touched::ResourceServer(id) => self.entitlements.iter().any(|granted| granted.resource_server.id == *id),
         }

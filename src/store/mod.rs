@@ -12,7 +12,9 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, PgPool, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::registry::StoreUnavailable;
+use crate::registry::{EditRefusal, StoreUnavailable};
+
+mod audit;
 
 mod postgres;
 
@@ -192,5 +194,11 @@ fn pool_options(connections: u32) -> AnyPoolOptions {
 impl From<sqlx::Error> for StoreUnavailable {
     fn from(error: sqlx::Error) -> Self {
         Self::because(error)
+    }
+}
+
+impl From<sqlx::Error> for EditRefusal {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.into())
     }
 }

@@ -15,7 +15,10 @@ use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_op
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
-const MIGRATIONS: Migrations = &[(1, "registry", include_str!("../../migrations/postgres/0001_registry.sql"))];
+const MIGRATIONS: Migrations = &[
+    (1, "registry", include_str!("../../migrations/postgres/0001_registry.sql")),
+    (2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
+];
 
 /// Session settings: shorter than the 2 s in which an audit record has to be written or refused.
 const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; \

@@ -1,1 +1,365 @@
 //! The registry's storage, in SQL that both engines accept.
+//!
+//! Reads a client's whole record with one statement, so that it is one snapshot and one round trip; makes each change in
+//! one transaction that begins by taking the next version from the one counter row. That row's lock puts changes in
+//! order: whoever holds it sees everything before it, so a rule checked under it holds at commit.
+
+mod constraint;
+
+mod edit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_resource_server::status::MarkKind;
+use countersign_resource_server::time::UnixTime;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use self::edit::Writing;
+use super::{Engine, Store, postgres, sqlite};
+use crate::registry::certificate::Certificate;
+use crate::registry::edit::{Applied, Edit, EditRefusal};
+use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
+use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
+use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
+use crate::registry::{
+    AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, Mark, Page, Record, RegistryVersion,
+    RevocationState, Selection, Sighting, Thumbprint,
+};
+
+/// How often a writer that found another process writing tries again, each time for SQLite's busy time-out.
+const BUSY_TRIES: usize = 3;
+
+/// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
+pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
+
+impl RegistryStore for Store {
+    fn head(&self) -> Answer<'_, Head> {
+        async move {
+            let row = sqlx::query("SELECT epoch, version FROM registry_state").fetch_one(&self.readers).await?;
+            Ok(Head { epoch: row.try_get(0)?, version: RegistryVersion(row.try_get(1)?) })
+        }
+        .boxed()
+    }
+
+    fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)> {
+        async move {
+            let rows = sqlx::query(CLIENT_RECORD).bind(client.as_str()).fetch_all(&self.readers).await?;
+            assemble(&rows)
+        }
+        .boxed()
+    }
+
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)> {
+        async move {
+            let rows = sqlx::query(
+                "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
+                 UNION ALL \
+                 SELECT CAST(1 AS BIGINT), version, kind, id FROM registry_change WHERE version > $1 AND version <= $2 \
+                 ORDER BY 1, 2, 3, 4",
+            )
+            .bind(version.0)
+            .bind(version.0.saturating_add(reach.into()))
+            .fetch_all(&self.readers)
+            .await?;
+            let mut rows = rows.iter();
+            let head = match rows.next() {
+                Some(row) => Head { epoch: number(row, 2)?, version: RegistryVersion(row.try_get(1)?) },
+                None => return Err(no_counter()),
+            };
+            let changes = rows.map(change).collect::<Result<_, _>>()?;
+            Ok((head, changes))
+        }
+        .boxed()
+    }
+
+    fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>> {
+        async move {
+            let turn = self.turn_to_write().await;
+            let mut writing = Writing::begin(self.begin_registry_write().await?, explanation).await?;
+            writing.edit(edit).await?;
+            let applied = writing.commit(&self.engine).await?;
+            drop(turn);
+            Ok(applied)
+        }
+        .boxed()
+    }
+
+    fn sighted<'a>(
+        &'a self,
+        client: &'a ClientId,
+        sighting: &'a Sighting,
+        explanation: Explanation,
+    ) -> BoxFuture<'a, Result<Applied, EditRefusal>> {
+        async move {
+            // Read first: a certificate that will be refused again and again takes no lock.
+            let mut reader = self.readers.acquire().await?;
+            if constraint::sighting(&mut reader, client, sighting, explanation.at).await?.is_none() {
+                return Ok(Applied::default());
+            }
+            drop(reader);
+            let turn = self.turn_to_write().await;
+            let mut writing = Writing::begin(self.begin_registry_write().await?, explanation).await?;
+            let applied = if writing.sighting(client, sighting).await? {
+                writing.commit(&self.engine).await?
+            } else {
+                Applied::default()
+            };
+            drop(turn);
+            Ok(applied)
+        }
+        .boxed()
+    }
+
+    fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
+        async move {
+            let turn = self.turn_to_write().await;
+            let mut transaction = self.begin_registry_write().await?;
+            for (thumbprint, at) in seen {
+                sqlx::query("UPDATE certificate SET last_seen = $2 WHERE thumbprint = $1 AND last_seen < $2")
+                    .bind(thumbprint.to_string())
+                    .bind(at.as_millis())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await?;
+            drop(turn);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>> {
+        async move {
+            let (statement, which) = listing(&selection);
+            let rows = sqlx::query(statement)
+                .bind(page.after.unwrap_or_default())
+                .bind(i64::from(page.limit))
+                .bind(which)
+                .fetch_all(&self.readers)
+                .await?;
+            rows.iter().map(|row| document(row, 0, 1)).collect()
+        }
+        .boxed()
+    }
+
+    fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>> {
+        async move {
+            let every = i64::from(subject.is_none());
+            // Whole versions: the next call begins after the last one.
+            let rows = sqlx::query(
+                "SELECT version, at, actor, action, subject, record_before, record_after, why FROM history \
+                 WHERE version > $1 AND ($2 = 1 OR subject = $3) AND version <= ( \
+                     SELECT COALESCE(MAX(version), 0) FROM ( \
+                         SELECT version FROM history WHERE version > $1 AND ($2 = 1 OR subject = $3) \
+                         ORDER BY version, step LIMIT $4) AS first_rows) \
+                 ORDER BY version, step",
+            )
+            .bind(since.0)
+            .bind(every)
+            .bind(subject.unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+            rows.iter().map(history_entry).collect()
+        }
+        .boxed()
+    }
+
+    fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
+        async move {
+            let rows = sqlx::query(
+                "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
+                 UNION ALL \
+                 SELECT CAST(1 AS BIGINT), version, kind, id FROM revocation_mark WHERE forget_after > $1 \
+                 ORDER BY 1, 3, 4",
+            )
+            .bind(now.as_millis())
+            .fetch_all(&self.readers)
+            .await?;
+            let mut rows = rows.iter();
+            let Some(head) = rows.next() else { return Err(no_counter()) };
+            let (epoch, version) = (number(head, 2)?, RegistryVersion(head.try_get(1)?));
+            let marks = rows
+                .map(|row| {
+                    let kind: String = row.try_get(2)?;
+                    let kind = mark_kind(&kind)?;
+                    Ok(Mark { kind, id: row.try_get(3)?, version: RegistryVersion(row.try_get(1)?) })
+                })
+                .collect::<Result<_, StoreUnavailable>>()?;
+            Ok(RevocationState { epoch, version, marks })
+        }
+        .boxed()
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        match &self.engine {
+            Engine::Postgres { pool } => Box::new(postgres::NotificationWatch::new(pool)),
+            Engine::Sqlite { path, .. } => Box::new(sqlite::DataVersionWatch::new(path)),
+        }
+    }
+}
+
+impl Store {
+    async fn begin_registry_write(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        let mut tried = 1;
+        loop {
+            match self.begin_write().await {
+                Err(error) if tried < BUSY_TRIES && sqlite::is_busy(&error) => tried += 1,
+                begun => return begun,
+            }
+        }
+    }
+}
+
+/// Everything one admission decision rests on, in one statement: one snapshot on both engines. Part 0 is always there.
+/// Of the certificates, the 256 that expire last: a client has no more than a few live ones, and one that is out of
+/// date is refused whether or not it is known.
+const CLIENT_RECORD: &str = "\
+    SELECT CAST(0 AS BIGINT) AS part, version AS number, CAST(epoch AS TEXT) AS record, '' AS more FROM registry_state \
+    UNION ALL \
+    SELECT CAST(1 AS BIGINT), CAST(0 AS BIGINT), record, '' FROM client WHERE id = $1 \
+    UNION ALL \
+    SELECT CAST(2 AS BIGINT), CAST(0 AS BIGINT), participant.record, '' FROM client \
+        JOIN participant ON participant.id = client.participant_id WHERE client.id = $1 \
+    UNION ALL \
+    SELECT CAST(3 AS BIGINT), CAST(0 AS BIGINT), trust_anchor.record, anchor_grant.record FROM client \
+        JOIN anchor_grant ON anchor_grant.participant_id = client.participant_id AND anchor_grant.state = 'granted' \
+        JOIN trust_anchor ON trust_anchor.id = anchor_grant.anchor_id WHERE client.id = $1 \
+    UNION ALL \
+    SELECT CAST(4 AS BIGINT), last_seen, record, '' FROM ( \
+        SELECT last_seen, record FROM certificate WHERE client_id = $1 \
+        ORDER BY expires_at DESC, thumbprint LIMIT 256) AS latest \
+    UNION ALL \
+    SELECT CAST(5 AS BIGINT), CAST(0 AS BIGINT), entitlement.record, resource_server.record FROM entitlement \
+        JOIN resource_server ON resource_server.id = entitlement.resource_server_id WHERE entitlement.client_id = $1";
+
+fn assemble(rows: &[AnyRow]) -> Result<(Head, Option<ClientRecord>), StoreUnavailable> {
+    let mut head = None;
+    let mut client = None;
+    let mut participant = None;
+    let mut anchors = Vec::new();
+    let mut certificates: Vec<Certificate> = Vec::new();
+    let mut entitlements = Vec::new();
+    for row in rows {
+        match row.try_get::<i64, _>(0)? {
+            0 => head = Some(Head { epoch: number(row, 2)?, version: RegistryVersion(row.try_get(1)?) }),
+            1 => client = Some(Record::read(&document(row, 2, 1)?)?),
+            2 => participant = Some(Record::read(&document(row, 2, 1)?)?),
+            3 => {
+                let grant: AnchorGrant = Record::read(&document(row, 3, 1)?)?;
+                let anchor: TrustAnchor = Record::read(&document(row, 2, 1)?)?;
+                anchors.push(GrantedAnchor { anchor: Arc::new(anchor), name_space: grant.name_space });
+            }
+            4 => certificates.push(Record::read(&document(row, 2, 1)?)?),
+            _ => entitlements.push(GrantedEntitlement {
+                entitlement: Record::read(&document(row, 2, 1)?)?,
+                resource_server: Arc::new(Record::read(&document(row, 3, 1)?)?),
+            }),
+        }
+    }
+    let head = head.ok_or_else(no_counter)?;
+    let (Some(client), Some(participant)) = (client, participant) else { return Ok((head, None)) };
+    anchors.sort_by(|one, other| one.anchor.id.cmp(&other.anchor.id));
+    entitlements.sort_by(|one, other| one.entitlement.id.cmp(&other.entitlement.id));
+    let anchor_set = AnchorSetId::of(&anchors);
+    let as_of = head.version;
+    Ok((head, Some(ClientRecord { as_of, client, participant, anchors, anchor_set, certificates, entitlements })))
+}
+
+/// The statement for a list, and what it is limited to. `$1` is the id to begin after, `$2` how many, `$3` which.
+fn listing(selection: &Selection) -> (&'static str, String) {
+    macro_rules! of {
+        ($table:literal, $id:literal, $last_seen:literal, $condition:literal) => {
+            concat!(
+                "SELECT record, CAST(",
+                $last_seen,
+                " AS BIGINT) AS last_seen FROM ",
+                $table,
+                " WHERE ",
+                $id,
+                " > $1 AND ",
+                $condition,
+                " ORDER BY ",
+                $id,
+                " LIMIT $2"
+            )
+        };
+    }
+    match selection {
+        Selection::Anchor(id) => (of!("trust_anchor", "id", "-1", "id = $3"), id.to_string()),
+        Selection::Anchors => (of!("trust_anchor", "id", "-1", "$3 = ''"), String::new()),
+        Selection::Certificate(thumbprint) => {
+            (of!("certificate", "thumbprint", "last_seen", "thumbprint = $3"), thumbprint.to_string())
+        }
+        Selection::Certificates(Some(client)) => {
+            (of!("certificate", "thumbprint", "last_seen", "client_id = $3"), client.to_string())
+        }
+        Selection::Certificates(None) => (of!("certificate", "thumbprint", "last_seen", "$3 = ''"), String::new()),
+        Selection::Clients(Some(participant)) => {
+            (of!("client", "id", "-1", "participant_id = $3"), participant.to_string())
+        }
+        Selection::Clients(None) => (of!("client", "id", "-1", "$3 = ''"), String::new()),
+        Selection::Entitlement(id) => (of!("entitlement", "id", "-1", "id = $3"), id.to_string()),
+        Selection::Entitlements(Some(client)) => (of!("entitlement", "id", "-1", "client_id = $3"), client.to_string()),
+        Selection::Entitlements(None) => (of!("entitlement", "id", "-1", "$3 = ''"), String::new()),
+        Selection::Grants(participant) => (
+            of!("anchor_grant", "anchor_id", "-1", "state = 'granted' AND participant_id = $3"),
+            participant.to_string(),
+        ),
+        Selection::Participant(id) => (of!("participant", "id", "-1", "id = $3"), id.to_string()),
+        Selection::Participants => (of!("participant", "id", "-1", "$3 = ''"), String::new()),
+        Selection::ResourceServer(id) => (of!("resource_server", "id", "-1", "id = $3"), id.to_string()),
+        Selection::ResourceServers => (of!("resource_server", "id", "-1", "$3 = ''"), String::new()),
+    }
+}
+
+/// The document in column `record`, with the instant in column `last_seen`.
+fn document(row: &AnyRow, record: usize, last_seen: usize) -> Result<Document, StoreUnavailable> {
+    let last_seen: i64 = row.try_get(last_seen)?;
+    Ok(Document {
+        record: row.try_get(record)?,
+        last_seen: (last_seen > 0).then_some(UnixTime::from_millis(last_seen)),
+    })
+}
+
+fn change(row: &AnyRow) -> Result<Change, StoreUnavailable> {
+    let (kind, id): (String, String) = (row.try_get(2)?, row.try_get(3)?);
+    let touched: Touched = serde_json::from_value(serde_json::json!({ "kind": kind, "id": id }))
+        .map_err(|error| StoreUnavailable::because(format_args!("a change cannot be read: {error}")))?;
+    Ok(Change { version: RegistryVersion(row.try_get(1)?), touched })
+}
+
+fn history_entry(row: &AnyRow) -> Result<HistoryEntry, StoreUnavailable> {
+    let unreadable = |error: serde_json::Error| {
+        StoreUnavailable::because(format_args!("an entry of the history cannot be read: {error}"))
+    };
+    let value = |text: Option<String>| text.map(|text| serde_json::from_str(&text)).transpose().map_err(unreadable);
+    Ok(HistoryEntry {
+        version: RegistryVersion(row.try_get(0)?),
+        at: UnixTime::from_millis(row.try_get(1)?),
+        actor: serde_json::from_str(&row.try_get::<String, _>(2)?).map_err(unreadable)?,
+        action: row.try_get(3)?,
+        subject: row.try_get(4)?,
+        before: value(row.try_get(5)?)?,
+        after: value(row.try_get(6)?)?,
+        why: row.try_get(7)?,
+    })
+}
+
+/// A number that shares its column with texts.
+fn number(row: &AnyRow, column: usize) -> Result<i64, StoreUnavailable> {
+    let text: String = row.try_get(column)?;
+    text.parse().map_err(StoreUnavailable::because)
+}
+
+fn no_counter() -> StoreUnavailable {
+    StoreUnavailable::because("the registry's counter row is missing")
+}
+
+fn mark_kind(name: &str) -> Result<MarkKind, StoreUnavailable> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).map_err(StoreUnavailable::because)
+}

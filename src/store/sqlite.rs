@@ -19,7 +19,10 @@ use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_op
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
-const MIGRATIONS: Migrations = &[(1, "registry", include_str!("../../migrations/sqlite/0001_registry.sql"))];
+const MIGRATIONS: Migrations = &[
+    (1, "registry", include_str!("../../migrations/sqlite/0001_registry.sql")),
+    (2, "audit", include_str!("../../migrations/sqlite/0002_audit.sql")),
+];
 
 /// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.
 const WRITER_PRAGMAS: &str =

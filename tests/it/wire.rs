@@ -85,10 +85,15 @@ impl Peer {
     /// An HTTP/2 connection.
     pub(crate) async fn connect_h2(&self, address: SocketAddr) -> std::io::Result<H2> {
         let connection = self.connect(address).await?;
-        assert_eq!(connection.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the server chose another protocol");
-        let (sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(connection.stream))
-            .await
-            .map_err(std::io::Error::other)?;
+        assert_eq!(
+            connection.stream.get_ref().1.alpn_protocol(),
+            Some(&b"h2"[..]),
+            "the server chose another protocol"
+        );
+        let (sender, driver) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(connection.stream))
+                .await
+                .map_err(std::io::Error::other)?;
         tokio::spawn(driver);
         Ok(H2 { sender })
     }
@@ -223,7 +228,8 @@ impl H2 {
             }
         }
         let request = head.body(Full::from(request.body.clone())).map_err(std::io::Error::other)?;
-        let answer = patiently(async { self.sender.send_request(request).await.map_err(std::io::Error::other) }).await?;
+        let answer =
+            patiently(async { self.sender.send_request(request).await.map_err(std::io::Error::other) }).await?;
         let (head, body) = answer.into_parts();
         let body = patiently(async { body.collect().await.map_err(std::io::Error::other) }).await?;
         Ok(Answer {

@@ -1,0 +1,483 @@
+//! The one task that writes, and the fence.
+//!
+//! Takes decisions from a queue, writes all that wait in one transaction, and answers each: durable, replayed, stale or
+//! unavailable. Nothing it has begun is cancelled by a requester that leaves; what it made durable for nobody is
+//! followed by a `withheld` record. It knows nothing of tokens but what they rest on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_resource_server::time::{Clock, UnixTime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::record::{self, Withheld};
+use super::store::{Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry};
+use super::tally::Tally;
+use super::{AuditLimits, RequestId};
+use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
+
+/// A decision on its way to the log.
+pub(super) struct Item {
+    pub(super) request_id: RequestId,
+    pub(super) at: UnixTime,
+    pub(super) body: String,
+    /// The assertion it uses up, with its body if that was used before.
+    pub(super) assertion: Option<(AssertionUse, String)>,
+    /// Present where a token was signed.
+    pub(super) token: Option<Issued>,
+    /// When its requester stops waiting.
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Reply>,
+}
+
+/// What the fence has to know of a token.
+pub(super) struct Issued {
+    pub(super) rests_on: FoundClient,
+    pub(super) jti: String,
+}
+
+/// What became of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Durable,
+    Replayed,
+    Stale,
+    Unavailable,
+}
+
+/// A verdict on its way back. If nobody accepts it, a `withheld` record follows the durable one.
+pub(super) struct Reply {
+    verdict: Verdict,
+    undelivered: Option<Undelivered>,
+}
+
+struct Undelivered {
+    decision: OnRecord,
+    committer: mpsc::UnboundedSender<OnRecord>,
+}
+
+/// A decision that is, or may be, on record.
+#[derive(Clone, Debug)]
+struct OnRecord {
+    request_id: RequestId,
+    sequence: i64,
+    jti: Option<String>,
+}
+
+impl Reply {
+    /// Takes the verdict: the requester will act by it.
+    pub(super) fn accept(mut self) -> Verdict {
+        self.undelivered = None;
+        self.verdict
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(Undelivered { decision, committer }) = self.undelivered.take() {
+            // Unbounded, but never more than one entry for each decision that was made durable; the committer writes
+            // them before it takes more. It is gone only when the process ends.
+            let _ = committer.send(decision);
+        }
+    }
+}
+
+/// What can be asked of the committer beside decisions.
+pub(super) enum Control {
+    Flush(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+/// Rows of refusals that share one small transaction, so that tokens never wait long behind them.
+const REFUSALS_PER_COMMIT: usize = 128;
+
+/// How often used assertions that have expired are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// How long they are remembered after that: as long as any assertion lives, should the calendar be stepped back.
+const REMEMBERED_LONGER: Duration = Duration::from_secs(600);
+
+pub(super) struct Committer {
+    store: Arc<dyn AuditStore>,
+    changes: Arc<dyn ChangeFeed>,
+    clock: Arc<dyn Clock>,
+    writer: Arc<str>,
+    tally: Arc<Tally>,
+    limits: AuditLimits,
+    /// The number of the next record.
+    next: i64,
+    /// What was being written when the store last failed: it may be on record or not.
+    doubt: Option<Vec<OnRecord>>,
+    /// What has to be followed by a `withheld` record, for nobody took the answer.
+    undelivered: Vec<OnRecord>,
+    undelivered_sender: mpsc::UnboundedSender<OnRecord>,
+    undelivered_receiver: mpsc::UnboundedReceiver<OnRecord>,
+    /// Refusals taken from the tally and not written yet.
+    refusals: VecDeque<(UnixTime, String)>,
+    tallied_at: Duration,
+    failing: bool,
+}
+
+impl Committer {
+    pub(super) fn new(
+        store: Arc<dyn AuditStore>,
+        changes: Arc<dyn ChangeFeed>,
+        clock: Arc<dyn Clock>,
+        writer: Arc<str>,
+        tally: Arc<Tally>,
+        limits: AuditLimits,
+    ) -> Self {
+        let (undelivered_sender, undelivered_receiver) = mpsc::unbounded_channel();
+        let tallied_at = clock.monotonic();
+        Self {
+            store,
+            changes,
+            clock,
+            writer,
+            tally,
+            limits,
+            next: 1,
+            doubt: None,
+            undelivered: Vec::new(),
+            undelivered_sender,
+            undelivered_receiver,
+            refusals: VecDeque::new(),
+            tallied_at,
+            failing: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut items: mpsc::Receiver<Item>, mut orders: mpsc::Receiver<Control>) {
+        let mut taken = Vec::with_capacity(self.limits.batch);
+        let mut round = interval(self.limits.tally);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut forgetting = interval(FORGET_EVERY);
+        forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut closing: Option<oneshot::Sender<()>> = None;
+        loop {
+            tokio::select! {
+                // In this order: what tokens wait for goes first, always.
+                biased;
+                count = items.recv_many(&mut taken, self.limits.batch) => {
+                    if count == 0 {
+                        break;
+                    }
+                    metrics::gauge!(QUEUE_DEPTH).set(as_gauge(items.len()));
+                    self.commit(std::mem::take(&mut taken)).await;
+                    // Under constant load the arms below never get their turn: one small round between batches.
+                    self.write_refusals_if_due().await;
+                }
+                Some(decision) = self.undelivered_receiver.recv() => {
+                    self.undelivered.push(decision);
+                    self.write_undelivered().await;
+                }
+                _ = round.tick() => {
+                    self.write_undelivered().await;
+                    self.take_refusals();
+                    self.write_refusals(&items).await;
+                }
+                _ = forgetting.tick() => {
+                    let before = self.clock.now().before(REMEMBERED_LONGER);
+                    if let Err(error) = self.store.forget_assertions(before).await {
+                        tracing::warn!(%error, "expired assertions could not be forgotten");
+                    }
+                }
+                Some(order) = orders.recv() => match order {
+                    Control::Flush(done) => {
+                        self.write_everything().await;
+                        let _ = done.send(());
+                    }
+                    Control::Close(done) => {
+                        // What is in the queue by now is still written; what comes later is refused.
+                        items.close();
+                        closing = Some(done);
+                    }
+                },
+            }
+        }
+        self.write_everything().await;
+        if let Some(done) = closing {
+            let _ = done.send(());
+        }
+    }
+
+    /// One batch of decisions: durable together, then answered one by one.
+    async fn commit(&mut self, items: Vec<Item>) {
+        let now = Instant::now();
+        let (items, late): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| now < item.deadline);
+        if !late.is_empty() {
+            // Their requesters were told 503 while the store was away: no record, no token.
+            self.tally.drop_decisions(u64::try_from(late.len()).unwrap_or(u64::MAX));
+            drop(late);
+        }
+        if items.is_empty() {
+            return;
+        }
+        if self.undelivered.len() > self.limits.queue {
+            // Only a store that fails again and again can bring it here: memory stays bounded.
+            self.write_undelivered().await;
+        }
+        let mut entries = Vec::with_capacity(items.len());
+        let mut waiting = Vec::with_capacity(items.len());
+        for item in items {
+            let used = item.assertion.as_ref().map(|(used, _)| used.clone());
+            entries.push(Entry { at: item.at, body: item.body, assertion: item.assertion });
+            waiting.push(Waiting { request_id: item.request_id, token: item.token, used, reply: item.reply });
+        }
+        metrics::histogram!(BATCH_SIZE).record(as_gauge(waiting.len()));
+        let about = waiting.iter().map(|waiting| (waiting.request_id.clone(), waiting.jti())).collect();
+        let appended = if self.undelivered.len() > self.limits.queue {
+            Err(StoreUnavailable::because("too many withheld records wait"))
+        } else {
+            self.append(entries, Vec::new(), about).await
+        };
+        match appended {
+            Ok((first, appended)) => self.fence(waiting, first, &appended).await,
+            Err(_) => {
+                for Waiting { reply, .. } in waiting {
+                    let _ = reply.send(Reply { verdict: Verdict::Unavailable, undelivered: None });
+                }
+            }
+        }
+    }
+
+    /// Answers what is durable, after a look at what the registry changed since it was decided.
+    async fn fence(&mut self, waiting: Vec<Waiting>, first: i64, appended: &Appended) {
+        let mut replayed = vec![false; waiting.len()];
+        for index in &appended.replayed {
+            if let Some(flag) = replayed.get_mut(*index) {
+                *flag = true;
+            }
+        }
+        // A version above the registry's own means that the store was put back: such a decision does not stand either.
+        let older =
+            waiting.iter().filter_map(|waiting| waiting.version()).filter(|version| *version != appended.version);
+        let changes = match older.min() {
+            Some(oldest) => Some(self.changes.changes_since(oldest).await),
+            None => None,
+        };
+        let mut stale = Vec::new();
+        for (index, (waiting, replayed)) in waiting.into_iter().zip(replayed).enumerate() {
+            let sequence = first.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
+            if replayed {
+                self.reply(waiting, sequence, Verdict::Replayed);
+                continue;
+            }
+            let why = match (&waiting.token, &changes) {
+                (None, _) | (Some(_), None) => None,
+                (Some(token), Some(Ok(changes))) => {
+                    let FoundClient { record, version } = &token.rests_on;
+                    let touched =
+                        changes.iter().any(|change| change.version > *version && record.rests_on(&change.touched));
+                    (touched || *version > appended.version).then_some(Withheld::RegistryChanged)
+                }
+                (Some(token), Some(Err(_))) => {
+                    (token.rests_on.version != appended.version).then_some(Withheld::RegistryUnread)
+                }
+            };
+            match why {
+                None => self.reply(waiting, sequence, Verdict::Durable),
+                Some(why) => stale.push((waiting, sequence, why)),
+            }
+        }
+        if !stale.is_empty() {
+            self.withhold(stale).await;
+        }
+    }
+
+    /// Puts on record that these decisions are withheld, and only then says so.
+    async fn withhold(&mut self, stale: Vec<(Waiting, i64, Withheld)>) {
+        metrics::counter!(WITHHELD).increment(u64::try_from(stale.len()).unwrap_or(u64::MAX));
+        let now = self.clock.now();
+        let entries = stale
+            .iter()
+            .map(|(waiting, sequence, why)| Entry {
+                at: now,
+                body: record::withheld(
+                    &self.writer,
+                    now,
+                    &waiting.request_id,
+                    *sequence,
+                    waiting.jti().as_deref(),
+                    *why,
+                ),
+                assertion: None,
+            })
+            .collect();
+        // The decision is taken again with the same assertion, and no token was issued for it.
+        let given_back = stale.iter().filter_map(|(waiting, ..)| waiting.used.clone()).collect();
+        let withheld = self.append(entries, given_back, Vec::new()).await.is_ok();
+        for (waiting, sequence, why) in stale {
+            let on_record = OnRecord { request_id: waiting.request_id.clone(), sequence, jti: waiting.jti() };
+            let verdict = match why {
+                Withheld::RegistryChanged if withheld => Verdict::Stale,
+                _ => Verdict::Unavailable,
+            };
+            if !withheld {
+                self.undelivered.push(on_record);
+            }
+            let _ = waiting.reply.send(Reply { verdict, undelivered: None });
+        }
+    }
+
+    fn reply(&self, waiting: Waiting, sequence: i64, verdict: Verdict) {
+        let decision = OnRecord { sequence, jti: waiting.jti(), request_id: waiting.request_id };
+        let undelivered = Some(Undelivered { decision, committer: self.undelivered_sender.clone() });
+        // Where the requester is gone the reply comes back and is dropped, which is what notes it.
+        let _ = waiting.reply.send(Reply { verdict, undelivered });
+    }
+
+    /// Writes entries in one transaction. `about` says whose decisions they are, in the same order.
+    async fn append(
+        &mut self,
+        entries: Vec<Entry>,
+        given_back: Vec<AssertionUse>,
+        about: Vec<(RequestId, Option<String>)>,
+    ) -> Result<(i64, Appended), StoreUnavailable> {
+        self.settle().await?;
+        let first = self.next;
+        let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+        let batch = Arc::new(Batch { writer: Arc::clone(&self.writer), first_sequence: first, entries, given_back });
+        let begun = self.clock.monotonic();
+        // A task of its own: nothing here cancels a transaction whose outcome somebody has to know.
+        let mut writing = tokio::spawn(self.store.append(batch));
+        let written = match timeout(self.limits.hang, &mut writing).await {
+            Ok(joined) => joined.unwrap_or_else(|_| Err(StoreUnavailable::because("the writing task ended"))),
+            Err(_elapsed) => {
+                // Requesters have left long ago. The connection goes with the task; `settle` learns what became of it.
+                writing.abort();
+                Err(StoreUnavailable::because(format!("no answer within {} s", self.limits.hang.as_secs())))
+            }
+        };
+        metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
+        match written {
+            Ok(appended) => {
+                self.next = first.saturating_add(count);
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the audit log is written again");
+                }
+                Ok((first, appended))
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
+                }
+                let numbered = about.into_iter().zip(first..);
+                let of = |((request_id, jti), sequence)| OnRecord { request_id, sequence, jti };
+                self.doubt = Some(numbered.map(of).collect());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Committer {
+    /// Learns what became of what was being written when the store failed: numbers are never given twice, and what is
+    /// on record after all was answered 503.
+    async fn settle(&mut self) -> Result<(), StoreUnavailable> {
+        let Some(doubt) = &mut self.doubt else { return Ok(()) };
+        let last = timeout(self.limits.hang, self.store.last_sequence(&self.writer)).await;
+        let last = last.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer")))?;
+        if let Some(last) = last.filter(|last| *last >= self.next) {
+            self.undelivered.append(doubt);
+            self.next = last.saturating_add(1);
+        }
+        self.doubt = None;
+        Ok(())
+    }
+
+    /// Follows what was made durable for nobody with its `withheld` record; keeps it where that fails.
+    async fn write_undelivered(&mut self) {
+        while let Ok(decision) = self.undelivered_receiver.try_recv() {
+            self.undelivered.push(decision);
+        }
+        while !self.undelivered.is_empty() {
+            let count = self.undelivered.len().min(self.limits.batch);
+            let now = self.clock.now();
+            let entry = |decision: &OnRecord| {
+                let OnRecord { request_id, sequence, jti } = decision;
+                let why = Withheld::NotDelivered;
+                let body = record::withheld(&self.writer, now, request_id, *sequence, jti.as_deref(), why);
+                Entry { at: now, body, assertion: None }
+            };
+            let entries = self.undelivered.iter().take(count).map(entry).collect();
+            if self.append(entries, Vec::new(), Vec::new()).await.is_err() {
+                return;
+            }
+            self.undelivered.drain(..count);
+        }
+    }
+
+    fn take_refusals(&mut self) {
+        // While the store is away the tally keeps counting, within its bounds; nothing is taken that cannot be written.
+        if self.refusals.is_empty() && !self.tally.is_empty() {
+            self.refusals = self.tally.take(&self.writer, self.clock.now()).into();
+        }
+        self.tallied_at = self.clock.monotonic();
+    }
+
+    /// One small transaction, if a round is due.
+    async fn write_refusals_if_due(&mut self) {
+        if self.refusals.is_empty() && self.clock.monotonic() - self.tallied_at >= self.limits.tally {
+            self.take_refusals();
+        }
+        self.write_some_refusals().await;
+    }
+
+    /// The whole round, but no further once a decision waits.
+    async fn write_refusals(&mut self, items: &mpsc::Receiver<Item>) {
+        while items.is_empty() && self.write_some_refusals().await {}
+    }
+
+    /// Whether there may be more.
+    async fn write_some_refusals(&mut self) -> bool {
+        let count = self.refusals.len().min(REFUSALS_PER_COMMIT);
+        if count == 0 {
+            return false;
+        }
+        let entry = |(at, body): &(UnixTime, String)| Entry { at: *at, body: body.clone(), assertion: None };
+        let entries = self.refusals.iter().take(count).map(entry).collect();
+        if self.append(entries, Vec::new(), Vec::new()).await.is_err() {
+            return false;
+        }
+        self.refusals.drain(..count);
+        true
+    }
+
+    async fn write_everything(&mut self) {
+        self.write_undelivered().await;
+        while self.write_some_refusals().await {}
+        self.take_refusals();
+        while self.write_some_refusals().await {}
+    }
+}
+
+/// A decision that is being written, and who waits for it.
+struct Waiting {
+    request_id: RequestId,
+    token: Option<Issued>,
+    used: Option<AssertionUse>,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Waiting {
+    fn jti(&self) -> Option<String> {
+        self.token.as_ref().map(|token| token.jti.clone())
+    }
+
+    fn version(&self) -> Option<RegistryVersion> {
+        self.token.as_ref().map(|token| token.rests_on.version)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
+const fn as_gauge(count: usize) -> f64 {
+    count as f64
+}
+
+const QUEUE_DEPTH: &str = "countersign_audit_queue_depth";
+const BATCH_SIZE: &str = "countersign_audit_batch_size";
+const COMMIT_SECONDS: &str = "countersign_audit_commit_seconds";
+const WITHHELD: &str = "countersign_audit_withheld_total";

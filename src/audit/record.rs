@@ -1,0 +1,223 @@
+//! The bodies of records: JSON, one `kind` per occasion.
+//!
+//! Takes what the log was given, gives the text it keeps. Times are milliseconds, as everywhere in the stores; nothing a
+//! stranger wrote is kept at more than a bounded length. Tokens, assertions and keys are never part of it.
+
+use std::net::IpAddr;
+
+use countersign_resource_server::time::UnixTime;
+use serde::Serialize;
+
+use super::RequestId;
+use super::trail::Trail;
+use crate::error::Refusal;
+use crate::mint::SignedToken;
+use crate::pki::PresentedChain;
+
+/// One decision, with everything it rests on.
+#[derive(Serialize)]
+struct Decision<'a> {
+    kind: &'static str,
+    at: UnixTime,
+    node: &'a str,
+    request_id: &'a str,
+    peer: Peer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Asked<'a>>,
+    authenticated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    participant_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry_version: Option<i64>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Token<'a>>,
+}
+
+#[derive(Serialize)]
+struct Peer {
+    remote: String,
+    protocol: &'static str,
+    resumed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbprint: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    grant_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+    with_assertion: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    resource: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    jti: &'a str,
+    aud: &'a str,
+    scope: String,
+    exp: i64,
+    kid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assertion_jti: Option<&'a str>,
+}
+
+/// The record of a decision.
+pub(super) fn decision(node: &str, trail: &Trail, decision: Result<&SignedToken, &Refusal>) -> String {
+    text(&facts(node, trail, decision))
+}
+
+/// The same, as part of another record.
+pub(super) fn sample(node: &str, trail: &Trail, refusal: &Refusal) -> serde_json::Value {
+    serde_json::to_value(facts(node, trail, Err(refusal))).unwrap_or_default()
+}
+
+fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, &'a Refusal>) -> Decision<'a> {
+    let client = trail.client().map(|found| &*found.record);
+    let refusal = decision.err();
+    Decision {
+        kind: "decision",
+        at: trail.now(),
+        node,
+        request_id: trail.request_id().as_str(),
+        peer: peer(trail.peer()),
+        asked: trail.what_was_asked().map(|asked| Asked {
+            grant_type: &asked.grant_type,
+            client_id: asked.client_id.as_deref(),
+            with_assertion: asked.with_assertion,
+            scope: asked.scope.as_deref(),
+            resource: &asked.resources,
+        }),
+        authenticated: trail.is_authenticated(),
+        client_id: client.map(|record| record.client.id.as_str()),
+        participant_id: client.map(|record| record.participant.id.as_str()),
+        environment: client.map(|record| record.client.environment.as_str()),
+        authentication: client.map(|record| record.client.authentication.method()),
+        anchor: trail.anchor().map(|anchor| anchor.as_str()),
+        registry_version: trail.client().map(|found| found.version.0),
+        outcome: if refusal.is_some() { "refused" } else { "issued" },
+        stage: refusal.map(Refusal::stage),
+        reason: refusal.map(Refusal::reason),
+        token: decision.ok().map(|token| Token {
+            jti: token.jti(),
+            aud: token.resource().as_str(),
+            scope: token.scope().to_string(),
+            exp: token.expires_at(),
+            kid: token.kid(),
+            assertion_jti: token.assertion().map(|used| used.jti.as_str()),
+        }),
+    }
+}
+
+fn peer(chain: &PresentedChain) -> Peer {
+    Peer {
+        remote: chain.handshake.remote.to_string(),
+        protocol: chain.handshake.protocol,
+        resumed: chain.handshake.resumed,
+        thumbprint: chain.thumbprint().map(ToString::to_string),
+    }
+}
+
+/// Why the answer was not what a decision's record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Withheld {
+    /// A record the decision rests on had changed.
+    RegistryChanged,
+    /// It could not be learned whether one had.
+    RegistryUnread,
+    /// Nobody waited any more, or was told 503 before.
+    NotDelivered,
+}
+
+/// The record that follows a decision whose answer was another.
+pub(super) fn withheld(
+    node: &str,
+    at: UnixTime,
+    request_id: &RequestId,
+    sequence: i64,
+    jti: Option<&str>,
+    why: Withheld,
+) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        kind: &'static str,
+        at: UnixTime,
+        node: &'a str,
+        request_id: &'a str,
+        of_sequence: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jti: Option<&'a str>,
+        reason: Withheld,
+    }
+    text(&Body { kind: "withheld", at, node, request_id: request_id.as_str(), of_sequence: sequence, jti, reason: why })
+}
+
+/// What is told apart among refusals nobody authenticated for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub(super) struct RefusalKey {
+    pub(super) stage: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) address: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thumbprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claimed_client_id: Option<String>,
+}
+
+/// Alike refusals: how many, from when to when, and the first of them whole.
+pub(super) fn refusals(
+    node: &str,
+    key: &RefusalKey,
+    count: u64,
+    first: UnixTime,
+    last: UnixTime,
+    sample: &serde_json::Value,
+) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        kind: &'static str,
+        at: UnixTime,
+        until: UnixTime,
+        node: &'a str,
+        count: u64,
+        #[serde(flatten)]
+        key: &'a RefusalKey,
+        first: &'a serde_json::Value,
+    }
+    text(&Body { kind: "refusals", at: first, until: last, node, count, key, first: sample })
+}
+
+/// What was refused but not told apart, for want of room; and decisions nobody waited for that were never written.
+pub(super) fn dropped(node: &str, at: UnixTime, refusals: u64, decisions: u64) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        kind: &'static str,
+        at: UnixTime,
+        node: &'a str,
+        refusals: u64,
+        decisions: u64,
+    }
+    text(&Body { kind: "dropped", at, node, refusals, decisions })
+}
+
+#[expect(clippy::expect_used, reason = "strings, numbers and structs of them always have a JSON form")]
+fn text<T: Serialize>(body: &T) -> String {
+    serde_json::to_string(body).expect("a record has a JSON form")
+}

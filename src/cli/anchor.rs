@@ -1,0 +1,251 @@
+//! `countersign anchor …`: what may vouch for names.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::session::{Failure, Session};
+use super::{every, found};
+use crate::pki::anchor::check_anchor;
+use crate::pki::certificate::certificates_from;
+use crate::pki::identity;
+use crate::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
+use crate::registry::{AnchorId, ParticipantId};
+
+/// Trust anchors: enrol, grant, withdraw, retire.
+#[derive(Debug, Subcommand)]
+pub enum AnchorCommand {
+    /// Enrol a CA certificate and, with --owner, grant it to that participant.
+    Add(Add),
+    /// Let an anchor vouch for a participant's names, or replace which names.
+    Grant {
+        /// Its id: the hash of its key.
+        id: AnchorId,
+        /// Whose names.
+        #[arg(long)]
+        participant: ParticipantId,
+        /// Which names.
+        #[command(flatten)]
+        names: Names,
+        /// Why, for the history.
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// List all, or those granted to one participant.
+    List {
+        /// Whose.
+        #[arg(long)]
+        participant: Option<ParticipantId>,
+    },
+    /// Show one.
+    Show {
+        /// Its id.
+        id: AnchorId,
+    },
+    /// Take an anchor away from a participant.
+    Withdraw {
+        /// Its id.
+        id: AnchorId,
+        /// From whom.
+        #[arg(long)]
+        participant: ParticipantId,
+        /// Why, for the history.
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// Retire an anchor, for good and for everybody.
+    Retire {
+        /// Its id.
+        id: AnchorId,
+        /// Why, for the history.
+        #[arg(long)]
+        why: Option<String>,
+    },
+}
+
+/// A new anchor.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The CA's certificate, PEM or DER: a root or an intermediate.
+    file: PathBuf,
+    /// The participant it belongs to; the operator's, to be shared, where nobody is named.
+    #[arg(long)]
+    owner: Option<ParticipantId>,
+    /// What its leaves must say about their purpose.
+    #[arg(long, value_enum, default_value_t = Eku::Required)]
+    extended_key_usage: Eku,
+    /// Which names it vouches for, for its owner.
+    #[command(flatten)]
+    names: Names,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+/// A name space. Empty vouches for nothing.
+#[derive(Clone, Debug, Args)]
+pub struct Names {
+    /// A subject DN by RFC 4514 under which names lie, for example "O=Example Bank,C=DE"; may be repeated.
+    #[arg(long = "dn-suffix")]
+    dn_suffixes: Vec<String>,
+    /// A DNS name at or below which names lie, for example bank.example; may be repeated.
+    #[arg(long = "dns-suffix")]
+    dns_suffixes: Vec<String>,
+    /// How URIs begin, for example spiffe://bank.example/; may be repeated.
+    #[arg(long = "uri-prefix")]
+    uri_prefixes: Vec<String>,
+    /// Every name there is. Right only for a CA that issues to nobody but this participant.
+    #[arg(long)]
+    any_name: bool,
+}
+
+/// Extended key usage policies.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Eku {
+    /// Any purpose will do.
+    Any,
+    /// If the extension is there, it must say clientAuth.
+    IfPresent,
+    /// The extension must be there and say clientAuth.
+    Required,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The file cannot be read or is no CA, or what the registry refuses, as a sentence.
+pub async fn run(command: AnchorCommand, session: &Session) -> Result<(), Failure> {
+    match command {
+        AnchorCommand::Add(add) => enrol(add, session).await,
+        AnchorCommand::Grant { id, participant, names, why } => {
+            let name_space = names.read()?;
+            let version = session
+                .registry
+                .grant_anchor(participant.clone(), id.clone(), name_space.clone(), session.explain(why))
+                .await?;
+            let sentence = format!(
+                "anchor {id} vouches for {} of {participant}, registry version {version}",
+                described(&name_space)
+            );
+            session.output.done(&sentence, &name_space)
+        }
+        AnchorCommand::List { participant: None } => {
+            let all = every(|page| session.registry.anchors(page), |one: &TrustAnchor| one.id.to_string()).await?;
+            session.output.list(&all, ["id", "state", "owner", "subject"], |one| {
+                [one.id.to_string(), one.state.as_str().to_owned(), owner(&one.owner), one.subject.clone()]
+            })
+        }
+        AnchorCommand::List { participant: Some(participant) } => {
+            let grants = every(
+                |page| session.registry.grants(&participant, page),
+                |one: &crate::registry::trust_anchor::AnchorGrant| one.anchor_id.to_string(),
+            )
+            .await?;
+            session
+                .output
+                .list(&grants, ["id", "vouches for"], |one| [one.anchor_id.to_string(), described(&one.name_space)])
+        }
+        AnchorCommand::Show { id } => {
+            session.output.record(&found(session.registry.anchor(&id).await?, "trust anchor", &id)?)
+        }
+        AnchorCommand::Withdraw { id, participant, why } => {
+            let version =
+                session.registry.withdraw_anchor(participant.clone(), id.clone(), session.explain(why)).await?;
+            let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
+            session.output.done(
+                &format!("anchor {id} vouches for nothing of {participant} any more, registry version {version}"),
+                &anchor,
+            )
+        }
+        AnchorCommand::Retire { id, why } => {
+            let version = session.registry.retire_anchor(id.clone(), session.explain(why)).await?;
+            let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
+            session.output.done(&format!("anchor {id} is retired, registry version {version}"), &anchor)
+        }
+    }
+}
+
+async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
+    let octets = std::fs::read(&add.file).map_err(|error| format!("{}: {error}", add.file.display()))?;
+    let certificates =
+        certificates_from(&octets).map_err(|_| format!("{}: no certificate in PEM or DER", add.file.display()))?;
+    let [certificate] = certificates.as_slice() else {
+        return Err(
+            format!("{}: give one CA certificate to a file, so that each is a choice", add.file.display()).into()
+        );
+    };
+    let facts = check_anchor(certificate, session.now)?;
+    let name_space = add.names.read()?;
+    let anchor = TrustAnchor {
+        id: facts.id.clone(),
+        certificate_der: certificate.to_vec(),
+        subject: facts.subject.clone(),
+        owner: add.owner.clone().map_or(AnchorOwner::Operator, AnchorOwner::Participant),
+        eku_policy: add.extended_key_usage.into(),
+        // No revocation source can be configured for an anchor yet: the registry's own revocations are what counts.
+        unknown_revocation: Unknown::Accept,
+        state: AnchorState::Active,
+    };
+    let mut version = session
+        .registry
+        .add_anchor(anchor.clone(), facts.subject_der.clone(), session.explain(add.why.clone()))
+        .await?;
+    let mut sentence = format!("anchor {} entered: {}", anchor.id, anchor.subject);
+    for finding in &facts.findings {
+        sentence.push_str(&format!("\n  note: {finding}"));
+    }
+    if let Some(participant) = add.owner {
+        version = session
+            .registry
+            .grant_anchor(participant.clone(), anchor.id.clone(), name_space.clone(), session.explain(add.why))
+            .await?;
+        sentence.push_str(&format!("\n  it vouches for {} of {participant}", described(&name_space)));
+    } else {
+        sentence.push_str("\n  it is the operator's and vouches for nobody until `countersign anchor grant` says so");
+    }
+    sentence.push_str(&format!("\n  registry version {version}"));
+    session.output.done(&sentence, &anchor)
+}
+
+impl Names {
+    fn read(&self) -> Result<NameSpace, Failure> {
+        let written = NameSpace {
+            any: self.any_name,
+            dn_suffixes: self.dn_suffixes.clone(),
+            dns_suffixes: self.dns_suffixes.clone(),
+            uri_prefixes: self.uri_prefixes.clone(),
+        };
+        Ok(identity::name_space(&written)?)
+    }
+}
+
+impl From<Eku> for EkuPolicy {
+    fn from(eku: Eku) -> Self {
+        match eku {
+            Eku::Any => Self::Any,
+            Eku::IfPresent => Self::IfPresent,
+            Eku::Required => Self::Required,
+        }
+    }
+}
+
+fn owner(owner: &AnchorOwner) -> String {
+    match owner {
+        AnchorOwner::Operator => "(operator)".to_owned(),
+        AnchorOwner::Participant(id) => id.to_string(),
+    }
+}
+
+fn described(names: &NameSpace) -> String {
+    if names.any {
+        return "any name".to_owned();
+    }
+    let all: Vec<String> = names
+        .dn_suffixes
+        .iter()
+        .map(|suffix| format!("DN …,{suffix}"))
+        .chain(names.dns_suffixes.iter().map(|suffix| format!("DNS [….]{suffix}")))
+        .chain(names.uri_prefixes.iter().map(|prefix| format!("URI {prefix}…")))
+        .collect();
+    if all.is_empty() { "no name (give it a name space)".to_owned() } else { all.join("; ") }
+}

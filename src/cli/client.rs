@@ -1,0 +1,365 @@
+//! `countersign client …`: participants' applications.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use countersign_resource_server::token::jws::SigningAlgorithm;
+
+use super::certificate::{leaf_der, read_leaf};
+use super::every;
+use super::session::{Failure, Session};
+use crate::client_auth;
+use crate::pki::certificate::ParsedCertificate;
+use crate::pki::identity;
+use crate::registry::client::{
+    Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute, SubjectRule,
+};
+use crate::registry::{ClientId, LookupRefusal, ParticipantId};
+
+/// Clients: register, suspend, reinstate, retire.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Register a client; active at once unless --pending is given.
+    Add(Box<Add>),
+    /// List all, or one participant's.
+    List {
+        /// Whose.
+        #[arg(long)]
+        participant: Option<ParticipantId>,
+    },
+    /// Show one.
+    Show {
+        /// Its id.
+        id: ClientId,
+    },
+    /// Let a pending one act.
+    Activate(Change),
+    /// Stop it until it is reinstated.
+    Suspend(Change),
+    /// Let a suspended one act again.
+    Reinstate(Change),
+    /// End it, for good.
+    Retire(Change),
+}
+
+/// A new client.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Its client_id.
+    id: ClientId,
+    /// Whose it is.
+    #[arg(long)]
+    participant: ParticipantId,
+    /// How it proves itself.
+    #[arg(long, value_enum, default_value_t = Method::TlsClientAuth)]
+    auth_method: Method,
+    /// A certificate of it: enrolled with the client, and the source of the proposed name where none is given.
+    #[arg(long)]
+    certificate: Option<PathBuf>,
+    /// The name its certificates carry.
+    #[command(flatten)]
+    name: Name,
+    /// A JWK Set (RFC 7517 §5): with self_signed_tls_client_auth each key carries x5c, with private_key_jwt the keys of its assertions.
+    #[arg(long)]
+    jwks: Option<PathBuf>,
+    /// With private_key_jwt: the one algorithm of its assertions.
+    #[arg(long, value_enum, default_value_t = Algorithm::Es256)]
+    assertion_alg: Algorithm,
+    /// The algorithm of its access tokens.
+    #[arg(long, value_enum, default_value_t = Algorithm::Es256)]
+    token_alg: Algorithm,
+    /// The longest life of its tokens, in seconds.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=3600))]
+    lifetime_seconds: Option<i64>,
+    /// Where it may act; where this server acts, if not given.
+    #[arg(long, value_enum)]
+    environment: Option<Where>,
+    /// What happens to a certificate never seen before that carries the registered name.
+    #[arg(long, value_enum, default_value_t = Policy::OnFirstUse)]
+    enrolment: Policy,
+    /// E-mail of its owner.
+    #[arg(long)]
+    contact: Option<String>,
+    /// RFC 7591 §2.
+    #[arg(long)]
+    software_id: Option<String>,
+    /// Register it without letting it act yet.
+    #[arg(long)]
+    pending: bool,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+/// The one attribute of RFC 8705 §2.1.2.
+#[derive(Clone, Debug, Args)]
+#[group(required = false, multiple = false)]
+pub struct Name {
+    /// tls_client_auth_subject_dn: a distinguished name by RFC 4514, most specific first.
+    #[arg(long)]
+    subject_dn: Option<String>,
+    /// tls_client_auth_san_dns.
+    #[arg(long)]
+    san_dns: Option<String>,
+    /// tls_client_auth_san_uri.
+    #[arg(long)]
+    san_uri: Option<String>,
+    /// tls_client_auth_san_ip.
+    #[arg(long)]
+    san_ip: Option<String>,
+    /// tls_client_auth_san_email.
+    #[arg(long)]
+    san_email: Option<String>,
+}
+
+/// A change of state.
+#[derive(Debug, Args)]
+pub struct Change {
+    /// Its client_id.
+    id: ClientId,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+/// `token_endpoint_auth_method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Method {
+    /// RFC 8705 §2.1: a certificate of its participant's CA with the registered name.
+    TlsClientAuth,
+    /// RFC 8705 §2.2: exactly a registered certificate.
+    SelfSignedTlsClientAuth,
+    /// RFC 7523: a signed assertion; the token is bound to the certificate all the same.
+    PrivateKeyJwt,
+}
+
+/// Signing algorithms (RFC 7518 §3.1, RFC 8037, RFC 9864).
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Algorithm {
+    /// ECDSA on P-256.
+    #[value(name = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[value(name = "EdDSA")]
+    EdDsa,
+    /// Ed25519, by its fully specified name.
+    #[value(name = "Ed25519")]
+    Ed25519,
+    /// RSASSA-PSS.
+    #[value(name = "PS256")]
+    Ps256,
+}
+
+/// Environments.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Where {
+    /// The real thing.
+    Production,
+    /// For trying out.
+    Sandbox,
+}
+
+/// Enrolment policies.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Policy {
+    /// Enrolled when first seen.
+    OnFirstUse,
+    /// Refused until it is enrolled.
+    Required,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A file cannot be read, or what the registry refuses, as a sentence.
+pub async fn run(command: ClientCommand, session: &Session) -> Result<(), Failure> {
+    match command {
+        ClientCommand::Add(add) => register(*add, session).await,
+        ClientCommand::List { participant } => {
+            let id = |one: &Client| one.id.to_string();
+            let all = every(|page| session.registry.clients(participant.as_ref(), page), id).await?;
+            session.output.list(&all, ["client_id", "participant", "state", "environment", "method", "name"], |one| {
+                [
+                    one.id.to_string(),
+                    one.participant_id.to_string(),
+                    one.state.as_str().to_owned(),
+                    one.environment.as_str().to_owned(),
+                    one.authentication.method().to_owned(),
+                    one.authentication.subject().map(|rule| rule.value.clone()).unwrap_or_default(),
+                ]
+            })
+        }
+        ClientCommand::Show { id } => session.output.record(&stored(&id, session).await?),
+        ClientCommand::Activate(change) | ClientCommand::Reinstate(change) => {
+            set(change, ClientState::Active, session).await
+        }
+        ClientCommand::Suspend(change) => set(change, ClientState::Suspended, session).await,
+        ClientCommand::Retire(change) => set(change, ClientState::Retired, session).await,
+    }
+}
+
+async fn register(add: Add, session: &Session) -> Result<(), Failure> {
+    let leaf = add.certificate.as_deref().map(read_leaf).transpose()?;
+    let rule = match add.name.read()? {
+        Some(rule) => Some(rule),
+        None if add.auth_method == Method::SelfSignedTlsClientAuth => None,
+        None => leaf.as_ref().map(proposed).transpose()?,
+    };
+    let jwks = match &add.jwks {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?),
+        None => None,
+    };
+    let mut certificates = Vec::new();
+    let authentication = match (add.auth_method, rule.clone(), jwks) {
+        (Method::TlsClientAuth, Some(subject), None) => ClientAuthentication::TlsClientAuth { subject },
+        (Method::TlsClientAuth, None, None) => {
+            return Err(
+                "give the name its certificates carry (--san-dns, --subject-dn, …), or --certificate to propose one"
+                    .into(),
+            );
+        }
+        (Method::TlsClientAuth, _, Some(_)) => return Err("--jwks does not go with tls_client_auth".into()),
+        (Method::SelfSignedTlsClientAuth, None, jwks) => {
+            let jwks = match (jwks, &add.certificate) {
+                (Some(jwks), None) => jwks,
+                (None, Some(path)) => client_auth::jwks_of(&leaf_der(path)?)?,
+                _ => return Err("give either --certificate or --jwks: the certificates it may present".into()),
+            };
+            for registered in client_auth::registered_certificates(&jwks)? {
+                certificates.push(registered.for_enrolment());
+            }
+            ClientAuthentication::SelfSignedTlsClientAuth { jwks }
+        }
+        (Method::SelfSignedTlsClientAuth, Some(_), _) => {
+            return Err(
+                "a name does not go with self_signed_tls_client_auth: the certificate itself is registered".into()
+            );
+        }
+        (Method::PrivateKeyJwt, subject, Some(jwks)) => {
+            let signing_alg = add.assertion_alg.into();
+            client_auth::check_keys(&jwks, signing_alg)?;
+            ClientAuthentication::PrivateKeyJwt { jwks, signing_alg, subject }
+        }
+        (Method::PrivateKeyJwt, _, None) => return Err("give --jwks: the keys its assertions are signed with".into()),
+    };
+    if add.auth_method != Method::SelfSignedTlsClientAuth {
+        certificates.extend(leaf.as_ref().map(ParsedCertificate::for_enrolment));
+    }
+    let client = Client {
+        id: add.id,
+        participant_id: add.participant,
+        environment: add.environment.map_or(session.config.environment, Environment::from),
+        contact: add.contact,
+        authentication,
+        access_token_signing_alg: add.token_alg.into(),
+        access_token_lifetime_seconds: add.lifetime_seconds,
+        enrolment: match add.enrolment {
+            Policy::OnFirstUse => Enrolment::OnFirstUse,
+            Policy::Required => Enrolment::Required,
+        },
+        software_id: add.software_id,
+        state: if add.pending { ClientState::Pending } else { ClientState::Active },
+    };
+    let version = session.registry.add_client(client.clone(), certificates, session.explain(add.why)).await?;
+    session.output.done(&format!("client {} registered, registry version {version}", client.id), &client)?;
+    if let Some(rule) = &rule {
+        session.output.note(&format!(
+            "  recognised by  {}\n  as written     {}\n  as compared    {}",
+            rule.attribute.as_str(),
+            rule.value,
+            rule.canonical
+        ))?;
+    }
+    session.output.note(&sheet(&client, session))
+}
+
+/// What the partner is sent.
+fn sheet(client: &Client, session: &Session) -> String {
+    let issuer = &session.config.issuer;
+    let token_url = session.config.mtls_url_of("/token");
+    let assertion = match client.authentication {
+        ClientAuthentication::PrivateKeyJwt { .. } => {
+            " \\\n      -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \\\n      -d client_assertion=\"$ASSERTION\""
+        }
+        _ => "",
+    };
+    format!(
+        "\nFor the partner:\n  issuer     {issuer}\n  token URL  {token_url}\n  client_id  {id}\n  method     {method}\n\n  \
+         curl --cert certificate.pem --key certificate.key {token_url} \\\n      -d grant_type=client_credentials -d client_id={id}{assertion}",
+        id = client.id,
+        method = client.authentication.method(),
+    )
+}
+
+/// The name a certificate proposes: its one DNS name or URI, where there is exactly one, else its subject.
+fn proposed(leaf: &ParsedCertificate) -> Result<SubjectRule, Failure> {
+    let rules = leaf.proposed_rules();
+    [
+        SubjectAttribute::TlsClientAuthSanUri,
+        SubjectAttribute::TlsClientAuthSanDns,
+        SubjectAttribute::TlsClientAuthSubjectDn,
+    ]
+    .into_iter()
+    .find_map(|attribute| {
+        let mut of_kind = rules.iter().filter(|rule| rule.attribute == attribute);
+        of_kind.next().filter(|_| of_kind.next().is_none()).cloned()
+    })
+    .ok_or_else(|| {
+        "the certificate proposes no single name: give --san-dns, --san-uri, --subject-dn, --san-ip or --san-email"
+            .into()
+    })
+}
+
+impl Name {
+    fn read(&self) -> Result<Option<SubjectRule>, Failure> {
+        let given = [
+            (SubjectAttribute::TlsClientAuthSubjectDn, &self.subject_dn),
+            (SubjectAttribute::TlsClientAuthSanDns, &self.san_dns),
+            (SubjectAttribute::TlsClientAuthSanUri, &self.san_uri),
+            (SubjectAttribute::TlsClientAuthSanIp, &self.san_ip),
+            (SubjectAttribute::TlsClientAuthSanEmail, &self.san_email),
+        ];
+        for (attribute, value) in given {
+            if let Some(value) = value {
+                return Ok(Some(identity::subject_rule(attribute, value)?));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl From<Algorithm> for SigningAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Es256 => Self::ES256,
+            Algorithm::EdDsa => Self::EdDSA,
+            Algorithm::Ed25519 => Self::Ed25519,
+            Algorithm::Ps256 => Self::PS256,
+        }
+    }
+}
+
+impl From<Where> for Environment {
+    fn from(place: Where) -> Self {
+        match place {
+            Where::Production => Self::Production,
+            Where::Sandbox => Self::Sandbox,
+        }
+    }
+}
+
+async fn set(change: Change, to: ClientState, session: &Session) -> Result<(), Failure> {
+    let version = session.registry.set_client_state(change.id.clone(), to, session.explain(change.why)).await?;
+    let after = stored(&change.id, session).await?;
+    session.output.done(&format!("client {} is {}, registry version {version}", change.id, to.as_str()), &after)
+}
+
+async fn stored(id: &ClientId, session: &Session) -> Result<Client, Failure> {
+    match session.registry.client(id).await {
+        Ok(found) => Ok(found.record.client.clone()),
+        Err(LookupRefusal::ClientUnknown) => Err(format!("there is no client {id}").into()),
+        Err(LookupRefusal::RegistryUnavailable) => Err("the registry did not answer".into()),
+    }
+}

@@ -1,0 +1,152 @@
+//! How commands answer: tables for people, JSON for machines.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::session::Failure;
+
+/// Where and how a command answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// One JSON value a command; lists are arrays.
+    Json,
+    /// Tables and sentences.
+    People,
+}
+
+impl Output {
+    /// What was done: a sentence for people, the record for machines.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn done(self, sentence: &str, record: &impl Serialize) -> Result<(), Failure> {
+        match self {
+            Self::Json => json(record),
+            Self::People => line(sentence),
+        }
+    }
+
+    /// One record, field by field.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn record(self, record: &impl Serialize) -> Result<(), Failure> {
+        match self {
+            Self::Json => json(record),
+            Self::People => {
+                let value = serde_json::to_value(record)?;
+                let mut rows = Vec::new();
+                flatten("", &value, &mut rows);
+                table(&["field", "value"], rows)
+            }
+        }
+    }
+
+    /// Many records.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn list<R: Serialize, const N: usize>(
+        self,
+        records: &[R],
+        columns: [&str; N],
+        row: impl Fn(&R) -> [String; N],
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Json => json(&records),
+            Self::People if records.is_empty() => line("none"),
+            Self::People => table(&columns, records.iter().map(|record| row(record).to_vec()).collect()),
+        }
+    }
+
+    /// What only people are told.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn note(self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Json => Ok(()),
+            Self::People => line(text),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(&serde_json::to_string_pretty(value)?)
+}
+
+fn line(text: &str) -> Result<(), Failure> {
+    let written = writeln!(io::stdout().lock(), "{text}");
+    match written {
+        // `… | head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, member) in members {
+                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(&path, member, rows);
+            }
+        }
+        serde_json::Value::Null => {}
+        serde_json::Value::String(text) => rows.push(vec![prefix.to_owned(), text.clone()]),
+        serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+            let texts: Vec<&str> = items.iter().filter_map(serde_json::Value::as_str).collect();
+            rows.push(vec![prefix.to_owned(), texts.join(", ")]);
+        }
+        other => rows.push(vec![prefix.to_owned(), other.to_string()]),
+    }
+}
+
+fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+    let width = |index: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(index))
+            .map(|cell| printable(cell).chars().count())
+            .chain(columns.get(index).map(|column| column.chars().count()))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let print = |cells: Vec<String>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell))).collect();
+        line(padded.join("  ").trim_end())
+    };
+    print(columns.iter().map(|column| (*column).to_owned()).collect())?;
+    rows.into_iter().try_for_each(print)
+}
+
+/// Names come out of certificates: what a terminal would obey is shown, not sent.
+fn printable(cell: &str) -> String {
+    cell.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control()
+                || matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+            if escaped { character.escape_unicode().collect::<Vec<_>>() } else { vec![character] }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\n"), "a\\u{1b}[2Jb\\u{202e}c\\u{a}");
+        assert_eq!(printable("Zürich"), "Zürich");
+    }
+
+    #[test]
+    fn records_are_flattened_without_what_is_not_there() {
+        let mut rows = Vec::new();
+        flatten("", &serde_json::json!({"a": {"b": "x", "c": null}, "d": ["y", "z"], "e": 1}), &mut rows);
+        assert_eq!(rows, [["a.b", "x"], ["d", "y, z"], ["e", "1"]]);
+    }
+}

@@ -1,0 +1,529 @@
+//! Signing keys: which one signs now, and which are published.
+//!
+//! Takes keys from a [`KeyStore`], gives [`SigningKeys`], a snapshot that is swapped whole while the server runs. For each
+//! algorithm one key signs and the next is published already, so that nobody meets a signature by a key that is not
+//! in `/jwks`. It knows nothing of files or of what is signed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jws::SigningAlgorithm;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::signer::{self, ALGORITHMS, KeyError, Signer};
+use crate::policy::LONGEST_LIFETIME;
+
+/// How long a key is published before it signs: several times the `max-age` of `/jwks`.
+pub const PUBLISHED_BEFORE_SIGNING: Duration = Duration::from_secs(600);
+
+/// How long a key stays published after its successor took over: the longest life of a token, the leeway of whoever
+/// checks it, and the time until every node has noticed.
+pub const PUBLISHED_AFTER_SIGNING: Duration = Duration::from_secs(LONGEST_LIFETIME.as_secs() + 120);
+
+/// What is known of a key beside the key itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRecord {
+    /// The RFC 7638 thumbprint of its public half.
+    pub kid: String,
+    /// How it signs.
+    pub alg: SigningAlgorithm,
+    /// When it was made, and published.
+    pub created_at: UnixTime,
+    /// From when on it signs; not said for a key that waits for its rotation.
+    pub signs_from: Option<UnixTime>,
+    /// When it was withdrawn: it neither signs nor is published.
+    pub retired_at: Option<UnixTime>,
+}
+
+/// A key as it is stored.
+pub struct StoredKey {
+    /// What is known of it.
+    pub record: KeyRecord,
+    /// PKCS#8 PEM.
+    pub pem: Zeroizing<String>,
+}
+
+impl fmt::Debug for StoredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredKey").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// A key that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// What the store calls it.
+    pub name: String,
+    /// One line for the operator.
+    pub why: String,
+}
+
+/// Everything a store holds.
+#[derive(Debug, Default)]
+pub struct StoredKeys {
+    /// What can be read.
+    pub keys: Vec<StoredKey>,
+    /// What cannot.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// Where signing keys are kept. Blocking; called seldom.
+pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
+    /// Everything held. One broken key is set aside; only a store that cannot be read at all is an error.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] with one line for the operator.
+    fn read(&self) -> Result<StoredKeys, KeyStoreError>;
+
+    /// Keeps a new key.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] with one line for the operator.
+    fn add(&self, key: &StoredKey) -> Result<(), KeyStoreError>;
+
+    /// Replaces what is known of a key that is held.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] with one line for the operator.
+    fn update(&self, record: &KeyRecord) -> Result<(), KeyStoreError>;
+
+    /// Runs `change` while nobody else changes this store.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] if that cannot be had, else what `change` returns.
+    fn exclusively(&self, change: &mut dyn FnMut() -> Result<(), KeyRingError>) -> Result<(), KeyRingError>;
+
+    /// Differs whenever what is held differs.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] with one line for the operator.
+    fn fingerprint(&self) -> Result<u64, KeyStoreError>;
+}
+
+/// The store cannot be read or written: one line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyStoreError(pub String);
+
+/// A key operation that cannot be done: one line for the operator each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRingError {
+    /// The next key is to take over at a time that was fixed before.
+    #[error("key {kid} already takes over at {from}: nothing was changed")]
+    AlreadyScheduled {
+        /// The next key.
+        kid: String,
+        /// When.
+        from: UnixTime,
+    },
+    /// It was withdrawn before.
+    #[error("key {kid} was retired at {at}")]
+    AlreadyRetired {
+        /// Which.
+        kid: String,
+        /// When.
+        at: UnixTime,
+    },
+    /// The key cannot be made or read.
+    #[error("{algorithm}: {error}", algorithm = .algorithm.as_str())]
+    Key {
+        /// Of which algorithm.
+        algorithm: SigningAlgorithm,
+        /// Why.
+        error: KeyError,
+    },
+    /// The next key has not been published for long enough.
+    #[error(
+        "key {kid} has been published since {since} and may sign from {from}: a resource server may not know it yet. Leave --now away to let it take over then"
+    )]
+    NotPublishedLongEnough {
+        /// The next key.
+        kid: String,
+        /// Since when it has been published.
+        since: UnixTime,
+        /// When it may sign.
+        from: UnixTime,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] KeyStoreError),
+    /// No such key.
+    #[error("no key has the id {kid}: `countersign key list` shows them")]
+    Unknown {
+        /// What was asked for.
+        kid: String,
+    },
+}
+
+/// A key that can be used.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    /// What is known of it.
+    pub record: KeyRecord,
+    /// The key.
+    pub signer: Signer,
+}
+
+/// Keys as they stand: immutable, swapped whole.
+#[derive(Debug, Default)]
+pub struct SigningKeys {
+    keys: Vec<SigningKey>,
+    set_aside: Vec<SetAside>,
+}
+
+/// What a key does at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStage {
+    /// Published, does not sign yet.
+    Next,
+    /// Signs.
+    Signing,
+    /// Published until the last token it signed has expired.
+    Outgoing,
+    /// Neither.
+    Ended,
+    /// Withdrawn before its time.
+    Retired,
+}
+
+impl SigningKeys {
+    fn load(stored: StoredKeys, before: Option<&Self>) -> Self {
+        let mut set_aside = stored.set_aside;
+        let mut keys: Vec<SigningKey> = Vec::new();
+        for StoredKey { record, pem } in stored.keys {
+            // What was read before is not read again: parsing an RSA key checks it, which takes its time.
+            let known = before.and_then(|before| before.find(&record.kid)).map(|key| key.signer.clone());
+            let signer = known.map_or_else(|| Signer::from_pem(record.alg, &pem), Ok);
+            match signer {
+                Ok(signer) if **signer.kid() == *record.kid => keys.push(SigningKey { record, signer }),
+                Ok(_) => set_aside.push(SetAside { name: record.kid, why: "the key has another id".to_owned() }),
+                Err(error) => set_aside.push(SetAside { name: record.kid, why: error.to_string() }),
+            }
+        }
+        keys.sort_by(|a, b| (a.record.created_at, &a.record.kid).cmp(&(b.record.created_at, &b.record.kid)));
+        Self { keys, set_aside }
+    }
+
+    /// The key that signs with `algorithm` at `now`.
+    pub fn signing(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&Signer> {
+        let own = || self.keys.iter().filter(move |key| key.record.alg == algorithm);
+        let scheduled = || own().filter_map(|key| key.record.signs_from.map(|from| (from, key)));
+        // The latest whose time has come. A calendar stepped back before the first of them changes nothing: it signs.
+        let latest = scheduled().filter(|(from, _)| *from <= now).max_by_key(|(from, _)| *from);
+        let (_, key) = latest.or_else(|| scheduled().min_by_key(|(from, _)| *from))?;
+        // A key that was withdrawn has no stand-in: its predecessor may be gone from /jwks before its tokens expire.
+        key.record.retired_at.is_none().then_some(&key.signer)
+    }
+
+    /// What `key` does at `now`.
+    pub fn stage(&self, key: &KeyRecord, now: UnixTime) -> KeyStage {
+        if key.retired_at.is_some() {
+            return KeyStage::Retired;
+        }
+        if self.signing(key.alg, now).is_some_and(|signer| **signer.kid() == *key.kid) {
+            return KeyStage::Signing;
+        }
+        let Some(from) = key.signs_from.filter(|from| *from <= now) else {
+            return KeyStage::Next;
+        };
+        match self.successor(key.alg, from) {
+            Some(taken_over) if now >= taken_over.after(PUBLISHED_AFTER_SIGNING) => KeyStage::Ended,
+            _ => KeyStage::Outgoing,
+        }
+    }
+
+    fn successor(&self, algorithm: SigningAlgorithm, from: UnixTime) -> Option<UnixTime> {
+        let own = self.keys.iter().filter(|key| key.record.alg == algorithm);
+        own.filter_map(|key| key.record.signs_from).filter(|other| *other > from).min()
+    }
+
+    /// The keys in `/jwks` at `now`.
+    pub fn published(&self, now: UnixTime) -> impl Iterator<Item = &SigningKey> {
+        self.keys.iter().filter(move |key| {
+            matches!(self.stage(&key.record, now), KeyStage::Next | KeyStage::Signing | KeyStage::Outgoing)
+        })
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> &[SigningKey] {
+        &self.keys
+    }
+
+    /// What cannot be used, and why.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.set_aside
+    }
+
+    fn find(&self, kid: &str) -> Option<&SigningKey> {
+        self.keys.iter().find(|key| key.record.kid == kid)
+    }
+
+    /// The key of `algorithm` that waits for its rotation.
+    fn next(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
+        self.keys.iter().find(|key| key.record.alg == algorithm && self.stage(&key.record, now) == KeyStage::Next)
+    }
+}
+
+/// The JWK Set as it is served (RFC 7517 §5).
+#[derive(Debug)]
+pub struct PublishedKeys {
+    /// `application/jwk-set+json`
+    pub body: Arc<str>,
+    /// A strong entity tag, with its quotes.
+    pub etag: Arc<str>,
+    keys: Arc<SigningKeys>,
+    kids: Vec<Arc<str>>,
+}
+
+/// The keys of a running server.
+#[derive(Debug)]
+pub struct KeyRing {
+    store: Arc<dyn KeyStore>,
+    current: ArcSwap<SigningKeys>,
+    published: ArcSwapOption<PublishedKeys>,
+    changed: watch::Sender<u64>,
+}
+
+impl KeyRing {
+    /// Reads the keys of `store`, and makes what is missing: for each algorithm one that signs and the next.
+    ///
+    /// # Errors
+    /// [`KeyRingError`] if the store cannot be used or a key not be made.
+    pub fn open(store: Arc<dyn KeyStore>, now: UnixTime) -> Result<Self, KeyRingError> {
+        complete(&*store, now)?;
+        let (changed, _) = watch::channel(store.fingerprint()?);
+        let keys = SigningKeys::load(store.read()?, None);
+        for SetAside { name, why } in keys.set_aside() {
+            tracing::error!(key.file = %name, reason = %why, "a signing key is set aside");
+        }
+        Ok(Self { store, current: ArcSwap::from_pointee(keys), published: ArcSwapOption::empty(), changed })
+    }
+
+    /// The keys as they stand.
+    pub fn current(&self) -> Arc<SigningKeys> {
+        self.current.load_full()
+    }
+
+    /// `/jwks` at `now`: made when it changes, not when it is asked for.
+    pub fn published(&self, now: UnixTime) -> Arc<PublishedKeys> {
+        let keys = self.current();
+        if let Some(held) = self.published.load_full()
+            && Arc::ptr_eq(&held.keys, &keys)
+            && keys.published(now).map(|key| key.signer.kid()).eq(held.kids.iter())
+        {
+            return held;
+        }
+        let kids = keys.published(now).map(|key| Arc::clone(key.signer.kid())).collect();
+        let jwks: Vec<_> = keys.published(now).map(|key| key.signer.public_jwk()).collect();
+        let body: Arc<str> = serde_json::json!({ "keys": jwks }).to_string().into();
+        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body.as_bytes())[..16])).into();
+        let made = Arc::new(PublishedKeys { body, etag, keys, kids });
+        self.published.store(Some(Arc::clone(&made)));
+        made
+    }
+
+    /// Reads the store again if it changed. What was read before and is broken now is kept: no good token is refused
+    /// because somebody edits a file.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] if the store cannot be read: then everything stays as it was.
+    pub fn reload(&self) -> Result<bool, KeyStoreError> {
+        let fingerprint = self.store.fingerprint()?;
+        if fingerprint == *self.changed.borrow() {
+            return Ok(false);
+        }
+        let before = self.current();
+        let mut keys = SigningKeys::load(self.store.read()?, Some(&before));
+        for SetAside { name, why } in &keys.set_aside {
+            tracing::error!(key.file = %name, reason = %why, "a signing key is set aside");
+        }
+        let broken = |kid: &str| keys.set_aside.iter().any(|aside| aside.name == kid);
+        let kept: Vec<SigningKey> = before.keys.iter().filter(|key| broken(&key.record.kid)).cloned().collect();
+        keys.keys.extend(kept);
+        self.current.store(Arc::new(keys));
+        self.changed.send_replace(fingerprint);
+        Ok(true)
+    }
+
+    /// Changes whenever the keys do.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Watches the store until the ring is dropped.
+    pub fn watch(self: &Arc<Self>, every: Duration) -> tokio::task::JoinHandle<()> {
+        let ring = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut failing = false;
+            let mut ticks = tokio::time::interval(every);
+            loop {
+                ticks.tick().await;
+                let Some(ring) = ring.upgrade() else { return };
+                let Ok(reloaded) = tokio::task::spawn_blocking(move || ring.reload()).await else { return };
+                match &reloaded {
+                    Ok(true) => tracing::info!("the signing keys were read anew"),
+                    Err(error) if !failing => tracing::error!(%error, "the signing keys cannot be read"),
+                    _ => {}
+                }
+                failing = reloaded.is_err();
+            }
+        })
+    }
+}
+
+/// Makes what is missing: for each algorithm a key that signs and the next. The very first signs at once.
+///
+/// # Errors
+/// [`KeyRingError`] if the store cannot be used or a key not be made.
+pub fn complete(store: &dyn KeyStore, now: UnixTime) -> Result<Vec<KeyRecord>, KeyRingError> {
+    let mut made = Vec::new();
+    store.exclusively(&mut || {
+        let keys = SigningKeys::load(store.read()?, None);
+        for algorithm in ALGORITHMS {
+            // A broken key may be the one that signs: whoever repairs it decides, not a restart.
+            let broken = !keys.set_aside.is_empty();
+            let none = !keys.keys.iter().any(|key| key.record.alg == algorithm && key.record.signs_from.is_some());
+            if none && !broken {
+                made.push(make(store, algorithm, now, Some(now))?);
+            }
+            if keys.next(algorithm, now).is_none() {
+                made.push(make(store, algorithm, now, None)?);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(made)
+}
+
+/// When a rotation takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// As soon as the next key has been published long enough.
+    OncePublished,
+    /// At once, or not at all.
+    Now,
+}
+
+/// What a rotation did for one algorithm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rotation {
+    /// Which.
+    pub alg: SigningAlgorithm,
+    /// The key that takes over.
+    pub kid: String,
+    /// When it does.
+    pub signs_from: UnixTime,
+    /// The next after it, published from now on.
+    pub next: String,
+}
+
+/// Lets the next key of each of `algorithms` take over, and makes another next.
+///
+/// # Errors
+/// [`KeyRingError::NotPublishedLongEnough`] (only with [`When::Now`]) and [`KeyRingError::AlreadyScheduled`], before
+/// anything is changed; [`KeyRingError::Store`].
+pub fn rotate(
+    store: &dyn KeyStore,
+    algorithms: &[SigningAlgorithm],
+    when: When,
+    now: UnixTime,
+) -> Result<Vec<Rotation>, KeyRingError> {
+    let mut rotations = Vec::new();
+    store.exclusively(&mut || {
+        let keys = SigningKeys::load(store.read()?, None);
+        let mut scheduled = Vec::new();
+        for algorithm in algorithms {
+            let Some(next) = keys.next(*algorithm, now) else { continue };
+            let mut record = next.record.clone();
+            let kid = record.kid.clone();
+            if let Some(from) = record.signs_from {
+                return Err(KeyRingError::AlreadyScheduled { kid, from });
+            }
+            let allowed = record.created_at.after(PUBLISHED_BEFORE_SIGNING);
+            if when == When::Now && now < allowed {
+                return Err(KeyRingError::NotPublishedLongEnough { kid, since: record.created_at, from: allowed });
+            }
+            record.signs_from = Some(now.max(allowed));
+            scheduled.push(record);
+        }
+        for record in scheduled {
+            store.update(&record)?;
+            let next = make(store, record.alg, now, None)?.kid;
+            let signs_from = record.signs_from.unwrap_or(now);
+            rotations.push(Rotation { alg: record.alg, kid: record.kid, signs_from, next });
+        }
+        Ok(())
+    })?;
+    Ok(rotations)
+}
+
+/// What a withdrawal did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retirement {
+    /// The key that is gone.
+    pub kid: String,
+    /// The key that signs in its place, where it signed. It may have been published for less than ten minutes.
+    pub successor: Option<String>,
+}
+
+/// Withdraws a key at once: it leaves `/jwks` and never signs again. Where it signed the next key takes over, however
+/// long that has been published: tokens by a key that is not trusted would be worse than tokens checked a little late.
+///
+/// # Errors
+/// [`KeyRingError::Unknown`], [`KeyRingError::AlreadyRetired`], [`KeyRingError::Store`].
+pub fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Retirement, KeyRingError> {
+    let mut retirement = Retirement { kid: kid.to_owned(), successor: None };
+    store.exclusively(&mut || {
+        let keys = SigningKeys::load(store.read()?, None);
+        let key = keys.find(kid).ok_or_else(|| KeyRingError::Unknown { kid: kid.to_owned() })?;
+        if let Some(at) = key.record.retired_at {
+            return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at });
+        }
+        let algorithm = key.record.alg;
+        let stage = keys.stage(&key.record, now);
+        if stage == KeyStage::Signing {
+            let mut successor = match keys.next(algorithm, now) {
+                Some(next) => next.record.clone(),
+                None => make(store, algorithm, now, None)?,
+            };
+            // One millisecond on, so that of two keys with one date the right one is the later.
+            let earliest = key.record.signs_from.map_or(now, |from| UnixTime::from_millis(from.as_millis() + 1));
+            successor.signs_from = Some(now.max(earliest));
+            store.update(&successor)?;
+            retirement.successor = Some(successor.kid);
+        }
+        let mut record = key.record.clone();
+        record.retired_at = Some(now);
+        store.update(&record)?;
+        if matches!(stage, KeyStage::Signing | KeyStage::Next) {
+            make(store, algorithm, now, None)?;
+        }
+        Ok(())
+    })?;
+    Ok(retirement)
+}
+
+fn make(
+    store: &dyn KeyStore,
+    algorithm: SigningAlgorithm,
+    now: UnixTime,
+    signs_from: Option<UnixTime>,
+) -> Result<KeyRecord, KeyRingError> {
+    let of = |error| KeyRingError::Key { algorithm, error };
+    let pem = signer::generate(algorithm).map_err(of)?;
+    let signer = Signer::from_pem(algorithm, &pem).map_err(of)?;
+    let record =
+        KeyRecord { kid: signer.kid().to_string(), alg: algorithm, created_at: now, signs_from, retired_at: None };
+    store.add(&StoredKey { record: record.clone(), pem })?;
+    Ok(record)
+}

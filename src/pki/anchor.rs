@@ -1,0 +1,225 @@
+//! Who may vouch for names: a participant's trust anchors, ready for path validation.
+//!
+//! Takes the anchors that the registry has granted, gives an [`AnchorSet`] that is compiled once per set; and, before an
+//! anchor is enrolled, says what is wrong with it ([`check_anchor`]). It knows nothing of clients.
+
+use std::collections::HashMap;
+
+use countersign_resource_server::time::UnixTime;
+use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
+
+use super::certificate::{Authority, KeyStrength, MalformedCertificate, NameConstraints, ParsedCertificate, Purposes};
+use crate::registry::GrantedAnchor;
+use crate::registry::trust_anchor::AnchorState;
+use crate::registry::{AnchorId, KeyHash};
+
+/// At most so many active anchors of one name count for one participant (design §2): a leaf may be tried with each.
+pub const MOST_ANCHORS_OF_ONE_NAME: usize = 8;
+
+/// What an anchor's certificate says, once [`check_anchor`] has found it fit.
+#[derive(Clone, Debug)]
+pub struct AnchorFacts {
+    /// The hash of its key: its name in the registry.
+    pub id: AnchorId,
+    /// Its subject for people, by RFC 4514.
+    pub subject: String,
+    /// The subject's DER, by which anchors of one name are counted.
+    pub subject_der: Vec<u8>,
+    /// The first second of its validity.
+    pub not_before: UnixTime,
+    /// The last second of its validity.
+    pub not_after: UnixTime,
+    /// What the operator should know before trusting it.
+    pub findings: Vec<AnchorFinding>,
+}
+
+/// What does not stop an anchor from vouching but may surprise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnchorFinding {
+    /// It has name constraints that cannot be checked.
+    #[error(
+        "its name constraints concern directory names, URIs or e-mail addresses: certificates with such names are refused, \
+         with directory names all of them"
+    )]
+    NameConstraintsUnsupported,
+    /// It is not yet valid.
+    #[error("it is not valid yet: until then it vouches for nothing")]
+    NotYetValid,
+    /// Its extended key usage leaves clientAuth out.
+    #[error("its extended key usage leaves clientAuth out")]
+    PurposeMissing,
+    /// The certificate was issued by somebody else: the path ends here all the same, and its issuer's word does not count.
+    #[error("it is an intermediate: paths end at it, and whether its own issuer still stands by it is not asked")]
+    Intermediate,
+}
+
+/// Why a certificate cannot be an anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitAnchor {
+    /// Not a certificate.
+    #[error("this is not a certificate in DER or PEM")]
+    Malformed,
+    /// Version 1 or 2: it cannot say that it is a CA.
+    #[error("this is an X.509 version 1 certificate: it cannot say that it is a CA, so it is not taken for one")]
+    Version,
+    /// Not a CA.
+    #[error("this is not a CA certificate: its basic constraints do not say CA:TRUE (critical)")]
+    NotAnAuthority,
+    /// Its key may not sign certificates.
+    #[error("its key usage does not allow it to sign certificates")]
+    NoKeyCertSign,
+    /// It has no name, or none that can be read.
+    #[error("it has no subject, or one that cannot be read in exactly one way")]
+    Nameless,
+    /// Expired.
+    #[error("it has expired")]
+    Expired,
+    /// Weak.
+    #[error("its key is too weak or of a kind that is not used here: RSA 2048 to 4096, P-256, P-384, P-521 or Ed25519")]
+    WeakKey,
+}
+
+impl From<MalformedCertificate> for UnfitAnchor {
+    fn from(_: MalformedCertificate) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Whether the certificate can be an anchor: asked when it is enrolled.
+///
+/// # Errors
+/// [`UnfitAnchor`] with the reason, in words for the operator.
+pub fn check_anchor(der: &[u8], now: UnixTime) -> Result<AnchorFacts, UnfitAnchor> {
+    let facts = ParsedCertificate::read(der)?;
+    fit(&facts)?;
+    if facts.not_after().as_seconds() < now.as_seconds() {
+        return Err(UnfitAnchor::Expired);
+    }
+    let anchor = CertificateDer::from(der);
+    webpki::anchor_from_trusted_cert(&anchor).map_err(|_| UnfitAnchor::Malformed)?;
+    let mut findings = Vec::new();
+    if facts.name_constraints() == NameConstraints::Unsupported {
+        findings.push(AnchorFinding::NameConstraintsUnsupported);
+    }
+    if facts.not_before() > now {
+        findings.push(AnchorFinding::NotYetValid);
+    }
+    if facts.purposes() == Purposes::Others {
+        findings.push(AnchorFinding::PurposeMissing);
+    }
+    if !facts.is_self_issued() {
+        findings.push(AnchorFinding::Intermediate);
+    }
+    Ok(AnchorFacts {
+        id: anchor_id(facts.key_hash()).ok_or(UnfitAnchor::Malformed)?,
+        subject: facts.subject_text().to_owned(),
+        subject_der: facts.subject_der().to_owned(),
+        not_before: facts.not_before(),
+        not_after: facts.not_after(),
+        findings,
+    })
+}
+
+/// The name of the anchor with this key.
+fn anchor_id(key_hash: &KeyHash) -> Option<AnchorId> {
+    AnchorId::parse(&key_hash.to_string()).ok() // always: base64url is within an id's alphabet
+}
+
+/// What holds of an anchor at any time.
+fn fit(facts: &ParsedCertificate) -> Result<(), UnfitAnchor> {
+    if !facts.is_version_3() {
+        return Err(UnfitAnchor::Version);
+    }
+    // RFC 5280 §4.2.1.9: a CA's extension MUST be there, critical, with cA TRUE.
+    if !matches!(facts.authority(), Authority::Certifies { critical: true, .. }) {
+        return Err(UnfitAnchor::NotAnAuthority);
+    }
+    if facts.key_usage().is_some_and(|usage| !usage.key_cert_sign) {
+        return Err(UnfitAnchor::NoKeyCertSign);
+    }
+    // RFC 5280 §4.1.2.6: a CA's subject MUST NOT be empty.
+    if !facts.names().is_ok_and(|names| !names.subject_text().is_empty()) {
+        return Err(UnfitAnchor::Nameless);
+    }
+    if facts.key_strength() == KeyStrength::Insufficient {
+        return Err(UnfitAnchor::WeakKey);
+    }
+    Ok(())
+}
+
+/// A participant's anchors as a path validator takes them.
+#[derive(Debug)]
+pub(super) struct AnchorSet {
+    /// Those that vouch.
+    pub(super) active: Anchors,
+    /// Those that no longer do, so that a refusal can say so.
+    pub(super) retired: Anchors,
+}
+
+/// Anchors: each with what it is compiled to, at the same place in both lists.
+#[derive(Debug, Default)]
+pub(super) struct Anchors {
+    pub(super) compiled: Vec<CompiledAnchor>,
+    pub(super) for_paths: Vec<PathAnchor<'static>>,
+}
+
+/// What is asked of an anchor at the end of a path.
+#[derive(Clone, Debug)]
+pub(super) struct CompiledAnchor {
+    pub(super) id: AnchorId,
+    pub(super) key_hash: KeyHash,
+    pub(super) not_before: UnixTime,
+    pub(super) not_after: UnixTime,
+    pub(super) path_length: Option<usize>,
+}
+
+impl AnchorSet {
+    /// Compiles the anchors of a record. One that cannot be used is set aside with its reason in the log and stops nothing.
+    pub(super) fn compile(granted: &[GrantedAnchor]) -> Self {
+        let mut set = Self { active: Anchors::default(), retired: Anchors::default() };
+        let mut of_one_name: HashMap<Vec<u8>, usize> = HashMap::new();
+        for GrantedAnchor { anchor, .. } in granted {
+            let target = match anchor.state {
+                AnchorState::Active => &mut set.active,
+                AnchorState::Retired => &mut set.retired,
+            };
+            match ParsedCertificate::read(&anchor.certificate_der)
+                .map_err(UnfitAnchor::from)
+                .and_then(|facts| fit(&facts).map(|()| facts))
+            {
+                Ok(facts) => {
+                    let count = of_one_name.entry(facts.subject_der().to_owned()).or_default();
+                    *count += 1;
+                    if *count > MOST_ANCHORS_OF_ONE_NAME {
+                        tracing::warn!(anchor.id = %anchor.id, "anchor set aside: too many of one name");
+                    } else if anchor_id(facts.key_hash()).as_ref() != Some(&anchor.id) {
+                        tracing::warn!(anchor.id = %anchor.id, "anchor set aside: its id is not the hash of its key");
+                    } else if !target.push(&anchor.certificate_der, &anchor.id, &facts) {
+                        tracing::warn!(anchor.id = %anchor.id, "anchor set aside: it cannot end a path");
+                    }
+                }
+                Err(reason) => tracing::warn!(anchor.id = %anchor.id, %reason, "anchor set aside"),
+            }
+        }
+        set
+    }
+}
+
+impl Anchors {
+    fn push(&mut self, der: &[u8], id: &AnchorId, facts: &ParsedCertificate) -> bool {
+        let der = CertificateDer::from(der);
+        let Ok(for_paths) = webpki::anchor_from_trusted_cert(&der) else { return false };
+        self.for_paths.push(for_paths.to_owned());
+        self.compiled.push(CompiledAnchor {
+            id: id.clone(),
+            key_hash: *facts.key_hash(),
+            not_before: facts.not_before(),
+            not_after: facts.not_after(),
+            path_length: match facts.authority() {
+                Authority::Certifies { path_length, .. } => path_length,
+                Authority::None => None,
+            },
+        });
+        true
+    }
+}

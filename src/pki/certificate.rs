@@ -1,0 +1,518 @@
+//! What one certificate says, read once.
+//!
+//! Takes DER or PEM from anywhere, gives [`ParsedCertificate`]: dates, key, names, purposes, as the rules of this module's
+//! neighbours need them. It judges nothing and believes nothing: no signature is looked at.
+
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jwks::{self, Curve, KeyMaterial};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
+
+use super::der;
+use super::identity::{MalformedName, Names};
+use crate::registry::client::{SubjectAttribute, SubjectRule};
+use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
+
+/// Longer certificates are not read: the whole list of a handshake has 16 KB at most.
+pub const LONGEST_CERTIFICATE_BYTES: usize = 16 * 1024;
+
+/// What one certificate says.
+#[derive(Clone, Debug)]
+pub struct ParsedCertificate {
+    thumbprint: Thumbprint,
+    key_hash: KeyHash,
+    serial: String,
+    not_before: UnixTime,
+    not_after: UnixTime,
+    names: Result<Names, MalformedName>,
+    issuer_is_empty: bool,
+    self_issued: bool,
+    /// The subject's whole DER: anchors of one name are counted by it.
+    subject: Vec<u8>,
+    version_3: bool,
+    key_strength: KeyStrength,
+    authority: Authority,
+    key_usage: Option<KeyUsage>,
+    purposes: Purposes,
+    name_constraints: NameConstraints,
+}
+
+/// Whether a key is within the bounds that a handshake accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStrength {
+    /// RSA of 2048 to 4096 bits, P-256, P-384, P-521 or Ed25519.
+    Sufficient,
+    /// Anything else, or an encoding of a good key that is not the usual one.
+    Insufficient,
+}
+
+/// The basic constraints (RFC 5280 §4.2.1.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authority {
+    /// No extension, or `cA` is false.
+    None,
+    /// `cA` is true.
+    Certifies {
+        /// How many intermediates may follow.
+        path_length: Option<usize>,
+        critical: bool,
+    },
+}
+
+/// The two bits of the key usage that matter here (RFC 5280 §4.2.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyUsage {
+    pub(super) digital_signature: bool,
+    pub(super) key_cert_sign: bool,
+}
+
+/// The extended key usage (RFC 5280 §4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purposes {
+    /// No extension: any purpose.
+    Unstated,
+    /// clientAuth is among them.
+    ClientAuth,
+    /// clientAuth is not. anyExtendedKeyUsage does not stand in for it: §4.2.1.12 leaves that to the application.
+    Others,
+}
+
+/// The name constraints (RFC 5280 §4.2.1.10), as far as the path validator's gaps go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NameConstraints {
+    Absent,
+    Honoured,
+    /// On directory names, URIs or kinds that webpki does not compare: it refuses every certificate they concern.
+    Unsupported,
+}
+
+/// The octets are not a certificate that can be read in exactly one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a certificate in DER, or one that can be read in more than one way")]
+pub struct MalformedCertificate;
+
+impl From<der::NotDer> for MalformedCertificate {
+    fn from(_: der::NotDer) -> Self {
+        Self
+    }
+}
+
+/// Every certificate in `input`: one in DER, or any number in PEM (other sections are passed over).
+///
+/// # Errors
+/// [`MalformedCertificate`] if there is none.
+pub fn certificates_from(input: &[u8]) -> Result<Vec<CertificateDer<'static>>, MalformedCertificate> {
+    if input.first() == Some(&der::SEQUENCE) {
+        ParsedCertificate::read(input)?;
+        return Ok(vec![CertificateDer::from(input.to_owned())]);
+    }
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(input).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or(MalformedCertificate)
+}
+
+/// What the public key of a certificate consists of, for writing it as a JWK; none if it is of no kind that is taken here.
+pub fn key_material(der: &[u8]) -> Option<KeyMaterial> {
+    let (_, certificate) = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der).ok()?;
+    let key = certificate.public_key();
+    let octets = key.subject_public_key.data.as_ref();
+    let without_sign = |number: &[u8]| number.strip_prefix(&[0]).unwrap_or(number).to_owned();
+    // The SPKI is the proof: a material counts only if it is written as exactly these octets.
+    let candidate = match (key.parsed().ok()?, octets.split_first()) {
+        (PublicKey::RSA(rsa), _) => KeyMaterial::Rsa { n: without_sign(rsa.modulus), e: without_sign(rsa.exponent) },
+        (PublicKey::EC(_), Some((4, point))) => {
+            let curve = match point.len() {
+                64 => Curve::P256,
+                96 => Curve::P384,
+                132 => Curve::P521,
+                _ => return None,
+            };
+            let (x, y) = point.split_at(point.len() / 2);
+            KeyMaterial::Ec { curve, x: x.to_owned(), y: y.to_owned() }
+        }
+        _ => KeyMaterial::Ed25519 { x: octets.try_into().ok()? },
+    };
+    let written = jwks::PublicKey::new(candidate.clone(), None).ok()?;
+    (written.spki() == key.raw).then_some(candidate)
+}
+
+impl ParsedCertificate {
+    /// Reads one certificate.
+    ///
+    /// # Errors
+    /// [`MalformedCertificate`] if it is none.
+    pub fn read(der: &[u8]) -> Result<Self, MalformedCertificate> {
+        if der.len() > LONGEST_CERTIFICATE_BYTES {
+            return Err(MalformedCertificate);
+        }
+        // The frame: exactly these octets, one SEQUENCE of three.
+        let mut frame = der::whole(der, der::SEQUENCE)?;
+        let to_be_signed = der::expect(&mut frame, der::SEQUENCE)?;
+        der::expect(&mut frame, der::SEQUENCE)?;
+        der::expect(&mut frame, der::BIT_STRING)?;
+        if !frame.is_empty() {
+            return Err(MalformedCertificate);
+        }
+        let (rest, certificate) = X509CertificateParser::new()
+            .with_deep_parse_extensions(false)
+            .parse(der)
+            .map_err(|_| MalformedCertificate)?;
+        if !rest.is_empty() || !covers(to_be_signed, &certificate) {
+            return Err(MalformedCertificate);
+        }
+        let extensions = Extensions::of(&certificate)?;
+        let key = certificate.public_key();
+        der::whole(key.raw, der::SEQUENCE)?;
+        let subject = certificate.subject().as_raw();
+        let serial = certificate.raw_serial();
+        // RFC 5280 §4.1.2.2: no more than 20 octets, and one for a sign.
+        if serial.is_empty() || serial.len() > 21 {
+            return Err(MalformedCertificate);
+        }
+        let instant = |seconds| UnixTime::from_seconds(seconds);
+        Ok(Self {
+            thumbprint: Thumbprint::of(der),
+            key_hash: KeyHash::of(key.raw),
+            serial: hex::encode(serial),
+            not_before: instant(certificate.validity().not_before.timestamp()),
+            not_after: instant(certificate.validity().not_after.timestamp()),
+            names: Names::read(subject, extensions.alt_names),
+            self_issued: certificate.issuer().as_raw() == subject,
+            issuer_is_empty: der::whole(certificate.issuer().as_raw(), der::SEQUENCE)?.is_empty(),
+            subject: subject.to_owned(),
+            version_3: certificate.version() == X509Version::V3,
+            key_strength: key_strength(key),
+            authority: extensions.authority,
+            key_usage: extensions.key_usage,
+            purposes: extensions.purposes,
+            name_constraints: extensions.name_constraints,
+        })
+    }
+
+    /// SHA-256 of the DER: what tokens are bound to.
+    pub const fn thumbprint(&self) -> &Thumbprint {
+        &self.thumbprint
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub const fn key_hash(&self) -> &KeyHash {
+        &self.key_hash
+    }
+
+    /// Lower-case hexadecimal of the serial number's content octets.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// The first second of its validity.
+    pub const fn not_before(&self) -> UnixTime {
+        self.not_before
+    }
+
+    /// The last second of its validity, all of it included (RFC 5280 §4.1.2.5).
+    pub const fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+
+    /// Its names in canonical form.
+    ///
+    /// # Errors
+    /// [`MalformedName`] if one of them cannot be read in exactly one way: then it has none.
+    pub const fn names(&self) -> Result<&Names, MalformedName> {
+        match &self.names {
+            Ok(names) => Ok(names),
+            Err(malformed) => Err(*malformed),
+        }
+    }
+
+    /// The subject by RFC 4514, for people; empty if it has none or cannot be read.
+    pub fn subject_text(&self) -> &str {
+        self.names.as_ref().map_or("", Names::subject_text)
+    }
+
+    /// The subject alternative names for people.
+    pub fn subject_alt_names_text(&self) -> &[String] {
+        self.names.as_ref().map_or(&[], Names::subject_alt_names_text)
+    }
+
+    /// Whether its key is within bounds.
+    pub const fn key_strength(&self) -> KeyStrength {
+        self.key_strength
+    }
+
+    /// Every rule that would name this certificate, for an operator to choose from: alternative names first.
+    pub fn proposed_rules(&self) -> Vec<SubjectRule> {
+        let Ok(names) = self.names() else { return Vec::new() };
+        let rule = |attribute, canonical: &str| SubjectRule {
+            attribute,
+            value: match attribute {
+                SubjectAttribute::TlsClientAuthSubjectDn => names.subject_text().to_owned(),
+                _ => canonical.to_owned(),
+            },
+            canonical: canonical.to_owned(),
+        };
+        [
+            SubjectAttribute::TlsClientAuthSanUri,
+            SubjectAttribute::TlsClientAuthSanDns,
+            SubjectAttribute::TlsClientAuthSanIp,
+            SubjectAttribute::TlsClientAuthSanEmail,
+            SubjectAttribute::TlsClientAuthSubjectDn,
+        ]
+        .into_iter()
+        .flat_map(|attribute| names.of(attribute).map(move |canonical| rule(attribute, canonical)))
+        .collect()
+    }
+
+    /// What the registry keeps of it when an operator enrols it. The issuer's key and the anchor are learnt when it is seen.
+    pub fn for_enrolment(&self) -> CertificateFacts {
+        CertificateFacts {
+            thumbprint: self.thumbprint,
+            key_hash: self.key_hash,
+            issuer_key: None,
+            serial: self.serial.clone(),
+            subject: self.subject_text().to_owned(),
+            subject_alt_names: self.subject_alt_names_text().to_vec(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+            anchor: None,
+        }
+    }
+
+    pub(super) const fn authority(&self) -> Authority {
+        self.authority
+    }
+
+    pub(super) const fn key_usage(&self) -> Option<KeyUsage> {
+        self.key_usage
+    }
+
+    pub(super) const fn purposes(&self) -> Purposes {
+        self.purposes
+    }
+
+    pub(super) const fn name_constraints(&self) -> NameConstraints {
+        self.name_constraints
+    }
+
+    pub(super) const fn is_version_3(&self) -> bool {
+        self.version_3
+    }
+
+    pub(super) const fn issuer_is_empty(&self) -> bool {
+        self.issuer_is_empty
+    }
+
+    /// RFC 5280 §3.2: issuer and subject are the same name.
+    pub(super) const fn is_self_issued(&self) -> bool {
+        self.self_issued
+    }
+
+    pub(super) fn subject_der(&self) -> &[u8] {
+        &self.subject
+    }
+}
+
+/// Whether `x509-parser`, which passes over what it cannot read at the end of a SEQUENCE, has seen all of the
+/// to-be-signed part: its last field ends where that part ends.
+fn covers(to_be_signed: &[u8], certificate: &X509Certificate<'_>) -> bool {
+    let mut rest = to_be_signed;
+    let mut last = None;
+    while !rest.is_empty() {
+        match der::take(&mut rest) {
+            Ok(element) => last = Some(element),
+            Err(der::NotDer) => return false,
+        }
+    }
+    match last {
+        // [3] EXPLICIT Extensions: one SEQUENCE of as many extensions as were read.
+        Some(der::Element { tag: 0xA3, contents }) => {
+            let Ok(mut list) = der::whole(contents, der::SEQUENCE) else { return false };
+            let mut count = 0;
+            while !list.is_empty() {
+                if der::expect(&mut list, der::SEQUENCE).is_err() {
+                    return false;
+                }
+                count += 1;
+            }
+            count == certificate.extensions().len()
+        }
+        Some(_) => certificate.extensions().is_empty(),
+        None => false,
+    }
+}
+
+/// The extensions that something here depends on; each at most once (RFC 5280 §4.2).
+struct Extensions<'a> {
+    alt_names: Option<&'a [u8]>,
+    authority: Authority,
+    key_usage: Option<KeyUsage>,
+    purposes: Purposes,
+    name_constraints: NameConstraints,
+}
+
+impl<'a> Extensions<'a> {
+    fn of(certificate: &X509Certificate<'a>) -> Result<Self, MalformedCertificate> {
+        let mut found = Self {
+            alt_names: None,
+            authority: Authority::None,
+            key_usage: None,
+            purposes: Purposes::Unstated,
+            name_constraints: NameConstraints::Absent,
+        };
+        let mut seen: Vec<&[u8]> = Vec::new();
+        for extension in certificate.extensions() {
+            let id = extension.oid.as_bytes();
+            if seen.contains(&id) || seen.len() == MOST_EXTENSIONS {
+                return Err(MalformedCertificate);
+            }
+            seen.push(id);
+            match id {
+                [0x55, 0x1D, 15] => found.key_usage = Some(key_usage(extension.value)?),
+                [0x55, 0x1D, 17] => found.alt_names = Some(extension.value),
+                [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
+                [0x55, 0x1D, 30] => found.name_constraints = name_constraints(extension.value)?,
+                [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// More extensions than this are refused, so that looking for one that comes twice stays cheap.
+const MOST_EXTENSIONS: usize = 64;
+
+// RFC 5280 §4.2.1.3: KeyUsage ::= BIT STRING { digitalSignature (0), … keyCertSign (5), … }
+fn key_usage(value: &[u8]) -> Result<KeyUsage, der::NotDer> {
+    let bits = der::whole(value, der::BIT_STRING)?;
+    let (&unused, octets) = bits.split_first().ok_or(der::NotDer)?;
+    if unused > 7 || octets.len() > 2 {
+        return Err(der::NotDer);
+    }
+    let first = octets.first().copied().unwrap_or(0);
+    Ok(KeyUsage { digital_signature: first & 0x80 != 0, key_cert_sign: first & 0x04 != 0 })
+}
+
+// RFC 5280 §4.2.1.9: SEQUENCE { cA BOOLEAN DEFAULT FALSE, pathLenConstraint INTEGER (0..MAX) OPTIONAL }
+fn authority(value: &[u8], critical: bool) -> Result<Authority, der::NotDer> {
+    let mut contents = der::whole(value, der::SEQUENCE)?;
+    let mut certifies = false;
+    if contents.first() == Some(&der::BOOLEAN) {
+        // FALSE is the default, and DER does not encode defaults; but some do, and it can be read in one way only.
+        certifies = match der::expect(&mut contents, der::BOOLEAN)? {
+            [0xFF] => true,
+            [0x00] => false,
+            _ => return Err(der::NotDer),
+        };
+    }
+    let path_length = if contents.is_empty() {
+        None
+    } else {
+        match der::expect(&mut contents, der::INTEGER)? {
+            [octet @ 0..=0x7F] => Some(usize::from(*octet)),
+            _ => return Err(der::NotDer),
+        }
+    };
+    if !contents.is_empty() {
+        return Err(der::NotDer);
+    }
+    Ok(if certifies { Authority::Certifies { path_length, critical } } else { Authority::None })
+}
+
+// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
+fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
+    const CLIENT_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 2];
+    let mut contents = der::whole(value, der::SEQUENCE)?;
+    if contents.is_empty() {
+        return Err(der::NotDer);
+    }
+    let mut purposes = Purposes::Others;
+    while !contents.is_empty() {
+        if der::expect(&mut contents, der::OBJECT_IDENTIFIER)? == CLIENT_AUTH {
+            purposes = Purposes::ClientAuth;
+        }
+    }
+    Ok(purposes)
+}
+
+// RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }
+fn name_constraints(value: &[u8]) -> Result<NameConstraints, der::NotDer> {
+    let mut contents = der::whole(value, der::SEQUENCE)?;
+    let mut found = NameConstraints::Honoured;
+    while !contents.is_empty() {
+        let mut subtrees = der::take(&mut contents)?.contents;
+        while !subtrees.is_empty() {
+            let mut subtree = der::expect(&mut subtrees, der::SEQUENCE)?;
+            // webpki compares dNSName and iPAddress. Of the others it refuses every certificate that has such a name.
+            if !matches!(der::take(&mut subtree)?.tag, 0x82 | 0x87) {
+                found = NameConstraints::Unsupported;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Design §3: RSA 2048 to 4096 or P-256 at least. Only the usual encoding of a key is taken, so that one key has one hash.
+fn key_strength(key: &SubjectPublicKeyInfo<'_>) -> KeyStrength {
+    match strong_key(key) {
+        Ok(true) => KeyStrength::Sufficient,
+        Ok(false) | Err(der::NotDer) => KeyStrength::Insufficient,
+    }
+}
+
+fn strong_key(key: &SubjectPublicKeyInfo<'_>) -> Result<bool, der::NotDer> {
+    const RSA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1];
+    const EC: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
+    const ED25519: &[u8] = &[0x2B, 0x65, 0x70];
+    const P256: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
+    const P384: &[u8] = &[0x2B, 0x81, 4, 0, 0x22];
+    const P521: &[u8] = &[0x2B, 0x81, 4, 0, 0x23];
+
+    let mut contents = der::whole(key.raw, der::SEQUENCE)?;
+    let mut algorithm = der::expect(&mut contents, der::SEQUENCE)?;
+    let bits = der::expect(&mut contents, der::BIT_STRING)?;
+    let kind = der::expect(&mut algorithm, der::OBJECT_IDENTIFIER)?;
+    let (&unused, bits) = bits.split_first().ok_or(der::NotDer)?;
+    if unused != 0 || !contents.is_empty() {
+        return Err(der::NotDer);
+    }
+    Ok(match kind {
+        RSA => {
+            // RFC 3279 §2.3.1: the parameters are NULL.
+            if algorithm != [0x05, 0x00] {
+                return Err(der::NotDer);
+            }
+            let mut numbers = der::whole(bits, der::SEQUENCE)?;
+            let modulus = der::expect(&mut numbers, der::INTEGER)?;
+            let exponent = der::expect(&mut numbers, der::INTEGER)?;
+            // Both positive, in the fewest octets. A modulus of whole octets has its highest bit set, hence a leading zero.
+            let [0, modulus @ ..] = modulus else { return Ok(false) };
+            let whole_octets = modulus.first().is_some_and(|first| first & 0x80 != 0);
+            let odd = exponent.last().is_some_and(|last| last & 1 == 1);
+            let positive = exponent.first().is_some_and(|first| first & 0x80 == 0);
+            numbers.is_empty()
+                && whole_octets
+                && (2048 / 8..=4096 / 8).contains(&modulus.len())
+                && odd
+                && positive
+                && exponent.len() <= 5
+                && exponent != [1]
+        }
+        EC => {
+            let curve = der::whole(algorithm, der::OBJECT_IDENTIFIER)?;
+            let coordinate = match curve {
+                P256 => 32,
+                P384 => 48,
+                P521 => 66,
+                _ => return Ok(false),
+            };
+            // RFC 5480 §2.2: uncompressed, which everyone supports; a compressed point would give the key a second hash.
+            bits.first() == Some(&0x04) && bits.len() == 1 + 2 * coordinate
+        }
+        ED25519 => algorithm.is_empty() && bits.len() == 32,
+        _ => false,
+    })
+}

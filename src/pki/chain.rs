@@ -1,0 +1,291 @@
+//! Does a path lead from this leaf to one of these anchors, and is it good now? (RFC 5280 §6.1)
+//!
+//! Takes what a peer presented and its participant's anchors, gives a [`Path`]: which anchor, and of every certificate in
+//! between what has to be asked again on each request. rustls-webpki builds and validates the path; what it leaves out is
+//! added here, each rule beside its section. It knows nothing of clients.
+
+use std::cell::RefCell;
+
+use countersign_resource_server::time::UnixTime;
+use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime as PathTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
+
+use super::PeerRefusal;
+use super::anchor::{Anchors, CompiledAnchor};
+use super::certificate::{Authority, KeyStrength, NameConstraints, ParsedCertificate, Purposes};
+use super::presented::PresentedChain;
+use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
+use crate::registry::{GrantedAnchor, KeyHash};
+
+/// A path that was found good once. Signatures and structure stay good; what does not is asked by [`Path::judge`].
+#[derive(Clone, Debug)]
+pub(super) struct Path {
+    pub(super) anchor: CompiledAnchor,
+    /// Between the leaf and the anchor, in that order.
+    intermediates: Vec<PathCertificate>,
+}
+
+/// What has to be asked again of an intermediate.
+#[derive(Clone, Debug)]
+struct PathCertificate {
+    key_hash: KeyHash,
+    not_before: UnixTime,
+    not_after: UnixTime,
+    purposes: Purposes,
+}
+
+/// What the leaf must be whoever issued it: the checks that webpki leaves out (design §3).
+///
+/// # Errors
+/// The first that fails.
+pub(super) fn check_end_entity(leaf: &ParsedCertificate) -> Result<(), PeerRefusal> {
+    // RFC 5280 §4.1.2.1: extensions, on which all that follows rests, are version 3.
+    if !leaf.is_version_3() {
+        return Err(PeerRefusal::VersionUnsupported);
+    }
+    if leaf.key_strength() == KeyStrength::Insufficient {
+        return Err(PeerRefusal::KeyTooWeak);
+    }
+    // RFC 5280 §4.1.2.4: the issuer MUST be a non-empty name.
+    if leaf.issuer_is_empty() {
+        return Err(PeerRefusal::Malformed);
+    }
+    // RFC 5280 §4.2.1.9, §4.2.1.10: CA:TRUE and name constraints belong to authorities.
+    if leaf.authority() != Authority::None || leaf.name_constraints() != NameConstraints::Absent {
+        return Err(PeerRefusal::IsAuthority);
+    }
+    // RFC 5280 §4.2.1.3: a key that authenticates in TLS signs; one that signs certificates is an authority's.
+    if let Some(usage) = leaf.key_usage() {
+        if usage.key_cert_sign {
+            return Err(PeerRefusal::IsAuthority);
+        }
+        if !usage.digital_signature {
+            return Err(PeerRefusal::KeyUsageForbids);
+        }
+    }
+    let names = leaf.names().map_err(|_| PeerRefusal::NameMalformed)?;
+    // X.509-SVID §2: exactly one URI, if it is a SPIFFE ID.
+    if names.spiffe_id_is_ambiguous() {
+        return Err(PeerRefusal::SpiffeIdAmbiguous);
+    }
+    Ok(())
+}
+
+/// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both inclusive, in whole seconds.
+pub(super) fn check_dates(leaf: &ParsedCertificate, now: UnixTime) -> Result<(), PeerRefusal> {
+    if now.as_seconds() < leaf.not_before().as_seconds() {
+        return Err(PeerRefusal::NotYetValid);
+    }
+    if now.as_seconds() > leaf.not_after().as_seconds() {
+        return Err(PeerRefusal::Expired);
+    }
+    Ok(())
+}
+
+const fn is_in_date(not_before: UnixTime, not_after: UnixTime, now: UnixTime) -> bool {
+    not_before.as_seconds() <= now.as_seconds() && now.as_seconds() <= not_after.as_seconds()
+}
+
+impl Path {
+    /// The hash of the key that issued the leaf.
+    pub(super) fn issuer_key(&self) -> KeyHash {
+        self.intermediates.first().map_or(self.anchor.key_hash, |issuer| issuer.key_hash)
+    }
+
+    /// The earliest end of anything in the path, the leaf and the anchor included.
+    pub(super) fn not_after(&self, leaf: &ParsedCertificate) -> UnixTime {
+        let intermediates = self.intermediates.iter().map(|certificate| certificate.not_after);
+        intermediates.chain([self.anchor.not_after]).fold(leaf.not_after(), UnixTime::min)
+    }
+
+    /// What is asked of a path on every request: dates, and the anchor's standing, purposes and name space for this
+    /// participant. (Revocation of every certificate in it will be asked here, once there are revocation lists.)
+    pub(super) fn judge(
+        &self,
+        leaf: &ParsedCertificate,
+        granted: &[GrantedAnchor],
+        now: UnixTime,
+    ) -> Result<(), PeerRefusal> {
+        check_dates(leaf, now)?;
+        if !self.intermediates.iter().all(|issuer| is_in_date(issuer.not_before, issuer.not_after, now)) {
+            return Err(PeerRefusal::IssuerOutOfDate);
+        }
+        // RFC 5280 §6.2 leaves it open whether an anchor's own dates count. Here they do.
+        if !is_in_date(self.anchor.not_before, self.anchor.not_after, now) {
+            return Err(PeerRefusal::AnchorOutOfDate);
+        }
+        let granted = granted.iter().find(|granted| granted.anchor.id == self.anchor.id);
+        let Some(granted) = granted else { return Err(PeerRefusal::IssuerUnknown) };
+        if granted.anchor.state != AnchorState::Active {
+            return Err(PeerRefusal::AnchorRetired);
+        }
+        self.check_purposes(leaf, granted.anchor.eku_policy)?;
+        let names = leaf.names().map_err(|_| PeerRefusal::NameMalformed)?;
+        if let Some(name) = names.first_outside(&granted.name_space) {
+            return Err(PeerRefusal::OutsideNameSpace { name: name.into_owned() });
+        }
+        Ok(())
+    }
+
+    /// RFC 5280 §4.2.1.12, by the anchor's policy. In an intermediate the extension restricts what it issues, as
+    /// everyone reads it; it is never required there.
+    fn check_purposes(&self, leaf: &ParsedCertificate, policy: EkuPolicy) -> Result<(), PeerRefusal> {
+        let leaf_is_good = match (policy, leaf.purposes()) {
+            (EkuPolicy::Any, _) | (EkuPolicy::IfPresent | EkuPolicy::Required, Purposes::ClientAuth) => true,
+            (EkuPolicy::IfPresent, Purposes::Unstated) => true,
+            (EkuPolicy::Required, Purposes::Unstated)
+            | (EkuPolicy::IfPresent | EkuPolicy::Required, Purposes::Others) => false,
+        };
+        let path_is_good =
+            policy == EkuPolicy::Any || self.intermediates.iter().all(|issuer| issuer.purposes != Purposes::Others);
+        if leaf_is_good && path_is_good { Ok(()) } else { Err(PeerRefusal::PurposeMissing) }
+    }
+}
+
+/// Builds a path from the leaf of `presented` to one of `anchors` that is good now.
+///
+/// # Errors
+/// The most telling failure: of a path that reached an anchor, else of the nearest attempt.
+pub(super) fn build(
+    presented: &PresentedChain,
+    leaf: &ParsedCertificate,
+    anchors: &Anchors,
+    granted: &[GrantedAnchor],
+    now: UnixTime,
+) -> Result<Path, PeerRefusal> {
+    let seconds = u64::try_from(now.as_seconds()).map_err(|_| PeerRefusal::NotYetValid)?;
+    let time = PathTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let der = presented.certificates().first().ok_or(PeerRefusal::NoCertificate)?;
+    let end_entity = EndEntityCert::try_from(der).map_err(|error| refusal_of(&error))?;
+    let intermediates: Vec<_> = presented.intermediates().iter().map(|issuer| issuer.der.clone()).collect();
+    let reached: RefCell<Option<Path>> = RefCell::new(None);
+    let failed: RefCell<Option<PeerRefusal>> = RefCell::new(None);
+    // Called for every path whose signatures, dates and constraints are good: the anchor's own terms decide which of them
+    // is taken, so that a leaf inside one anchor's name space is not lost to another anchor that also issued it.
+    let accept = |candidate: &VerifiedPath<'_>| {
+        let path = path_of(candidate, presented, anchors).ok_or(webpki::Error::UnknownIssuer)?;
+        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, granted, now)) {
+            Ok(()) => {
+                reached.replace(Some(path));
+                Ok(())
+            }
+            Err(refusal) => {
+                failed.borrow_mut().get_or_insert(refusal);
+                Err(webpki::Error::UnknownIssuer)
+            }
+        }
+    };
+    let built = end_entity.verify_for_usage(
+        SIGNATURES,
+        &anchors.for_paths,
+        &intermediates,
+        time,
+        EveryPurpose,
+        None, // no revocation lists yet: the registry's own revocations are what counts
+        Some(&accept),
+    );
+    match (built.map(|_| ()), reached.into_inner(), failed.into_inner()) {
+        (Ok(()), Some(path), _) => Ok(path),
+        (_, _, Some(refusal)) => Err(refusal),
+        (Err(error), ..) => Err(refusal_of(&error)),
+        (Ok(()), None, None) => Err(PeerRefusal::IssuerUnknown), // webpki has asked `accept` if it is content
+    }
+}
+
+/// What webpki's path is in our terms.
+fn path_of(candidate: &VerifiedPath<'_>, presented: &PresentedChain, anchors: &Anchors) -> Option<Path> {
+    let place = anchors.for_paths.iter().position(|anchor| std::ptr::eq(anchor, candidate.anchor()))?;
+    let intermediates = candidate
+        .intermediate_certificates()
+        .map(|issuer| {
+            let facts = &presented.intermediates().iter().find(|known| known.der == issuer.der())?.facts;
+            Some(PathCertificate {
+                key_hash: *facts.key_hash(),
+                not_before: facts.not_before(),
+                not_after: facts.not_after(),
+                purposes: facts.purposes(),
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Path { anchor: anchors.compiled.get(place)?.clone(), intermediates })
+}
+
+/// What webpki leaves out about the issuers in a path.
+fn check_structure(path: &Path, candidate: &VerifiedPath<'_>, presented: &PresentedChain) -> Result<(), PeerRefusal> {
+    let mut below = 0;
+    for issuer in candidate.intermediate_certificates() {
+        let known = presented.intermediates().iter().find(|known| known.der == issuer.der());
+        let facts = &known.ok_or(PeerRefusal::IssuerUnknown)?.facts;
+        // RFC 5280 §6.1.4 (n): if key usage is present, keyCertSign is set.
+        if facts.key_usage().is_some_and(|usage| !usage.key_cert_sign) {
+            return Err(PeerRefusal::IssuerNotAuthority);
+        }
+        if facts.key_strength() == KeyStrength::Insufficient {
+            return Err(PeerRefusal::IssuerKeyTooWeak);
+        }
+        // RFC 5280 §6.1.4 (l): self-issued certificates do not count towards a path length.
+        below += usize::from(!facts.is_self_issued());
+    }
+    // RFC 5280 §6.2: the anchor's certificate may limit the path too, and here its limit counts.
+    if path.anchor.path_length.is_some_and(|limit| below > limit) {
+        return Err(PeerRefusal::PathTooLong);
+    }
+    Ok(())
+}
+
+/// Purposes are judged by the anchor's policy, in [`Path::judge`].
+struct EveryPurpose;
+
+impl ExtendedKeyUsageValidator for EveryPurpose {
+    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
+}
+
+/// How certificates may be signed. SHA-1 is not among them, nor RSA below 2048 bits.
+const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
+    webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    webpki::aws_lc_rs::ECDSA_P256_SHA384,
+    webpki::aws_lc_rs::ECDSA_P256_SHA512,
+    webpki::aws_lc_rs::ECDSA_P384_SHA256,
+    webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    webpki::aws_lc_rs::ECDSA_P384_SHA512,
+    webpki::aws_lc_rs::ECDSA_P521_SHA256,
+    webpki::aws_lc_rs::ECDSA_P521_SHA384,
+    webpki::aws_lc_rs::ECDSA_P521_SHA512,
+    webpki::aws_lc_rs::ED25519,
+    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
+    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA384,
+    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512,
+    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+];
+
+/// webpki's most telling failure in our words. The leaf's own dates were looked at before.
+fn refusal_of(error: &webpki::Error) -> PeerRefusal {
+    use webpki::Error;
+    match error {
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } | Error::InvalidCertValidity => {
+            PeerRefusal::IssuerOutOfDate
+        }
+        Error::CaUsedAsEndEntity => PeerRefusal::IsAuthority,
+        Error::EndEntityUsedAsCa => PeerRefusal::IssuerNotAuthority,
+        Error::InvalidSignatureForPublicKey
+        | Error::SignatureAlgorithmMismatch
+        | Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => PeerRefusal::SignatureInvalid,
+        Error::NameConstraintViolation | Error::MalformedNameConstraint | Error::InvalidNetworkMaskConstraint => {
+            PeerRefusal::NameConstraintViolated
+        }
+        Error::PathLenConstraintViolated | Error::MaximumPathDepthExceeded => PeerRefusal::PathTooLong,
+        Error::MaximumNameConstraintComparisonsExceeded
+        | Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumSignatureChecksExceeded => PeerRefusal::PathTooComplex,
+        Error::UnsupportedCertVersion => PeerRefusal::VersionUnsupported,
+        Error::UnsupportedCriticalExtension => PeerRefusal::CriticalExtensionUnknown,
+        Error::EmptyEkuExtension => PeerRefusal::PurposeMissing,
+        Error::UnknownIssuer => PeerRefusal::IssuerUnknown,
+        _ => PeerRefusal::Malformed,
+    }
+}

@@ -1,0 +1,294 @@
+//! The audit log's storage: batches through each engine's own connections, reading in SQL that both accept.
+//!
+//! Takes batches, gives what became of them: which assertions had been used before, and the registry's version read as
+//! late as each engine allows. It knows nothing of what a record says.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use countersign_resource_server::time::UnixTime;
+use futures_util::future::BoxFuture;
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
+
+use super::{Engine, Store};
+use crate::audit::{Appended, AssertionUse, AuditEntry, AuditStore, Batch, RequestId};
+use crate::registry::{RegistryVersion, StoreUnavailable};
+
+impl AuditStore for Store {
+    fn lease_writer<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<String, StoreUnavailable>> {
+        Box::pin(async move {
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            let starts: i64 = sqlx::query_scalar(
+                "INSERT INTO audit_writer (node, starts) VALUES ($1, 1) \
+                 ON CONFLICT (node) DO UPDATE SET starts = audit_writer.starts + 1 RETURNING starts",
+            )
+            .bind(node)
+            .fetch_one(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(format!("{node}#{starts}"))
+        })
+    }
+
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, StoreUnavailable>> {
+        let store = self.clone();
+        Box::pin(async move {
+            let appended = match &store.engine {
+                Engine::Sqlite { writer, .. } => {
+                    let _turn = store.turn_to_write().await;
+                    append_sqlite(writer.begin_with("BEGIN IMMEDIATE").await?, &batch).await
+                }
+                Engine::Postgres { pool } => append_postgres(pool, &batch).await,
+            };
+            Ok(appended?)
+        })
+    }
+
+    fn last_sequence<'a>(&'a self, writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreUnavailable>> {
+        Box::pin(async move {
+            // On a connection that writes: on SQLite what is still being written is waited for, not overlooked.
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            let last = sqlx::query_scalar("SELECT MAX(sequence) FROM audit_record WHERE writer = $1")
+                .bind(writer)
+                .fetch_one(&mut *transaction)
+                .await?;
+            transaction.rollback().await?;
+            Ok(last)
+        })
+    }
+
+    fn forget_assertions(&self, before: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
+        Box::pin(async move {
+            loop {
+                let _turn = self.turn_to_write().await;
+                let mut transaction = self.begin_write().await?;
+                let forgotten = sqlx::query(
+                    "DELETE FROM used_assertion WHERE digest IN \
+                     (SELECT digest FROM used_assertion WHERE expires_at < $1 ORDER BY expires_at LIMIT 1000)",
+                )
+                .bind(before.as_millis())
+                .execute(&mut *transaction)
+                .await?;
+                transaction.commit().await?;
+                if forgotten.rows_affected() < 1_000 {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
+        Box::pin(async move {
+            let rows: Vec<EntryRow> =
+                sqlx::query_as("SELECT writer, sequence, at, body FROM audit_record ORDER BY position DESC LIMIT $1")
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.readers)
+                    .await?;
+            Ok(rows.into_iter().map(|row| row.0).collect())
+        })
+    }
+
+    fn of_request<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>> {
+        Box::pin(async move {
+            // Until records have search indexes: the latest ones only, so that the question stays cheap.
+            let rows: Vec<EntryRow> = sqlx::query_as(
+                "SELECT writer, sequence, at, body FROM audit_record \
+                 WHERE position > (SELECT COALESCE(MAX(position), 0) FROM audit_record) - 100000 AND body LIKE $1 \
+                 ORDER BY position",
+            )
+            .bind(format!("%\"request_id\":\"{request}\"%"))
+            .fetch_all(&self.readers)
+            .await?;
+            Ok(rows.into_iter().map(|row| row.0).collect())
+        })
+    }
+}
+
+struct EntryRow(AuditEntry);
+
+impl FromRow<'_, sqlx::any::AnyRow> for EntryRow {
+    fn from_row(row: &sqlx::any::AnyRow) -> Result<Self, sqlx::Error> {
+        Ok(Self(AuditEntry {
+            writer: row.try_get(0)?,
+            sequence: row.try_get(1)?,
+            at: UnixTime::from_millis(row.try_get(2)?),
+            body: row.try_get(3)?,
+        }))
+    }
+}
+
+/// Rows that share one statement: few sizes, so that each is prepared once and found again.
+const CHUNKS: [usize; 4] = [128, 32, 8, 1];
+
+static INSERTS: LazyLock<[Arc<str>; 4]> = LazyLock::new(|| CHUNKS.map(|rows| insert_statement(rows).into()));
+
+fn insert_statement(rows: usize) -> String {
+    let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_record (writer, sequence, at, body) ");
+    insert.push_values(0..rows, |mut row, _| {
+        row.push("?").push("?").push("?").push("?");
+    });
+    insert.sql().as_str().to_owned()
+}
+
+/// The write lock is held from the first statement, so the registry's version cannot change before the commit.
+async fn append_sqlite(mut transaction: Transaction<'static, Sqlite>, batch: &Batch) -> Result<Appended, sqlx::Error> {
+    for used in &batch.given_back {
+        sqlx::query("DELETE FROM used_assertion WHERE digest = ?")
+            .bind(digest(used))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    let uses = Uses::of(batch);
+    let mut fresh = HashSet::new();
+    for (digest, expires_at) in &uses.first {
+        let inserted = sqlx::query(
+            "INSERT INTO used_assertion (digest, expires_at) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(digest.as_slice())
+        .bind(*expires_at)
+        .execute(&mut *transaction)
+        .await?;
+        if inserted.rows_affected() > 0 {
+            fresh.insert(digest.clone());
+        }
+    }
+    let replayed = uses.replayed(&fresh);
+    let mut rows = rows(batch, &replayed).collect::<Vec<_>>();
+    let mut rows = rows.drain(..);
+    for (size, insert) in CHUNKS.iter().zip(INSERTS.iter()) {
+        while rows.len() >= *size {
+            let mut query = sqlx::query(AssertSqlSafe(Arc::clone(insert)));
+            for (sequence, at, body) in rows.by_ref().take(*size) {
+                query = query.bind(&*batch.writer).bind(sequence).bind(at).bind(body);
+            }
+            query.execute(&mut *transaction).await?;
+        }
+    }
+    drop(rows);
+    let version: i64 = sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Appended { replayed, version: RegistryVersion(version) })
+}
+
+/// The registry's version is read after the commit: one that was committed, and may have been acknowledged, while the
+/// records were being written is seen, which a read within the transaction could miss.
+async fn append_postgres(pool: &sqlx::PgPool, batch: &Batch) -> Result<Appended, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let uses = Uses::of(batch);
+    let replayed = if uses.first.is_empty() && batch.given_back.is_empty() {
+        // One statement is a transaction of its own, and a round trip fewer.
+        insert_postgres(&mut *connection, batch, &[]).await?;
+        Vec::new()
+    } else {
+        let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
+        if !batch.given_back.is_empty() {
+            let digests: Vec<Vec<u8>> = batch.given_back.iter().map(digest).collect();
+            sqlx::query("DELETE FROM used_assertion WHERE digest = ANY($1)")
+                .bind(digests)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let (digests, expiries): (Vec<Vec<u8>>, Vec<i64>) = uses.first.iter().cloned().unzip();
+        // In order of their digests, so that two nodes with the same ones wait for each other in one direction.
+        let fresh: Vec<Vec<u8>> = sqlx::query_scalar(
+            "INSERT INTO used_assertion (digest, expires_at) \
+             SELECT * FROM UNNEST($1::bytea[], $2::bigint[]) \
+             ON CONFLICT (digest) DO NOTHING RETURNING digest",
+        )
+        .bind(digests)
+        .bind(expiries)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let replayed = uses.replayed(&fresh.into_iter().collect());
+        insert_postgres(&mut *transaction, batch, &replayed).await?;
+        transaction.commit().await?;
+        replayed
+    };
+    let version: i64 = sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&mut *connection).await?;
+    Ok(Appended { replayed, version: RegistryVersion(version) })
+}
+
+async fn insert_postgres<'c, E>(executor: E, batch: &Batch, replayed: &[usize]) -> Result<(), sqlx::Error>
+where
+    E: sqlx::Executor<'c, Database = Postgres>,
+{
+    let mut sequences = Vec::with_capacity(batch.entries.len());
+    let mut instants = Vec::with_capacity(batch.entries.len());
+    let mut bodies = Vec::with_capacity(batch.entries.len());
+    for (sequence, at, body) in rows(batch, replayed) {
+        sequences.push(sequence);
+        instants.push(at);
+        bodies.push(body);
+    }
+    sqlx::query(
+        "INSERT INTO audit_record (writer, sequence, at, body) \
+         SELECT $1, sequence, at, body FROM UNNEST($2::bigint[], $3::bigint[], $4::text[]) AS row (sequence, at, body)",
+    )
+    .bind(&*batch.writer)
+    .bind(sequences)
+    .bind(instants)
+    .bind(bodies)
+    .execute(executor)
+    .await
+    .map(drop)
+}
+
+/// The rows of a batch, now that it is known whose assertion had been used before.
+fn rows<'a>(batch: &'a Batch, replayed: &'a [usize]) -> impl Iterator<Item = (i64, i64, &'a str)> {
+    batch.entries.iter().zip(batch.first_sequence..).enumerate().map(|(index, (entry, sequence))| {
+        let body = match &entry.assertion {
+            Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => if_replayed,
+            _ => &entry.body,
+        };
+        (sequence, entry.at.as_millis(), body.as_str())
+    })
+}
+
+/// The assertions a batch uses: one entry of each may be the first.
+struct Uses {
+    /// Digests with their expiry, in order.
+    first: Vec<(Vec<u8>, i64)>,
+    /// Which entry uses which, in order of entries.
+    entries: Vec<(usize, Vec<u8>)>,
+}
+
+impl Uses {
+    fn of(batch: &Batch) -> Self {
+        let mut first = Vec::new();
+        let mut entries = Vec::new();
+        for (index, entry) in batch.entries.iter().enumerate() {
+            if let Some((used, _)) = &entry.assertion {
+                let digest = digest(used);
+                first.push((digest.clone(), used.expires_at.as_millis()));
+                entries.push((index, digest));
+            }
+        }
+        first.sort_unstable();
+        // The latest expiry stays: of two with one jti, whichever is kept must be remembered for as long as either.
+        first.reverse();
+        first.dedup_by(|later, earlier| later.0 == earlier.0);
+        first.reverse();
+        Self { first, entries }
+    }
+
+    /// The entries that are not the first use, in order.
+    fn replayed(&self, fresh: &HashSet<Vec<u8>>) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let replayed = |(_, digest): &&(usize, Vec<u8>)| !fresh.contains(digest) || !seen.insert(digest.clone());
+        self.entries.iter().filter(replayed).map(|(index, _)| *index).collect()
+    }
+}
+
+/// Client and `jti` under one hash, whatever they consist of: of bounded length, and nothing an engine could refuse.
+fn digest(used: &AssertionUse) -> Vec<u8> {
+    let client_id = used.client_id.as_str();
+    Sha256::new()
+        .chain_update(u64::try_from(client_id.len()).unwrap_or(u64::MAX).to_be_bytes())
+        .chain_update(client_id)
+        .chain_update(&used.jti)
+        .finalize()
+        .to_vec()
+}

@@ -1,0 +1,798 @@
+//! One change: its rows, its history, the next version, what it touches and what it revokes, or nothing at all.
+//!
+//! [`Writing`] begins by taking the version, which locks the counter row until the end; the methods below check and
+//! write one kind of change each; `commit` writes down what was collected on the way. Dropped, it leaves nothing.
+
+use countersign_resource_server::status::MarkKind;
+use countersign_resource_server::time::UnixTime;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::{Any, Row, Transaction};
+
+use super::super::{Engine, postgres};
+use super::constraint::{
+    self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
+};
+use super::{MARK_LIFETIME, document};
+use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, RevocationReason};
+use crate::registry::client::{Client, ClientAuthentication, ClientState};
+use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
+use crate::registry::entitlement::Entitlement;
+use crate::registry::history::{Change, Explanation, Touched};
+use crate::registry::participant::{Participant, ParticipantState};
+use crate::registry::resource_server::{ResourceServer, ResourceServerState};
+use crate::registry::store::StoreUnavailable;
+use crate::registry::trust_anchor::{AnchorGrant, AnchorOwner, AnchorState, NameSpace, TrustAnchor};
+use crate::registry::{
+    AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, Record, RegistryVersion, ResourceServerId, Sighting,
+    Thumbprint,
+};
+
+/// A change under way.
+pub(super) struct Writing {
+    transaction: Transaction<'static, Any>,
+    explanation: Explanation,
+    version: RegistryVersion,
+    steps: i64,
+    touched: Vec<Touched>,
+    marks: Vec<(MarkKind, String)>,
+}
+
+impl Writing {
+    /// Takes the next version. Whoever else wants to change the registry waits from here on.
+    pub(super) async fn begin(
+        mut transaction: Transaction<'static, Any>,
+        explanation: Explanation,
+    ) -> Result<Self, EditRefusal> {
+        let version = sqlx::query("UPDATE registry_state SET version = version + 1 RETURNING version")
+            .fetch_one(&mut *transaction)
+            .await?
+            .try_get(0)?;
+        Ok(Self {
+            transaction,
+            explanation,
+            version: RegistryVersion(version),
+            steps: 0,
+            touched: Vec::new(),
+            marks: Vec::new(),
+        })
+    }
+
+    /// Makes `edit`.
+    pub(super) async fn edit(&mut self, edit: Edit) -> Result<(), EditRefusal> {
+        match edit {
+            Edit::AddParticipant(participant) => self.add_participant(participant).await,
+            Edit::SetParticipantState { id, to } => self.set_participant_state(&id, to).await,
+            Edit::AddAnchor { anchor, subject_der } => self.add_anchor(anchor, &subject_der).await,
+            Edit::GrantAnchor { participant, anchor, name_space } => {
+                self.grant_anchor(participant, anchor, name_space).await
+            }
+            Edit::WithdrawAnchor { participant, anchor } => self.withdraw_anchor(&participant, &anchor).await,
+            Edit::RetireAnchor(id) => self.retire_anchor(&id).await,
+            Edit::AddClient { client, certificates } => self.add_client(client, certificates).await,
+            Edit::ChangeClient { client, certificates } => self.change_client(client, certificates).await,
+            Edit::SetClientState { id, to } => self.set_client_state(&id, to).await,
+            Edit::AddCertificate { client, certificate } => self.add_certificate(&client, certificate).await,
+            Edit::SupersedeCertificate { thumbprint, at } => self.supersede_certificate(&thumbprint, at).await,
+            Edit::RevokeCertificate { certificate, reason } => self.revoke_certificate(&certificate, reason).await,
+            Edit::RevokeKey(key) => self.revoke_key(&key).await,
+            Edit::AddResourceServer(resource_server) => self.add_resource_server(resource_server).await,
+            Edit::RetireResourceServer(id) => self.retire_resource_server(&id).await,
+            Edit::AddEntitlement(entitlement) => self.add_entitlement(entitlement).await,
+            Edit::EndEntitlement(id) => self.end_entitlement(&id).await,
+        }
+    }
+
+    /// Makes what was written last, with the version, what it touches and what it revokes.
+    pub(super) async fn commit(mut self, engine: &Engine) -> Result<Applied, EditRefusal> {
+        let mut changes: Vec<Change> = Vec::new();
+        for touched in std::mem::take(&mut self.touched) {
+            if changes.iter().any(|change| change.touched == touched) {
+                continue;
+            }
+            let (kind, id) = columns(&touched);
+            sqlx::query("INSERT INTO registry_change (version, kind, id) VALUES ($1, $2, $3)")
+                .bind(self.version.0)
+                .bind(kind)
+                .bind(id)
+                .execute(&mut *self.transaction)
+                .await?;
+            changes.push(Change { version: self.version, touched });
+        }
+        self.write_marks().await?;
+        if let Engine::Postgres { .. } = engine {
+            // Delivered when, and only if, this transaction commits.
+            sqlx::query("SELECT pg_notify($1, $2)")
+                .bind(postgres::CHANNEL)
+                .bind(self.version.to_string())
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        self.transaction.commit().await?;
+        Ok(Applied { version: Some(self.version), changes })
+    }
+
+    async fn write_marks(&mut self) -> Result<(), EditRefusal> {
+        if self.marks.is_empty() {
+            return Ok(());
+        }
+        let now = self.explanation.at;
+        sqlx::query("DELETE FROM revocation_mark WHERE forget_after <= $1")
+            .bind(now.as_millis())
+            .execute(&mut *self.transaction)
+            .await?;
+        for (kind, id) in std::mem::take(&mut self.marks) {
+            // Never forgotten earlier than it would have been: a clock may have been set back.
+            sqlx::query(
+                "INSERT INTO revocation_mark (kind, id, version, forget_after) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
+                     WHEN excluded.forget_after > revocation_mark.forget_after THEN excluded.forget_after \
+                     ELSE revocation_mark.forget_after END",
+            )
+            .bind(kind.as_str())
+            .bind(id)
+            .bind(self.version.0)
+            .bind(now.after(MARK_LIFETIME).as_millis())
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Participants.
+impl Writing {
+    async fn add_participant(&mut self, participant: Participant) -> Result<(), EditRefusal> {
+        use ParticipantState::{Active, Pending, Suspended, Withdrawn};
+        match participant.state {
+            Pending | Active => {}
+            Suspended | Withdrawn => return Err(malformed("a new participant is pending or active")),
+        }
+        self.absent::<Participant>(RecordKind::Participant, PARTICIPANT, participant.id.as_str()).await?;
+        self.put_participant(None, participant, "participant.add").await
+    }
+
+    async fn set_participant_state(&mut self, id: &ParticipantId, to: ParticipantState) -> Result<(), EditRefusal> {
+        let before: Participant = self.present(RecordKind::Participant, PARTICIPANT, id.as_str()).await?;
+        if !before.state.can_become(to) {
+            return Err(forbidden(RecordKind::Participant, id.as_str(), before.state.as_str(), to.as_str()));
+        }
+        let action = match (before.state, to) {
+            (ParticipantState::Suspended, ParticipantState::Active) => "participant.reinstate",
+            (_, ParticipantState::Active | ParticipantState::Pending) => "participant.activate",
+            (_, ParticipantState::Suspended) => "participant.suspend",
+            (_, ParticipantState::Withdrawn) => "participant.withdraw",
+        };
+        if matches!(to, ParticipantState::Suspended | ParticipantState::Withdrawn) {
+            self.mark(MarkKind::Participant, id);
+        }
+        let after = Participant { state: to, ..before.clone() };
+        self.put_participant(Some(before), after, action).await
+    }
+
+    async fn put_participant(
+        &mut self,
+        before: Option<Participant>,
+        after: Participant,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        sqlx::query(
+            "INSERT INTO participant (id, state, record) VALUES ($1, $2, $3) \
+             ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+        )
+        .bind(after.id.as_str())
+        .bind(after.state.as_str())
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::Participant(after.id.clone()));
+        self.note(action, RecordKind::Participant, after.id.as_str(), before.as_ref(), Some(&after)).await
+    }
+}
+
+/// Trust anchors.
+impl Writing {
+    async fn add_anchor(&mut self, anchor: TrustAnchor, subject_der: &[u8]) -> Result<(), EditRefusal> {
+        if anchor.state != AnchorState::Active {
+            return Err(malformed("a new trust anchor is active"));
+        }
+        // One key, one owner; and a key that was retired stays so.
+        self.absent::<TrustAnchor>(RecordKind::TrustAnchor, TRUST_ANCHOR, anchor.id.as_str()).await?;
+        if let AnchorOwner::Participant(owner) = &anchor.owner {
+            self.participant_taking_part(owner).await?;
+        }
+        let subject_hash = hex::encode(Sha256::digest(subject_der));
+        self.put_anchor(None, anchor, Some(subject_hash), "anchor.add").await
+    }
+
+    async fn retire_anchor(&mut self, id: &AnchorId) -> Result<(), EditRefusal> {
+        let before: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, id.as_str()).await?;
+        if !before.state.can_become(AnchorState::Retired) {
+            return Err(forbidden(
+                RecordKind::TrustAnchor,
+                id.as_str(),
+                before.state.as_str(),
+                AnchorState::Retired.as_str(),
+            ));
+        }
+        self.mark(MarkKind::Anchor, id);
+        let after = TrustAnchor { state: AnchorState::Retired, ..before.clone() };
+        self.put_anchor(Some(before), after, None, "anchor.retire").await
+    }
+
+    async fn put_anchor(
+        &mut self,
+        before: Option<TrustAnchor>,
+        after: TrustAnchor,
+        subject_hash: Option<String>,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        let owner = match &after.owner {
+            AnchorOwner::Operator => None,
+            AnchorOwner::Participant(owner) => Some(owner.to_string()),
+        };
+        sqlx::query(
+            "INSERT INTO trust_anchor (id, owner_participant_id, subject_hash, state, record) \
+             VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+        )
+        .bind(after.id.as_str())
+        .bind(owner)
+        .bind(subject_hash.unwrap_or_default())
+        .bind(after.state.as_str())
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::Anchor(after.id.clone()));
+        self.note(action, RecordKind::TrustAnchor, after.id.as_str(), before.as_ref(), Some(&after)).await
+    }
+
+    async fn grant_anchor(
+        &mut self,
+        participant_id: ParticipantId,
+        anchor_id: AnchorId,
+        name_space: NameSpace,
+    ) -> Result<(), EditRefusal> {
+        self.participant_taking_part(&participant_id).await?;
+        let anchor: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, anchor_id.as_str()).await?;
+        if anchor.state != AnchorState::Active {
+            return Err(forbidden(RecordKind::TrustAnchor, anchor_id.as_str(), anchor.state.as_str(), "granted"));
+        }
+        match &anchor.owner {
+            AnchorOwner::Participant(owner) if *owner != participant_id => return Err(EditRefusal::AnchorOfAnother),
+            AnchorOwner::Participant(_) | AnchorOwner::Operator => {}
+        }
+        let before = self.grant(&participant_id, &anchor_id).await?;
+        let action = match &before {
+            None => {
+                constraint::anchor_limit(&mut self.transaction, &participant_id, &anchor_id).await?;
+                constraint::identities_under(&mut self.transaction, &participant_id, &anchor_id).await?;
+                "anchor.grant"
+            }
+            Some(before) => {
+                if !name_space.covers(&before.name_space) {
+                    self.mark(MarkKind::Anchor, &anchor_id);
+                }
+                "anchor.change_name_space"
+            }
+        };
+        self.put_grant(before, AnchorGrant { participant_id, anchor_id, name_space }, "granted", action).await
+    }
+
+    async fn withdraw_anchor(&mut self, participant: &ParticipantId, anchor: &AnchorId) -> Result<(), EditRefusal> {
+        let Some(before) = self.grant(participant, anchor).await? else {
+            return Err(EditRefusal::NotFound { kind: RecordKind::AnchorGrant, id: grant_id(participant, anchor) });
+        };
+        self.mark(MarkKind::Anchor, anchor);
+        let after = AnchorGrant { name_space: NameSpace::default(), ..before.clone() };
+        self.put_grant(Some(before), after, "withdrawn", "anchor.withdraw").await
+    }
+
+    async fn grant(
+        &mut self,
+        participant: &ParticipantId,
+        anchor: &AnchorId,
+    ) -> Result<Option<AnchorGrant>, EditRefusal> {
+        let row = sqlx::query(
+            "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM anchor_grant \
+             WHERE participant_id = $1 AND anchor_id = $2 AND state = 'granted'",
+        )
+        .bind(participant.as_str())
+        .bind(anchor.as_str())
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        Ok(row.map(|row| AnchorGrant::read(&document(&row, 0, 1)?)).transpose()?)
+    }
+
+    async fn put_grant(
+        &mut self,
+        before: Option<AnchorGrant>,
+        after: AnchorGrant,
+        state: &'static str,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        sqlx::query(
+            "INSERT INTO anchor_grant (participant_id, anchor_id, state, record) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (participant_id, anchor_id) DO UPDATE SET state = excluded.state, record = excluded.record",
+        )
+        .bind(after.participant_id.as_str())
+        .bind(after.anchor_id.as_str())
+        .bind(state)
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::Participant(after.participant_id.clone()));
+        let id = grant_id(&after.participant_id, &after.anchor_id);
+        let after = (state == "granted").then_some(&after);
+        self.note(action, RecordKind::AnchorGrant, &id, before.as_ref(), after).await
+    }
+}
+
+/// Clients.
+impl Writing {
+    async fn add_client(&mut self, client: Client, certificates: Vec<CertificateFacts>) -> Result<(), EditRefusal> {
+        match client.state {
+            ClientState::Pending | ClientState::Active => {}
+            ClientState::Suspended | ClientState::Retired => {
+                return Err(malformed("a new client is pending or active"));
+            }
+        }
+        if matches!(client.authentication, ClientAuthentication::SelfSignedTlsClientAuth { .. })
+            && certificates.is_empty()
+        {
+            // RFC 8705 §2.2.2: the client's certificates are known from its JWK Set.
+            return Err(malformed("a client with self_signed_tls_client_auth comes with its certificates"));
+        }
+        self.absent::<Client>(RecordKind::Client, CLIENT, client.id.as_str()).await?;
+        self.participant_taking_part(&client.participant_id).await?;
+        if let Some(rule) = client.authentication.subject() {
+            constraint::client_identity(&mut self.transaction, &client.participant_id, rule).await?;
+        }
+        let id = client.id.clone();
+        self.put_client(None, client, "client.add").await?;
+        for facts in certificates {
+            self.enrol(facts.announced(id.clone())).await?;
+        }
+        Ok(())
+    }
+
+    async fn change_client(&mut self, after: Client, certificates: Vec<CertificateFacts>) -> Result<(), EditRefusal> {
+        let before: Client = self.present(RecordKind::Client, CLIENT, after.id.as_str()).await?;
+        if (&before.participant_id, before.environment, before.state)
+            != (&after.participant_id, after.environment, after.state)
+        {
+            return Err(malformed("participant, environment and state of a client are not changed this way"));
+        }
+        if before.state == ClientState::Retired {
+            return Err(forbidden(RecordKind::Client, after.id.as_str(), before.state.as_str(), "changed"));
+        }
+        if before.authentication != after.authentication {
+            // What proved this client until now need not prove it any more.
+            self.mark(MarkKind::Client, &after.id);
+            if let Some(rule) = after.authentication.subject() {
+                constraint::client_identity(&mut self.transaction, &after.participant_id, rule).await?;
+            }
+        }
+        let id = after.id.clone();
+        self.put_client(Some(before), after, "client.change").await?;
+        for facts in certificates {
+            let known: Option<Certificate> =
+                constraint::find(&mut self.transaction, CERTIFICATE, &facts.thumbprint.to_string()).await?;
+            if known.is_none_or(|known| known.client_id != id) {
+                self.enrol(facts.announced(id.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_client_state(&mut self, id: &ClientId, to: ClientState) -> Result<(), EditRefusal> {
+        let before: Client = self.present(RecordKind::Client, CLIENT, id.as_str()).await?;
+        if !before.state.can_become(to) {
+            return Err(forbidden(RecordKind::Client, id.as_str(), before.state.as_str(), to.as_str()));
+        }
+        let action = match (before.state, to) {
+            (ClientState::Suspended, ClientState::Active) => "client.reinstate",
+            (_, ClientState::Active | ClientState::Pending) => "client.activate",
+            (_, ClientState::Suspended) => "client.suspend",
+            (_, ClientState::Retired) => "client.retire",
+        };
+        if matches!(to, ClientState::Suspended | ClientState::Retired) {
+            self.mark(MarkKind::Client, id);
+        }
+        let after = Client { state: to, ..before.clone() };
+        self.put_client(Some(before), after, action).await
+    }
+
+    async fn put_client(
+        &mut self,
+        before: Option<Client>,
+        after: Client,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        let rule = after.authentication.subject();
+        sqlx::query(
+            "INSERT INTO client (id, participant_id, rule_attribute, rule_canonical, state, record) \
+             VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (id) DO UPDATE SET rule_attribute = excluded.rule_attribute, \
+                 rule_canonical = excluded.rule_canonical, state = excluded.state, record = excluded.record",
+        )
+        .bind(after.id.as_str())
+        .bind(after.participant_id.as_str())
+        .bind(rule.map(|rule| rule.attribute.as_str().to_owned()))
+        .bind(rule.map(|rule| rule.canonical.clone()))
+        .bind(after.state.as_str())
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::Client(after.id.clone()));
+        self.note(action, RecordKind::Client, after.id.as_str(), before.as_ref(), Some(&after)).await
+    }
+}
+
+/// Certificates.
+impl Writing {
+    async fn add_certificate(&mut self, client: &ClientId, facts: CertificateFacts) -> Result<(), EditRefusal> {
+        let owner: Client = self.present(RecordKind::Client, CLIENT, client.as_str()).await?;
+        if owner.state == ClientState::Retired {
+            return Err(forbidden(RecordKind::Client, client.as_str(), owner.state.as_str(), "given a certificate"));
+        }
+        self.enrol(facts.announced(client.clone())).await
+    }
+
+    async fn enrol(&mut self, certificate: Certificate) -> Result<(), EditRefusal> {
+        constraint::enrolment(&mut self.transaction, &certificate, self.explanation.at).await?;
+        self.put_certificate(None, certificate, "certificate.enrol").await
+    }
+
+    /// Puts a certificate that authenticated on record; says whether that changes anything.
+    pub(super) async fn sighting(&mut self, client: &ClientId, sighting: &Sighting) -> Result<bool, EditRefusal> {
+        let at = self.explanation.at;
+        let before: Option<Certificate> =
+            constraint::find(&mut self.transaction, CERTIFICATE, &sighting.thumbprint.to_string()).await?;
+        let Some(after) = constraint::sighting(&mut self.transaction, client, sighting, at).await? else {
+            return Ok(false);
+        };
+        let action = if before.is_some() { "certificate.activate" } else { "certificate.enrol_on_first_use" };
+        self.put_certificate(before, after, action).await?;
+        Ok(true)
+    }
+
+    async fn supersede_certificate(&mut self, thumbprint: &Thumbprint, at: UnixTime) -> Result<(), EditRefusal> {
+        let id = thumbprint.to_string();
+        let before: Certificate = self.present(RecordKind::Certificate, CERTIFICATE, &id).await?;
+        let state = CertificateState::Superseded { at };
+        if !before.state.can_become(&state) {
+            return Err(forbidden(RecordKind::Certificate, &id, before.state.as_str(), state.as_str()));
+        }
+        if at <= self.explanation.at {
+            // Admission refuses it from now on. With an overlap, what is issued until its end lives out.
+            self.mark(MarkKind::Certificate, thumbprint);
+        }
+        let after = Certificate { state, ..before.clone() };
+        self.put_certificate(Some(before), after, "certificate.supersede").await
+    }
+
+    async fn revoke_certificate(
+        &mut self,
+        selector: &CertificateSelector,
+        reason: RevocationReason,
+    ) -> Result<(), EditRefusal> {
+        let before: Certificate = match selector {
+            CertificateSelector::Thumbprint(thumbprint) => {
+                self.present(RecordKind::Certificate, CERTIFICATE, &thumbprint.to_string()).await?
+            }
+            CertificateSelector::IssuerAndSerial(issuer_key, serial) => {
+                let row =
+                    sqlx::query("SELECT record, last_seen FROM certificate WHERE issuer_key = $1 AND serial = $2")
+                        .bind(issuer_key.to_string())
+                        .bind(serial.as_str())
+                        .fetch_optional(&mut *self.transaction)
+                        .await?;
+                let Some(row) = row else {
+                    let id = format!("with serial number {serial} of this issuer");
+                    return Err(EditRefusal::NotFound { kind: RecordKind::Certificate, id });
+                };
+                Certificate::read(&document(&row, 0, 1)?)?
+            }
+        };
+        let key = before.key_hash;
+        self.revoke(before, reason).await?;
+        if reason.revokes_key() {
+            self.revoke_everywhere(&key, reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke(&mut self, before: Certificate, reason: RevocationReason) -> Result<(), EditRefusal> {
+        let state = CertificateState::Revoked { at: self.explanation.at, reason };
+        if !before.state.can_become(&state) {
+            let id = before.thumbprint.to_string();
+            return Err(forbidden(RecordKind::Certificate, &id, before.state.as_str(), state.as_str()));
+        }
+        self.mark(MarkKind::Certificate, before.thumbprint);
+        let after = Certificate { state, ..before.clone() };
+        self.put_certificate(Some(before), after, "certificate.revoke").await
+    }
+
+    async fn revoke_key(&mut self, key: &KeyHash) -> Result<(), EditRefusal> {
+        let known = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
+            .bind(key.to_string())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        if known.is_some() {
+            return Err(forbidden(RecordKind::Key, &key.to_string(), "revoked", "revoked"));
+        }
+        self.revoke_everywhere(key, RevocationReason::KeyCompromise).await
+    }
+
+    /// A key in other hands: nobody's certificate may have it, now or later.
+    async fn revoke_everywhere(&mut self, key: &KeyHash, reason: RevocationReason) -> Result<(), EditRefusal> {
+        sqlx::query(
+            "INSERT INTO revoked_key (key_hash, version, revoked_at, reason) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (key_hash) DO NOTHING",
+        )
+        .bind(key.to_string())
+        .bind(self.version.0)
+        .bind(self.explanation.at.as_millis())
+        .bind(reason.as_str())
+        .execute(&mut *self.transaction)
+        .await?;
+        self.mark(MarkKind::Key, key);
+        self.touched.push(Touched::Key(*key));
+        self.note("key.revoke", RecordKind::Key, &key.to_string(), None::<&()>, Some(&reason)).await?;
+        let rows = sqlx::query("SELECT record, last_seen FROM certificate WHERE key_hash = $1 AND state <> 'revoked'")
+            .bind(key.to_string())
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        for row in rows {
+            self.revoke(Certificate::read(&document(&row, 0, 1)?)?, reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_certificate(
+        &mut self,
+        before: Option<Certificate>,
+        after: Certificate,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        let id = after.thumbprint.to_string();
+        sqlx::query(
+            "INSERT INTO certificate \
+                 (thumbprint, client_id, key_hash, issuer_key, serial, state, expires_at, live_until, last_seen, record) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             ON CONFLICT (thumbprint) DO UPDATE SET issuer_key = excluded.issuer_key, state = excluded.state, \
+                 live_until = excluded.live_until, last_seen = excluded.last_seen, record = excluded.record",
+        )
+        .bind(id.as_str())
+        .bind(after.client_id.as_str())
+        .bind(after.key_hash.to_string())
+        .bind(after.issuer_key.map(|key| key.to_string()))
+        .bind(after.serial.as_str())
+        .bind(after.state.as_str())
+        .bind(after.expires_at().as_millis())
+        .bind(after.live_until().as_millis())
+        .bind(after.last_seen.map_or(-1, UnixTime::as_millis))
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::Client(after.client_id.clone()));
+        self.note(action, RecordKind::Certificate, &id, before.as_ref(), Some(&after)).await
+    }
+}
+
+/// Resource servers.
+impl Writing {
+    async fn add_resource_server(&mut self, resource_server: ResourceServer) -> Result<(), EditRefusal> {
+        if resource_server.state != ResourceServerState::Active {
+            return Err(malformed("a new resource server is active"));
+        }
+        let (id, resource) = (resource_server.id.as_str(), resource_server.resource.as_str());
+        self.absent::<ResourceServer>(RecordKind::ResourceServer, RESOURCE_SERVER, id).await?;
+        self.absent::<ResourceServer>(RecordKind::ResourceServer, RESOURCE_SERVER_BY_RESOURCE, resource).await?;
+        if let Some(owner) = &resource_server.owner {
+            self.participant_taking_part(owner).await?;
+        }
+        if let Some(rule) = &resource_server.subject {
+            constraint::resource_server_identity(&mut self.transaction, rule).await?;
+        }
+        if let Some(certificate) = &resource_server.certificate {
+            constraint::certificate_free(&mut self.transaction, certificate).await?;
+        }
+        self.put_resource_server(None, resource_server, "resource_server.add").await
+    }
+
+    async fn retire_resource_server(&mut self, id: &ResourceServerId) -> Result<(), EditRefusal> {
+        let before: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, id.as_str()).await?;
+        let to = ResourceServerState::Retired;
+        if !before.state.can_become(to) {
+            return Err(forbidden(RecordKind::ResourceServer, id.as_str(), before.state.as_str(), to.as_str()));
+        }
+        // Tokens name it by its audience.
+        self.mark(MarkKind::ResourceServer, &before.resource);
+        let after = ResourceServer { state: to, ..before.clone() };
+        self.put_resource_server(Some(before), after, "resource_server.retire").await
+    }
+
+    async fn put_resource_server(
+        &mut self,
+        before: Option<ResourceServer>,
+        after: ResourceServer,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        let rule = after.subject.as_ref();
+        sqlx::query(
+            "INSERT INTO resource_server (id, resource, owner_participant_id, rule_attribute, rule_canonical, \
+                 certificate_thumbprint, state, record) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+        )
+        .bind(after.id.as_str())
+        .bind(after.resource.as_str())
+        .bind(after.owner.as_ref().map(|owner| owner.as_str().to_owned()))
+        .bind(rule.map(|rule| rule.attribute.as_str().to_owned()))
+        .bind(rule.map(|rule| rule.canonical.clone()))
+        .bind(after.certificate.map(|thumbprint| thumbprint.to_string()))
+        .bind(after.state.as_str())
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::ResourceServer(after.id.clone()));
+        self.note(action, RecordKind::ResourceServer, after.id.as_str(), before.as_ref(), Some(&after)).await
+    }
+}
+
+/// Entitlements.
+impl Writing {
+    async fn add_entitlement(&mut self, entitlement: Entitlement) -> Result<(), EditRefusal> {
+        if entitlement.ended_at.is_some() || entitlement.ends_at.is_some_and(|end| end <= entitlement.starts_at) {
+            return Err(malformed("an entitlement ends after it starts"));
+        }
+        if entitlement.reason.trim().is_empty() {
+            return Err(malformed("an entitlement says why it is given"));
+        }
+        if entitlement.scopes.is_empty() {
+            return Err(malformed("an entitlement names at least one scope"));
+        }
+        self.absent::<Entitlement>(RecordKind::Entitlement, ENTITLEMENT, entitlement.id.as_str()).await?;
+        let client: Client = self.present(RecordKind::Client, CLIENT, entitlement.client_id.as_str()).await?;
+        if client.state == ClientState::Retired {
+            return Err(forbidden(RecordKind::Client, client.id.as_str(), client.state.as_str(), "entitled"));
+        }
+        let server_id = entitlement.resource_server_id.as_str();
+        let server: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, server_id).await?;
+        if server.state != ResourceServerState::Active {
+            return Err(forbidden(RecordKind::ResourceServer, server_id, server.state.as_str(), "used"));
+        }
+        if !server.scopes.includes(&entitlement.scopes) {
+            return Err(malformed(&format!("resource server {server_id} knows only these scopes: {}", server.scopes)));
+        }
+        self.put_entitlement(None, entitlement, "entitlement.add").await
+    }
+
+    async fn end_entitlement(&mut self, id: &EntitlementId) -> Result<(), EditRefusal> {
+        let before: Entitlement = self.present(RecordKind::Entitlement, ENTITLEMENT, id.as_str()).await?;
+        if before.ended_at.is_some() {
+            return Err(forbidden(RecordKind::Entitlement, id.as_str(), "ended", "ended"));
+        }
+        let server_id = before.resource_server_id.as_str();
+        let server: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, server_id).await?;
+        self.mark(MarkKind::Entitlement, format_args!("{} {}", before.client_id, server.resource));
+        let after = Entitlement { ended_at: Some(self.explanation.at), ..before.clone() };
+        self.put_entitlement(Some(before), after, "entitlement.end").await
+    }
+
+    async fn put_entitlement(
+        &mut self,
+        before: Option<Entitlement>,
+        after: Entitlement,
+        action: &'static str,
+    ) -> Result<(), EditRefusal> {
+        sqlx::query(
+            "INSERT INTO entitlement (id, client_id, resource_server_id, record) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+        )
+        .bind(after.id.as_str())
+        .bind(after.client_id.as_str())
+        .bind(after.resource_server_id.as_str())
+        .bind(json(&after)?)
+        .execute(&mut *self.transaction)
+        .await?;
+        self.touched.push(Touched::Client(after.client_id.clone()));
+        self.note(action, RecordKind::Entitlement, after.id.as_str(), before.as_ref(), Some(&after)).await
+    }
+}
+
+/// What all changes have in common.
+impl Writing {
+    async fn present<R: Record>(
+        &mut self,
+        kind: RecordKind,
+        statement: &'static str,
+        id: &str,
+    ) -> Result<R, EditRefusal> {
+        let found = constraint::find(&mut self.transaction, statement, id).await?;
+        found.ok_or_else(|| EditRefusal::NotFound { kind, id: id.to_owned() })
+    }
+
+    async fn absent<R: Record>(
+        &mut self,
+        kind: RecordKind,
+        statement: &'static str,
+        id: &str,
+    ) -> Result<(), EditRefusal> {
+        match constraint::find::<R>(&mut self.transaction, statement, id).await? {
+            Some(_) => Err(EditRefusal::AlreadyExists { kind, id: id.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is added for an organisation that has withdrawn.
+    async fn participant_taking_part(&mut self, id: &ParticipantId) -> Result<(), EditRefusal> {
+        let participant: Participant = self.present(RecordKind::Participant, PARTICIPANT, id.as_str()).await?;
+        match participant.state {
+            ParticipantState::Withdrawn => {
+                Err(forbidden(RecordKind::Participant, id.as_str(), participant.state.as_str(), "given anything"))
+            }
+            ParticipantState::Pending | ParticipantState::Active | ParticipantState::Suspended => Ok(()),
+        }
+    }
+
+    fn mark(&mut self, kind: MarkKind, id: impl ToString) {
+        self.marks.push((kind, id.to_string()));
+    }
+
+    /// One row of the history.
+    async fn note(
+        &mut self,
+        action: &'static str,
+        kind: RecordKind,
+        id: &str,
+        before: Option<&impl Serialize>,
+        after: Option<&impl Serialize>,
+    ) -> Result<(), EditRefusal> {
+        sqlx::query(
+            "INSERT INTO history (version, step, at, actor, action, subject, record_before, record_after, why) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(self.version.0)
+        .bind(self.steps)
+        .bind(self.explanation.at.as_millis())
+        .bind(json(&self.explanation.actor)?)
+        .bind(action)
+        .bind(kind.subject(id))
+        .bind(before.map(json).transpose()?)
+        .bind(after.map(json).transpose()?)
+        .bind(self.explanation.why.clone())
+        .execute(&mut *self.transaction)
+        .await?;
+        self.steps += 1;
+        Ok(())
+    }
+}
+
+fn columns(touched: &Touched) -> (&'static str, String) {
+    match touched {
+        Touched::Anchor(id) => ("anchor", id.to_string()),
+        Touched::Client(id) => ("client", id.to_string()),
+        Touched::Key(key) => ("key", key.to_string()),
+        Touched::Participant(id) => ("participant", id.to_string()),
+        Touched::ResourceServer(id) => ("resource_server", id.to_string()),
+    }
+}
+
+fn grant_id(participant: &ParticipantId, anchor: &AnchorId) -> String {
+    format!("{participant} {anchor}")
+}
+
+fn malformed(sentence: &str) -> EditRefusal {
+    EditRefusal::Malformed(sentence.to_owned())
+}
+
+fn forbidden(kind: RecordKind, id: &str, from: &'static str, to: &'static str) -> EditRefusal {
+    EditRefusal::StateForbids { kind, id: id.to_owned(), from, to }
+}
+
+fn json(value: &impl Serialize) -> Result<String, StoreUnavailable> {
+    serde_json::to_string(value).map_err(StoreUnavailable::because)
+}
