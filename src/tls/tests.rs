@@ -12,7 +12,9 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion, version,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -57,10 +59,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::root("Server Root", now);
         let server = authority.issue(&Template::server(&["localhost"], now), KeyKind::P256);
-        let files = TlsFiles {
-            certificate: directory.path().join("server.pem"),
-            key: directory.path().join("server-key.pem"),
-        };
+        let files =
+            TlsFiles { certificate: directory.path().join("server.pem"), key: directory.path().join("server-key.pem") };
         std::fs::write(&files.certificate, server.chain_pem()).unwrap();
         std::fs::write(&files.key, server.key.to_pem()).unwrap();
         let anywhere = "127.0.0.1:0".parse().unwrap();
@@ -163,7 +163,10 @@ impl Presents {
     fn new(chain: Vec<Vec<u8>>, key: &Key) -> Self {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
         let chain = chain.into_iter().map(CertificateDer::from).collect();
-        Self { certified: Arc::new(CertifiedKey::new(chain, any_supported_type(&key).unwrap())), hints: OnceLock::new() }
+        Self {
+            certified: Arc::new(CertifiedKey::new(chain, any_supported_type(&key).unwrap())),
+            hints: OnceLock::new(),
+        }
     }
 }
 
