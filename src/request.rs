@@ -23,6 +23,10 @@ refusals! {
         BodyTooLarge => "body_too_large",
         /// The body did not arrive whole in time.
         BodyIncomplete => "body_incomplete",
+        /// A query at an endpoint whose parameters travel in the body (RFC 6749 §2.3.1).
+        ParameterInQuery => "parameter_in_query",
+        /// A parameter in the query is not what it has to be.
+        ParameterMalformed => "parameter_malformed",
         /// The body is not form-encoded UTF-8.
         BodyMalformed => "body_malformed",
         /// Too many requests from this address or client: 429.
@@ -33,6 +37,8 @@ refusals! {
         ParameterRepeated { /** Its name. */ name: String } => "parameter_repeated",
         /// No `grant_type`.
         GrantTypeMissing => "grant_type_missing",
+        /// The `Authorization` header: no client here authenticates by it. 401, with a challenge.
+        AuthorizationHeader => "authorization_header",
         /// Neither a `client_id` nor an assertion that names one.
         ClientIdMissing => "client_id_missing",
         /// The `client_id` cannot be one.
@@ -59,6 +65,8 @@ impl RequestRefusal {
             | Self::BodyTooLarge
             | Self::BodyIncomplete
             | Self::BodyMalformed
+            | Self::ParameterInQuery
+            | Self::ParameterMalformed
             | Self::TooManyRequests
             | Self::UnknownPath
             | Self::ParameterRepeated { .. }
@@ -69,7 +77,9 @@ impl RequestRefusal {
             | Self::TwoAuthenticationMethods
             | Self::AssertionTypeMalformed => ErrorCode::InvalidRequest,
             // RFC 7521 §4.2.1: an assertion that is not valid, or not this client's, is a failed authentication.
-            Self::AssertionMalformed | Self::ClientIdContradicted => ErrorCode::InvalidClient,
+            Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => {
+                ErrorCode::InvalidClient
+            }
         }
     }
 }

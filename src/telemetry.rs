@@ -26,6 +26,8 @@ pub const CONNECTIONS: &str = "countersign_connections";
 pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_not_after_seconds";
 /// Counter: new server certificates that were broken and set aside.
 pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
+/// Gauge: seconds since the revocation list was signed.
+pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
@@ -73,5 +75,6 @@ fn describe() {
     metrics::describe_counter!(CONNECTIONS_ENDED, "Connections ended by a limit");
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
+    metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

@@ -28,8 +28,8 @@ mod private_key_jwt;
 #[cfg(test)]
 mod tests;
 
-pub use private_key_jwt::UsedAssertion;
-pub use self_signed_tls_client_auth::registered_certificates;
+pub use private_key_jwt::{UnfitKeys, UsedAssertion, check_keys};
+pub use self_signed_tls_client_auth::{NoJwk, jwks_of, registered_certificates};
 
 refusals! {
     /// Why the caller is not the client it claims to be.

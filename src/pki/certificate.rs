@@ -4,10 +4,12 @@
 //! neighbours need them. It judges nothing and believes nothing: no signature is looked at.
 
 use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jwks::{self, Curve, KeyMaterial};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser;
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::der;
@@ -110,6 +112,31 @@ pub fn certificates_from(input: &[u8]) -> Result<Vec<CertificateDer<'static>>, M
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(input).collect();
     found.ok().filter(|found| !found.is_empty()).ok_or(MalformedCertificate)
+}
+
+/// What the public key of a certificate consists of, for writing it as a JWK; none if it is of no kind that is taken here.
+pub fn key_material(der: &[u8]) -> Option<KeyMaterial> {
+    let (_, certificate) = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der).ok()?;
+    let key = certificate.public_key();
+    let octets = key.subject_public_key.data.as_ref();
+    let without_sign = |number: &[u8]| number.strip_prefix(&[0]).unwrap_or(number).to_owned();
+    // The SPKI is the proof: a material counts only if it is written as exactly these octets.
+    let candidate = match (key.parsed().ok()?, octets.split_first()) {
+        (PublicKey::RSA(rsa), _) => KeyMaterial::Rsa { n: without_sign(rsa.modulus), e: without_sign(rsa.exponent) },
+        (PublicKey::EC(_), Some((4, point))) => {
+            let curve = match point.len() {
+                64 => Curve::P256,
+                96 => Curve::P384,
+                132 => Curve::P521,
+                _ => return None,
+            };
+            let (x, y) = point.split_at(point.len() / 2);
+            KeyMaterial::Ec { curve, x: x.to_owned(), y: y.to_owned() }
+        }
+        _ => KeyMaterial::Ed25519 { x: octets.try_into().ok()? },
+    };
+    let written = jwks::PublicKey::new(candidate.clone(), None).ok()?;
+    (written.spki() == key.raw).then_some(candidate)
 }
 
 impl ParsedCertificate {
