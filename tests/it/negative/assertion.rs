@@ -7,7 +7,7 @@ use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
 use serde_json::{Value, json};
 
 use super::{Case, Expected, invalid_client, invalid_request};
-use crate::world::{ASSERTION_TYPE, ISSUER, Party, World, form_request};
+use crate::world::{ASSERTION_TYPE, Party, World, form_request};
 
 pub(super) fn cases(world: &World) -> Vec<Case> {
     let mut cases = claims(world);
@@ -21,7 +21,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
 
 /// A right assertion, its `jti` the case's name: nothing may be refused as replayed that is refused for another reason.
 fn right<'a>(world: &World, party: &'a Party, name: &str) -> Token<'a> {
-    party.assertion(world.now, name)
+    party.assertion(world, name)
 }
 
 fn case(world: &World, name: String, expected: Expected, bend: impl FnOnce(Token<'_>) -> String) -> Case {
@@ -31,6 +31,7 @@ fn case(world: &World, name: String, expected: Expected, bend: impl FnOnce(Token
 
 fn claims(world: &World) -> Vec<Case> {
     let now = world.now;
+    let issuer = world.issuer.as_str();
     let mut cases = Vec::new();
     let mut push = |defect: String, reason: &'static str, bend: &dyn Fn(Token<'_>) -> String| {
         cases.push(case(world, format!("assertion: {defect}"), invalid_client(reason), bend));
@@ -96,23 +97,23 @@ fn claims(world: &World) -> Vec<Case> {
     }
     // rfc7523bis §4: the issuer identifier as the sole value, as a string.
     for (defect, audience) in [
-        ("aud the token endpoint", json!(format!("{ISSUER}/token"))),
-        ("aud with a slash behind", json!(format!("{ISSUER}/"))),
-        ("aud in an array", json!([ISSUER])),
-        ("aud among others", json!([ISSUER, "https://other.example"])),
-        ("aud twice in an array", json!([ISSUER, ISSUER])),
+        ("aud the token endpoint", json!(format!("{issuer}/token"))),
+        ("aud with a slash behind", json!(format!("{issuer}/"))),
+        ("aud in an array", json!([issuer])),
+        ("aud among others", json!([issuer, "https://other.example"])),
+        ("aud twice in an array", json!([issuer, issuer])),
         ("aud another server", json!("https://other.example")),
-        ("aud in capitals", json!(ISSUER.to_uppercase())),
-        ("aud without TLS", json!(ISSUER.replace("https", "http"))),
+        ("aud in capitals", json!(issuer.to_uppercase())),
+        ("aud without TLS", json!(issuer.replace("https", "http"))),
         ("aud another port", json!("https://localhost:8444")),
         ("aud without port", json!("https://localhost")),
-        ("aud a space behind", json!(format!("{ISSUER} "))),
-        ("aud two in one", json!(format!("{ISSUER} https://other.example"))),
+        ("aud a space behind", json!(format!("{issuer} "))),
+        ("aud two in one", json!(format!("{issuer} https://other.example"))),
         ("aud the client", json!("a-jwt")),
-        ("aud the jwks", json!(format!("{ISSUER}/jwks"))),
-        ("aud the metadata", json!(format!("{ISSUER}/.well-known/oauth-authorization-server"))),
-        ("aud with a fragment", json!(format!("{ISSUER}#"))),
-        ("aud a prefix", json!(&ISSUER[..ISSUER.len() - 1])),
+        ("aud the jwks", json!(format!("{issuer}/jwks"))),
+        ("aud the metadata", json!(format!("{issuer}/.well-known/oauth-authorization-server"))),
+        ("aud with a fragment", json!(format!("{issuer}#"))),
+        ("aud a prefix", json!(&issuer[..issuer.len() - 1])),
     ] {
         push(defect.to_owned(), "assertion_audience_mismatch", &|token| {
             token.claims(|claims| claims.with("aud", audience.clone())).compact()
@@ -121,7 +122,7 @@ fn claims(world: &World) -> Vec<Case> {
     for (defect, issuer) in [
         ("iss another client", "a-jwt-eddsa"),
         ("iss in capitals", "A-JWT"),
-        ("iss the server", ISSUER),
+        ("iss the server", issuer),
         ("iss a space behind", "a-jwt "),
     ] {
         push(defect.to_owned(), "assertion_issuer_mismatch", &|token| {
@@ -483,7 +484,7 @@ fn parties(world: &World) -> Vec<Case> {
     let key = &world.a_jwt.signs.as_ref().unwrap().1;
     for party in [&world.a_dn, &world.a_dns, &world.a_self, &world.c_ip] {
         let title = format!("assertion parties: an assertion for {}", party.id);
-        let token = Token::assertion(party.id, ISSUER, world.now, &title, JwsAlgorithm::Es256, key);
+        let token = Token::assertion(party.id, &world.issuer, world.now, &title, JwsAlgorithm::Es256, key);
         cases.push(Case::of(
             title,
             party,
@@ -493,7 +494,7 @@ fn parties(world: &World) -> Vec<Case> {
     }
     let title = "assertion parties: of another client under its own key";
     let other =
-        world.a_jwt_eddsa.assertion(world.now, title).claims(|claims| claims.with("iss", "a-jwt").with("sub", "a-jwt"));
+        world.a_jwt_eddsa.assertion(world, title).claims(|claims| claims.with("iss", "a-jwt").with("sub", "a-jwt"));
     cases.push(Case::of(
         title,
         &world.a_jwt,

@@ -172,11 +172,9 @@ fn chains(world: &World) -> Vec<Case> {
     let mut other = world.a_issuing().issue(&leaf, KeyKind::P256);
     other.chain[1] = world.a_issuing().certificate;
     push("another intermediate of that name", &other, "peer_issuer_unknown");
-    let mut client_signed = world.a_root.client("not an authority");
-    let not_an_authority = Authority { name: Name::common("not an authority"), ..signer(&client_signed, world) };
-    let below = not_an_authority.issue(&leaf, KeyKind::P256);
-    client_signed.chain.insert(0, below.certificate().to_vec());
-    push("issued by a client", &Credential { key: below.key, chain: client_signed.chain }, "peer_issuer_unknown");
+    let client = world.a_root.client("not an authority");
+    let not_an_authority = Authority::pretended(Name::common("not an authority"), &client, now);
+    push("issued by a client", &not_an_authority.issue(&leaf, KeyKind::P256), "peer_issuer_not_authority");
     push("a broken signature", &world.a_root.issue(&leaf, KeyKind::P256).with_broken_signature(), "peer_signature");
     let mut broken_above = world.a_issuing().issue(&leaf, KeyKind::P256);
     *broken_above.chain[1].last_mut().unwrap() ^= 1;
@@ -187,14 +185,6 @@ fn chains(world: &World) -> Vec<Case> {
         "peer_issuer_unknown",
     );
     cases
-}
-
-/// The authority that would sign with `credential`'s key.
-fn signer(credential: &Credential, world: &World) -> Authority {
-    let mut authority = world.a_root.clone();
-    authority.key = Arc::clone(&credential.key);
-    authority.certificate = credential.certificate().to_vec();
-    authority
 }
 
 /// The right name under the wrong authority, or the wrong certificate under the right one.
@@ -483,12 +473,13 @@ fn self_signed(world: &World) -> Vec<Case> {
     let now = world.now;
     let subject = Name::common("self-signed client");
     let template = Template::client(subject.clone(), now);
-    let resigned =
-        Authority { name: subject.clone(), key: Arc::clone(&party.credential.key), ..Authority::root("unused", now) };
+    let mut resigned = Authority::pretended(subject.clone(), &party.credential, now)
+        .issue_for(&template, Arc::clone(&party.credential.key));
+    resigned.chain.truncate(1);
     let not_registered = invalid_client("client_certificate_not_registered");
     let list = [
         ("another key, the same name", Credential::self_signed(&template, KeyKind::P256)),
-        ("the same key, another certificate", resigned.issue_for(&template, Arc::clone(&party.credential.key))),
+        ("the same key, another certificate", resigned),
         (
             "the same key under an authority of its partner",
             world.a_root.issue_for(&Template::client(subject_of_a("a-self"), now), Arc::clone(&party.credential.key)),

@@ -117,3 +117,120 @@ fn repeated<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
     let mut seen = BTreeSet::new();
     names.filter(|name| !seen.insert(*name)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::rig::Rig;
+    use crate::wire::Answer;
+
+    #[tokio::test]
+    async fn every_case_starts_from_a_request_that_succeeds() {
+        let rig = Rig::start().await;
+        let world = &rig.world;
+        for party in [
+            &world.a_dn,
+            &world.a_dns,
+            &world.a_uri,
+            &world.a_email,
+            &world.a_self,
+            &world.a_required,
+            &world.a_two,
+            &world.b_dn,
+            &world.c_ip,
+        ] {
+            let answer = rig.ask(party).await;
+            assert_eq!(answer.status, 200, "{}: {answer} {}", party.id, rig.last_record().await);
+        }
+        for party in [&world.a_jwt, &world.a_jwt_eddsa, &world.a_jwt_ps256] {
+            let request = party.request_with(&party.assertion(world, "right").compact());
+            let answer = rig.peer(&party.credential).ask(rig.address, &request).await.unwrap();
+            assert_eq!(answer.status, 200, "{}: {answer} {}", party.id, rig.last_record().await);
+        }
+    }
+
+    /// Three things of each: the answer on the wire, the reason in the audit log, and that nothing was issued.
+    #[tokio::test]
+    async fn no_request_with_a_defect_gets_a_token() {
+        let rig = Rig::start().await;
+        let cases = cases(&rig.world);
+        assert!(cases.len() >= 500, "{} cases", cases.len());
+        let mut wrong = Vec::new();
+        let mut last = rig.entries(1).await.first().map_or(0, |entry| entry.sequence);
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        for case in &cases {
+            let answer = send(&rig, case).await;
+            let entries = rig.entries(32).await;
+            let new: Vec<serde_json::Value> = entries
+                .iter()
+                .filter(|entry| entry.sequence > last)
+                .map(|entry| serde_json::from_str(&entry.body).unwrap())
+                .collect();
+            last = entries.last().map_or(last, |entry| entry.sequence);
+            for record in &new {
+                *reasons.entry(record["reason"].to_string()).or_default() += 1;
+            }
+            if let Err(complaint) = judge(case, &answer, &new) {
+                wrong.push(format!("{}: {complaint}", case.name));
+            }
+        }
+        println!("{} negative requests, by reason on record: {reasons:#?}", cases.len());
+        assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    }
+
+    async fn send(rig: &Rig, case: &Case) -> std::io::Result<Answer> {
+        let peer = case.credential.as_ref().map_or_else(|| rig.anonymous(), |credential| rig.peer(credential));
+        let mut connection = peer.connect(rig.address).await?;
+        connection.send(&case.octets).await?;
+        if case.expected == Expected::Unreadable {
+            // Some of these leave the server waiting for more: there is no more.
+            connection.finish().await?;
+        }
+        connection.read_answer(case.head_only).await
+    }
+
+    fn judge(case: &Case, answer: &std::io::Result<Answer>, records: &[serde_json::Value]) -> Result<(), String> {
+        if let Ok(answer) = answer {
+            let text = String::from_utf8_lossy(&answer.body);
+            if answer.status < 400 || text.contains("access_token") {
+                return Err(format!("succeeded: {answer}"));
+            }
+            if answer.status >= 500 {
+                return Err(format!("the server's fault: {answer}"));
+            }
+        }
+        if records
+            .iter()
+            .any(|record| record["outcome"] == "issued" || record.get("jti").is_some_and(|jti| !jti.is_null()))
+        {
+            return Err(format!("something was issued: {records:?}"));
+        }
+        match (case.expected, answer) {
+            (Expected::Refused { status, error, reason }, Ok(answer)) => {
+                let recorded: Vec<&str> = records.iter().filter_map(|record| record["reason"].as_str()).collect();
+                if answer.status != status || (!case.head_only && answer.error() != error) {
+                    return Err(format!("expected {status} {error}, got {answer}; on record: {recorded:?}"));
+                }
+                if answer.header("cache-control") != Some("no-store") {
+                    return Err(format!("may be stored: {answer}"));
+                }
+                if answer.header("content-type") != Some("application/json") {
+                    return Err(format!("not JSON: {answer}"));
+                }
+                if recorded != [reason] {
+                    return Err(format!("expected {reason} on record, found {recorded:?}"));
+                }
+                Ok(())
+            }
+            (Expected::Unreadable, Ok(answer)) if (400..500).contains(&answer.status) => Ok(()),
+            (Expected::Unreadable | Expected::NoHandshake, Err(error))
+                if error.kind() != std::io::ErrorKind::TimedOut =>
+            {
+                Ok(())
+            }
+            (expected, answer) => Err(format!("expected {expected:?}, got {answer:?}")),
+        }
+    }
+}

@@ -300,7 +300,7 @@ fn resources(world: &World) -> Vec<Case> {
         ("relative", "/api"),
         ("a name", "accounts"),
         ("a URN", "urn:example:accounts"),
-        ("the issuer", crate::world::ISSUER),
+        ("the issuer", world.issuer.as_str()),
         ("a space behind", "https://accounts.example/api "),
         ("NUL behind", "https://accounts.example/api\0"),
         ("a line end behind", "https://accounts.example/api\n"),
