@@ -88,14 +88,14 @@ fn client_ids(world: &World) -> Vec<Case> {
         .collect();
     // One client's certificate, another's name: whatever the other's method, and whoever owns it.
     let others: [(&Party, &str); 9] = [
-        (&world.a_two, "client_name_mismatch"),
-        (&world.a_dns, "client_name_mismatch"),
-        (&world.a_uri, "client_name_mismatch"),
-        (&world.a_email, "client_name_mismatch"),
-        (&world.a_self, "client_certificate_not_registered"),
+        (&world.a_two, "certificate_name_mismatch"),
+        (&world.a_dns, "certificate_name_mismatch"),
+        (&world.a_uri, "certificate_name_mismatch"),
+        (&world.a_email, "certificate_name_mismatch"),
+        (&world.a_self, "peer_not_registered"),
         (&world.a_jwt, "assertion_missing"),
-        (&world.a_required, "client_name_mismatch"),
-        (&world.b_dn, "peer_issuer_unknown"),
+        (&world.a_required, "certificate_name_mismatch"),
+        (&world.b_dn, "peer_signature_invalid"),
         (&world.c_ip, "peer_issuer_unknown"),
     ];
     for (other, reason) in others {
@@ -118,7 +118,7 @@ fn standings(world: &World) -> Vec<Case> {
         (&world.a_production, invalid_client("environment_mismatch")),
         (&world.a_revoked, invalid_client("certificate_revoked")),
         (&world.a_superseded, invalid_client("certificate_superseded")),
-        (&world.a_orphan, invalid_client("peer_issuer_unknown")),
+        (&world.a_orphan, invalid_client("peer_anchor_retired")),
         (&world.d_dn, invalid_client("participant_suspended")),
         (&world.e_dn, invalid_client("participant_pending")),
         (&world.f_dn, invalid_client("participant_withdrawn")),
@@ -211,8 +211,8 @@ fn scopes(world: &World) -> Vec<Case> {
         ("offline_access", "offline_access", not_entitled),
         ("of another API", "payments:initiate", not_entitled),
         ("JSON", "[]", not_entitled),
-        ("4,000 characters", long.as_str(), malformed),
-        ("500 tokens", many.as_str(), malformed),
+        ("4,000 characters", long.as_str(), not_entitled),
+        ("500 tokens", many.as_str(), not_entitled),
         ("a space before", " accounts:read", malformed),
         ("a space behind", "accounts:read ", malformed),
         ("two spaces between", "accounts:read  accounts:write", malformed),
