@@ -77,7 +77,9 @@ impl RequestRefusal {
             | Self::TwoAuthenticationMethods
             | Self::AssertionTypeMalformed => ErrorCode::InvalidRequest,
             // RFC 7521 §4.2.1: an assertion that is not valid, or not this client's, is a failed authentication.
-            Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => ErrorCode::InvalidClient,
+            Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => {
+                ErrorCode::InvalidClient
+            }
         }
     }
 }

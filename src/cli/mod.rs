@@ -18,7 +18,7 @@ mod resource_server;
 
 mod session;
 
-use session::Failure;
+pub use session::{Failure, system_user};
 
 use crate::registry::{Page, StoreUnavailable};
 

@@ -45,7 +45,8 @@ fn is_form(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return false };
     // RFC 9110 §8.4.1: a coding nobody undoes would be read as the form itself.
-    let coded = headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let coded =
+        headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     !coded && content_type.to_str().is_ok_and(is_form_type)
 }
 
@@ -160,7 +161,9 @@ mod tests {
 
     #[test]
     fn broken_encodings_are_refused() {
-        for body in ["a=%", "a=%4", "a=%4g", "a=%g4", "a=%%41", "a=%ff", "a=%C3", "a=%ED%A0%80", "=b", "a=%u0041", "a=b\r\n"] {
+        for body in
+            ["a=%", "a=%4", "a=%4g", "a=%g4", "a=%%41", "a=%ff", "a=%C3", "a=%ED%A0%80", "=b", "a=%u0041", "a=b\r\n"]
+        {
             assert_eq!(parse(body.as_bytes()), Err(RequestRefusal::BodyMalformed), "{body}");
         }
         assert_eq!(parse(b"a=\xff"), Err(RequestRefusal::BodyMalformed));

@@ -12,8 +12,8 @@ use axum::http::header::ACCEPT_ENCODING;
 use axum::http::{HeaderMap, HeaderValue, Response, Uri};
 use bytes::Bytes;
 
-use super::response::{self, Document};
 use super::observe;
+use super::response::{self, Document};
 use crate::app::App;
 use crate::error::Refusal;
 use crate::request::RequestRefusal;
@@ -22,11 +22,7 @@ use crate::request::RequestRefusal;
 const LONGEST_WAIT: u64 = 10;
 
 /// Serves the list, at once or as soon as it is another than the asker's.
-pub(super) async fn revocations(
-    State(app): State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response<Body> {
+pub(super) async fn revocations(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let Some(asked) = Asked::parse(uri.query().unwrap_or_default()) else {
         let response = response::refusal(&Refusal::Request(RequestRefusal::ParameterMalformed));
         observe("revocations", RequestRefusal::ParameterMalformed.reason(), &response, None);
@@ -35,7 +31,8 @@ pub(super) async fn revocations(
     let list = app.status.wait_for_news(asked.known, asked.wait).await;
     let gzip = accepts_gzip(&headers);
     // RFC 9110 §8.8.3.3: another coding is another representation, under a tag of its own.
-    let etag = if gzip { list.etag.trim_end_matches('"').to_owned() + "-gzip\"" } else { list.etag.as_ref().to_owned() };
+    let etag =
+        if gzip { list.etag.trim_end_matches('"').to_owned() + "-gzip\"" } else { list.etag.as_ref().to_owned() };
     let Ok(etag) = HeaderValue::try_from(etag) else { return response::failure() };
     let document = Document {
         // Shared, not copied: thousands may be told of one change at once.
@@ -99,8 +96,12 @@ fn decimal(text: &str) -> Option<i64> {
 
 /// RFC 9110 §12.5.3: `gzip` named, and not with weight zero. A bare `*` gets the list as it is.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
-        |coding| {
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
             let mut parts = coding.split(';').map(str::trim);
             let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
             let refused = parts.any(|weight| {
@@ -108,8 +109,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
                 zero.is_some_and(|zero| zero.bytes().all(|byte| matches!(byte, b'0' | b'.')))
             });
             named && !refused
-        },
-    )
+        })
 }
 
 #[cfg(test)]
@@ -123,8 +123,18 @@ mod tests {
         assert_eq!(Asked::parse("epoch=1&number=22&wait=9"), asked(Some((1, 22)), 9));
         assert_eq!(Asked::parse("wait=99999"), asked(None, LONGEST_WAIT));
         assert_eq!(Asked::parse("other=x"), asked(None, 0));
-        for bad in ["epoch=1", "number=1", "epoch=&number=1", "epoch=-1&number=1", "epoch=1&epoch=1&number=1",
-            "epoch=1&number=9223372036854775808", "wait=1s", "wait=+1", "wait=1&wait=1", "wait"] {
+        for bad in [
+            "epoch=1",
+            "number=1",
+            "epoch=&number=1",
+            "epoch=-1&number=1",
+            "epoch=1&epoch=1&number=1",
+            "epoch=1&number=9223372036854775808",
+            "wait=1s",
+            "wait=+1",
+            "wait=1&wait=1",
+            "wait",
+        ] {
             assert_eq!(Asked::parse(bad), None, "{bad}");
         }
     }

@@ -46,7 +46,9 @@ pub(super) async fn token(
                 let reason = refusal.reason();
                 tracing::debug!(request.id = %request_id, refusal = reason, "token refused");
                 let response = match authorization_scheme(&head.headers) {
-                    Some(scheme) if reason == RequestRefusal::AuthorizationHeader.reason() => response::challenge(scheme),
+                    Some(scheme) if reason == RequestRefusal::AuthorizationHeader.reason() => {
+                        response::challenge(scheme)
+                    }
                     _ => response::refusal(&refusal),
                 };
                 (reason, response)

@@ -324,7 +324,8 @@ mod tests {
         let other = Files::new().server(&["as.example"]);
         let crossed = Credential { key: good.key.clone(), chain: vec![good.chain[0].clone(), other.chain[1].clone()] };
         assert!(matches!(files.load(&crossed), Err(ServerCertificateError::ChainBroken(_))));
-        let for_clients = Template { alt_names: last_second.alt_names.clone(), ..Template::client(last_second.subject.clone(), NOW) };
+        let for_clients =
+            Template { alt_names: last_second.alt_names.clone(), ..Template::client(last_second.subject.clone(), NOW) };
         assert!(matches!(
             files.load(&files.authority.issue(&for_clients, KeyKind::P256)),
             Err(ServerCertificateError::ChainBroken(_))

@@ -12,7 +12,9 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion, version,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -57,10 +59,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::root("Server Root", now);
         let server = authority.issue(&Template::server(&["localhost"], now), KeyKind::P256);
-        let files = TlsFiles {
-            certificate: directory.path().join("server.pem"),
-            key: directory.path().join("server-key.pem"),
-        };
+        let files =
+            TlsFiles { certificate: directory.path().join("server.pem"), key: directory.path().join("server-key.pem") };
         std::fs::write(&files.certificate, server.chain_pem()).unwrap();
         std::fs::write(&files.key, server.key.to_pem()).unwrap();
         let anywhere = "127.0.0.1:0".parse().unwrap();
@@ -163,7 +163,10 @@ impl Presents {
     fn new(chain: Vec<Vec<u8>>, key: &Key) -> Self {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
         let chain = chain.into_iter().map(CertificateDer::from).collect();
-        Self { certified: Arc::new(CertifiedKey::new(chain, any_supported_type(&key).unwrap())), hints: OnceLock::new() }
+        Self {
+            certified: Arc::new(CertifiedKey::new(chain, any_supported_type(&key).unwrap())),
+            hints: OnceLock::new(),
+        }
     }
 }
 
@@ -256,11 +259,17 @@ async fn a_chain_beyond_the_bounds_is_refused() {
 #[tokio::test]
 async fn older_versions_get_an_alert() {
     let rig = Rig::start().await;
-    for minor in [1, 2] {
+    // Without `signature_algorithms`, as such clients speak, rustls says handshake_failure (40); with it, as a scanner
+    // sends it, protocol_version (70).
+    let signature_algorithms = [0, 10, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4];
+    for (minor, extensions, description) in
+        [(1, &[][..], 40), (2, &[][..], 40), (1, &signature_algorithms[..], 70), (2, &signature_algorithms[..], 70)]
+    {
         // A ClientHello of TLS 1.0 or 1.1: version, random, no session, one suite, no compression.
         let mut hello = vec![3, minor];
         hello.extend([7; 32]);
         hello.extend([0, 0, 2, 0xC0, 0x13, 1, 0]);
+        hello.extend(extensions);
         let mut record = vec![0x16, 3, 1, 0, u8::try_from(hello.len() + 4).unwrap(), 1, 0, 0];
         record.push(u8::try_from(hello.len()).unwrap());
         record.extend(hello);
@@ -268,8 +277,8 @@ async fn older_versions_get_an_alert() {
         stream.write_all(&record).await.unwrap();
         let mut alert = Vec::new();
         stream.read_to_end(&mut alert).await.unwrap();
-        // RFC 8446 §6.2: fatal (2), protocol_version (70).
-        assert_eq!((alert[0], &alert[alert.len() - 2..]), (0x15, &[2, 70][..]));
+        // RFC 8446 §6: an alert (0x15), fatal (2).
+        assert_eq!((alert[0], &alert[alert.len() - 2..]), (0x15, &[2, description][..]));
         assert_eq!(rig.refused().await.refusal, HandshakeRefusal::NoSharedVersion);
     }
 }

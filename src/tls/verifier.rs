@@ -155,13 +155,13 @@ fn refused(refusal: HandshakeRefusal) -> Error {
 #[cfg(test)]
 mod tests {
     use countersign_conformance::key::KeyKind;
-    use countersign_conformance::pki::{Credential, Name, Template};
+    use countersign_conformance::pki::{Authority, Name, Template};
 
     use super::*;
 
     fn leaf(kind: KeyKind) -> CertificateDer<'static> {
         let template = Template::client(Name::common("client"), 1_800_000_000);
-        Credential::self_signed(&template, kind).certificate().to_vec().into()
+        Authority::root("CA", 1_800_000_000).issue(&template, kind).certificate().to_vec().into()
     }
 
     #[test]
