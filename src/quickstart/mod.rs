@@ -169,7 +169,7 @@ impl Stage {
             }
         }
 
-        let running = app.serve(metrics).await?;
+        let running = crate::server::serve(&app, metrics).await?;
         let settings = guarded_api::Settings {
             listen: local(quickstart.api_port),
             issuer: app.config.issuer.to_string(),
