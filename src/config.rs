@@ -52,6 +52,13 @@ pub struct Config {
     pub drain: Duration,
 }
 
+impl Config {
+    /// Under which URL partners reach `endpoint`, which begins with a slash, with their certificates.
+    pub fn mtls_url_of(&self, endpoint: &str) -> String {
+        self.public.as_ref().map_or(&self.issuer, |face| &face.mtls_url).url_of(endpoint)
+    }
+}
+
 /// What a certificate meets that maps to no one enrolled (design §3, perimeter).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Perimeter {
@@ -108,8 +115,6 @@ pub struct Limits {
     pub http2_streams: u32,
     /// `limits.http2_local_resets`: streams this side may have to reset before it ends the connection.
     pub http2_local_resets: usize,
-    /// `limits.long_polls`: requests that may wait for a new revocation list at one time.
-    pub long_polls: usize,
 }
 
 impl Default for Limits {
@@ -127,7 +132,6 @@ impl Default for Limits {
             write: Duration::from_secs(10),
             http2_streams: 128,
             http2_local_resets: 1024,
-            long_polls: 4096,
         }
     }
 }
@@ -408,6 +412,14 @@ impl Config {
         }
     }
 
+    /// The host names the server is reached under: what its certificate has to name.
+    pub fn host_names(&self) -> Vec<String> {
+        let mut names = vec![self.issuer.host().to_owned()];
+        names.extend(self.public.iter().map(|face| face.mtls_url.host().to_owned()));
+        names.dedup();
+        names
+    }
+
     /// The embedded default: a sandbox on localhost that keeps everything in `data_directory`.
     pub fn embedded(data_directory: &Path) -> Self {
         let mut reader = Reader { data_directory: Some(data_directory.to_owned()), ..Reader::default() };
@@ -519,7 +531,6 @@ impl Reader {
                 http2_local_resets: self
                     .number("limits.http2_local_resets", 1..=1_000_000)
                     .unwrap_or(defaults.http2_local_resets),
-                long_polls: self.number("limits.long_polls", 1..=1_000_000).unwrap_or(defaults.long_polls),
             },
             log: Log {
                 format: self

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -90,13 +91,42 @@ pub struct MalformedThumbprint;
 /// The `cnf` claim (RFC 7800 §3.1) with the one member this project binds by (RFC 8705 §3.1).
 ///
 /// A member that is not known is refused rather than ignored: it would name a second binding nobody checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Confirmation {
     /// The thumbprint of the certificate the token is bound to.
     #[serde(rename = "x5t#S256")]
     pub x5t_s256: CertificateThumbprint,
 }
+
+/// By hand, because what serde derives also takes an array for a structure.
+impl<'de> Deserialize<'de> for Confirmation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Confirmation;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with the member x5t#S256 and no other")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Confirmation, A::Error> {
+                let mut confirmation = None;
+                while let Some(name) = members.next_key::<String>()? {
+                    if name != X5T_S256 || confirmation.is_some() {
+                        return Err(de::Error::custom("a member that is not known, or twice"));
+                    }
+                    confirmation = Some(Confirmation { x5t_s256: members.next_value()? });
+                }
+                confirmation.ok_or_else(|| de::Error::missing_field(X5T_S256))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+const X5T_S256: &str = "x5t#S256";
 
 /// A verified token on a connection with the certificate it is bound to, or one that was not asked for its certificate.
 #[derive(Clone, Debug)]
@@ -186,6 +216,9 @@ mod tests {
         assert!(serde_json::from_str::<Confirmation>(&two).is_err());
         let doubled = format!(r#"{{"x5t#S256":"{thumbprint}","x5t#S256":"{thumbprint}"}}"#);
         assert!(serde_json::from_str::<Confirmation>(&doubled).is_err());
+        for wrong in [format!("[\"{thumbprint}\"]"), format!("\"{thumbprint}\""), "{}".to_owned(), "null".to_owned()] {
+            assert!(serde_json::from_str::<Confirmation>(&wrong).is_err(), "{wrong}");
+        }
     }
 
     fn hex(octets: &[u8]) -> String {

@@ -27,6 +27,9 @@ pub mod guard;
 
 pub mod follower;
 
+#[cfg(test)]
+mod double;
+
 pub use guard::{Guard, GuardBuilder, GuardError};
 pub use layer::RequireToken;
 pub use peer::{PeerAcceptor, PeerCertificate};

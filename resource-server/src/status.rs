@@ -325,3 +325,264 @@ pub enum UnusableList {
     #[error("signed in the future")]
     SignedInFuture,
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::forge::{Signature, Token};
+    use countersign_conformance::{Key, KeyKind};
+
+    use super::*;
+    use crate::double::{Double, KID, NOW, RESOURCE};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn refusal(double: &Double, list: &Token<'_>) -> UnusableList {
+        double.guard.revocations().take(&list.compact()).unwrap_err()
+    }
+
+    #[test]
+    fn each_kind_of_mark_kills_and_says_so() {
+        for (kind, reason) in [
+            (MarkKind::Anchor, "revoked_anchor"),
+            (MarkKind::Certificate, "revoked_certificate"),
+            (MarkKind::Client, "revoked_client"),
+            (MarkKind::Entitlement, "revoked_entitlement"),
+            (MarkKind::Jti, "revoked_jti"),
+            (MarkKind::Key, "revoked_key"),
+            (MarkKind::Participant, "revoked_participant"),
+            (MarkKind::ResourceServer, "revoked_resource_server"),
+            (MarkKind::SigningKey, "revoked_signing_key"),
+        ] {
+            let double = Double::new();
+            let id = match kind {
+                MarkKind::Anchor => "anchor-1".to_owned(),
+                MarkKind::Certificate => double.credential.thumbprint(),
+                MarkKind::Client => "client-1".to_owned(),
+                MarkKind::Entitlement => format!("client-1 {RESOURCE}"),
+                MarkKind::Jti => "jti-1".to_owned(),
+                MarkKind::Key => double.peer.key_hash().to_owned(),
+                MarkKind::Participant => "participant-1".to_owned(),
+                MarkKind::ResourceServer => RESOURCE.to_owned(),
+                MarkKind::SigningKey => KID.to_owned(),
+            };
+            let token = double.token().compact();
+            double.call(&token).unwrap(); // remembered, and dead all the same
+            double.take(&double.marking(&[(kind, &id, 42)]));
+            let refusal = double.call(&token).unwrap_err();
+            assert_eq!((refusal.reason(), refusal.code().status()), (reason, 401));
+        }
+    }
+
+    #[test]
+    fn a_mark_concerns_only_what_it_names() {
+        let double = Double::new();
+        let token = double.token().compact();
+        double.take(&double.marking(&[
+            (MarkKind::Client, "client-2", 42),
+            (MarkKind::Client, "participant-1", 42), // another kind under the same text
+            (MarkKind::Participant, "client-1", 42),
+            (MarkKind::Entitlement, "client-1 https://other.example", 42),
+            (MarkKind::Entitlement, "client-1", 42),
+            (MarkKind::Jti, "jti-10", 42),
+        ]));
+        assert!(double.call(&token).is_ok());
+    }
+
+    #[test]
+    fn a_mark_concerns_only_earlier_versions() {
+        let double = Double::new();
+        double.take(&double.marking(&[(MarkKind::Client, "client-1", 42)]));
+        let of_version = |version: i64| double.claiming(|claims| claims.with("registry_version", version));
+        assert_eq!(double.reason(&of_version(41)), "revoked_client");
+        assert!(double.call(&of_version(42)).is_ok());
+        assert!(double.call(&of_version(43)).is_ok());
+    }
+
+    #[test]
+    fn a_verdict_holds_until_a_list_says_something_new() {
+        let double = Double::new();
+        let token = double.token().compact();
+        for _ in 0..3 {
+            double.call(&token).unwrap();
+        }
+        // Signed anew with nothing new, then with a mark.
+        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 1)));
+        double.call(&token).unwrap();
+        double.take(&double.marking(&[(MarkKind::Client, "client-1", 42)]));
+        assert_eq!(double.reason(&token), "revoked_client");
+        assert_eq!(double.reason(&token), "revoked_client");
+        // Forgotten, because it has expired by then, or so the server says.
+        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 2).with("number", 43)));
+        assert!(double.call(&token).is_ok());
+    }
+
+    #[test]
+    fn marks_that_change_under_the_same_version_count() {
+        let double = Double::new();
+        let token = double.token().compact();
+        double.call(&token).unwrap();
+        let marked = double.marking(&[(MarkKind::Client, "client-1", 42)]).claims(|claims| claims.with("number", 41));
+        double.take(&marked);
+        assert_eq!(double.reason(&token), "revoked_client");
+    }
+
+    #[test]
+    fn too_old_is_refused_to_the_millisecond() {
+        let double = Double::new();
+        let token = double.token().compact();
+        double.wait(30 * SECOND);
+        assert!(double.call(&token).is_ok());
+        double.wait(Duration::from_millis(1));
+        let refusal = double.call(&token).unwrap_err();
+        assert_eq!((refusal.reason(), refusal.code().status()), ("revocation_list_stale", 503));
+        assert!(!double.guard.is_ready());
+    }
+
+    #[test]
+    fn a_stepped_calendar_makes_no_list_younger() {
+        let double = Double::new();
+        let token = double.token().compact();
+        double.wait(31 * SECOND).at(NOW);
+        assert_eq!(double.reason(&token), "revocation_list_stale");
+    }
+
+    #[test]
+    fn only_a_later_signature_renews_the_age() {
+        let double = Double::new();
+        let list = |iat: i64| double.list().claims(|claims| claims.with("iat", iat));
+        double.wait(20 * SECOND);
+        double.take(&list(NOW)); // the same again: taken, and no younger
+        assert_eq!(double.guard.revocations().age(), Some(20 * SECOND));
+        double.take(&list(NOW + 20));
+        assert_eq!(double.guard.revocations().age(), Some(Duration::ZERO));
+        double.wait(5 * SECOND);
+        double.take(&list(NOW + 15)); // of another node, whose clock is behind
+        assert_eq!(double.guard.revocations().age(), Some(5 * SECOND));
+        double.take(&list(NOW + 20));
+        assert_eq!(double.guard.revocations().age(), Some(5 * SECOND));
+    }
+
+    #[test]
+    fn a_list_held_back_on_its_way_is_as_old_as_it_says() {
+        let double = Double::new();
+        double.wait(45 * SECOND);
+        // Signed 25 s ago, of which 10 s may be the clocks.
+        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 20)));
+        assert_eq!(double.guard.revocations().age(), Some(15 * SECOND));
+    }
+
+    #[test]
+    fn no_list_yet() {
+        let double = Double::new();
+        let fresh = crate::Guard::builder("https://as.example", RESOURCE).idle().unwrap();
+        fresh.keys().take(double.jwks(KID).as_bytes()).unwrap();
+        let double = Double { guard: fresh, ..double };
+        let refusal = double.call(&double.token().compact()).unwrap_err();
+        assert_eq!((refusal.reason(), refusal.code().status()), ("revocation_list_not_held", 503));
+    }
+
+    #[test]
+    fn versions_never_go_back() {
+        let double = Double::new();
+        let list = |epoch: i64, number: i64, iat: i64| {
+            double.list().claims(|claims| claims.with("epoch", epoch).with("number", number).with("iat", iat))
+        };
+        assert_eq!(refusal(&double, &list(1, 40, NOW + 1)), UnusableList::RolledBack);
+        assert_eq!(refusal(&double, &list(0, 99, NOW + 1)), UnusableList::RolledBack);
+        assert_eq!(refusal(&double, &list(2, 1, NOW)), UnusableList::RolledBack); // a new epoch, no later iat
+        assert_eq!(refusal(&double, &list(2, 99, NOW - 1)), UnusableList::RolledBack);
+        double.take(&list(1, 42, NOW));
+        double.take(&list(2, 1, NOW + 1));
+        assert_eq!(double.guard.revocations().version(), Some((2, 1)));
+        assert_eq!(refusal(&double, &list(1, 100, NOW + 2)), UnusableList::RolledBack);
+    }
+
+    #[test]
+    fn a_list_that_went_back_takes_no_mark_away() {
+        let double = Double::new();
+        let token = double.token().compact();
+        double.take(&double.marking(&[(MarkKind::Client, "client-1", 42)]));
+        assert_eq!(
+            refusal(&double, &double.list().claims(|claims| claims.with("iat", NOW + 5))),
+            UnusableList::RolledBack
+        );
+        assert_eq!(double.reason(&token), "revoked_client");
+    }
+
+    #[test]
+    fn dates_to_the_second() {
+        let double = Double::new();
+        let list = double.list().claims(|claims| claims.with("iat", NOW + 1));
+        assert_eq!(refusal(double.at(NOW + 70), &list), UnusableList::Expired);
+        assert_eq!(refusal(double.at(NOW - 10), &list), UnusableList::SignedInFuture);
+        assert!(double.at(NOW - 9).guard.revocations().take(&list.compact()).is_ok());
+        assert!(double.at(NOW + 69).guard.revocations().take(&list.compact()).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_signed_as_a_list_is_not_one() {
+        let double = Double::new();
+        let signature = UnusableList::Signature;
+        assert_eq!(refusal(&double, &double.token()), signature(JwsError::Type));
+        for typ in ["JWT", "at+jwt", "countersign-revocations"] {
+            let list = double.list().header(|header| header.with("typ", typ));
+            assert_eq!(refusal(&double, &list), signature(JwsError::Type), "{typ}");
+        }
+        let list = double.list().header(|header| header.with("kid", "k2"));
+        assert_eq!(refusal(&double, &list), signature(JwsError::KeyUnknown));
+        let thief = Key::generate(KeyKind::P256);
+        assert_eq!(refusal(&double, &Token { key: &thief, ..double.list() }), signature(JwsError::Signature));
+        let unsigned = double.list().signed(Signature::None);
+        assert_eq!(double.guard.revocations().take(&unsigned).unwrap_err(), signature(JwsError::Signature));
+        assert_eq!(double.guard.revocations().take("garbage").unwrap_err(), signature(JwsError::Framing));
+        let long = "A".repeat(MAX_LIST_BYTES + 1);
+        assert_eq!(double.guard.revocations().take(&long).unwrap_err(), signature(JwsError::TooLong));
+        let list = double.list().claims(|claims| claims.with("iss", "https://other.example"));
+        assert_eq!(refusal(&double, &list), UnusableList::Issuer);
+        for name in ["iss", "iat", "exp", "epoch", "number", "salt", "marks"] {
+            let list = double.list().claims(|claims| claims.without(name));
+            assert_eq!(refusal(&double, &list), signature(JwsError::Claims), "{name}");
+        }
+        for (name, wrong) in
+            [("marks", "[]"), ("marks", r#"{"a":"1"}"#), ("number", "1.5"), ("epoch", "\"1\""), ("iat", "1e9")]
+        {
+            let list = double.list().claims(|claims| claims.with_raw(name, wrong));
+            assert_eq!(refusal(&double, &list), signature(JwsError::Claims), "{name} {wrong}");
+        }
+        let list = double.list().claims(|claims| claims.with_raw("marks", r#"{"a":1,"a":2}"#));
+        assert_eq!(refusal(&double, &list), signature(JwsError::Payload));
+        assert_eq!(double.guard.revocations().age(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_list_is_no_access_token() {
+        let double = Double::new();
+        assert_eq!(double.reason(&double.list().compact()), "token_type");
+    }
+
+    #[test]
+    fn a_withdrawn_key_signs_no_list() {
+        let double = Double::new();
+        double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
+        let forged = double.list().claims(|claims| claims.with("number", 99).with("iat", NOW + 5));
+        assert_eq!(refusal(&double, &forged), UnusableList::KeyWithdrawn);
+    }
+
+    #[test]
+    fn a_list_longer_than_a_token_is_taken() {
+        let double = Double::new();
+        let ids: Vec<String> = (0..2_000).map(|id| format!("client-{id}")).collect();
+        let marks: Vec<_> = ids.iter().map(|id| (MarkKind::Client, id.as_str(), 42)).collect();
+        let list = double.marking(&marks);
+        assert!(list.compact().len() > jws::MAX_TOKEN_BYTES);
+        double.take(&list);
+        assert_eq!(double.reason(&double.token().compact()), "revoked_client");
+    }
+
+    #[test]
+    fn the_hash_of_a_mark_is_what_the_text_says() {
+        // SHA-256("pepper" || "client" || 0x00 || "client-1"), first 16 octets; computed with Python's hashlib.
+        let hash = serde_json::to_value(MarkHash::of("pepper", MarkKind::Client, "client-1")).unwrap();
+        assert_eq!(hash, "uob8j1rR4UhCWF-mPiG5qA");
+    }
+}

@@ -9,9 +9,7 @@ use super::{every, found};
 use crate::pki::anchor::check_anchor;
 use crate::pki::certificate::certificates_from;
 use crate::pki::identity;
-use crate::registry::trust_anchor::{
-    AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown,
-};
+use crate::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
 use crate::registry::{AnchorId, ParticipantId};
 
 /// Trust anchors: enrol, grant, withdraw, retire.
@@ -143,9 +141,9 @@ pub async fn run(command: AnchorCommand, session: &Session) -> Result<(), Failur
                 |one: &crate::registry::trust_anchor::AnchorGrant| one.anchor_id.to_string(),
             )
             .await?;
-            session.output.list(&grants, ["id", "vouches for"], |one| {
-                [one.anchor_id.to_string(), described(&one.name_space)]
-            })
+            session
+                .output
+                .list(&grants, ["id", "vouches for"], |one| [one.anchor_id.to_string(), described(&one.name_space)])
         }
         AnchorCommand::Show { id } => {
             session.output.record(&found(session.registry.anchor(&id).await?, "trust anchor", &id)?)
@@ -172,7 +170,9 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
     let certificates =
         certificates_from(&octets).map_err(|_| format!("{}: no certificate in PEM or DER", add.file.display()))?;
     let [certificate] = certificates.as_slice() else {
-        return Err(format!("{}: give one CA certificate to a file, so that each is a choice", add.file.display()).into());
+        return Err(
+            format!("{}: give one CA certificate to a file, so that each is a choice", add.file.display()).into()
+        );
     };
     let facts = check_anchor(certificate, session.now)?;
     let name_space = add.names.read()?;
@@ -186,8 +186,10 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
         unknown_revocation: Unknown::Accept,
         state: AnchorState::Active,
     };
-    let mut version =
-        session.registry.add_anchor(anchor.clone(), facts.subject_der.clone(), session.explain(add.why.clone())).await?;
+    let mut version = session
+        .registry
+        .add_anchor(anchor.clone(), facts.subject_der.clone(), session.explain(add.why.clone()))
+        .await?;
     let mut sentence = format!("anchor {} entered: {}", anchor.id, anchor.subject);
     for finding in &facts.findings {
         sentence.push_str(&format!("\n  note: {finding}"));

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::session::{Failure, Session};
 use super::{every, found};
-use crate::pki::certificate::{CertificateFacts, certificates_from};
+use crate::pki::certificate::{ParsedCertificate, certificates_from};
 use crate::registry::certificate::{Certificate, RevocationReason};
 use crate::registry::edit::CertificateSelector;
 use crate::registry::{ClientId, Thumbprint};
@@ -94,7 +94,7 @@ pub async fn run(command: CertificateCommand, session: &Session) -> Result<(), F
         CertificateCommand::Add { file, client, why } => {
             let facts = read_leaf(&file)?;
             let version =
-                session.registry.add_certificate(client.clone(), facts.for_registry(), session.explain(why)).await?;
+                session.registry.add_certificate(client.clone(), facts.for_enrolment(), session.explain(why)).await?;
             let after = stored(facts.thumbprint(), session).await?;
             let sentence = format!(
                 "certificate {} of {client} is {}, registry version {version}",
@@ -150,12 +150,20 @@ pub async fn run(command: CertificateCommand, session: &Session) -> Result<(), F
 ///
 /// # Errors
 /// The file cannot be read, or has no certificate.
-pub fn read_leaf(file: &Path) -> Result<CertificateFacts, Failure> {
+pub fn read_leaf(file: &Path) -> Result<ParsedCertificate, Failure> {
+    ParsedCertificate::read(&leaf_der(file)?).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// The same, as it stands there, in DER.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate.
+pub fn leaf_der(file: &Path) -> Result<Vec<u8>, Failure> {
     let octets = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let certificates =
         certificates_from(&octets).map_err(|_| format!("{}: no certificate in PEM or DER", file.display()))?;
     let leaf = certificates.first().ok_or_else(|| format!("{}: no certificate in PEM or DER", file.display()))?;
-    CertificateFacts::read(leaf).map_err(|error| format!("{}: {error}", file.display()).into())
+    Ok(leaf.to_vec())
 }
 
 impl Which {

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 
-use super::certificate::read_leaf;
+use super::certificate::{leaf_der, read_leaf};
+use super::every;
 use super::session::{Failure, Session};
-use super::{every, found};
-use crate::pki::certificate::CertificateFacts;
+use crate::client_auth;
+use crate::pki::certificate::ParsedCertificate;
 use crate::pki::identity;
 use crate::registry::client::{
     Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute, SubjectRule,
 };
-use crate::registry::{ClientId, ParticipantId};
+use crate::registry::{ClientId, LookupRefusal, ParticipantId};
 
 /// Clients: register, suspend, reinstate, retire.
 #[derive(Debug, Subcommand)]
@@ -207,41 +208,44 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
         None => leaf.as_ref().map(proposed).transpose()?,
     };
     let jwks = match &add.jwks {
-        Some(path) => {
-            Some(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
-        }
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?),
         None => None,
     };
     let mut certificates = Vec::new();
     let authentication = match (add.auth_method, rule.clone(), jwks) {
         (Method::TlsClientAuth, Some(subject), None) => ClientAuthentication::TlsClientAuth { subject },
         (Method::TlsClientAuth, None, None) => {
-            return Err("give the name its certificates carry (--san-dns, --subject-dn, …), or --certificate to propose one".into());
+            return Err(
+                "give the name its certificates carry (--san-dns, --subject-dn, …), or --certificate to propose one"
+                    .into(),
+            );
         }
         (Method::TlsClientAuth, _, Some(_)) => return Err("--jwks does not go with tls_client_auth".into()),
         (Method::SelfSignedTlsClientAuth, None, jwks) => {
             let jwks = match (jwks, &add.certificate) {
                 (Some(jwks), None) => jwks,
-                (None, Some(path)) => crate::client_auth::registered_jwks(&std::fs::read(path)?)?,
+                (None, Some(path)) => client_auth::jwks_of(&leaf_der(path)?)?,
                 _ => return Err("give either --certificate or --jwks: the certificates it may present".into()),
             };
-            for registered in crate::client_auth::registered_certificates(&jwks)? {
-                certificates.push(registered.for_registry());
+            for registered in client_auth::registered_certificates(&jwks)? {
+                certificates.push(registered.for_enrolment());
             }
             ClientAuthentication::SelfSignedTlsClientAuth { jwks }
         }
         (Method::SelfSignedTlsClientAuth, Some(_), _) => {
-            return Err("a name does not go with self_signed_tls_client_auth: the certificate itself is registered".into());
+            return Err(
+                "a name does not go with self_signed_tls_client_auth: the certificate itself is registered".into()
+            );
         }
         (Method::PrivateKeyJwt, subject, Some(jwks)) => {
             let signing_alg = add.assertion_alg.into();
-            crate::client_auth::check_assertion_keys(&jwks, signing_alg)?;
+            client_auth::check_keys(&jwks, signing_alg)?;
             ClientAuthentication::PrivateKeyJwt { jwks, signing_alg, subject }
         }
         (Method::PrivateKeyJwt, _, None) => return Err("give --jwks: the keys its assertions are signed with".into()),
     };
     if add.auth_method != Method::SelfSignedTlsClientAuth {
-        certificates.extend(leaf.as_ref().map(CertificateFacts::for_registry));
+        certificates.extend(leaf.as_ref().map(ParsedCertificate::for_enrolment));
     }
     let client = Client {
         id: add.id,
@@ -290,15 +294,22 @@ fn sheet(client: &Client, session: &Session) -> String {
 }
 
 /// The name a certificate proposes: its one DNS name or URI, where there is exactly one, else its subject.
-fn proposed(leaf: &CertificateFacts) -> Result<SubjectRule, Failure> {
+fn proposed(leaf: &ParsedCertificate) -> Result<SubjectRule, Failure> {
     let rules = leaf.proposed_rules();
-    [SubjectAttribute::TlsClientAuthSanUri, SubjectAttribute::TlsClientAuthSanDns, SubjectAttribute::TlsClientAuthSubjectDn]
-        .into_iter()
-        .find_map(|attribute| {
-            let mut of_kind = rules.iter().filter(|rule| rule.attribute == attribute);
-            of_kind.next().filter(|_| of_kind.next().is_none()).cloned()
-        })
-        .ok_or_else(|| "the certificate proposes no single name: give --san-dns, --san-uri, --subject-dn, --san-ip or --san-email".into())
+    [
+        SubjectAttribute::TlsClientAuthSanUri,
+        SubjectAttribute::TlsClientAuthSanDns,
+        SubjectAttribute::TlsClientAuthSubjectDn,
+    ]
+    .into_iter()
+    .find_map(|attribute| {
+        let mut of_kind = rules.iter().filter(|rule| rule.attribute == attribute);
+        of_kind.next().filter(|_| of_kind.next().is_none()).cloned()
+    })
+    .ok_or_else(|| {
+        "the certificate proposes no single name: give --san-dns, --san-uri, --subject-dn, --san-ip or --san-email"
+            .into()
+    })
 }
 
 impl Name {
@@ -346,5 +357,9 @@ async fn set(change: Change, to: ClientState, session: &Session) -> Result<(), F
 }
 
 async fn stored(id: &ClientId, session: &Session) -> Result<Client, Failure> {
-    found(session.registry.client_registration(id).await?, "client", id)
+    match session.registry.client(id).await {
+        Ok(found) => Ok(found.record.client.clone()),
+        Err(LookupRefusal::ClientUnknown) => Err(format!("there is no client {id}").into()),
+        Err(LookupRefusal::RegistryUnavailable) => Err("the registry did not answer".into()),
+    }
 }

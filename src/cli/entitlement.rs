@@ -86,21 +86,17 @@ pub async fn run(command: EntitlementCommand, session: &Session) -> Result<(), F
         EntitlementCommand::List { client } => {
             let id = |one: &Entitlement| one.id.to_string();
             let all = every(|page| session.registry.entitlements(client.as_ref(), page), id).await?;
-            session.output.list(
-                &all,
-                ["id", "client", "resource server", "scopes", "from", "until", "reason"],
-                |one| {
-                    [
-                        one.id.to_string(),
-                        one.client_id.to_string(),
-                        one.resource_server_id.to_string(),
-                        one.scopes.to_string(),
-                        one.starts_at.to_string(),
-                        one.end().map(|end| end.to_string()).unwrap_or_default(),
-                        one.reason.clone(),
-                    ]
-                },
-            )
+            session.output.list(&all, ["id", "client", "resource server", "scopes", "from", "until", "reason"], |one| {
+                [
+                    one.id.to_string(),
+                    one.client_id.to_string(),
+                    one.resource_server_id.to_string(),
+                    one.scopes.to_string(),
+                    one.starts_at.to_string(),
+                    one.end().map(|end| end.to_string()).unwrap_or_default(),
+                    one.reason.clone(),
+                ]
+            })
         }
         EntitlementCommand::End { id, why } => {
             let version = session.registry.end_entitlement(id.clone(), session.explain(why)).await?;

@@ -126,7 +126,8 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
 fn printable(cell: &str) -> String {
     cell.chars()
         .flat_map(|character| {
-            let escaped = character.is_control() || matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+            let escaped = character.is_control()
+                || matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
             if escaped { character.escape_unicode().collect::<Vec<_>>() } else { vec![character] }
         })
         .collect()

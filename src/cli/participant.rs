@@ -121,8 +121,7 @@ pub async fn run(command: ParticipantCommand, session: &Session) -> Result<(), F
 }
 
 async fn set(change: Change, to: ParticipantState, session: &Session) -> Result<(), Failure> {
-    let version =
-        session.registry.set_participant_state(change.id.clone(), to, session.explain(change.why)).await?;
+    let version = session.registry.set_participant_state(change.id.clone(), to, session.explain(change.why)).await?;
     let after = found(session.registry.participant(&change.id).await?, "participant", &change.id)?;
     let sentence = format!("participant {} is {}, registry version {version}", change.id, to.as_str());
     session.output.done(&sentence, &after)

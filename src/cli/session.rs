@@ -53,7 +53,7 @@ impl Session {
 }
 
 /// The user this process runs as: observed, by its id, which no environment variable can change.
-fn system_user() -> String {
+pub fn system_user() -> String {
     let Ok(own) = std::fs::metadata("/proc/self") else { return "unknown".to_owned() };
     let uid = own.uid().to_string();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -25,8 +25,11 @@ mod self_signed_tls_client_auth;
 /// RFC 7523 §2.2 and §3.
 mod private_key_jwt;
 
-pub use private_key_jwt::UsedAssertion;
-pub use self_signed_tls_client_auth::registered_certificates;
+#[cfg(test)]
+mod tests;
+
+pub use private_key_jwt::{UnfitKeys, UsedAssertion, check_keys};
+pub use self_signed_tls_client_auth::{NoJwk, jwks_of, registered_certificates};
 
 refusals! {
     /// Why the caller is not the client it claims to be.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
+use countersign_resource_server::token::jwks::{KeySet, MalformedKeySet};
 use countersign_resource_server::token::jws::{
     self, Expectation, JwsError, KeyChoice, MAX_TOKEN_BYTES, SigningAlgorithm, Untyped,
 };
@@ -35,6 +35,37 @@ const LEEWAY: Duration = Duration::from_secs(10);
 
 /// The longest `jti`, in octets.
 const LONGEST_JTI_BYTES: usize = 256;
+
+/// Whether a JWK Set can serve a client whose assertions are signed with `algorithm`: asked when it is registered.
+///
+/// # Errors
+/// [`UnfitKeys`], in words for the operator.
+pub fn check_keys(jwks: &str, algorithm: SigningAlgorithm) -> Result<(), UnfitKeys> {
+    let keys = KeySet::parse(jwks.as_bytes()).map_err(UnfitKeys::Malformed)?;
+    let mut serving = keys.keys().iter().filter(|key| key.serves(algorithm));
+    match (serving.next(), serving.next()) {
+        (None, _) => Err(UnfitKeys::None(algorithm.as_str())),
+        (Some(_), None) => Ok(()),
+        (Some(_), Some(_)) if keys.keys().iter().all(|key| key.kid().is_some()) => Ok(()),
+        (Some(_), Some(_)) => Err(UnfitKeys::Nameless),
+    }
+}
+
+/// Why a JWK Set cannot serve a client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitKeys {
+    /// It is none.
+    #[error("the JWK Set cannot be used: {0}")]
+    Malformed(MalformedKeySet),
+    /// Several keys, and assertions could not say which.
+    #[error(
+        "the JWK Set has several keys and one of them no kid: name each, so that an assertion can say which signed it"
+    )]
+    Nameless,
+    /// No key for the algorithm.
+    #[error("the JWK Set has no key for {0}")]
+    None(&'static str),
+}
 
 pub(super) fn check(
     assertion: &str,

@@ -4,10 +4,12 @@
 //! neighbours need them. It judges nothing and believes nothing: no signature is looked at.
 
 use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jwks::{self, Curve, KeyMaterial};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser;
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::der;
@@ -110,6 +112,31 @@ pub fn certificates_from(input: &[u8]) -> Result<Vec<CertificateDer<'static>>, M
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(input).collect();
     found.ok().filter(|found| !found.is_empty()).ok_or(MalformedCertificate)
+}
+
+/// What the public key of a certificate consists of, for writing it as a JWK; none if it is of no kind that is taken here.
+pub fn key_material(der: &[u8]) -> Option<KeyMaterial> {
+    let (_, certificate) = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der).ok()?;
+    let key = certificate.public_key();
+    let octets = key.subject_public_key.data.as_ref();
+    let without_sign = |number: &[u8]| number.strip_prefix(&[0]).unwrap_or(number).to_owned();
+    // The SPKI is the proof: a material counts only if it is written as exactly these octets.
+    let candidate = match (key.parsed().ok()?, octets.split_first()) {
+        (PublicKey::RSA(rsa), _) => KeyMaterial::Rsa { n: without_sign(rsa.modulus), e: without_sign(rsa.exponent) },
+        (PublicKey::EC(_), Some((4, point))) => {
+            let curve = match point.len() {
+                64 => Curve::P256,
+                96 => Curve::P384,
+                132 => Curve::P521,
+                _ => return None,
+            };
+            let (x, y) = point.split_at(point.len() / 2);
+            KeyMaterial::Ec { curve, x: x.to_owned(), y: y.to_owned() }
+        }
+        _ => KeyMaterial::Ed25519 { x: octets.try_into().ok()? },
+    };
+    let written = jwks::PublicKey::new(candidate.clone(), None).ok()?;
+    (written.spki() == key.raw).then_some(candidate)
 }
 
 impl ParsedCertificate {
@@ -488,4 +515,101 @@ fn strong_key(key: &SubjectPublicKeyInfo<'_>) -> Result<bool, der::NotDer> {
         ED25519 => algorithm.is_empty() && bits.len() == 32,
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::pki::{AltName, Authority, Name, Template};
+    use countersign_conformance::{KeyKind, der as made};
+    use proptest::prelude::*;
+
+    use super::{Authority as ReadAuthority, *};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn certificate() -> Vec<u8> {
+        let template = Template::client(Name::of(&[("C", "DE"), ("O", "Partner A"), ("CN", "Client")]), NOW)
+            .with_alt_names([
+                AltName::Dns("Client.a.example".to_owned()),
+                AltName::Uri("spiffe://a.example/c".to_owned()),
+            ]);
+        Authority::root("Root", NOW).issue(&template, KeyKind::P256).certificate().to_vec()
+    }
+
+    #[test]
+    fn what_a_certificate_says() {
+        let parsed = ParsedCertificate::read(&certificate()).unwrap();
+        assert_eq!(parsed.subject_text(), "CN=Client,O=Partner A,C=DE");
+        assert_eq!(parsed.subject_alt_names_text(), ["DNS:Client.a.example", "URI:spiffe://a.example/c"]);
+        assert_eq!(parsed.purposes(), Purposes::ClientAuth);
+        assert_eq!(parsed.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));
+        assert_eq!(parsed.authority(), ReadAuthority::None);
+        let proposed = parsed.proposed_rules();
+        let canonical: Vec<_> =
+            proposed.iter().map(|rule| (rule.attribute.as_str(), rule.canonical.as_str())).collect();
+        assert_eq!(
+            canonical,
+            [
+                ("tls_client_auth_san_uri", "spiffe://a.example/c"),
+                ("tls_client_auth_san_dns", "client.a.example"),
+                ("tls_client_auth_subject_dn", "cn=client,o=partner a,c=de"),
+            ]
+        );
+        for rule in &proposed {
+            let again = super::super::identity::subject_rule(rule.attribute, &rule.value).unwrap();
+            assert_eq!(again.canonical, rule.canonical);
+        }
+    }
+
+    #[test]
+    fn pem_and_der_and_neither() {
+        let der = certificate();
+        let pem = countersign_conformance::key::pem("CERTIFICATE", &der);
+        assert_eq!(certificates_from(&der).unwrap()[0].as_ref(), &der[..]);
+        assert_eq!(certificates_from(format!("text\n{pem}{pem}").as_bytes()).unwrap().len(), 2);
+        for wrong in [&b""[..], b"text", &der[..der.len() - 1]] {
+            assert_eq!(certificates_from(wrong), Err(MalformedCertificate));
+        }
+    }
+
+    #[test]
+    fn octets_after_or_missing_anywhere_in_the_frame() {
+        let der = certificate();
+        let mut trailing = der.clone();
+        trailing.push(0);
+        assert!(ParsedCertificate::read(&trailing).is_err());
+        let (_, outer, _) = made::split(&der).unwrap();
+        // A fourth element.
+        let fourth = made::tlv(0x30, [outer, &[0x05, 0x00]].concat());
+        assert!(ParsedCertificate::read(&fourth).is_err());
+        // Something after the extensions, and something in the extensions that is none.
+        let (_, content, rest) = made::split(outer).unwrap();
+        let after = made::tlv(0x30, [&made::tlv(0x30, [content, &[0x05, 0x00]].concat()), rest].concat());
+        assert!(ParsedCertificate::read(&after).is_err());
+        for length in 0..der.len() {
+            assert!(ParsedCertificate::read(&der[..length]).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bent_octet_never_panics(place in 0_usize..400, octet in any::<u8>()) {
+            let mut der = CERTIFICATE.with(Clone::clone);
+            let place = place % der.len();
+            der[place] = octet;
+            if let Ok(parsed) = ParsedCertificate::read(&der) {
+                let _ = parsed.names();
+                let _ = parsed.proposed_rules();
+            }
+        }
+
+        #[test]
+        fn foreign_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(ParsedCertificate::read(&octets).is_err());
+        }
+    }
+
+    thread_local! {
+        static CERTIFICATE: Vec<u8> = certificate();
+    }
 }

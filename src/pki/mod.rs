@@ -30,6 +30,13 @@ mod chain;
 /// DER, strictly.
 mod der;
 
+/// Records and connections for tests.
+#[cfg(test)]
+pub(crate) mod scene;
+
+#[cfg(test)]
+mod tests;
+
 pub use certificate::ParsedCertificate;
 pub use presented::{Handshake, PresentedChain};
 

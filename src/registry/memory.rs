@@ -267,3 +267,124 @@ async fn forget(cache: &Cache<ClientId, Arc<Entry>>, id: &ClientId, entry: &Arc<
         })
         .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::fixture::{because, client, client_id, participant, registry};
+
+    const HEAD: Head = Head { epoch: 1, version: RegistryVersion(10) };
+
+    fn entry(checked_through: i64) -> Entry {
+        Entry { record: None, epoch: 1, checked_through: AtomicI64::new(checked_through) }
+    }
+
+    fn change(version: i64, id: &str) -> Change {
+        Change { version: RegistryVersion(version), touched: Touched::Client(client_id(id)) }
+    }
+
+    fn absorb(memory: &Memory, changes: Vec<Change>) {
+        let version = changes.last().unwrap().version;
+        memory.absorb(memory.seen(), Head { epoch: 1, version }, changes);
+    }
+
+    #[test]
+    fn an_entry_no_change_touched_is_checked_once() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        let entry = entry(10);
+        absorb(&memory, vec![change(11, "other"), change(12, "another")]);
+        assert_eq!(memory.current_through(&client_id("this"), &entry), Some(RegistryVersion(12)));
+        assert_eq!(entry.checked_through.load(Ordering::SeqCst), 12);
+    }
+
+    #[test]
+    fn an_entry_a_change_touched_is_not_current() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        absorb(&memory, vec![change(11, "other"), change(12, "this"), change(13, "other")]);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(11)), None);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(12)), Some(RegistryVersion(13)));
+    }
+
+    #[test]
+    fn an_entry_newer_than_the_last_change_seen_is_current() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(14)), Some(RegistryVersion(14)));
+        // What it was loaded after does not touch it when this node sees it at last.
+        absorb(&memory, (11..=14).map(|version| change(version, "this")).collect());
+        assert_eq!(memory.current_through(&client_id("this"), &entry(14)), Some(RegistryVersion(14)));
+    }
+
+    #[test]
+    fn an_entry_older_than_what_is_remembered_of_changes_is_not_current() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        let last = 11 + i64::from(REACH);
+        absorb(&memory, (11..=last).map(|version| change(version, "other")).collect());
+        assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(11)), Some(RegistryVersion(last)));
+    }
+
+    #[test]
+    fn a_version_with_more_changes_than_are_remembered_leaves_nothing_current() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        absorb(&memory, (0..=REACH).map(|_| change(11, "other")).collect());
+        assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(11)), Some(RegistryVersion(11)));
+    }
+
+    #[test]
+    fn a_change_made_here_is_taken_in_only_if_none_is_missing_before_it() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        assert!(!memory.absorb_next(RegistryVersion(12), vec![change(12, "this")]));
+        assert_eq!(memory.seen(), RegistryVersion(10));
+        assert!(memory.absorb_next(RegistryVersion(11), vec![change(11, "this")]));
+        assert_eq!(memory.seen(), RegistryVersion(11));
+        // The watcher was faster.
+        assert!(memory.absorb_next(RegistryVersion(11), vec![change(11, "this")]));
+        assert_eq!(memory.seen(), RegistryVersion(11));
+    }
+
+    #[test]
+    fn a_gap_leaves_nothing_current_that_is_older() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        absorb(&memory, vec![change(11, "other"), change(13, "other")]);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(11)), None);
+        assert_eq!(memory.current_through(&client_id("this"), &entry(12)), Some(RegistryVersion(13)));
+    }
+
+    #[test]
+    fn a_registry_that_went_back_leaves_nothing_current() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        memory.absorb(RegistryVersion(10), Head { epoch: 2, version: RegistryVersion(7) }, vec![]);
+        assert_eq!(memory.seen(), RegistryVersion(7));
+        assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
+    }
+
+    #[tokio::test]
+    async fn unknown_ids_are_remembered_within_bounds() {
+        let (_directory, registry) = registry().await;
+        let memory = Memory::new(MemorySize { unknown_clients: 16, ..MemorySize::default() }, HEAD);
+        for number in 0..200 {
+            let id = client_id(&format!("nobody-{number}"));
+            assert!(matches!(memory.client(&id, registry.store.as_ref()).await, Err(Missing::Unknown)));
+        }
+        memory.unknown.run_pending_tasks().await;
+        assert!(memory.unknown.entry_count() <= 16);
+        assert_eq!(memory.known.entry_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn records_are_remembered_within_bounds() {
+        let (_directory, registry) = registry().await;
+        registry.add_participant(participant("acme"), because("x")).await.unwrap();
+        let memory =
+            Memory::new(MemorySize { clients: 8, ..MemorySize::default() }, registry.store.head().await.unwrap());
+        for number in 0..40 {
+            let id = format!("acme-{number}");
+            registry.add_client(client(&id, "acme"), vec![], because("x")).await.unwrap();
+            let found = memory.client(&client_id(&id), registry.store.as_ref()).await.unwrap();
+            assert_eq!(found.record.client.id, client_id(&id));
+        }
+        memory.known.run_pending_tasks().await;
+        assert!(memory.known.entry_count() <= 8);
+    }
+}

@@ -27,6 +27,9 @@ mod memory;
 
 mod identifier;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 pub use certificate::{CertificateFacts, Sighting};
 pub use edit::EditRefusal;
 pub use identifier::{

@@ -1,1 +1,1203 @@
-//! The tests each back end passes.
+//! The tests each back end passes: what storage of the registry is.
+//!
+//! SQLite always; PostgreSQL where `COUNTERSIGN_TEST_POSTGRES` holds the URL of a database in which schemas may be made.
+//! Every test has a database of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use countersign_resource_server::status::MarkKind;
+use countersign_resource_server::time::UnixTime;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+use super::{Engine, Migrate, OpenError, Store, open};
+use crate::registry::certificate::{CertificateState, RevocationReason, Sighting};
+use crate::registry::client::{ClientAuthentication, ClientState, Enrolment};
+use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
+use crate::registry::fixture::{
+    NOW, anchor, anchor_id, any_name, because, because_at, client, client_id, dns, entitlement, entitlement_id, facts,
+    participant, participant_id, resource_server, resource_server_id, sighting,
+};
+use crate::registry::history::{Actor, Change, Explanation, HistoryEntry, Touched};
+use crate::registry::participant::ParticipantState;
+use crate::registry::store::{Answer, Document, Head, RegistryStore, Watch};
+use crate::registry::trust_anchor::{AnchorOwner, NameSpace};
+use crate::registry::{
+    ClientId, ClientRecord, KeyHash, LookupRefusal, MemorySize, Page, Registry, RegistryVersion, RevocationState,
+    Selection, SightingRefusal, Thumbprint,
+};
+
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            use super::Bench;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(&Bench::sqlite().await).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            use super::Bench;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    match Bench::postgres(stringify!($name)).await {
+                        Some(bench) => super::$name(&bench).await,
+                        None => println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database"),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+contract!(
+    a_record_is_assembled_from_all_it_rests_on,
+    every_change_takes_one_version_and_is_in_the_history,
+    a_refused_change_leaves_nothing,
+    sixty_four_writers_lose_no_update,
+    of_sixty_four_suspensions_one_takes_place,
+    a_participant_follows_its_state_table,
+    a_client_follows_its_state_table,
+    a_withdrawn_participant_gets_nothing_more,
+    a_name_under_a_shared_anchor_belongs_to_one_participant,
+    a_name_under_anchors_that_are_not_shared_may_be_used_twice,
+    an_anchor_is_not_granted_where_two_participants_would_share_a_name,
+    a_change_of_name_is_checked_like_a_new_one,
+    an_identity_is_a_clients_or_a_resource_servers,
+    a_certificate_is_a_clients_or_a_resource_servers,
+    an_anchor_of_a_participant_vouches_for_nobody_else,
+    an_anchor_key_is_enrolled_once,
+    a_ninth_active_anchor_of_one_name_is_refused,
+    a_seventeenth_live_certificate_is_refused,
+    superseded_certificates_are_live_until_their_overlap_ends,
+    a_second_certificate_under_one_issuer_key_and_serial_is_refused,
+    the_same_key_and_serial_count_where_the_issuer_is_unknown,
+    a_revoked_key_is_refused_at_enrolment,
+    revoking_for_a_mild_reason_leaves_the_key_alone,
+    revoking_a_certificate_revokes_its_key_for_every_client,
+    a_certificate_is_revoked_by_issuer_key_and_serial,
+    a_key_is_revoked_before_any_certificate_has_it,
+    an_entitlement_stays_within_its_resource_server,
+    whatever_ends_admission_leaves_a_mark,
+    what_does_not_end_admission_leaves_no_mark,
+    a_mark_is_raised_and_in_time_forgotten,
+    an_announced_certificate_becomes_active_when_it_is_sighted,
+    a_certificate_is_enrolled_on_first_use,
+    nothing_is_enrolled_where_enrolment_is_required,
+    nothing_is_enrolled_for_a_suspended_client,
+    a_certificate_of_another_client_is_not_enrolled,
+    a_rewritten_certificate_is_not_enrolled,
+    a_certificate_with_a_revoked_key_is_not_enrolled,
+    a_seventeenth_certificate_is_not_enrolled,
+    a_last_sighting_takes_no_version_and_never_goes_back,
+    lists_come_in_pages,
+    the_history_comes_in_whole_versions,
+    changes_come_in_order_and_all_of_them,
+    an_unrelated_change_leaves_a_record_in_memory,
+    a_change_made_here_is_in_force_at_once,
+    a_change_made_elsewhere_is_in_force_within_a_second,
+    a_client_added_after_it_was_asked_for_is_found,
+    a_load_overtaken_by_a_change_is_discarded,
+    those_who_ask_at_the_same_time_load_once,
+    another_epoch_empties_the_memory,
+    a_gap_in_the_changes_is_not_passed_over,
+    an_empty_database_is_missing_unless_it_may_be_made,
+    a_newer_schema_is_refused,
+    an_older_schema_is_refused_by_commands,
+    an_unfinished_migration_is_refused,
+    an_edited_migration_is_refused,
+    a_missing_table_is_refused,
+    opening_twice_at_the_same_time_migrates_once,
+    a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
+);
+
+/// A database of one test, and a registry in it.
+struct Bench {
+    url: String,
+    store: Store,
+    registry: Arc<Registry>,
+    _directory: Option<TempDir>,
+}
+
+impl Bench {
+    async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("registry.db").display());
+        Self::at(url, Some(directory)).await
+    }
+
+    async fn postgres(name: &str) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").ok()?;
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let schema = format!("t{}_{number}_{}", std::process::id(), &name[..name.len().min(30)]);
+        let mut connection = PgConnection::connect(&base).await.unwrap();
+        // The name is made here, from a process id, a number and an identifier of this file.
+        let statement = format!("CREATE SCHEMA {schema}");
+        connection.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+        connection.close().await.unwrap();
+        let separator = if base.contains('?') { '&' } else { '?' };
+        Some(Self::at(format!("{base}{separator}options=-csearch_path%3D{schema}"), None).await)
+    }
+
+    async fn at(url: String, directory: Option<TempDir>) -> Self {
+        let store = open(&url, Migrate::Apply).await.unwrap();
+        let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), "node-1").await.unwrap();
+        Self { url, store, registry, _directory: directory }
+    }
+
+    /// Another process with the same database, as far as it can be told from inside one.
+    async fn another(&self) -> Arc<Registry> {
+        let store = open(&self.url, Migrate::Check).await.unwrap();
+        Registry::new(Arc::new(store), MemorySize::default(), "node-2").await.unwrap()
+    }
+
+    /// Participant `acme` with client `acme-1`, anchor `ca`, API `api` and an entitlement for it.
+    async fn populate(&self) {
+        self.join("acme", &["acme-1"], "ca").await;
+        self.registry.add_resource_server(resource_server("api"), because("new API")).await.unwrap();
+        self.registry.add_entitlement(entitlement("e1", "acme-1", "api"), because("contract")).await.unwrap();
+    }
+
+    /// A participant with clients and, made where it is not there yet, an anchor of the operator's.
+    async fn join(&self, id: &str, clients: &[&str], ca: &str) {
+        let registry = &self.registry;
+        registry.add_participant(participant(id), because("joins")).await.unwrap();
+        if registry.anchor(&anchor_id(ca)).await.unwrap().is_none() {
+            registry.add_anchor(anchor(ca), ca.into(), because("new CA")).await.unwrap();
+        }
+        registry.grant_anchor(participant_id(id), anchor_id(ca), any_name(), because("shared")).await.unwrap();
+        for name in clients {
+            registry.add_client(client(name, id), vec![], because("new client")).await.unwrap();
+        }
+    }
+
+    async fn record(&self, id: &str) -> Arc<ClientRecord> {
+        self.registry.client(&client_id(id)).await.unwrap().record
+    }
+
+    async fn mark_of(&self, kind: MarkKind, id: &str) -> Option<RegistryVersion> {
+        let state = self.registry.marks(NOW).await.unwrap();
+        state.marks.iter().find(|mark| mark.kind == kind && mark.id == id).map(|mark| mark.version)
+    }
+
+    /// Runs a statement that only a test would.
+    async fn run(&self, statement: &'static str) {
+        match &self.store.engine {
+            Engine::Sqlite { writer, .. } => {
+                writer.execute(statement).await.unwrap();
+            }
+            Engine::Postgres { pool } => {
+                pool.execute(statement).await.unwrap();
+            }
+        }
+    }
+
+    async fn reopened(&self, migrate: Migrate) -> Result<(), OpenError> {
+        open(&self.url, migrate).await.map(drop)
+    }
+}
+
+async fn a_record_is_assembled_from_all_it_rests_on(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    let record = &found.record;
+    assert_eq!(record.client, client("acme-1", "acme"));
+    assert_eq!(record.participant, participant("acme"));
+    assert_eq!(record.anchors.len(), 1);
+    assert_eq!(*record.anchors[0].anchor, anchor("ca"));
+    assert_eq!(record.anchors[0].name_space, any_name());
+    assert_eq!(record.certificates, [facts(1).announced(client_id("acme-1"))]);
+    assert_eq!(record.entitlements.len(), 1);
+    assert_eq!(record.entitlements[0].entitlement, entitlement("e1", "acme-1", "api"));
+    assert_eq!(*record.entitlements[0].resource_server, resource_server("api"));
+    assert_eq!((record.as_of, found.version), (RegistryVersion(7), RegistryVersion(7)));
+    assert!(matches!(bench.registry.client(&client_id("nobody")).await, Err(LookupRefusal::ClientUnknown)));
+}
+
+async fn every_change_takes_one_version_and_is_in_the_history(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let version = bench
+        .registry
+        .set_participant_state(participant_id("acme"), ParticipantState::Suspended, because("unpaid"))
+        .await
+        .unwrap();
+    assert_eq!(version.0, before.0 + 1);
+    let entries = bench.registry.history(before, None, 10).await.unwrap();
+    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!(
+        *entry,
+        HistoryEntry {
+            version,
+            at: NOW,
+            actor: because("").actor,
+            action: "participant.suspend".to_owned(),
+            subject: RecordKind::Participant.subject("acme"),
+            before: Some(serde_json::to_value(participant("acme")).unwrap()),
+            after: Some(
+                serde_json::to_value(crate::registry::participant::Participant {
+                    state: ParticipantState::Suspended,
+                    ..participant("acme")
+                })
+                .unwrap()
+            ),
+            why: Some("unpaid".to_owned()),
+        }
+    );
+}
+
+async fn a_refused_change_leaves_nothing(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    // The client is written before its second certificate is found to be its first one again.
+    let refused = bench.registry.add_client(client("acme-2", "acme"), vec![facts(1), facts(1)], because("twice")).await;
+    assert!(matches!(refused, Err(EditRefusal::CertificateTaken)), "{refused:?}");
+    assert_eq!(bench.registry.catch_up().await.unwrap(), before);
+    assert!(bench.registry.history(before, None, 10).await.unwrap().is_empty());
+    assert!(bench.registry.changes_since(before).await.unwrap().is_empty());
+    assert!(bench.registry.certificate(&facts(1).thumbprint).await.unwrap().is_none());
+    assert_eq!(bench.registry.clients(None, Page::first(10)).await.unwrap().len(), 1);
+}
+
+async fn sixty_four_writers_lose_no_update(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let writers = (0..64).map(|number| {
+        let id = format!("acme-{}", number + 100);
+        bench.registry.add_client(client(&id, "acme"), vec![], because("many"))
+    });
+    let versions: BTreeSet<i64> = join_all(writers).await.into_iter().map(|version| version.unwrap().0).collect();
+    assert_eq!(versions, (before.0 + 1..=before.0 + 64).collect());
+    assert_eq!(bench.registry.version().0, before.0 + 64);
+    let clients = bench.registry.clients(Some(&participant_id("acme")), Page::first(100)).await.unwrap();
+    assert_eq!(clients.len(), 65);
+}
+
+async fn of_sixty_four_suspensions_one_takes_place(bench: &Bench) {
+    bench.populate().await;
+    let other = bench.another().await;
+    let writers = (0..64).map(|number| {
+        let registry = if number % 2 == 0 { &bench.registry } else { &other };
+        registry.set_participant_state(participant_id("acme"), ParticipantState::Suspended, because("all at once"))
+    });
+    let (made, refused): (Vec<_>, Vec<_>) = join_all(writers).await.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (1, 63));
+    for refusal in refused {
+        assert!(matches!(refusal, Err(EditRefusal::StateForbids { .. })), "{refusal:?}");
+    }
+}
+
+async fn a_participant_follows_its_state_table(bench: &Bench) {
+    bench.populate().await;
+    let to = |state| bench.registry.set_participant_state(participant_id("acme"), state, because("step"));
+    assert!(matches!(to(ParticipantState::Pending).await, Err(EditRefusal::StateForbids { .. })));
+    to(ParticipantState::Suspended).await.unwrap();
+    to(ParticipantState::Active).await.unwrap();
+    to(ParticipantState::Withdrawn).await.unwrap();
+    assert!(matches!(to(ParticipantState::Active).await, Err(EditRefusal::StateForbids { .. })));
+    assert_eq!(bench.record("acme-1").await.participant.state, ParticipantState::Withdrawn);
+}
+
+async fn a_client_follows_its_state_table(bench: &Bench) {
+    bench.populate().await;
+    let to = |state| bench.registry.set_client_state(client_id("acme-1"), state, because("step"));
+    assert!(matches!(to(ClientState::Pending).await, Err(EditRefusal::StateForbids { .. })));
+    to(ClientState::Suspended).await.unwrap();
+    to(ClientState::Active).await.unwrap();
+    to(ClientState::Retired).await.unwrap();
+    assert!(matches!(to(ClientState::Active).await, Err(EditRefusal::StateForbids { .. })));
+    assert_eq!(bench.record("acme-1").await.client.state, ClientState::Retired);
+}
+
+async fn a_withdrawn_participant_gets_nothing_more(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    registry
+        .set_participant_state(participant_id("acme"), ParticipantState::Withdrawn, because("leaves"))
+        .await
+        .unwrap();
+    let refused = registry.add_client(client("acme-2", "acme"), vec![], because("late")).await;
+    assert!(matches!(refused, Err(EditRefusal::StateForbids { .. })), "{refused:?}");
+    let refused = registry.grant_anchor(participant_id("acme"), anchor_id("ca"), any_name(), because("late")).await;
+    assert!(matches!(refused, Err(EditRefusal::StateForbids { .. })), "{refused:?}");
+}
+
+async fn a_name_under_a_shared_anchor_belongs_to_one_participant(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &[], "ca").await;
+    let mut twin = client("bolt-1", "bolt");
+    twin.authentication = ClientAuthentication::TlsClientAuth { subject: dns("acme-1.example") };
+    let refused = bench.registry.add_client(twin.clone(), vec![], because("same name")).await;
+    let Err(refusal @ EditRefusal::IdentityTaken { .. }) = refused else { panic!("{refused:?}") };
+    assert!(!refusal.to_string().contains("acme"), "who has the name is not told: {refusal}");
+
+    // Another client of the same participant may have it, and a retired one has it no longer.
+    let mut second = client("acme-2", "acme");
+    second.authentication = twin.authentication.clone();
+    bench.registry.add_client(second, vec![], because("same participant")).await.unwrap();
+    for id in ["acme-1", "acme-2"] {
+        bench.registry.set_client_state(client_id(id), ClientState::Retired, because("gone")).await.unwrap();
+    }
+    bench.registry.add_client(twin, vec![], because("free now")).await.unwrap();
+}
+
+async fn a_name_under_anchors_that_are_not_shared_may_be_used_twice(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &[], "other-ca").await;
+    let mut twin = client("bolt-1", "bolt");
+    twin.authentication = ClientAuthentication::TlsClientAuth { subject: dns("acme-1.example") };
+    bench.registry.add_client(twin, vec![], because("same name, other anchor")).await.unwrap();
+}
+
+async fn an_anchor_is_not_granted_where_two_participants_would_share_a_name(bench: &Bench) {
+    a_name_under_anchors_that_are_not_shared_may_be_used_twice(bench).await;
+    let grant = || bench.registry.grant_anchor(participant_id("bolt"), anchor_id("ca"), any_name(), because("share"));
+    let refused = grant().await;
+    assert!(matches!(refused, Err(EditRefusal::IdentityTaken { .. })), "{refused:?}");
+    bench.registry.set_client_state(client_id("bolt-1"), ClientState::Retired, because("gone")).await.unwrap();
+    grant().await.unwrap();
+}
+
+async fn a_change_of_name_is_checked_like_a_new_one(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1"], "ca").await;
+    let mut changed = client("bolt-1", "bolt");
+    changed.authentication = ClientAuthentication::TlsClientAuth { subject: dns("acme-1.example") };
+    let refused = bench.registry.change_client(changed.clone(), vec![], because("same name")).await;
+    assert!(matches!(refused, Err(EditRefusal::IdentityTaken { .. })), "{refused:?}");
+    changed.authentication = ClientAuthentication::TlsClientAuth { subject: dns("bolt-9.example") };
+    bench.registry.change_client(changed.clone(), vec![], because("new name")).await.unwrap();
+    assert_eq!(bench.record("bolt-1").await.client, changed);
+    changed.state = ClientState::Suspended;
+    let refused = bench.registry.change_client(changed, vec![], because("by the back door")).await;
+    assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
+}
+
+async fn an_identity_is_a_clients_or_a_resource_servers(bench: &Bench) {
+    bench.populate().await;
+    let mut named = resource_server("named");
+    named.subject = Some(dns("acme-1.example"));
+    let refused = bench.registry.add_resource_server(named.clone(), because("a client's name")).await;
+    assert!(matches!(refused, Err(EditRefusal::IdentityTaken { .. })), "{refused:?}");
+    named.subject = Some(dns("api.example"));
+    bench.registry.add_resource_server(named, because("a name of its own")).await.unwrap();
+    let mut twin = client("acme-2", "acme");
+    twin.authentication = ClientAuthentication::TlsClientAuth { subject: dns("api.example") };
+    let refused = bench.registry.add_client(twin, vec![], because("an API's name")).await;
+    assert!(matches!(refused, Err(EditRefusal::IdentityTaken { .. })), "{refused:?}");
+}
+
+async fn a_certificate_is_a_clients_or_a_resource_servers(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let mut named = resource_server("named");
+    named.certificate = Some(facts(1).thumbprint);
+    let refused = bench.registry.add_resource_server(named.clone(), because("a client's certificate")).await;
+    assert!(matches!(refused, Err(EditRefusal::CertificateTaken)), "{refused:?}");
+    named.certificate = Some(facts(2).thumbprint);
+    bench.registry.add_resource_server(named, because("its own")).await.unwrap();
+    let refused = bench.registry.add_certificate(client_id("acme-1"), facts(2), because("an API's")).await;
+    assert!(matches!(refused, Err(EditRefusal::CertificateTaken)), "{refused:?}");
+}
+
+async fn an_anchor_of_a_participant_vouches_for_nobody_else(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &[], "ca").await;
+    let mut own = anchor("acme-ca");
+    own.owner = AnchorOwner::Participant(participant_id("acme"));
+    bench.registry.add_anchor(own, b"acme".to_vec(), because("their CA")).await.unwrap();
+    let grant =
+        |id| bench.registry.grant_anchor(participant_id(id), anchor_id("acme-ca"), any_name(), because("grant"));
+    assert!(matches!(grant("bolt").await, Err(EditRefusal::AnchorOfAnother)));
+    grant("acme").await.unwrap();
+}
+
+async fn an_anchor_key_is_enrolled_once(bench: &Bench) {
+    bench.populate().await;
+    let mut again = anchor("ca");
+    again.owner = AnchorOwner::Participant(participant_id("acme"));
+    let refused = bench.registry.add_anchor(again.clone(), b"ca".to_vec(), because("again")).await;
+    assert!(matches!(refused, Err(EditRefusal::AlreadyExists { .. })), "{refused:?}");
+    bench.registry.retire_anchor(anchor_id("ca"), because("compromised")).await.unwrap();
+    let refused = bench.registry.add_anchor(again, b"ca".to_vec(), because("again")).await;
+    assert!(matches!(refused, Err(EditRefusal::AlreadyExists { .. })), "{refused:?}");
+}
+
+async fn a_ninth_active_anchor_of_one_name_is_refused(bench: &Bench) {
+    bench.join("acme", &[], "ca-0").await;
+    for number in 1..10 {
+        // `join` named the first anchor after its id; these all have that subject.
+        let id = format!("ca-{number}");
+        bench.registry.add_anchor(anchor(&id), b"ca-0".to_vec(), because("roll-over")).await.unwrap();
+    }
+    let grant =
+        |id: &str| bench.registry.grant_anchor(participant_id("acme"), anchor_id(id), any_name(), because("grant"));
+    for number in 1..8 {
+        grant(&format!("ca-{number}")).await.unwrap();
+    }
+    let refused = grant("ca-8").await;
+    assert!(matches!(refused, Err(EditRefusal::AnchorLimit { limit: 8, .. })), "{refused:?}");
+    bench.registry.retire_anchor(anchor_id("ca-3"), because("old")).await.unwrap();
+    grant("ca-8").await.unwrap();
+    assert!(grant("ca-9").await.is_err());
+    bench.registry.withdraw_anchor(participant_id("acme"), anchor_id("ca-4"), because("old")).await.unwrap();
+    grant("ca-9").await.unwrap();
+}
+
+async fn a_seventeenth_live_certificate_is_refused(bench: &Bench) {
+    bench.populate().await;
+    let add = |facts| bench.registry.add_certificate(client_id("acme-1"), facts, because("announced"));
+    let mut expired = facts(99);
+    expired.not_after = UnixTime::from_seconds(NOW.as_seconds() - 1);
+    add(expired).await.unwrap();
+    for number in 1..=16 {
+        add(facts(number)).await.unwrap();
+    }
+    let refused = add(facts(17)).await;
+    assert!(matches!(refused, Err(EditRefusal::CertificateLimit { limit: 16, .. })), "{refused:?}");
+    bench
+        .registry
+        .revoke_certificate(
+            CertificateSelector::Thumbprint(facts(3).thumbprint),
+            RevocationReason::CessationOfOperation,
+            because("room"),
+        )
+        .await
+        .unwrap();
+    add(facts(17)).await.unwrap();
+}
+
+async fn superseded_certificates_are_live_until_their_overlap_ends(bench: &Bench) {
+    bench.populate().await;
+    let overlap_end = NOW.after(Duration::from_secs(600));
+    for number in 1..=16 {
+        bench.registry.add_certificate(client_id("acme-1"), facts(number), because("announced")).await.unwrap();
+    }
+    bench.registry.supersede_certificate(facts(1).thumbprint, overlap_end, because("replaced")).await.unwrap();
+    let add = |at| bench.registry.add_certificate(client_id("acme-1"), facts(17), because_at("new", at));
+    assert!(matches!(
+        add(overlap_end.before(Duration::from_millis(1))).await,
+        Err(EditRefusal::CertificateLimit { .. })
+    ));
+    add(overlap_end).await.unwrap();
+}
+
+async fn a_second_certificate_under_one_issuer_key_and_serial_is_refused(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1"], "ca").await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let mut second = facts(2);
+    second.serial = facts(1).serial;
+    for id in ["acme-1", "bolt-1"] {
+        let refused = bench.registry.add_certificate(client_id(id), second.clone(), because("same serial")).await;
+        assert!(matches!(refused, Err(EditRefusal::SerialTaken)), "{refused:?}");
+    }
+    second.issuer_key = Some(KeyHash::of(b"another issuer"));
+    bench.registry.add_certificate(client_id("acme-1"), second, because("other issuer")).await.unwrap();
+}
+
+async fn the_same_key_and_serial_count_where_the_issuer_is_unknown(bench: &Bench) {
+    bench.populate().await;
+    let mut first = facts(1);
+    first.issuer_key = None;
+    bench.registry.add_certificate(client_id("acme-1"), first, because("announced")).await.unwrap();
+    let mut rewritten = facts(2);
+    rewritten.serial = facts(1).serial;
+    rewritten.key_hash = facts(1).key_hash;
+    let refused = bench.registry.add_certificate(client_id("acme-1"), rewritten.clone(), because("rewritten")).await;
+    assert!(matches!(refused, Err(EditRefusal::SerialTaken)), "{refused:?}");
+    rewritten.key_hash = facts(2).key_hash;
+    bench.registry.add_certificate(client_id("acme-1"), rewritten, because("another key")).await.unwrap();
+}
+
+async fn a_revoked_key_is_refused_at_enrolment(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    revoke(bench, 1, RevocationReason::KeyCompromise).await;
+    let mut renewed = facts(2);
+    renewed.key_hash = facts(1).key_hash;
+    let refused = bench.registry.add_certificate(client_id("acme-1"), renewed, because("same key")).await;
+    assert!(matches!(refused, Err(EditRefusal::KeyRevoked)), "{refused:?}");
+}
+
+async fn revoke(bench: &Bench, number: u32, reason: RevocationReason) -> RegistryVersion {
+    let certificate = CertificateSelector::Thumbprint(facts(number).thumbprint);
+    bench.registry.revoke_certificate(certificate, reason, because("revoked")).await.unwrap()
+}
+
+async fn revoking_for_a_mild_reason_leaves_the_key_alone(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let version = revoke(bench, 1, RevocationReason::Superseded).await;
+    let mut renewed = facts(2);
+    renewed.key_hash = facts(1).key_hash;
+    bench.registry.add_certificate(client_id("acme-1"), renewed, because("same key")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Key, &facts(1).key_hash.to_string()).await, None);
+    assert_eq!(bench.mark_of(MarkKind::Certificate, &facts(1).thumbprint.to_string()).await, Some(version));
+}
+
+async fn revoking_a_certificate_revokes_its_key_for_every_client(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1"], "ca").await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let mut same_key = facts(2);
+    same_key.key_hash = facts(1).key_hash;
+    bench.registry.add_certificate(client_id("bolt-1"), same_key, because("announced")).await.unwrap();
+    bench.record("bolt-1").await;
+    let version = revoke(bench, 1, RevocationReason::Unspecified).await;
+    for (id, number) in [("acme-1", 1), ("bolt-1", 2)] {
+        let state = bench.record(id).await.certificate(&facts(number).thumbprint).unwrap().state.clone();
+        assert_eq!(state, CertificateState::Revoked { at: NOW, reason: RevocationReason::Unspecified });
+        assert_eq!(bench.mark_of(MarkKind::Certificate, &facts(number).thumbprint.to_string()).await, Some(version));
+    }
+    assert_eq!(bench.mark_of(MarkKind::Key, &facts(1).key_hash.to_string()).await, Some(version));
+    let again = CertificateSelector::Thumbprint(facts(1).thumbprint);
+    let refused = bench.registry.revoke_certificate(again, RevocationReason::Unspecified, because("again")).await;
+    assert!(matches!(refused, Err(EditRefusal::StateForbids { .. })), "{refused:?}");
+}
+
+async fn a_certificate_is_revoked_by_issuer_key_and_serial(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let revoke = |issuer: &[u8]| {
+        let selector = CertificateSelector::IssuerAndSerial(KeyHash::of(issuer), facts(1).serial);
+        bench.registry.revoke_certificate(selector, RevocationReason::KeyCompromise, because("lost"))
+    };
+    assert!(matches!(revoke(b"another issuer").await, Err(EditRefusal::NotFound { .. })));
+    revoke(b"issuer").await.unwrap();
+    assert_eq!(bench.record("acme-1").await.certificates[0].state.as_str(), "revoked");
+}
+
+async fn a_key_is_revoked_before_any_certificate_has_it(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let version = bench.registry.revoke_key(facts(1).key_hash, because("published by mistake")).await.unwrap();
+    assert_eq!(
+        bench.registry.changes_since(before).await.unwrap(),
+        [Change { version, touched: Touched::Key(facts(1).key_hash) }]
+    );
+    let refused = bench.registry.add_certificate(client_id("acme-1"), facts(1), because("that key")).await;
+    assert!(matches!(refused, Err(EditRefusal::KeyRevoked)), "{refused:?}");
+    assert_eq!(bench.mark_of(MarkKind::Key, &facts(1).key_hash.to_string()).await, Some(version));
+}
+
+async fn an_entitlement_stays_within_its_resource_server(bench: &Bench) {
+    bench.populate().await;
+    let add = |entitlement| bench.registry.add_entitlement(entitlement, because("contract"));
+    let good = entitlement("e2", "acme-1", "api");
+    let mut wrong = good.clone();
+    wrong.scopes = "read delete"
+        .split(' ')
+        .map(|text| countersign_resource_server::scope::ScopeToken::parse(text).unwrap())
+        .collect();
+    assert!(matches!(add(wrong).await, Err(EditRefusal::Malformed(_))));
+    let mut wrong = good.clone();
+    wrong.ends_at = Some(wrong.starts_at);
+    assert!(matches!(add(wrong).await, Err(EditRefusal::Malformed(_))));
+    let mut wrong = good.clone();
+    wrong.reason = " ".to_owned();
+    assert!(matches!(add(wrong).await, Err(EditRefusal::Malformed(_))));
+    let mut wrong = good.clone();
+    wrong.resource_server_id = resource_server_id("none");
+    assert!(matches!(add(wrong).await, Err(EditRefusal::NotFound { .. })));
+    add(good.clone()).await.unwrap();
+    assert!(matches!(add(good).await, Err(EditRefusal::AlreadyExists { .. })));
+    bench.registry.retire_resource_server(resource_server_id("api"), because("gone")).await.unwrap();
+    assert!(matches!(add(entitlement("e3", "acme-1", "api")).await, Err(EditRefusal::StateForbids { .. })));
+}
+
+async fn whatever_ends_admission_leaves_a_mark(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let acme = || participant_id("acme");
+    let version = registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(version));
+
+    registry.add_certificate(client_id("acme-1"), facts(1), because("x")).await.unwrap();
+    let version = registry.supersede_certificate(facts(1).thumbprint, NOW, because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Certificate, &facts(1).thumbprint.to_string()).await, Some(version));
+
+    let narrow = NameSpace { dns_suffixes: vec!["acme.example".to_owned()], ..NameSpace::default() };
+    let version = registry.grant_anchor(acme(), anchor_id("ca"), narrow, because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+    let version = registry.withdraw_anchor(acme(), anchor_id("ca"), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+    assert!(bench.record("acme-1").await.anchors.is_empty());
+    let version = registry.retire_anchor(anchor_id("ca"), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+
+    let version = registry.end_entitlement(entitlement_id("e1"), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Entitlement, "acme-1 https://api.example/").await, Some(version));
+    let version = registry.retire_resource_server(resource_server_id("api"), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::ResourceServer, "https://api.example/").await, Some(version));
+    let version = registry.set_participant_state(acme(), ParticipantState::Suspended, because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, Some(version));
+
+    let mut changed = client("acme-1", "acme");
+    changed.state = ClientState::Suspended;
+    changed.authentication = ClientAuthentication::TlsClientAuth { subject: dns("acme-9.example") };
+    let version = registry.change_client(changed, vec![], because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(version));
+}
+
+async fn what_does_not_end_admission_leaves_no_mark(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let mut changed = client("acme-1", "acme");
+    changed.contact = Some("ops@acme.example".to_owned());
+    registry.change_client(changed, vec![], because("x")).await.unwrap();
+    registry.add_certificate(client_id("acme-1"), facts(1), because("x")).await.unwrap();
+    let overlap_end = NOW.after(Duration::from_secs(600));
+    registry.supersede_certificate(facts(1).thumbprint, overlap_end, because("x")).await.unwrap();
+    registry.grant_anchor(participant_id("acme"), anchor_id("ca"), any_name(), because("x")).await.unwrap();
+    assert_eq!(registry.marks(NOW).await.unwrap().marks, []);
+}
+
+async fn a_mark_is_raised_and_in_time_forgotten(bench: &Bench) {
+    bench.populate().await;
+    let to = |state, at| bench.registry.set_client_state(client_id("acme-1"), state, because_at("x", at));
+    let first = to(ClientState::Suspended, NOW).await.unwrap();
+    to(ClientState::Active, NOW).await.unwrap();
+    let later = NOW.after(Duration::from_secs(60));
+    let second = to(ClientState::Suspended, later).await.unwrap();
+    assert!(first < second);
+    let state = bench.registry.marks(NOW).await.unwrap();
+    assert_eq!((state.epoch, state.version), (1, second));
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(second));
+    let end = later.after(super::registry::MARK_LIFETIME);
+    assert_eq!(bench.registry.marks(end.before(Duration::from_millis(1))).await.unwrap().marks.len(), 1);
+    assert_eq!(bench.registry.marks(end).await.unwrap().marks, []);
+}
+
+async fn an_announced_certificate_becomes_active_when_it_is_sighted(bench: &Bench) {
+    bench.populate().await;
+    let mut announced = facts(1);
+    announced.issuer_key = None;
+    bench.registry.add_certificate(client_id("acme-1"), announced, because("announced")).await.unwrap();
+    let before = bench.registry.version();
+    let seen = NOW.after(Duration::from_secs(5));
+    let found = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), seen).await.unwrap();
+    let certificate = found.record.certificate(&facts(1).thumbprint).unwrap();
+    assert_eq!(certificate.state, CertificateState::Active);
+    assert_eq!(certificate.issuer_key, Some(KeyHash::of(b"issuer")));
+    assert_eq!(certificate.anchor, Some(anchor_id("ca")));
+    assert_eq!((certificate.first_seen, certificate.last_seen), (Some(seen), Some(seen)));
+    assert_eq!(found.version.0, before.0 + 1);
+    let entries = bench.registry.history(before, None, 10).await.unwrap();
+    assert_eq!(entries[0].action, "certificate.activate");
+    assert_eq!(entries[0].actor, Actor::Server { node: "node-1".to_owned() });
+    // Again, and by another node: nothing more happens.
+    for registry in [Arc::clone(&bench.registry), bench.another().await] {
+        let again = registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), seen).await.unwrap();
+        assert_eq!(again.version, found.version);
+    }
+}
+
+async fn a_certificate_is_enrolled_on_first_use(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let both = join_all(
+        [0, 1].map(|_| async { bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap() }),
+    )
+    .await;
+    assert_eq!(bench.registry.version().0, before.0 + 1, "two connections at once enrol it once");
+    for found in both {
+        let enrolled = sighting(1, "ca").enrolled(client_id("acme-1"), NOW);
+        assert_eq!(found.record.certificates, [enrolled]);
+    }
+}
+
+async fn nothing_is_enrolled_where_enrolment_is_required(bench: &Bench) {
+    bench.populate().await;
+    let mut strict = client("acme-2", "acme");
+    strict.enrolment = Enrolment::Required;
+    bench.registry.add_client(strict, vec![], because("strict")).await.unwrap();
+    let mut self_signed = client("acme-3", "acme");
+    self_signed.authentication = ClientAuthentication::SelfSignedTlsClientAuth { jwks: "{}".to_owned() };
+    let refused = bench.registry.add_client(self_signed.clone(), vec![], because("none")).await;
+    assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
+    bench.registry.add_client(self_signed, vec![facts(7)], because("its own")).await.unwrap();
+    let before = bench.registry.version();
+    for id in ["acme-2", "acme-3"] {
+        let refused = bench.registry.sighted(&client_id(id), &sighting(1, "ca"), NOW).await;
+        assert_eq!(refused.unwrap_err(), SightingRefusal::Required);
+        let why = because("asked directly");
+        let refused = bench.store.sighted(&client_id(id), &sighting(1, "ca"), why).await;
+        assert!(matches!(refused, Err(EditRefusal::EnrolmentRequired { .. })), "{refused:?}");
+    }
+    assert_eq!(bench.registry.catch_up().await.unwrap(), before);
+}
+
+async fn nothing_is_enrolled_for_a_suspended_client(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")).await.unwrap();
+    let found = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap();
+    assert_eq!(found.record.certificates, []);
+}
+
+async fn a_certificate_of_another_client_is_not_enrolled(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1"], "ca").await;
+    bench.registry.add_certificate(client_id("bolt-1"), facts(1), because("announced")).await.unwrap();
+    let refused = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await;
+    assert_eq!(refused.unwrap_err(), SightingRefusal::CertificateTaken);
+}
+
+async fn a_rewritten_certificate_is_not_enrolled(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap();
+    let rewritten = Sighting { thumbprint: facts(2).thumbprint, ..sighting(1, "ca") };
+    let refused = bench.registry.sighted(&client_id("acme-1"), &rewritten, NOW).await;
+    assert_eq!(refused.unwrap_err(), SightingRefusal::SerialTaken);
+}
+
+async fn a_certificate_with_a_revoked_key_is_not_enrolled(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.revoke_key(facts(1).key_hash, because("x")).await.unwrap();
+    let refused = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await;
+    assert_eq!(refused.unwrap_err(), SightingRefusal::KeyRevoked);
+}
+
+async fn a_seventeenth_certificate_is_not_enrolled(bench: &Bench) {
+    bench.populate().await;
+    for number in 1..=16 {
+        bench.registry.sighted(&client_id("acme-1"), &sighting(number, "ca"), NOW).await.unwrap();
+    }
+    let refused = bench.registry.sighted(&client_id("acme-1"), &sighting(17, "ca"), NOW).await;
+    assert_eq!(refused.unwrap_err(), SightingRefusal::LimitReached);
+    let refused = bench.store.sighted(&client_id("acme-1"), &sighting(17, "ca"), because("asked directly")).await;
+    assert!(matches!(refused, Err(EditRefusal::CertificateLimit { .. })), "{refused:?}");
+}
+
+async fn a_last_sighting_takes_no_version_and_never_goes_back(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap();
+    let version = bench.registry.version();
+    let later = NOW.after(Duration::from_secs(60));
+    let thumbprint = facts(1).thumbprint;
+    for seen in [vec![(thumbprint, later), (facts(2).thumbprint, later)], vec![(thumbprint, NOW)]] {
+        bench.registry.touch_last_seen(seen).await.unwrap();
+    }
+    assert_eq!(bench.registry.catch_up().await.unwrap(), version);
+    assert_eq!(bench.registry.certificate(&thumbprint).await.unwrap().unwrap().last_seen, Some(later));
+    assert!(bench.registry.certificate(&facts(2).thumbprint).await.unwrap().is_none());
+    // A change keeps it.
+    revoke(bench, 1, RevocationReason::Superseded).await;
+    assert_eq!(bench.record("acme-1").await.certificates[0].last_seen, Some(later));
+}
+
+async fn lists_come_in_pages(bench: &Bench) {
+    bench.join("acme", &["c1", "c2", "c3"], "ca").await;
+    bench.join("bolt", &["d1"], "ca").await;
+    let ids = |clients: Vec<crate::registry::client::Client>| -> Vec<String> {
+        clients.iter().map(|client| client.id.to_string()).collect()
+    };
+    let registry = &bench.registry;
+    assert_eq!(ids(registry.clients(None, Page::first(2)).await.unwrap()), ["c1", "c2"]);
+    assert_eq!(ids(registry.clients(None, Page::after("c2", 2)).await.unwrap()), ["c3", "d1"]);
+    let acme = participant_id("acme");
+    assert_eq!(ids(registry.clients(Some(&acme), Page::after("c2", 9)).await.unwrap()), ["c3"]);
+    assert_eq!(registry.participants(Page::first(9)).await.unwrap(), [participant("acme"), participant("bolt")]);
+    assert_eq!(registry.anchors(Page::first(9)).await.unwrap(), [anchor("ca")]);
+    assert_eq!(registry.grants(&acme, Page::first(9)).await.unwrap().len(), 1);
+    assert_eq!(registry.resource_servers(Page::first(9)).await.unwrap(), []);
+    assert_eq!(registry.entitlements(None, Page::first(9)).await.unwrap(), []);
+    assert_eq!(registry.certificates(Some(&client_id("c1")), Page::first(9)).await.unwrap(), []);
+    assert_eq!(registry.participant(&acme).await.unwrap(), Some(participant("acme")));
+    assert_eq!(registry.resource_server(&resource_server_id("api")).await.unwrap(), None);
+    assert_eq!(registry.entitlement(&entitlement_id("e")).await.unwrap(), None);
+}
+
+async fn the_history_comes_in_whole_versions(bench: &Bench) {
+    bench.join("acme", &[], "ca").await;
+    let before = bench.registry.version();
+    // One version, three entries.
+    bench.registry.add_client(client("c1", "acme"), vec![facts(1), facts(2)], because("x")).await.unwrap();
+    bench.registry.set_client_state(client_id("c1"), ClientState::Suspended, because("x")).await.unwrap();
+    let page = bench.registry.history(before, None, 1).await.unwrap();
+    let actions: Vec<&str> = page.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["client.add", "certificate.enrol", "certificate.enrol"]);
+    let next = bench.registry.history(page[0].version, None, 1).await.unwrap();
+    assert_eq!(next[0].action, "client.suspend");
+    let subject = RecordKind::Client.subject("c1");
+    let of_client = bench.registry.history(RegistryVersion(0), Some(subject), 10).await.unwrap();
+    let actions: Vec<&str> = of_client.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["client.add", "client.suspend"]);
+}
+
+async fn changes_come_in_order_and_all_of_them(bench: &Bench) {
+    bench.populate().await;
+    let touched = [
+        Touched::Participant(participant_id("acme")),
+        Touched::Anchor(anchor_id("ca")),
+        Touched::Participant(participant_id("acme")),
+        Touched::Client(client_id("acme-1")),
+        Touched::ResourceServer(resource_server_id("api")),
+        Touched::Client(client_id("acme-1")),
+    ];
+    let expected: Vec<Change> =
+        (1..).zip(touched).map(|(version, touched)| Change { version: RegistryVersion(version), touched }).collect();
+    assert_eq!(bench.registry.changes_since(RegistryVersion(0)).await.unwrap(), expected);
+    assert_eq!(bench.registry.changes_since(RegistryVersion(4)).await.unwrap(), expected[4..]);
+    assert_eq!(bench.registry.changes_since(RegistryVersion(6)).await.unwrap(), []);
+    let (head, first) = bench.store.changes_since(RegistryVersion(0), 2).await.unwrap();
+    assert_eq!((head.version, first), (RegistryVersion(6), expected[..2].to_vec()));
+}
+
+async fn an_unrelated_change_leaves_a_record_in_memory(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1"], "other-ca").await;
+    let before = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    let version =
+        bench.registry.set_client_state(client_id("bolt-1"), ClientState::Suspended, because("x")).await.unwrap();
+    let after = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    assert!(Arc::ptr_eq(&before.record, &after.record));
+    assert_eq!(after.version, version, "it has been checked against the change");
+}
+
+async fn a_change_made_here_is_in_force_at_once(bench: &Bench) {
+    bench.populate().await;
+    let receiver = bench.registry.subscribe();
+    let before = bench.record("acme-1").await;
+    let changes: [BoxFuture<'_, Result<RegistryVersion, EditRefusal>>; 5] = [
+        bench.registry.set_participant_state(participant_id("acme"), ParticipantState::Suspended, because("x")).boxed(),
+        bench.registry.retire_anchor(anchor_id("ca"), because("x")).boxed(),
+        bench.registry.add_certificate(client_id("acme-1"), facts(1), because("x")).boxed(),
+        bench.registry.revoke_key(facts(1).key_hash, because("x")).boxed(),
+        bench.registry.retire_resource_server(resource_server_id("api"), because("x")).boxed(),
+    ];
+    let mut last = before;
+    for change in changes {
+        let version = change.await.unwrap();
+        let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
+        assert!(!Arc::ptr_eq(&last, &found.record));
+        assert_eq!((found.version, *receiver.borrow()), (version, version));
+        last = found.record;
+    }
+    assert_eq!(last.certificates[0].state.as_str(), "revoked");
+}
+
+async fn a_change_made_elsewhere_is_in_force_within_a_second(bench: &Bench) {
+    bench.populate().await;
+    let other = bench.another().await;
+    let watcher = bench.registry.keep_current();
+    let mut versions = bench.registry.subscribe();
+    assert_eq!(bench.record("acme-1").await.client.state, ClientState::Active);
+    for state in [ClientState::Suspended, ClientState::Active, ClientState::Retired] {
+        let version = other.set_client_state(client_id("acme-1"), state, because("from afar")).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), versions.wait_for(|seen| *seen >= version))
+            .await
+            .expect("within a second")
+            .unwrap();
+        assert_eq!(bench.record("acme-1").await.client.state, state);
+    }
+    watcher.abort();
+}
+
+async fn a_client_added_after_it_was_asked_for_is_found(bench: &Bench) {
+    bench.populate().await;
+    let id = client_id("acme-2");
+    for _ in 0..2 {
+        assert!(matches!(bench.registry.client(&id).await, Err(LookupRefusal::ClientUnknown)));
+    }
+    let other = bench.another().await;
+    other.add_client(client("acme-2", "acme"), vec![], because("x")).await.unwrap();
+    assert!(matches!(bench.registry.client(&id).await, Err(LookupRefusal::ClientUnknown)), "remembered");
+    bench.registry.catch_up().await.unwrap();
+    assert_eq!(bench.registry.client(&id).await.unwrap().record.client.id, id);
+}
+
+async fn a_load_overtaken_by_a_change_is_discarded(bench: &Bench) {
+    bench.populate().await;
+    let slow = Arc::new(Slow { store: bench.store.clone(), gate: Semaphore::new(0), loads: AtomicU32::new(0) });
+    let registry =
+        Registry::new(Arc::clone(&slow) as Arc<dyn RegistryStore>, MemorySize::default(), "slow").await.unwrap();
+    let id = client_id("acme-1");
+    let lookup = tokio::spawn({
+        let (registry, id) = (Arc::clone(&registry), id.clone());
+        async move { registry.client(&id).await.unwrap() }
+    });
+    // The record has been read; the change comes before it arrives.
+    while slow.loads.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let version = registry.set_client_state(id, ClientState::Suspended, because("meanwhile")).await.unwrap();
+    slow.gate.add_permits(8);
+    let found = lookup.await.unwrap();
+    assert_eq!((found.record.client.state, found.version), (ClientState::Suspended, version));
+    assert_eq!(slow.loads.load(Ordering::SeqCst), 2);
+}
+
+async fn those_who_ask_at_the_same_time_load_once(bench: &Bench) {
+    bench.populate().await;
+    let slow = Arc::new(Slow { store: bench.store.clone(), gate: Semaphore::new(8), loads: AtomicU32::new(0) });
+    let registry =
+        Registry::new(Arc::clone(&slow) as Arc<dyn RegistryStore>, MemorySize::default(), "slow").await.unwrap();
+    let id = client_id("acme-1");
+    for found in join_all((0..32).map(|_| registry.client(&id))).await {
+        assert_eq!(found.unwrap().record.client.id, id);
+    }
+    assert_eq!(slow.loads.load(Ordering::SeqCst), 1);
+}
+
+async fn another_epoch_empties_the_memory(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.record("acme-1").await;
+    // As after a restore of an older state: versions start over from where the backup was.
+    bench.run("UPDATE registry_state SET epoch = 2, version = 3").await;
+    assert_eq!(bench.registry.catch_up().await.unwrap(), RegistryVersion(3));
+    let after = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    assert!(!Arc::ptr_eq(&before, &after.record));
+    assert_eq!(after.version, RegistryVersion(3));
+    assert_eq!(bench.registry.marks(NOW).await.unwrap().epoch, 2);
+}
+
+async fn a_gap_in_the_changes_is_not_passed_over(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.record("acme-1").await;
+    let from = bench.registry.version();
+    bench.run("UPDATE registry_state SET version = version + 1").await;
+    let version = bench.registry.catch_up().await.unwrap();
+    assert_eq!(version.0, from.0 + 1);
+    assert!(!Arc::ptr_eq(&before, &bench.record("acme-1").await));
+    assert!(bench.registry.changes_since(from).await.is_err(), "the fence is not told that nothing happened");
+}
+
+async fn an_empty_database_is_missing_unless_it_may_be_made(bench: &Bench) {
+    let empty = match &bench.store.engine {
+        Engine::Sqlite { path, .. } => {
+            format!("sqlite:{}", path.with_file_name("empty.db").display())
+        }
+        Engine::Postgres { .. } => {
+            bench.run("DROP TABLE _sqlx_migrations").await;
+            bench.url.clone()
+        }
+    };
+    let refused = open(&empty, Migrate::Check).await;
+    assert!(matches!(refused, Err(OpenError::Missing { .. })), "{refused:?}");
+    if empty != bench.url {
+        open(&empty, Migrate::Apply).await.unwrap();
+        open(&empty, Migrate::Check).await.unwrap();
+    }
+}
+
+async fn a_newer_schema_is_refused(bench: &Bench) {
+    bench
+        .run(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             SELECT 999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+        )
+        .await;
+    for migrate in [Migrate::Apply, Migrate::Check] {
+        let refused = bench.reopened(migrate).await;
+        assert!(matches!(refused, Err(OpenError::SchemaNewer { found: 999, .. })), "{refused:?}");
+    }
+}
+
+async fn an_older_schema_is_refused_by_commands(bench: &Bench) {
+    // The state before the last migration, as far as the check can tell.
+    bench.run("DELETE FROM _sqlx_migrations WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)").await;
+    let refused = bench.reopened(Migrate::Check).await;
+    let Err(refusal) = refused else { panic!("opened") };
+    assert!(matches!(refusal, OpenError::SchemaOlder { .. } | OpenError::Missing { .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("countersign init"), "{refusal}");
+}
+
+async fn an_unfinished_migration_is_refused(bench: &Bench) {
+    bench.run("UPDATE _sqlx_migrations SET success = FALSE").await;
+    for migrate in [Migrate::Apply, Migrate::Check] {
+        let refused = bench.reopened(migrate).await;
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+    }
+}
+
+async fn an_edited_migration_is_refused(bench: &Bench) {
+    match &bench.store.engine {
+        Engine::Sqlite { .. } => bench.run("UPDATE _sqlx_migrations SET checksum = x'00'").await,
+        Engine::Postgres { .. } => bench.run("UPDATE _sqlx_migrations SET checksum = '\\x00'").await,
+    }
+    for migrate in [Migrate::Apply, Migrate::Check] {
+        let refused = bench.reopened(migrate).await;
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+    }
+}
+
+async fn a_missing_table_is_refused(bench: &Bench) {
+    bench.run("DROP TABLE revocation_mark").await;
+    for migrate in [Migrate::Apply, Migrate::Check] {
+        let refused = bench.reopened(migrate).await;
+        let Err(OpenError::Damaged { what, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(what, "table revocation_mark is missing");
+    }
+}
+
+async fn opening_twice_at_the_same_time_migrates_once(bench: &Bench) {
+    match &bench.store.engine {
+        Engine::Sqlite { path, .. } => {
+            let url = format!("sqlite:{}", path.with_file_name("new.db").display());
+            for opened in join_all((0..8).map(|_| open(&url, Migrate::Apply))).await {
+                opened.unwrap();
+            }
+        }
+        Engine::Postgres { .. } => {
+            for opened in join_all((0..8).map(|_| open(&bench.url, Migrate::Apply))).await {
+                opened.unwrap();
+            }
+        }
+    }
+}
+
+async fn a_record_that_cannot_be_read_is_unavailable_and_others_are_not(bench: &Bench) {
+    bench.join("acme", &["acme-1", "acme-2"], "ca").await;
+    bench.run("UPDATE client SET record = '{\"damaged\":' WHERE id = 'acme-1'").await;
+    let damaged = bench.registry.client(&client_id("acme-1")).await;
+    assert!(matches!(damaged, Err(LookupRefusal::RegistryUnavailable)));
+    assert_eq!(bench.record("acme-2").await.client.id, client_id("acme-2"));
+}
+
+#[tokio::test]
+async fn the_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a name with % and ?.db");
+    std::fs::write(&path, b"").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let bench = Bench::at(format!("sqlite:{}", path.display()), None).await;
+    bench.populate().await;
+    let mut files = 0;
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", file.file_name());
+        files += 1;
+    }
+    assert_eq!(files, 3, "the database, its log and the log's index");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    std::fs::write(&path, "this is no database, and long enough to have a header of a hundred octets".repeat(4))
+        .unwrap();
+    for migrate in [Migrate::Apply, Migrate::Check] {
+        let refused = open(&format!("sqlite:{}", path.display()), migrate).await;
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let url = format!("sqlite:{}", path.display());
+    open(&url, Migrate::Apply).await.unwrap().close().await;
+    let mut octets = std::fs::read(&path).unwrap();
+    // The first page holds the header and the root of the schema.
+    octets[100..4096].fill(0xA5);
+    std::fs::write(&path, octets).unwrap();
+    let refused = open(&url, Migrate::Check).await;
+    assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
+    connection.execute("CREATE TABLE theirs (id INTEGER PRIMARY KEY)").await.unwrap();
+    connection.close().await.unwrap();
+    let refused = open(&format!("sqlite:{}", path.display()), Migrate::Apply).await;
+    assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_url_of_no_database_is_refused_without_its_password() {
+    for url in ["mysql://me:secret@host/db", "sqlite:", "sqlite::memory:", "registry.db"] {
+        let Err(refusal) = open(url, Migrate::Apply).await else { panic!("{url}") };
+        assert!(matches!(refusal, OpenError::UnknownUrl { .. }), "{refusal:?}");
+        assert!(!refusal.to_string().contains("secret"), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_named_without_its_password() {
+    let Err(refusal) = open("postgres://me:secret@127.0.0.1:1/registry", Migrate::Apply).await else {
+        panic!("opened");
+    };
+    assert!(refusal.to_string().contains("postgres://127.0.0.1:1/registry"), "{refusal}");
+    assert!(!refusal.to_string().contains("secret"), "{refusal}");
+}
+
+/// A store whose records arrive late.
+#[derive(Debug)]
+struct Slow {
+    store: Store,
+    gate: Semaphore,
+    loads: AtomicU32,
+}
+
+impl RegistryStore for Slow {
+    fn head(&self) -> Answer<'_, Head> {
+        self.store.head()
+    }
+
+    fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)> {
+        async move {
+            let record = self.store.client_record(client).await?;
+            self.loads.fetch_add(1, Ordering::SeqCst);
+            self.gate.acquire().await.unwrap().forget();
+            Ok(record)
+        }
+        .boxed()
+    }
+
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)> {
+        self.store.changes_since(version, reach)
+    }
+
+    fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>> {
+        self.store.apply(edit, explanation)
+    }
+
+    fn sighted<'a>(
+        &'a self,
+        client: &'a ClientId,
+        sighting: &'a Sighting,
+        explanation: Explanation,
+    ) -> BoxFuture<'a, Result<Applied, EditRefusal>> {
+        self.store.sighted(client, sighting, explanation)
+    }
+
+    fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
+        self.store.touch_last_seen(seen)
+    }
+
+    fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>> {
+        self.store.list(selection, page)
+    }
+
+    fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>> {
+        self.store.history(since, subject, limit)
+    }
+
+    fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
+        self.store.marks(now)
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.store.watch()
+    }
+}

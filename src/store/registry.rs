@@ -34,7 +34,7 @@ use crate::registry::{
 const BUSY_TRIES: usize = 3;
 
 /// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
-const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
+pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
 
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {

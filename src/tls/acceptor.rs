@@ -204,7 +204,8 @@ fn refusal(error: &io::Error) -> HandshakeRefusal {
             PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic,
+            // Clients older than TLS 1.2 have no such extension (RFC 5246 §7.4.1.4.1), and rustls looks for it first.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => HandshakeRefusal::NoSharedVersion,
         Error::PeerIncompatible(_) | Error::NoApplicationProtocol => HandshakeRefusal::NoSharedParameters,
         Error::InvalidMessage(

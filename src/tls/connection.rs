@@ -154,7 +154,8 @@ pub struct LimitedStream<S> {
     timer: Pin<Box<Sleep>>,
     reading: Reading,
     write_blocked: Option<Instant>,
-    ended: bool,
+    /// The limit it ran into, if it did: then it reads nothing more.
+    ended: Option<Limit>,
     _permit: Permit,
 }
 
@@ -208,7 +209,7 @@ impl<S> LimitedStream<S> {
             patience,
             reading: Reading::Nothing,
             write_blocked: None,
-            ended: false,
+            ended: None,
             _permit: permit,
         }
     }
@@ -239,7 +240,7 @@ impl<S> LimitedStream<S> {
             let soon = now + self.patience.shortest();
             match self.deadline() {
                 Some((at, limit)) if at <= now => {
-                    self.ended = true;
+                    self.ended = Some(limit);
                     metrics::counter!(telemetry::CONNECTIONS_ENDED, "limit" => limit.as_str()).increment(1);
                     return Poll::Ready(limit);
                 }
@@ -256,7 +257,7 @@ impl<S> LimitedStream<S> {
             return outcome;
         }
         let since = *self.write_blocked.get_or_insert_with(Instant::now);
-        if self.ended {
+        if self.ended.is_some() {
             // The last words: no timer is left to wake anybody for them but this one.
             if since + self.patience.write <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -277,7 +278,7 @@ impl<S> LimitedStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.ended {
+        if this.ended.is_some() {
             return Poll::Ready(Ok(()));
         }
         let filled = buf.filled().len();
@@ -430,5 +431,200 @@ impl Frames {
         } else if finished_one || self.unfinished_since.is_none() {
             self.unfinished_since = Some(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const SHORT: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Every patience long: a test shortens the one it is about.
+    fn patient() -> Limits {
+        Limits { first_byte: LONG, request_head: LONG, idle: LONG, write: LONG, ..Limits::default() }
+    }
+
+    struct Rig {
+        peer: DuplexStream,
+        stream: LimitedStream<DuplexStream>,
+        activity: Arc<Activity>,
+    }
+
+    impl Rig {
+        fn open(limits: &Limits) -> Self {
+            let (peer, stream) = duplex(256);
+            let activity = Activity::new();
+            let permit = Permits::new(limits).take([127, 0, 0, 1].into()).unwrap();
+            Self { peer, stream: LimitedStream::new(stream, activity.clone(), limits, permit), activity }
+        }
+
+        /// Sends `bytes`, and reads them on the other side.
+        async fn send(&mut self, bytes: &[u8]) {
+            self.peer.write_all(bytes).await.unwrap();
+            self.stream.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
+        }
+
+        /// Reads until the stream ends: the limit it ran into, after how long.
+        async fn end(&mut self) -> (Option<Limit>, Duration) {
+            let since = Instant::now();
+            while matches!(self.stream.read(&mut [0; 256]).await, Ok(1..)) {}
+            (self.stream.ended, since.elapsed())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_has_its_time() {
+        let mut rig = Rig::open(&Limits { first_byte: SHORT, ..patient() });
+        let (limit, after) = rig.end().await;
+        assert_eq!(limit, Some(Limit::FirstByte));
+        // A little is gone between opening and reading.
+        assert!(after >= SHORT / 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_has_its_time_from_its_first_byte_however_it_drips() {
+        let mut rig = Rig::open(&Limits { request_head: SHORT, ..patient() });
+        let (mut peer, _) = duplex(1);
+        std::mem::swap(&mut peer, &mut rig.peer);
+        let dripping = tokio::spawn(async move {
+            while peer.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(SHORT / 10).await;
+            }
+        });
+        assert_eq!(rig.end().await.0, Some(Limit::Head));
+        drop(rig);
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_may_take_its_time_and_then_the_connection_is_idle() {
+        let mut rig = Rig::open(&Limits { request_head: SHORT, idle: SHORT, ..patient() });
+        rig.send(HEAD).await;
+        let request = rig.activity.begin();
+        assert!(tokio::time::timeout(SHORT * 4, rig.end()).await.is_err());
+        drop(request);
+        let (limit, after) = rig.end().await;
+        assert_eq!(limit, Some(Limit::Idle));
+        assert!(after >= SHORT / 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn deadlines_count_from_where_they_should() {
+        let limits = Limits::default();
+        let mut rig = Rig::open(&limits);
+        let opened = rig.activity.opened;
+        assert_eq!(rig.stream.deadline(), Some((opened + limits.first_byte, Limit::FirstByte)));
+
+        rig.send(HEAD).await;
+        let Some((at, Limit::Head)) = rig.stream.deadline() else { panic!("{:?}", rig.stream.deadline()) };
+        assert!(at >= opened + limits.request_head && at <= Instant::now() + limits.request_head);
+
+        let request = rig.activity.begin();
+        assert_eq!(rig.stream.deadline(), None);
+        rig.send(b"body").await;
+        assert_eq!(rig.stream.deadline(), None);
+
+        drop(request);
+        assert_eq!(rig.stream.deadline(), Some((rig.activity.last_ended() + limits.idle, Limit::Idle)));
+        rig.send(b"G").await;
+        let Some((second, Limit::Head)) = rig.stream.deadline() else { panic!("{:?}", rig.stream.deadline()) };
+        assert!(second > at);
+        rig.send(b"E").await;
+        assert_eq!(rig.stream.deadline(), Some((second, Limit::Head)));
+    }
+
+    #[tokio::test]
+    async fn http2_frames_that_are_no_requests_do_not_keep_it_alive() {
+        let limits = Limits::default();
+        let mut rig = Rig::open(&limits);
+        rig.send(PREFACE).await;
+        let idle = Some((rig.activity.last_ended() + limits.idle, Limit::Idle));
+        assert_eq!(rig.stream.deadline(), idle);
+        rig.send(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await; // PING
+        assert_eq!(rig.stream.deadline(), idle);
+    }
+
+    #[tokio::test]
+    async fn an_http2_header_block_without_end_has_the_time_of_a_head() {
+        let limits = Limits::default();
+        let mut rig = Rig::open(&limits);
+        rig.send(PREFACE).await;
+        // A request under way on another stream does not excuse it.
+        let _request = rig.activity.begin();
+        assert_eq!(rig.stream.deadline(), None);
+        rig.send(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]).await; // HEADERS, no END_HEADERS
+        let deadline = rig.stream.deadline();
+        assert_eq!(deadline.map(|(_, limit)| limit), Some(Limit::Head));
+        rig.send(&[0, 0, 1, 9, 0, 0, 0, 0, 1, 0x82]).await; // CONTINUATION, no END_HEADERS
+        assert_eq!(rig.stream.deadline(), deadline);
+        rig.send(&[0, 0, 1, 9, 4, 0, 0, 0, 1, 0x82]).await; // CONTINUATION, END_HEADERS
+        assert_eq!(rig.stream.deadline(), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_nobody_takes_ends_the_connection() {
+        let mut rig = Rig::open(&Limits { write: SHORT, ..patient() });
+        let _request = rig.activity.begin();
+        let error = rig.stream.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!((error.kind(), rig.stream.ended), (io::ErrorKind::TimedOut, Some(Limit::Write)));
+    }
+
+    #[tokio::test]
+    async fn last_words_nobody_takes_end_as_well() {
+        let mut rig = Rig::open(&Limits { idle: SHORT, write: SHORT, ..patient() });
+        rig.send(HEAD).await;
+        drop(rig.activity.begin());
+        assert_eq!(rig.end().await.0, Some(Limit::Idle));
+        let error = rig.stream.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn frames_are_followed_however_they_are_cut() {
+        let frames: &[&[u8]] = &[
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],             // SETTINGS
+            &[0, 0, 2, 1, 4, 0, 0, 0, 1, 0x82, 0x86], // HEADERS, END_HEADERS
+            &[0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82],       // HEADERS
+            &[0, 0, 1, 9, 4, 0, 0, 0, 3, 0x86],       // CONTINUATION, END_HEADERS
+            &[0, 0, 3, 0, 1, 0, 0, 0, 1, 1, 2, 3],    // DATA
+        ];
+        let bytes = frames.concat();
+        let ends: Vec<usize> = frames
+            .iter()
+            .scan(0, |end, frame| {
+                *end += frame.len();
+                Some(*end)
+            })
+            .collect();
+        for cut in 0..=bytes.len() {
+            let mut state = Frames::default();
+            state.take(&bytes[..cut]);
+            let whole = cut == 0 || (ends.contains(&cut) && cut != ends[2]);
+            assert_eq!(state.unfinished_since.is_none(), whole, "{cut}");
+            state.take(&bytes[cut..]);
+            assert!(state.unfinished_since.is_none(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn permits_are_counted_by_address_and_in_all() {
+        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
+        let permits = Permits::new(&limits);
+        let one: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2:1".parse().unwrap();
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        let first = permits.take(one).unwrap();
+        let _second = permits.take(neighbour).unwrap();
+        assert_eq!(permits.take(one).unwrap_err(), HandshakeRefusal::AddressLimit);
+        let _third = permits.take(mapped).unwrap();
+        assert_eq!(permits.take("192.0.2.2".parse().unwrap()).unwrap_err(), HandshakeRefusal::ConnectionLimit);
+        drop(first);
+        assert!(permits.take(one).is_ok());
+        assert_eq!(permits.open.lock().unwrap().by_address.len(), 2);
     }
 }

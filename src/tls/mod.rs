@@ -7,6 +7,9 @@
 /// Connection permits, deadlines, failures on record.
 pub mod acceptor;
 
+/// The other end, for the quickstart's callers.
+mod client_config;
+
 /// What one connection may use up.
 mod connection;
 
@@ -19,7 +22,11 @@ pub mod server_config;
 /// Possession and bounds, and nothing else.
 mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 pub use acceptor::{PlainAcceptor, TlsAcceptor};
+pub use client_config::{ClientConfigError, client_config};
 pub use connection::Permits;
 pub use reload::{ServerCertificate, ServerCertificateError};
 pub use server_config::{ClientCertificates, server_config};

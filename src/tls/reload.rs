@@ -231,3 +231,119 @@ fn check(
     }
     Ok(Published { key: Arc::new(certified), not_after })
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::key::KeyKind;
+    use countersign_conformance::pki::{Authority, Credential, Template};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    struct Files {
+        directory: tempfile::TempDir,
+        authority: Authority,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            Self { directory: tempfile::tempdir().unwrap(), authority: Authority::root("Root", NOW).intermediate("CA") }
+        }
+
+        fn server(&self, names: &[&str]) -> Credential {
+            self.authority.issue(&Template::server(names, NOW), KeyKind::P256)
+        }
+
+        fn write(&self, credential: &Credential) -> TlsFiles {
+            self.write_pem(&credential.chain_pem(), &credential.key.to_pem())
+        }
+
+        fn write_pem(&self, certificate: &str, key: &str) -> TlsFiles {
+            let path = |name| self.directory.path().join(name);
+            let files = TlsFiles { certificate: path("server.pem"), key: path("server-key.pem") };
+            std::fs::write(&files.certificate, certificate).unwrap();
+            std::fs::write(&files.key, key).unwrap();
+            files
+        }
+
+        fn load(&self, credential: &Credential) -> Result<Arc<ServerCertificate>, ServerCertificateError> {
+            load(self.write(credential))
+        }
+    }
+
+    fn load(files: TlsFiles) -> Result<Arc<ServerCertificate>, ServerCertificateError> {
+        ServerCertificate::load(files, vec!["as.example".to_owned()], UnixTime::from_seconds(NOW))
+    }
+
+    #[test]
+    fn a_new_certificate_is_published_and_a_broken_one_set_aside_once() {
+        let files = Files::new();
+        let first = files.server(&["as.example"]);
+        let held = files.load(&first).unwrap();
+        let now = UnixTime::from_seconds(NOW + 60);
+        let published = || held.published.load().key.cert[0].to_vec();
+        assert_eq!(held.reload(now).unwrap(), Reload::Unchanged);
+
+        let second = files.server(&["as.example"]);
+        files.write(&second);
+        assert_eq!(held.reload(now).unwrap(), Reload::Published);
+        assert_eq!(published(), second.certificate());
+
+        files.write_pem(&first.chain_pem(), &second.key.to_pem());
+        assert!(matches!(held.reload(now), Err(ServerCertificateError::KeyOfAnother)));
+        assert_eq!(held.reload(now).unwrap(), Reload::Unchanged);
+        assert_eq!(published(), second.certificate());
+
+        std::fs::remove_file(&held.files.key).unwrap();
+        assert!(matches!(held.reload(now), Err(ServerCertificateError::Unreadable { .. })));
+        assert_eq!(published(), second.certificate());
+    }
+
+    #[test]
+    fn each_thing_a_user_would_stumble_over_is_refused() {
+        let files = Files::new();
+        let good = files.server(&["as.example"]);
+        assert!(files.load(&good).is_ok());
+        assert!(matches!(
+            files.load(&files.server(&["other.example"])),
+            Err(ServerCertificateError::NameMissing(name)) if name == "as.example"
+        ));
+        let expired = Template { not_after: NOW - 1, ..Template::server(&["as.example"], NOW) };
+        assert!(matches!(
+            files.load(&files.authority.issue(&expired, KeyKind::P256)),
+            Err(ServerCertificateError::OutOfDate { .. })
+        ));
+        let last_second = Template { not_after: NOW, ..expired };
+        assert!(files.load(&files.authority.issue(&last_second, KeyKind::P256)).is_ok());
+        let not_yet = Template { not_before: NOW + 1, ..Template::server(&["as.example"], NOW) };
+        assert!(matches!(
+            files.load(&files.authority.issue(&not_yet, KeyKind::P256)),
+            Err(ServerCertificateError::OutOfDate { .. })
+        ));
+        let other = Files::new().server(&["as.example"]);
+        let crossed = Credential { key: good.key.clone(), chain: vec![good.chain[0].clone(), other.chain[1].clone()] };
+        assert!(matches!(files.load(&crossed), Err(ServerCertificateError::ChainBroken(_))));
+        let for_clients =
+            Template { alt_names: last_second.alt_names.clone(), ..Template::client(last_second.subject.clone(), NOW) };
+        assert!(matches!(
+            files.load(&files.authority.issue(&for_clients, KeyKind::P256)),
+            Err(ServerCertificateError::ChainBroken(_))
+        ));
+        assert!(matches!(
+            load(files.write_pem("", &good.key.to_pem())),
+            Err(ServerCertificateError::MalformedCertificate(_))
+        ));
+        assert!(matches!(
+            load(files.write_pem(&good.chain_pem(), &good.chain_pem())),
+            Err(ServerCertificateError::MalformedKey(_))
+        ));
+    }
+
+    #[test]
+    fn a_certificate_that_signed_itself_is_taken() {
+        let files = Files::new();
+        let template = Template::server(&["as.example"], NOW);
+        assert!(files.load(&Credential::self_signed(&template, KeyKind::P256)).is_ok());
+    }
+}

@@ -151,3 +151,71 @@ fn public_key(leaf: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'stat
 fn refused(refusal: HandshakeRefusal) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::key::KeyKind;
+    use countersign_conformance::pki::{Authority, Name, Template};
+
+    use super::*;
+
+    fn leaf(kind: KeyKind) -> CertificateDer<'static> {
+        let template = Template::client(Name::common("client"), 1_800_000_000);
+        Authority::root("CA", 1_800_000_000).issue(&template, kind).certificate().to_vec().into()
+    }
+
+    #[test]
+    fn keys_are_bounded_on_both_sides() {
+        for kind in [
+            KeyKind::Ed25519,
+            KeyKind::P256,
+            KeyKind::P384,
+            KeyKind::P521,
+            KeyKind::Rsa2048,
+            KeyKind::Rsa3072,
+            KeyKind::Rsa4096,
+        ] {
+            assert_eq!(check_bounds(&leaf(kind), &[]), Ok(()), "{kind:?}");
+        }
+        for kind in [KeyKind::Rsa1024, KeyKind::Rsa4224] {
+            assert_eq!(check_bounds(&leaf(kind), &[]), Err(HandshakeRefusal::KeyNotAccepted), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn four_intermediates_are_the_most() {
+        let leaf = leaf(KeyKind::P256);
+        assert_eq!(check_bounds(&leaf, &vec![leaf.clone(); 4]), Ok(()));
+        assert_eq!(check_bounds(&leaf, &vec![leaf.clone(); 5]), Err(HandshakeRefusal::ChainTooLong));
+    }
+
+    #[test]
+    fn the_chain_is_bounded_in_bytes() {
+        let leaf = leaf(KeyKind::P256);
+        let rest = LARGEST_CHAIN_BYTES - leaf.len();
+        assert_eq!(check_bounds(&leaf, &[vec![0; rest].into()]), Ok(()));
+        assert_eq!(check_bounds(&leaf, &[vec![0; rest + 1].into()]), Err(HandshakeRefusal::ChainTooLarge));
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        let leaf = leaf(KeyKind::P256);
+        let mut longer = leaf.to_vec();
+        longer.push(0);
+        for bytes in [Vec::new(), leaf[..leaf.len() - 1].to_vec(), longer, vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff]] {
+            assert_eq!(check_bounds(&bytes.into(), &[]), Err(HandshakeRefusal::CertificateMalformed));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_certificate_never_panics(at in 0usize..400, value: u8) {
+            let mut bytes = LEAF.to_vec();
+            let length = bytes.len();
+            bytes[at % length] = value;
+            let _ = check_bounds(&bytes.into(), &[]);
+        }
+    }
+
+    static LEAF: std::sync::LazyLock<CertificateDer<'static>> = std::sync::LazyLock::new(|| leaf(KeyKind::P256));
+}

@@ -569,3 +569,261 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     encoded.extend_from_slice(content);
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::pki::{Authority, Credential, Name, Template};
+    use countersign_conformance::{Key, KeyKind};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn set(keys: &[Value]) -> Result<KeySet, MalformedKeySet> {
+        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    fn unusable(jwk: &Value) -> UnusableKey {
+        PublicKey::from_jwk(jwk.as_object().unwrap()).unwrap_err()
+    }
+
+    fn usable(jwk: &Value) -> PublicKey {
+        PublicKey::from_jwk(jwk.as_object().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_kind_serves_its_algorithms_and_is_written_as_it_was_read() {
+        use SigningAlgorithm::{ES256, Ed25519, EdDSA, PS256};
+        for (kind, algorithms) in [
+            (KeyKind::P256, &[ES256][..]),
+            (KeyKind::P384, &[]),
+            (KeyKind::P521, &[]),
+            (KeyKind::Ed25519, &[EdDSA, Ed25519]),
+            (KeyKind::Rsa2048, &[PS256]),
+        ] {
+            let key = Key::generate(kind);
+            let read = usable(&key.jwk());
+            assert_eq!(read.algorithms(), algorithms, "{kind:?}");
+            assert_eq!(read.spki(), key.spki(), "{kind:?}");
+            assert_eq!(read.thumbprint(), key.jwk_thumbprint(), "{kind:?}");
+            let written = Value::Object(read.to_jwk());
+            assert_eq!(usable(&written).spki(), read.spki());
+            assert_eq!(usable(&written).to_jwk(), read.to_jwk());
+        }
+    }
+
+    #[test]
+    fn the_thumbprint_of_rfc_7638() {
+        // RFC 7638 §3.1
+        let jwk = json!({
+            "kty": "RSA",
+            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+            "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
+        });
+        assert_eq!(unusable(&jwk), UnusableKey::Algorithm); // RS256 is not used here
+        let mut jwk = jwk;
+        jwk.as_object_mut().unwrap().remove("alg");
+        assert_eq!(usable(&jwk).thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+
+    #[test]
+    fn a_key_that_names_its_algorithm_serves_no_other() {
+        let mut jwk = Key::generate(KeyKind::Ed25519).jwk();
+        jwk["alg"] = "EdDSA".into();
+        assert_eq!(usable(&jwk).algorithms(), [SigningAlgorithm::EdDSA]);
+        for wrong in ["ES256", "PS256", "HS256", "none", "RS256", "eddsa", ""] {
+            jwk["alg"] = wrong.into();
+            assert_eq!(unusable(&jwk), UnusableKey::Algorithm, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_curves() {
+        for kind in [KeyKind::Rsa1024, KeyKind::Rsa4224] {
+            assert_eq!(unusable(&Key::generate(kind).jwk()), UnusableKey::Kind, "{kind:?}");
+        }
+        let mut jwk = Key::generate(KeyKind::P256).jwk();
+        for curve in ["secp256k1", "P-224", "p-256", "Ed25519"] {
+            jwk["crv"] = curve.into();
+            assert_eq!(unusable(&jwk), UnusableKey::Kind, "{curve}");
+        }
+        let mut jwk = Key::generate(KeyKind::Ed25519).jwk();
+        for curve in ["Ed448", "X25519"] {
+            jwk["crv"] = curve.into();
+            assert_eq!(unusable(&jwk), UnusableKey::Kind, "{curve}");
+        }
+        assert_eq!(unusable(&json!({ "kty": "oct", "k": "AAAA" })), UnusableKey::Kind);
+    }
+
+    #[test]
+    fn malformed_members() {
+        for (kind, members) in [
+            (KeyKind::P256, &["x", "y", "crv"][..]),
+            (KeyKind::Ed25519, &["x", "crv"]),
+            (KeyKind::Rsa2048, &["n", "e"]),
+        ] {
+            let good = Key::generate(kind).jwk();
+            for member in members {
+                for wrong in [json!(null), json!(1), json!(["AQAB"]), json!({})] {
+                    let mut jwk = good.clone();
+                    jwk[member] = wrong;
+                    assert_eq!(unusable(&jwk), UnusableKey::Malformed, "{kind:?} {member}");
+                }
+                let mut jwk = good.clone();
+                jwk.as_object_mut().unwrap().remove(*member);
+                assert_eq!(unusable(&jwk), UnusableKey::Malformed, "{kind:?} without {member}");
+            }
+        }
+        let mut jwk = Key::generate(KeyKind::P256).jwk();
+        let x = jwk["x"].as_str().unwrap().to_owned();
+        for wrong in [String::new(), format!("{x}="), format!("AA{x}"), x[..42].to_owned(), x.replace(&x[..1], "+")] {
+            jwk["x"] = wrong.clone().into();
+            assert_eq!(unusable(&jwk), UnusableKey::Malformed, "{wrong}");
+        }
+        jwk["x"] = encode(&[1; 32]).into(); // not on the curve
+        assert_eq!(unusable(&jwk), UnusableKey::Malformed);
+        for kty in [json!("ec"), json!("RSA "), json!("")] {
+            assert_eq!(unusable(&json!({ "kty": kty })), UnusableKey::Kind);
+        }
+        assert_eq!(unusable(&json!({})), UnusableKey::Malformed);
+    }
+
+    #[test]
+    fn rsa_numbers_have_one_form() {
+        let good = Key::generate(KeyKind::Rsa2048).jwk();
+        let n = URL_SAFE_NO_PAD.decode(good["n"].as_str().unwrap()).unwrap();
+        let with = |member: &str, octets: &[u8]| {
+            let mut jwk = good.clone();
+            jwk[member] = encode(octets).into();
+            jwk
+        };
+        assert!(PublicKey::from_jwk(with("e", &[1, 0, 1]).as_object().unwrap()).is_ok());
+        for wrong in [&[][..], &[0], &[1], &[2], &[0, 1, 0, 1], &[1, 0, 0], &[1, 0, 0, 0, 1]] {
+            assert_eq!(unusable(&with("e", wrong)), UnusableKey::Malformed, "{wrong:?}");
+        }
+        assert_eq!(unusable(&with("n", &[&[0], &n[..]].concat())), UnusableKey::Malformed);
+    }
+
+    #[test]
+    fn only_keys_for_verifying() {
+        let mut jwk = Key::generate(KeyKind::P256).jwk();
+        for wrong in ["enc", "", "SIG", "sig "] {
+            jwk["use"] = wrong.into();
+            assert_eq!(unusable(&jwk), UnusableKey::Use, "{wrong}");
+        }
+        jwk["use"] = "sig".into();
+        for wrong in [json!([]), json!(["sign"]), json!(["encrypt", "wrapKey"])] {
+            jwk["key_ops"] = wrong.clone();
+            assert_eq!(unusable(&jwk), UnusableKey::Use, "{wrong}");
+        }
+        jwk["key_ops"] = "verify".into();
+        assert_eq!(unusable(&jwk), UnusableKey::Malformed);
+        jwk["key_ops"] = json!(["sign", "verify"]);
+        usable(&jwk);
+    }
+
+    #[test]
+    fn a_set_with_a_private_key_is_refused_whole() {
+        let good = Key::generate(KeyKind::P256).jwk();
+        for (kind, members) in [
+            (KeyKind::P256, &["d"][..]),
+            (KeyKind::Ed25519, &["d"]),
+            (KeyKind::Rsa2048, &["d", "p", "q", "dp", "dq", "qi", "oth"]),
+        ] {
+            for member in members {
+                let mut jwk = Key::generate(kind).jwk();
+                jwk["kid"] = "leaked".into();
+                jwk[member] = "AAAA".into();
+                let refused = MalformedKeySet::PrivateKey { kid: Some("leaked".to_owned()) };
+                assert_eq!(set(&[good.clone(), jwk]).unwrap_err(), refused, "{kind:?} {member}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_set_with_a_kid_twice_is_refused_whole() {
+        let (mut one, mut two) = (Key::generate(KeyKind::P256).jwk(), Key::generate(KeyKind::Ed25519).jwk());
+        one["kid"] = "same".into();
+        two["kid"] = "Same".into();
+        assert_eq!(set(&[one.clone(), two.clone()]).unwrap().keys().len(), 2);
+        two["kid"] = "same".into();
+        let refused = MalformedKeySet::KidRepeated { kid: "same".to_owned() };
+        assert_eq!(set(&[one.clone(), two]).unwrap_err(), refused);
+        // Also where one of them would be set aside.
+        assert_eq!(set(&[one.clone(), json!({ "kty": "oct", "kid": "same" })]).unwrap_err(), refused);
+        assert_eq!(KeySet::of([usable(&one), usable(&one)]).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_set_aside_and_stops_nothing() {
+        let mut good = Key::generate(KeyKind::P256).jwk();
+        good["kid"] = "good".into();
+        let keys = set(&[
+            json!(1),
+            json!({ "kty": "oct", "kid": "o" }),
+            good,
+            json!({ "kty": "EC", "kid": "" }),
+            json!({ "kid": 7 }),
+        ])
+        .unwrap();
+        assert_eq!(keys.keys().len(), 1);
+        assert!(keys.by_kid("good").is_some() && keys.by_kid("o").is_none() && keys.by_kid("").is_none());
+        let aside: Vec<_> = keys.set_aside().iter().map(|aside| (aside.index, aside.reason)).collect();
+        use UnusableKey::{Kind, Malformed};
+        assert_eq!(aside, [(0, Malformed), (1, Kind), (3, Malformed), (4, Malformed)]);
+    }
+
+    #[test]
+    fn a_set_is_one_object_with_an_array_of_bounded_size() {
+        for wrong in
+            ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":null}"#, r#"{"keys":[],"keys":[]}"#, r#"{"keys":[]}x"#]
+        {
+            assert_eq!(KeySet::parse(wrong.as_bytes()).unwrap_err(), MalformedKeySet::Json, "{wrong}");
+        }
+        assert!(KeySet::parse(br#"{"keys":[],"other":1}"#).unwrap().keys().is_empty());
+        let many = |count: usize| set(&vec![json!({ "kty": "oct" }); count]);
+        assert!(many(MAX_KEYS).is_ok());
+        assert_eq!(many(MAX_KEYS + 1).unwrap_err(), MalformedKeySet::TooLarge);
+        let padded = format!(r#"{{"keys":[]{}}}"#, " ".repeat(MAX_KEY_SET_BYTES));
+        assert_eq!(KeySet::parse(padded.as_bytes()).unwrap_err(), MalformedKeySet::TooLarge);
+    }
+
+    #[test]
+    fn the_first_certificate_is_of_this_key() {
+        let now = NOW;
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519, KeyKind::Rsa2048] {
+            let credential = Credential::self_signed(&Template::client(Name::common("c"), now), kind);
+            assert_eq!(usable(&credential.jwk()).x5c(), [credential.certificate().to_vec()], "{kind:?}");
+        }
+        let authority = Authority::root("A", now);
+        let (one, other) = (authority.client("one"), authority.client("other"));
+        let mut jwk = one.jwk();
+        jwk["x5c"] = other.jwk()["x5c"].clone();
+        assert_eq!(unusable(&jwk), UnusableKey::CertificateMismatch);
+        jwk["x5c"] = json!([STANDARD.encode([one.certificate(), &[0]].concat())]);
+        assert_eq!(unusable(&jwk), UnusableKey::CertificateMismatch);
+        jwk["x5c"] = json!(["AAAA"]);
+        assert_eq!(unusable(&jwk), UnusableKey::CertificateMismatch);
+        for wrong in [json!([]), json!("AAAA"), json!([1]), json!(["A_-A"]), json!(["AAA"]), json!(vec!["AAAA"; 6])] {
+            jwk["x5c"] = wrong.clone();
+            assert_eq!(unusable(&jwk), UnusableKey::Malformed, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_sets_are_answered(text in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _answered = KeySet::parse(&text);
+        }
+
+        #[test]
+        fn lengths_are_written_as_der_reads_them(length in 0_usize..70_000) {
+            let encoded = der(4, &vec![0; length]);
+            let (rest, object) = x509_parser::der_parser::parse_der(&encoded).unwrap();
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(object.as_slice().unwrap().len(), length);
+        }
+    }
+}

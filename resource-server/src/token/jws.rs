@@ -379,3 +379,444 @@ fn bare_type(typ: &str) -> &str {
         _ => typ,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::forge::{self, Members, Signature, Token};
+    use countersign_conformance::{JwsAlgorithm as Alg, Key, KeyKind};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const EXPECTED: Expectation<'static> = Expectation {
+        algorithms: SigningAlgorithm::ALL,
+        types: &["at+jwt"],
+        untyped: Untyped::Refuse,
+        key: KeyChoice::ByKid,
+        max_bytes: MAX_TOKEN_BYTES,
+    };
+
+    struct Signer {
+        key: Key,
+        keys: KeySet,
+    }
+
+    impl Signer {
+        fn new(kind: KeyKind) -> Self {
+            let key = Key::generate(kind);
+            let mut jwk = key.jwk();
+            jwk["kid"] = "k1".into();
+            let keys = KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap();
+            Self { key, keys }
+        }
+
+        fn token(&self, algorithm: Alg) -> Token<'_> {
+            Token {
+                header: Members::new().with("typ", "at+jwt").with("alg", algorithm.as_str()).with("kid", "k1"),
+                claims: Members::new().with("sub", "c"),
+                algorithm,
+                key: &self.key,
+            }
+        }
+
+        fn verdict(&self, change: impl FnOnce(Members) -> Members) -> Result<Verified, JwsError> {
+            verify(&self.token(Alg::Es256).header(change).compact(), &self.keys, &EXPECTED)
+        }
+
+        fn refusal(&self, change: impl FnOnce(Members) -> Members) -> JwsError {
+            self.verdict(change).unwrap_err()
+        }
+    }
+
+    #[test]
+    fn every_algorithm_is_verified_by_its_kind_of_key() {
+        for (kind, algorithm, name) in [
+            (KeyKind::P256, Alg::Es256, "ES256"),
+            (KeyKind::Ed25519, Alg::EdDsa, "EdDSA"),
+            (KeyKind::Ed25519, Alg::EdDsa, "Ed25519"),
+            (KeyKind::Rsa2048, Alg::Ps256, "PS256"),
+        ] {
+            let signer = Signer::new(kind);
+            let token = signer.token(algorithm).header(|header| header.with("alg", name));
+            let verified = verify(&token.compact(), &signer.keys, &EXPECTED).unwrap();
+            assert_eq!(verified.algorithm().as_str(), name);
+            assert_eq!(verified.key().kid(), Some("k1"));
+            assert_eq!(verified.claims::<Map<String, Value>>().unwrap()["sub"], "c");
+            // The same for a reader that does not allow it.
+            let others: Vec<_> =
+                SigningAlgorithm::ALL.iter().copied().filter(|algorithm| algorithm.as_str() != name).collect();
+            let expected = Expectation { algorithms: &others, ..EXPECTED };
+            assert_eq!(verify(&token.compact(), &signer.keys, &expected).unwrap_err(), JwsError::Algorithm);
+        }
+    }
+
+    #[test]
+    fn algorithms_that_are_not_used_here() {
+        let signer = Signer::new(KeyKind::P256);
+        for name in
+            ["none", "None", "NONE", "", "es256", "ES256 ", "ES384", "ES256K", "RS256", "PS384", "HS256", "Ed448"]
+        {
+            assert_eq!(signer.refusal(|header| header.with("alg", name)), JwsError::Algorithm, "{name:?}");
+        }
+        let rsa = Signer::new(KeyKind::Rsa2048);
+        assert_eq!(verify(&rsa.token(Alg::Rs256).compact(), &rsa.keys, &EXPECTED).unwrap_err(), JwsError::Algorithm);
+    }
+
+    #[test]
+    fn none_without_signature() {
+        let signer = Signer::new(KeyKind::P256);
+        let token = signer.token(Alg::Es256).header(|header| header.with("alg", "none"));
+        assert_eq!(verify(&token.signed(Signature::None), &signer.keys, &EXPECTED).unwrap_err(), JwsError::Algorithm);
+        let token = signer.token(Alg::Es256);
+        assert_eq!(verify(&token.signed(Signature::None), &signer.keys, &EXPECTED).unwrap_err(), JwsError::Signature);
+    }
+
+    #[test]
+    fn the_public_key_is_no_shared_secret() {
+        let signer = Signer::new(KeyKind::P256);
+        for secret in [signer.key.spki(), signer.key.jwk().to_string().into_bytes()] {
+            let token = signer.token(Alg::Es256).header(|header| header.with("alg", "HS256"));
+            let token = token.signed(Signature::Hs256(&secret));
+            assert_eq!(verify(&token, &signer.keys, &EXPECTED).unwrap_err(), JwsError::Algorithm);
+        }
+    }
+
+    #[test]
+    fn a_key_serves_no_algorithm_of_another_kind() {
+        let signer = Signer::new(KeyKind::P256);
+        for name in ["EdDSA", "Ed25519", "PS256"] {
+            assert_eq!(signer.refusal(|header| header.with("alg", name)), JwsError::KeyMismatch, "{name}");
+        }
+    }
+
+    #[test]
+    fn any_crit_is_refused() {
+        let signer = Signer::new(KeyKind::P256);
+        for value in [json!([]), json!(["exp"]), json!(["b64"]), json!("b64"), json!(null), json!({})] {
+            assert_eq!(signer.refusal(|header| header.with("crit", value.clone())), JwsError::Critical, "{value}");
+        }
+    }
+
+    #[test]
+    fn b64_is_refused() {
+        let signer = Signer::new(KeyKind::P256);
+        for value in [json!(false), json!(true), json!(null)] {
+            assert_eq!(signer.refusal(|header| header.with("b64", value.clone())), JwsError::UnencodedPayload);
+        }
+    }
+
+    #[test]
+    fn members_named_twice_are_refused() {
+        let signer = Signer::new(KeyKind::P256);
+        for name in ["alg", "kid", "typ", "x"] {
+            for header in [
+                signer.token(Alg::Es256).header(|header| header.and("x", 1).and(name, "ES256")),
+                signer.token(Alg::Es256).header(|header| header.and("x", 1).preceded_by(name, "none")),
+            ] {
+                let twice = header.header.to_json().matches(&format!("\"{name}\"")).count() == 2;
+                assert!(twice, "{name}");
+                assert_eq!(verify(&header.compact(), &signer.keys, &EXPECTED).unwrap_err(), JwsError::Header, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn members_of_the_wrong_type_are_refused() {
+        let signer = Signer::new(KeyKind::P256);
+        for name in ["alg", "kid", "typ"] {
+            for value in [json!(1), json!(null), json!(["ES256"]), json!({})] {
+                assert_eq!(
+                    signer.refusal(|header| header.with(name, value.clone())),
+                    JwsError::Header,
+                    "{name} {value}"
+                );
+            }
+        }
+        assert_eq!(signer.refusal(|header| header.without("alg")), JwsError::Header);
+    }
+
+    #[test]
+    fn a_key_in_the_header_is_not_followed() {
+        let signer = Signer::new(KeyKind::P256);
+        let thief = Key::generate(KeyKind::P256);
+        let mut jwk = thief.jwk();
+        jwk["kid"] = "k1".into();
+        for (name, value) in [
+            ("jwk", jwk),
+            ("jku", json!("https://thief.example/jwks")),
+            ("x5u", json!("https://thief.example/c")),
+            ("x5c", json!(["MIIB"])),
+        ] {
+            let token = Token { key: &thief, ..signer.token(Alg::Es256) }.header(|header| header.with(name, value));
+            assert_eq!(verify(&token.compact(), &signer.keys, &EXPECTED).unwrap_err(), JwsError::Signature, "{name}");
+        }
+    }
+
+    #[test]
+    fn kid_names_one_key_exactly() {
+        let signer = Signer::new(KeyKind::P256);
+        for kid in ["", "K1", "k1 ", " k1", "k1\0", "k", "../k1", "k1' OR '1'='1", "\u{212a}1"] {
+            assert_eq!(signer.refusal(|header| header.with("kid", kid)), JwsError::KeyUnknown, "{kid:?}");
+        }
+        assert_eq!(signer.refusal(|header| header.without("kid")), JwsError::KidMissing);
+    }
+
+    #[test]
+    fn without_kid_only_the_only_key_counts() {
+        let signer = Signer::new(KeyKind::P256);
+        let expected = Expectation { key: KeyChoice::ByKidOrOnly, ..EXPECTED };
+        let token = signer.token(Alg::Es256).header(|header| header.without("kid")).compact();
+        assert!(verify(&token, &signer.keys, &expected).is_ok());
+        let keys = |kinds: &[KeyKind]| {
+            let others = kinds.iter().map(|kind| Key::generate(*kind).jwk());
+            let set: Vec<Value> = std::iter::once(signer.key.jwk()).chain(others).collect();
+            KeySet::parse(json!({ "keys": set }).to_string().as_bytes()).unwrap()
+        };
+        assert!(verify(&token, &keys(&[KeyKind::Ed25519]), &expected).is_ok());
+        assert_eq!(verify(&token, &keys(&[KeyKind::P256]), &expected).unwrap_err(), JwsError::KidMissing);
+        let none = KeySet::default();
+        assert_eq!(verify(&token, &none, &expected).unwrap_err(), JwsError::KeyMismatch);
+    }
+
+    #[test]
+    fn typ_is_compared_as_a_media_type() {
+        let signer = Signer::new(KeyKind::P256);
+        for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
+            assert!(signer.verdict(|header| header.with("typ", typ)).is_ok(), "{typ}");
+        }
+        for typ in [
+            "JWT",
+            "",
+            "at+jwt ",
+            "at",
+            "jwt",
+            "text/at+jwt",
+            "application/application/at+jwt",
+            "application/",
+            "application/x/at+jwt",
+            "at+jwt;charset=utf-8",
+            "countersign-revocations+jwt",
+            "\u{0430}t+jwt",
+        ] {
+            assert_eq!(signer.refusal(|header| header.with("typ", typ)), JwsError::Type, "{typ:?}");
+        }
+        assert_eq!(signer.refusal(|header| header.without("typ")), JwsError::Type);
+        let untyped = Expectation { untyped: Untyped::Accept, ..EXPECTED };
+        let token = signer.token(Alg::Es256).header(|header| header.without("typ")).compact();
+        assert!(verify(&token, &signer.keys, &untyped).is_ok());
+    }
+
+    #[test]
+    fn framing_has_one_form() {
+        let signer = Signer::new(KeyKind::P256);
+        let good = signer.token(Alg::Es256).compact();
+        let [header, payload, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
+        for wrong in [
+            String::new(),
+            ".".to_owned(),
+            format!("{header}.{payload}"),
+            format!("{good}."),
+            format!("{good}.{signature}"),
+            format!(".{good}"),
+            format!("{header}=.{payload}.{signature}"),
+            format!("{header}.{payload}.{signature}=="),
+            format!(" {good}"),
+            format!("{good}\n"),
+            good.replace('.', ". "),
+            good.replace('.', ":"),
+            json!({ "protected": header, "payload": payload, "signature": signature }).to_string(),
+        ] {
+            assert_eq!(verify(&wrong, &signer.keys, &EXPECTED).unwrap_err(), JwsError::Framing, "{wrong:?}");
+        }
+        // Bits that no octet uses: 64 octets leave four in the last character of their 86.
+        let stray: Vec<String> = ('A'..='Z').map(|last| format!("{}{last}", &good[..good.len() - 1])).collect();
+        let verdicts = stray.iter().map(|token| verify(token, &signer.keys, &EXPECTED)).collect::<Vec<_>>();
+        assert!(verdicts.iter().filter(|verdict| verdict.is_ok()).count() <= 1);
+        assert!(verdicts.iter().any(|verdict| matches!(verdict, Err(JwsError::Framing))));
+    }
+
+    #[test]
+    fn length_ends_at_the_limit() {
+        let signer = Signer::new(KeyKind::P256);
+        let token = |padding: usize| {
+            let text = signer.token(Alg::Es256).claims(|claims| claims.with("x", "x".repeat(padding))).compact();
+            (text.len(), text)
+        };
+        let (length, text) = token(100);
+        let exact = Expectation { max_bytes: length, ..EXPECTED };
+        assert!(verify(&text, &signer.keys, &exact).is_ok());
+        let shorter = Expectation { max_bytes: length - 1, ..EXPECTED };
+        assert_eq!(verify(&text, &signer.keys, &shorter).unwrap_err(), JwsError::TooLong);
+        assert_eq!(peek(&token(MAX_TOKEN_BYTES).1).unwrap_err(), JwsError::TooLong);
+    }
+
+    #[test]
+    fn an_ecdsa_signature_in_der_is_refused() {
+        let signer = Signer::new(KeyKind::P256);
+        let token = signer.token(Alg::Es256);
+        let fixed = URL_SAFE_NO_PAD.decode(token.compact().rsplit_once('.').unwrap().1).unwrap();
+        let integer = |octets: &[u8]| {
+            let magnitude: Vec<u8> = octets.iter().copied().skip_while(|octet| *octet == 0).collect();
+            let padded = if magnitude[0] > 0x7F { [&[0], &magnitude[..]].concat() } else { magnitude };
+            [&[2, padded.len() as u8], &padded[..]].concat()
+        };
+        let parts = [integer(&fixed[..32]), integer(&fixed[32..])].concat();
+        let der = [&[0x30, parts.len() as u8], &parts[..]].concat();
+        let refused = verify(&token.signed(Signature::Octets(&der)), &signer.keys, &EXPECTED);
+        assert_eq!(refused.unwrap_err(), JwsError::Signature);
+    }
+
+    #[test]
+    fn every_bit_of_the_signed_text_counts() {
+        let signer = Signer::new(KeyKind::Ed25519);
+        let good = signer.token(Alg::EdDsa).compact();
+        assert!(verify(&good, &signer.keys, &EXPECTED).is_ok());
+        for at in 0..good.len() {
+            let mut bent = good.clone().into_bytes();
+            bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
+            assert!(verify(std::str::from_utf8(&bent).unwrap(), &signer.keys, &EXPECTED).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn claims_named_twice_are_refused_after_the_signature() {
+        let signer = Signer::new(KeyKind::P256);
+        let token = signer.token(Alg::Es256).claims(|claims| claims.and("sub", "d")).compact();
+        let verified = verify(&token, &signer.keys, &EXPECTED).unwrap();
+        assert_eq!(verified.claims::<Map<String, Value>>().unwrap_err(), JwsError::Payload);
+        assert_eq!(peek(&token).unwrap().claims().unwrap_err(), JwsError::Payload);
+    }
+
+    #[test]
+    fn peeking_proves_nothing_but_reads_the_same() {
+        let signer = Signer::new(KeyKind::P256);
+        let seen = peek(&signer.token(Alg::Es256).signed(Signature::None)).unwrap();
+        assert_eq!(seen.header.kid.as_deref(), Some("k1"));
+        assert_eq!(seen.claims().unwrap()["sub"], "c");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_text_is_answered(text in "[A-Za-z0-9_=.-]{0,80}") {
+            let keys = KeySet::default();
+            prop_assert!(verify(&text, &keys, &EXPECTED).is_err());
+        }
+
+        #[test]
+        fn hostile_headers_are_answered(header in prop::collection::vec(any::<u8>(), 0..60)) {
+            let text = forge::compact(&header, "{}", Signature::None);
+            if let Ok(seen) = peek(&text) {
+                let object: Map<String, Value> = serde_json::from_slice(&header).unwrap();
+                prop_assert_eq!(object["alg"].as_str(), Some(seen.header.algorithm.as_str()));
+            }
+        }
+    }
+
+    mod wycheproof {
+        use super::*;
+
+        const UNTYPED: Expectation<'static> =
+            Expectation { untyped: Untyped::Accept, key: KeyChoice::ByKidOrOnly, types: &[], ..EXPECTED };
+
+        fn groups(file: &str) -> Vec<Value> {
+            let path = format!("{}/../tests/vectors/wycheproof/{file}_test.json", env!("CARGO_MANIFEST_DIR"));
+            let mut vectors: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            match vectors["testGroups"].take() {
+                Value::Array(groups) => groups,
+                _ => panic!("no groups"),
+            }
+        }
+
+        fn cases(group: &Value) -> impl Iterator<Item = (u64, bool, &Value)> {
+            group["tests"].as_array().unwrap().iter().map(|test| {
+                let valid = match test["result"].as_str().unwrap() {
+                    "valid" => true,
+                    "invalid" => false,
+                    other => panic!("{other}"),
+                };
+                (test["tcId"].as_u64().unwrap(), valid, test)
+            })
+        }
+
+        fn unhex(text: &Value) -> Vec<u8> {
+            let digits = text.as_str().unwrap();
+            (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+        }
+
+        /// Vectors of bare signatures, for every group whose key comes as a JWK.
+        fn bare(file: &str, algorithm: SigningAlgorithm) -> usize {
+            let mut count = 0;
+            for group in groups(file) {
+                let Some(jwk) = group["publicKeyJwk"].as_object() else { continue };
+                let key = PublicKey::from_jwk(jwk).unwrap();
+                let verifier = Verifier { algorithm, key: Arc::clone(key.verification().unwrap()) };
+                for (id, valid, test) in cases(&group) {
+                    let holds = verifier.verify(&unhex(&test["msg"]), &unhex(&test["sig"])).is_ok();
+                    assert_eq!(holds, valid, "{file} {id}: {}", test["comment"]);
+                    count += 1;
+                }
+            }
+            count
+        }
+
+        #[test]
+        fn es256_signatures() {
+            // Nine groups come without a JWK: their point is not written in full.
+            assert!(bare("ecdsa_secp256r1_sha256_p1363", SigningAlgorithm::ES256) > 200);
+        }
+
+        #[test]
+        fn ed25519_signatures() {
+            assert_eq!(bare("ed25519", SigningAlgorithm::Ed25519), 151);
+        }
+
+        #[test]
+        fn ps256_signatures() {
+            assert_eq!(bare("rsa_pss_2048_sha256_mgf1_32", SigningAlgorithm::PS256), 108);
+        }
+
+        /// JWS vectors under the public key or key set of their group: how many there are, and how many are called valid
+        /// but refused here because their algorithm is not used (HS*, RS*, PS384, PS512, ES512).
+        fn signed(file: &str, stricter_here: &[(u64, JwsError)]) -> (usize, usize) {
+            let (mut all, mut not_used_here) = (0, 0);
+            for group in groups(file) {
+                let public = if group["public"].is_object() { &group["public"] } else { &group["private"] };
+                let set = if public["keys"].is_array() { public.clone() } else { json!({ "keys": [public] }) };
+                // What is wrong with the set as a whole, like a `kid` twice or private members, is wrong for every token.
+                let keys = KeySet::parse(set.to_string().as_bytes()).unwrap_or_default();
+                for (id, valid, test) in cases(&group) {
+                    let Some(compact) = test["jws"].as_str() else { continue }; // the rest is JWE
+                    all += 1;
+                    let verdict = verify(compact, &keys, &UNTYPED);
+                    if let Some((_, refusal)) = stricter_here.iter().find(|(stricter, _)| *stricter == id) {
+                        assert!(valid, "{file} {id} needs no exception");
+                        assert_eq!(verdict.unwrap_err(), *refusal, "{file} {id}");
+                    } else if valid && matches!(verdict, Err(JwsError::Algorithm)) {
+                        not_used_here += 1;
+                    } else {
+                        assert_eq!(verdict.is_ok(), valid, "{file} {id}: {} {verdict:?}", test["comment"]);
+                    }
+                }
+            }
+            (all, not_used_here)
+        }
+
+        #[test]
+        fn json_web_signatures() {
+            // 373 has a character in its payload that is not base64url, and is "valid" for readers that skip it. RFC 7515
+            // §2 lets nobody skip anything: two texts would carry one token.
+            assert_eq!(signed("json_web_signature", &[(373, JwsError::Framing)]), (248, 22));
+        }
+
+        #[test]
+        fn json_web_keys() {
+            assert_eq!(signed("json_web_key", &[]), (26, 5));
+        }
+
+        #[test]
+        fn json_web_crypto() {
+            assert_eq!(signed("json_web_crypto", &[]), (48, 3));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `GET /.well-known/oauth-authorization-server` (RFC 8414).
+//!
+//! Takes the configuration, gives the document: made once, served as it is. Only registered members are in it, and only
+//! what this server does.
+
+use axum::http::HeaderValue;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::path;
+use super::response::Document;
+use crate::config::Config;
+
+/// The authorization server's metadata.
+pub(super) fn document(config: &Config) -> Document {
+    let issuer = &config.issuer;
+    let mut metadata = json!({
+        // RFC 8414 §2, in its order.
+        "issuer": issuer.as_str(),
+        "token_endpoint": issuer.url_of(path::TOKEN),
+        "jwks_uri": issuer.url_of(path::JWKS),
+        // Required by §2 although nothing is at an authorization endpoint; §3.2 would have empty arrays left out.
+        "response_types_supported": [],
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["tls_client_auth", "self_signed_tls_client_auth", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ["PS256", "ES256", "EdDSA", "Ed25519"],
+        // RFC 8705 §3.3.
+        "tls_client_certificate_bound_access_tokens": true,
+    });
+    if let Some(face) = &config.public {
+        // RFC 8705 §5: the same endpoints where certificates are asked for; each is at the top level as well.
+        metadata["mtls_endpoint_aliases"] = json!({ "token_endpoint": face.mtls_url.url_of(path::TOKEN) });
+    }
+    let body = metadata.to_string();
+    let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..16]));
+    Document {
+        body: body.into(),
+        content_type: HeaderValue::from_static("application/json"),
+        content_encoding: None,
+        cache_control: HeaderValue::from_static("public, max-age=300"),
+        etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"metadata\"")),
+        varies: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn metadata(config: &str) -> Value {
+        let config = Config::read(config, Path::new(""), []).unwrap();
+        serde_json::from_slice(&document(&config).body).unwrap()
+    }
+
+    #[test]
+    fn one_listener_has_no_aliases() {
+        let metadata = metadata("issuer = \"https://as.example/tenant\"");
+        assert_eq!(metadata["issuer"], "https://as.example/tenant");
+        assert_eq!(metadata["token_endpoint"], "https://as.example/tenant/token");
+        assert_eq!(metadata["jwks_uri"], "https://as.example/tenant/jwks");
+        assert_eq!(metadata["response_types_supported"], json!([]));
+        assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);
+        assert_eq!(metadata.get("mtls_endpoint_aliases"), None);
+    }
+
+    #[test]
+    fn every_alias_is_also_at_the_top_level() {
+        let metadata = metadata(
+            "issuer = \"https://as.example\"\n[public]\nlisten = \"0.0.0.0:443\"\nmtls_url = \"https://mtls.as.example:8443\"",
+        );
+        let aliases = metadata["mtls_endpoint_aliases"].as_object().unwrap();
+        assert_eq!(aliases["token_endpoint"], "https://mtls.as.example:8443/token");
+        assert!(aliases.keys().all(|alias| metadata.get(alias).is_some()));
+    }
+}

@@ -1,0 +1,151 @@
+//! Bodies, status codes, no-store: the one place that turns an answer into HTTP.
+//!
+//! Takes what was decided, gives responses by the table of design §8. Every failure is the JSON of RFC 6749 §5.2 with
+//! the fixed sentence of its code: why something was refused is told to the audit log alone.
+
+use axum::body::Body;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use bytes::Bytes;
+
+use crate::audit::RequestId;
+use crate::error::{ErrorCode, Refusal};
+use crate::mint::AccessToken;
+use crate::request::RequestRefusal;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A token, by RFC 6749 §5.1.
+pub(super) fn token(token: &AccessToken) -> Response<Body> {
+    // None of the three values can hold a character that JSON escapes: base64url and dots, digits, and the scope grammar
+    // of RFC 6749 §3.3, which leaves out `"` and `\`.
+    let body = format!(
+        r#"{{"access_token":"{}","token_type":"Bearer","expires_in":{},"scope":"{}"}}"#,
+        token.access_token, token.expires_in, token.scope
+    );
+    never_stored(StatusCode::OK, JSON, body.into())
+}
+
+/// A refusal.
+pub(super) fn refusal(refusal: &Refusal) -> Response<Body> {
+    error(status_of(refusal), refusal.code())
+}
+
+/// A refusal of a client that used the `Authorization` header under this scheme: 401 with a challenge that matches it
+/// (RFC 6749 §5.2, RFC 9110 §11.6.1). Nothing is accepted there; the answer says which error, not which way is open.
+pub(super) fn challenge(scheme: &str) -> Response<Body> {
+    let known = ["Basic", "Bearer", "DPoP", "Digest", "Negotiate"];
+    let scheme = known.into_iter().find(|known| known.eq_ignore_ascii_case(scheme)).unwrap_or("Basic");
+    let mut response = error(StatusCode::UNAUTHORIZED, ErrorCode::InvalidClient);
+    if let Ok(challenge) = HeaderValue::try_from(format!("{scheme} realm=\"countersign\"")) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// An answer that could not be decided: this side failed.
+pub(super) fn failure() -> Response<Body> {
+    error(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::ServerError)
+}
+
+/// The same response under its request's id.
+pub(super) fn with_request_id(mut response: Response<Body>, id: &RequestId) -> Response<Body> {
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
+
+/// A public document, by the `ETag` it is known under (RFC 9110 §13.1.2): whole, or 304 if the asker holds this very one.
+pub(super) fn document(asked: &HeaderMap, document: &Document) -> Response<Body> {
+    let held = asked
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .flat_map(|tags| tags.as_bytes().split(|&byte| byte == b','))
+        .map(|tag| tag.trim_ascii())
+        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == document.etag.as_bytes());
+    let mut response = Response::new(if held { Body::empty() } else { Body::from(document.body.clone()) });
+    *response.status_mut() = if held { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, document.cache_control.clone());
+    headers.insert(ETAG, document.etag.clone());
+    if let Some(coding) = &document.content_encoding {
+        headers.insert(axum::http::header::CONTENT_ENCODING, coding.clone());
+    }
+    if document.varies {
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if !held {
+        headers.insert(CONTENT_TYPE, document.content_type.clone());
+    }
+    response
+}
+
+/// A document that anybody may read.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    pub(super) body: Bytes,
+    pub(super) content_type: HeaderValue,
+    pub(super) content_encoding: Option<HeaderValue>,
+    pub(super) cache_control: HeaderValue,
+    pub(super) etag: HeaderValue,
+    /// Whether another `Accept-Encoding` would have got another one.
+    pub(super) varies: bool,
+}
+
+/// A short answer in plain text, for the operator.
+pub(super) fn text(status: StatusCode, body: String) -> Response<Body> {
+    never_stored(status, HeaderValue::from_static("text/plain; charset=utf-8"), body.into())
+}
+
+/// JSON for the operator.
+pub(super) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    never_stored(status, JSON, body.to_string().into())
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Request(RequestRefusal::MethodNotAllowed) => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::Request(RequestRefusal::UnsupportedMediaType) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::Request(RequestRefusal::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Request(RequestRefusal::TooManyRequests) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Request(RequestRefusal::UnknownPath) => StatusCode::NOT_FOUND,
+        _ => match refusal.code() {
+            // RFC 6749 §5.2: 400 unless another one is said; `invalid_client` may be 401, and is only in `challenge`.
+            ErrorCode::InvalidClient
+            | ErrorCode::InvalidRequest
+            | ErrorCode::InvalidScope
+            | ErrorCode::InvalidTarget
+            | ErrorCode::UnauthorizedClient
+            | ErrorCode::UnsupportedGrantType => StatusCode::BAD_REQUEST,
+            ErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        },
+    }
+}
+
+fn error(status: StatusCode, code: ErrorCode) -> Response<Body> {
+    // Codes and their sentences are fixed ASCII without `"` and `\`.
+    let body = format!(r#"{{"error":"{}","error_description":"{}"}}"#, code.as_str(), code.description());
+    let mut response = never_stored(status, JSON, body.into());
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn never_stored(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    // RFC 6749 §5.1, for every answer that is about one request only.
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(PRAGMA, NO_CACHE);
+    response
+}

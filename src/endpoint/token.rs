@@ -1,0 +1,87 @@
+//! `POST /token` (RFC 6749 §3.2).
+//!
+//! Takes a form and the connection's certificates, makes one call to [`issuance`], gives what was recorded. It decides
+//! nothing about the client; what is refused here could not be read as a request, and is put on record all the same.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response};
+
+use super::{form, observe, response};
+use crate::app::App;
+use crate::audit::RequestId;
+use crate::config::Limits;
+use crate::issuance;
+use crate::pki::PresentedChain;
+use crate::request::{Parameters, RequestRefusal};
+
+/// Answers a token request.
+pub(super) async fn token(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Arc<PresentedChain>>,
+    request: Request,
+) -> Response<Body> {
+    let began = app.clock.monotonic();
+    let (head, body) = request.into_parts();
+    let parameters = parameters(&head, body, &app.config.limits).await;
+    let request_id = RequestId::random();
+    // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
+    // task of its own and not in that of the connection.
+    let issuing = tokio::spawn({
+        let (app, request_id) = (app.clone(), request_id.clone());
+        async move {
+            let now = app.clock.now();
+            issuance::issue(&app, &peer, parameters, request_id, now).await
+        }
+    });
+    let (reason, response) = match issuing.await {
+        Ok(recorded) => match recorded.into_answer() {
+            Ok(token) => ("ok", response::token(&token)),
+            Err(refusal) => {
+                let reason = refusal.reason();
+                tracing::debug!(request.id = %request_id, refusal = reason, "token refused");
+                let response = match authorization_scheme(&head.headers) {
+                    Some(scheme) if reason == RequestRefusal::AuthorizationHeader.reason() => {
+                        response::challenge(scheme)
+                    }
+                    _ => response::refusal(&refusal),
+                };
+                (reason, response)
+            }
+        },
+        Err(error) => {
+            tracing::error!(request.id = %request_id, %error, "a token request was not decided");
+            ("undecided", response::failure())
+        }
+    };
+    let response = response::with_request_id(response, &request_id);
+    observe("token", reason, &response, Some(app.clock.monotonic().saturating_sub(began)));
+    response
+}
+
+async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+    // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
+    // take two different ones for the request.
+    if head.uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(RequestRefusal::ParameterInQuery);
+    }
+    let parameters = form::read(&head.headers, body, limits.body_bytes, limits.body).await?;
+    if head.headers.contains_key(AUTHORIZATION) {
+        // RFC 6749 §2.3: no more than one method in a request; otherwise it is one that no client is registered for.
+        let second = ["client_assertion", "client_assertion_type", "client_secret"];
+        let twice = parameters.0.iter().any(|(name, value)| second.contains(&name.as_str()) && !value.is_empty());
+        return Err(if twice { RequestRefusal::TwoAuthenticationMethods } else { RequestRefusal::AuthorizationHeader });
+    }
+    Ok(parameters)
+}
+
+/// The scheme of the first `Authorization` header, as sent; empty where it is none.
+fn authorization_scheme(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?;
+    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default())
+}
