@@ -1,6 +1,9 @@
 //! The example, over real TLS, with an authorization server's double behind it: what a caller meets from outside.
 
+#![expect(clippy::unwrap_used, reason = "test code, of which clippy knows only what stands in test functions")]
+
 #[path = "../examples/guarded_api.rs"]
+#[expect(unreachable_pub, reason = "the file is an example first")]
 mod guarded_api;
 
 use std::net::SocketAddr;
@@ -207,7 +210,7 @@ impl Caller {
     }
 }
 
-/// Waits until it is so, for at most a second: the promise of the revocation list.
+/// Waits until it is so, for a while.
 async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let clock = SystemClock::new();
     while !so() {
