@@ -170,3 +170,149 @@ fn subject_of(assertion: &str) -> Result<ClientId, RequestRefusal> {
     let subject = claims.get("sub").and_then(serde_json::Value::as_str).ok_or(RequestRefusal::AssertionMalformed)?;
     ClientId::parse(subject).map_err(|_| RequestRefusal::AssertionMalformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::forge::{Members, Signature, compact};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<TokenRequest, RequestRefusal> {
+        TokenRequest::parse(&Parameters(
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ))
+    }
+
+    fn assertion(subject: impl Into<serde_json::Value>) -> String {
+        compact(r#"{"alg":"ES256"}"#, Members::new().with("sub", subject).to_json(), Signature::Octets(&[0; 64]))
+    }
+
+    const GRANT: (&str, &str) = ("grant_type", "client_credentials");
+    const CLIENT: (&str, &str) = ("client_id", "client");
+    const BEARER: (&str, &str) = ("client_assertion_type", JWT_BEARER);
+
+    #[test]
+    fn everything_there_is() {
+        let request = parse(&[
+            GRANT,
+            CLIENT,
+            ("scope", "a b"),
+            ("resource", "https://one.example"),
+            ("resource", "https://two.example"),
+            ("unknown", "x"),
+        ]);
+        let request = request.unwrap();
+        assert_eq!(request.grant_type, "client_credentials");
+        assert_eq!(request.client_id().as_str(), "client");
+        assert_eq!(request.scope.as_deref(), Some("a b"));
+        assert_eq!(request.resources, ["https://one.example", "https://two.example"]);
+        assert_eq!(request.client_assertion, None);
+    }
+
+    #[test]
+    fn nothing_comes_twice() {
+        for name in ["grant_type", "client_id", "scope", "client_assertion", "unknown"] {
+            for values in [["x", "x"], ["x", "y"], ["x", ""], ["", ""]] {
+                let pairs = [GRANT, CLIENT, (name, values[0]), ("between", "1"), (name, values[1])];
+                assert_eq!(
+                    parse(&pairs),
+                    Err(RequestRefusal::ParameterRepeated { name: name.to_owned() }),
+                    "{name} {values:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn without_value_is_omitted() {
+        let request = parse(&[GRANT, CLIENT, ("scope", ""), ("resource", ""), ("client_assertion", "")]).unwrap();
+        assert_eq!((request.scope, request.resources.len(), request.client_assertion), (None, 0, None));
+        assert_eq!(parse(&[("grant_type", ""), CLIENT]), Err(RequestRefusal::GrantTypeMissing));
+        assert_eq!(parse(&[GRANT, ("client_id", "")]), Err(RequestRefusal::ClientIdMissing));
+        assert_eq!(parse(&[CLIENT]), Err(RequestRefusal::GrantTypeMissing));
+        assert_eq!(parse(&[GRANT]), Err(RequestRefusal::ClientIdMissing));
+    }
+
+    #[test]
+    fn names_are_compared_with_case() {
+        assert_eq!(parse(&[("Grant_Type", "client_credentials"), CLIENT]), Err(RequestRefusal::GrantTypeMissing));
+    }
+
+    #[test]
+    fn a_client_id_that_cannot_be_one() {
+        for wrong in ["a b", "é", "a\0", &"x".repeat(129)] {
+            assert_eq!(parse(&[GRANT, ("client_id", wrong)]), Err(RequestRefusal::ClientIdMalformed), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_a_method_here() {
+        let secret = ("client_secret", "x");
+        assert_eq!(parse(&[GRANT, CLIENT, secret]), Err(RequestRefusal::ClientSecretPresented));
+        let assertion = assertion("client");
+        assert_eq!(
+            parse(&[GRANT, secret, BEARER, ("client_assertion", &assertion)]),
+            Err(RequestRefusal::TwoAuthenticationMethods)
+        );
+        assert!(parse(&[GRANT, CLIENT, ("client_secret", "")]).is_ok());
+    }
+
+    #[test]
+    fn an_assertion_with_the_one_type() {
+        let assertion = assertion("client");
+        let pair = ("client_assertion", assertion.as_str());
+        assert_eq!(parse(&[GRANT, BEARER, pair]).unwrap().client_id().as_str(), "client");
+        assert_eq!(parse(&[GRANT, CLIENT, BEARER, pair]).unwrap().client_assertion.as_deref(), Some(pair.1));
+        assert_eq!(parse(&[GRANT, ("client_id", "other"), BEARER, pair]), Err(RequestRefusal::ClientIdContradicted));
+        assert_eq!(parse(&[GRANT, CLIENT, pair]), Err(RequestRefusal::AssertionTypeMalformed));
+        assert_eq!(parse(&[GRANT, CLIENT, BEARER]), Err(RequestRefusal::AssertionTypeMalformed));
+        for wrong in [
+            "urn:ietf:params:oauth:client-assertion-type:saml2-bearer",
+            "urn:ietf:params:oauth:client-assertion-type:JWT-bearer",
+            "jwt-bearer",
+        ] {
+            assert_eq!(
+                parse(&[GRANT, CLIENT, ("client_assertion_type", wrong), pair]),
+                Err(RequestRefusal::AssertionTypeMalformed)
+            );
+        }
+    }
+
+    #[test]
+    fn an_assertion_that_names_nobody() {
+        let no_subject = compact(r#"{"alg":"ES256"}"#, "{}", Signature::Octets(&[0; 64]));
+        let twice = compact(r#"{"alg":"ES256"}"#, r#"{"sub":"client","sub":"other"}"#, Signature::Octets(&[0; 64]));
+        for wrong in [
+            no_subject,
+            twice,
+            assertion(7),
+            assertion("a b"),
+            assertion(""),
+            "x".to_owned(),
+            "a.b".to_owned(),
+            "....".to_owned(),
+        ] {
+            assert_eq!(
+                parse(&[GRANT, BEARER, ("client_assertion", &wrong)]),
+                Err(RequestRefusal::AssertionMalformed),
+                "{wrong}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_never_takes_a_repetition(
+            pairs in proptest::collection::vec(("[a-c]{0,2}|grant_type|client_id|resource", ".{0,4}"), 0..8)
+        ) {
+            let parsed = TokenRequest::parse(&Parameters(pairs.clone()));
+            let mut names: Vec<_> = pairs.iter().map(|(name, _)| name).filter(|name| *name != "resource").collect();
+            names.sort();
+            let before = names.len();
+            names.dedup();
+            let is_repetition = matches!(parsed, Err(RequestRefusal::ParameterRepeated { .. }));
+            prop_assert_eq!(is_repetition, names.len() < before);
+        }
+    }
+}

@@ -25,6 +25,9 @@ mod self_signed_tls_client_auth;
 /// RFC 7523 §2.2 and §3.
 mod private_key_jwt;
 
+#[cfg(test)]
+mod tests;
+
 pub use private_key_jwt::{UnfitKeys, UsedAssertion, check_keys};
 pub use self_signed_tls_client_auth::{NoJwk, jwks_of, registered_certificates};
 

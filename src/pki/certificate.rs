@@ -516,3 +516,100 @@ fn strong_key(key: &SubjectPublicKeyInfo<'_>) -> Result<bool, der::NotDer> {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::pki::{AltName, Authority, Name, Template};
+    use countersign_conformance::{KeyKind, der as made};
+    use proptest::prelude::*;
+
+    use super::{Authority as ReadAuthority, *};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn certificate() -> Vec<u8> {
+        let template = Template::client(Name::of(&[("C", "DE"), ("O", "Partner A"), ("CN", "Client")]), NOW)
+            .with_alt_names([
+                AltName::Dns("Client.a.example".to_owned()),
+                AltName::Uri("spiffe://a.example/c".to_owned()),
+            ]);
+        Authority::root("Root", NOW).issue(&template, KeyKind::P256).certificate().to_vec()
+    }
+
+    #[test]
+    fn what_a_certificate_says() {
+        let parsed = ParsedCertificate::read(&certificate()).unwrap();
+        assert_eq!(parsed.subject_text(), "CN=Client,O=Partner A,C=DE");
+        assert_eq!(parsed.subject_alt_names_text(), ["DNS:Client.a.example", "URI:spiffe://a.example/c"]);
+        assert_eq!(parsed.purposes(), Purposes::ClientAuth);
+        assert_eq!(parsed.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));
+        assert_eq!(parsed.authority(), ReadAuthority::None);
+        let proposed = parsed.proposed_rules();
+        let canonical: Vec<_> =
+            proposed.iter().map(|rule| (rule.attribute.as_str(), rule.canonical.as_str())).collect();
+        assert_eq!(
+            canonical,
+            [
+                ("tls_client_auth_san_uri", "spiffe://a.example/c"),
+                ("tls_client_auth_san_dns", "client.a.example"),
+                ("tls_client_auth_subject_dn", "cn=client,o=partner a,c=de"),
+            ]
+        );
+        for rule in &proposed {
+            let again = super::super::identity::subject_rule(rule.attribute, &rule.value).unwrap();
+            assert_eq!(again.canonical, rule.canonical);
+        }
+    }
+
+    #[test]
+    fn pem_and_der_and_neither() {
+        let der = certificate();
+        let pem = countersign_conformance::key::pem("CERTIFICATE", &der);
+        assert_eq!(certificates_from(&der).unwrap()[0].as_ref(), &der[..]);
+        assert_eq!(certificates_from(format!("text\n{pem}{pem}").as_bytes()).unwrap().len(), 2);
+        for wrong in [&b""[..], b"text", &der[..der.len() - 1]] {
+            assert_eq!(certificates_from(wrong), Err(MalformedCertificate));
+        }
+    }
+
+    #[test]
+    fn octets_after_or_missing_anywhere_in_the_frame() {
+        let der = certificate();
+        let mut trailing = der.clone();
+        trailing.push(0);
+        assert!(ParsedCertificate::read(&trailing).is_err());
+        let (_, outer, _) = made::split(&der).unwrap();
+        // A fourth element.
+        let fourth = made::tlv(0x30, [outer, &[0x05, 0x00]].concat());
+        assert!(ParsedCertificate::read(&fourth).is_err());
+        // Something after the extensions, and something in the extensions that is none.
+        let (_, content, rest) = made::split(outer).unwrap();
+        let after = made::tlv(0x30, [&made::tlv(0x30, [content, &[0x05, 0x00]].concat()), rest].concat());
+        assert!(ParsedCertificate::read(&after).is_err());
+        for length in 0..der.len() {
+            assert!(ParsedCertificate::read(&der[..length]).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bent_octet_never_panics(place in 0_usize..400, octet in any::<u8>()) {
+            let mut der = CERTIFICATE.with(Clone::clone);
+            let place = place % der.len();
+            der[place] = octet;
+            if let Ok(parsed) = ParsedCertificate::read(&der) {
+                let _ = parsed.names();
+                let _ = parsed.proposed_rules();
+            }
+        }
+
+        #[test]
+        fn foreign_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(ParsedCertificate::read(&octets).is_err());
+        }
+    }
+
+    thread_local! {
+        static CERTIFICATE: Vec<u8> = certificate();
+    }
+}
