@@ -412,6 +412,14 @@ impl Config {
         }
     }
 
+    /// The host names the server is reached under: what its certificate has to name.
+    pub fn host_names(&self) -> Vec<String> {
+        let mut names = vec![self.issuer.host().to_owned()];
+        names.extend(self.public.iter().map(|face| face.mtls_url.host().to_owned()));
+        names.dedup();
+        names
+    }
+
     /// The embedded default: a sandbox on localhost that keeps everything in `data_directory`.
     pub fn embedded(data_directory: &Path) -> Self {
         let mut reader = Reader { data_directory: Some(data_directory.to_owned()), ..Reader::default() };

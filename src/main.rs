@@ -1,4 +1,5 @@
 //! Parses the command line, runs it, turns an error into an exit code.
 
-#[doc(hidden)]
-fn main() {}
+fn main() -> std::process::ExitCode {
+    countersign::cli::run()
+}

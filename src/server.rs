@@ -1,7 +1,7 @@
 //! Listeners, reload, graceful shutdown.
 //!
-//! Takes the configuration and the routes, gives a [`Running`] server that is told to stop by its caller. It knows
-//! nothing of what the routes do.
+//! Takes an [`App`], or any routes, gives a [`Running`] server that is told to stop by its caller. It knows nothing of
+//! what the routes do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,15 +12,36 @@ use axum::Router;
 use axum_server::{Handle, Server};
 use countersign_resource_server::time::Clock;
 use hyper_util::rt::TokioTimer;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::app::App;
 use crate::config::{Config, Limits};
+use crate::endpoint;
 use crate::tls::{
-    ClientCertificates, HandshakeObserver, Perimeter, Permits, PlainAcceptor, ServerCertificate, TlsAcceptor,
-    server_config,
+    ClientCertificates, HandshakeObserver, Perimeter, Permits, PlainAcceptor, ServerCertificate,
+    ServerCertificateError, TlsAcceptor, server_config,
 };
+
+/// Serves `app` on every address its configuration names.
+///
+/// # Errors
+/// [`StartError`]; then nothing is served.
+pub async fn serve(app: &Arc<App>, metrics: PrometheusHandle) -> Result<Running, StartError> {
+    let config = &app.config;
+    let certificate = ServerCertificate::load(config.tls.clone(), config.host_names(), app.clock.now())?;
+    let site = Site {
+        public: endpoint::router(Arc::clone(app)),
+        operations: endpoint::operations(Arc::clone(app), metrics),
+        certificate,
+        observer: Arc::<App>::clone(app),
+        perimeter: None,
+        clock: Arc::clone(&app.clock),
+    };
+    start(config, site).await
+}
 
 /// What is served.
 pub struct Site {
@@ -51,6 +72,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The server's certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] ServerCertificateError),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),

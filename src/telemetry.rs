@@ -3,6 +3,9 @@
 //! Takes the log's configuration, gives a subscriber and the handle from which `/metrics` is rendered. Names are
 //! constants, so that a dashboard can rely on them; tokens, keys, certificates and bodies are never among the values.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -51,20 +54,34 @@ pub fn start_log(log: &Log) {
     };
 }
 
-/// Makes the recorder all metrics of this process go to, and gives the handle `/metrics` is rendered from.
-///
-/// Where a recorder is set already (a second server in one process), its metrics stay there and this handle is empty.
+/// The handle `/metrics` is rendered from. The first call makes the recorder that all metrics of this process go to; later
+/// ones give the same handle.
 pub fn start_metrics() -> PrometheusHandle {
-    let builder = PrometheusBuilder::new();
-    let builder = match builder.set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &BUCKETS) {
-        Ok(builder) => builder,
-        Err(_) => PrometheusBuilder::new(), // only an empty list of buckets is refused
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let make = || {
+        let builder = PrometheusBuilder::new();
+        let builder = match builder.set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &BUCKETS) {
+            Ok(builder) => builder,
+            Err(_) => PrometheusBuilder::new(), // only an empty list of buckets is refused
+        };
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        // Where another recorder is set already, metrics stay there and this handle is empty.
+        let _ = metrics::set_global_recorder(recorder);
+        describe();
+        handle
     };
-    let recorder = builder.build_recorder();
-    let handle = recorder.handle();
-    let _ = metrics::set_global_recorder(recorder);
-    describe();
-    handle
+    HANDLE.get_or_init(make).clone()
+}
+
+/// Moves what was measured into its buckets every few seconds, so that it does not pile up where nobody asks for
+/// `/metrics`; never ends.
+pub async fn keep_metrics(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
 }
 
 fn describe() {

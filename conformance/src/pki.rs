@@ -517,6 +517,17 @@ impl Authority {
         Self { name: template.subject, key, certificate, above: Vec::new(), now }
     }
 
+    /// A credential that signs as if it were an authority, whether or not it may.
+    pub fn pretended(name: Name, credential: &Credential, now: i64) -> Self {
+        Self {
+            name,
+            key: Arc::clone(&credential.key),
+            certificate: credential.certificate().to_vec(),
+            above: credential.chain.clone(),
+            now,
+        }
+    }
+
     /// Another authority of the same name, with a key of its own.
     pub fn twin(&self) -> Self {
         Self::root_with(Template::authority(self.name.clone(), self.now), self.key.kind(), self.now)

@@ -276,3 +276,66 @@ fn is_identifier(text: &str) -> bool {
             && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&byte))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_well_known_segment_goes_between_host_and_path() {
+        for (resource, url, path) in [
+            ("https://a.example", "https://a.example/.well-known/oauth-protected-resource", ""),
+            ("https://a.example/", "https://a.example/.well-known/oauth-protected-resource", ""),
+            ("https://a.example:8444", "https://a.example:8444/.well-known/oauth-protected-resource", ""),
+            ("https://a.example/r1", "https://a.example/.well-known/oauth-protected-resource/r1", "/r1"),
+            ("https://a.example/r1/", "https://a.example/.well-known/oauth-protected-resource/r1/", "/r1/"),
+            ("https://a.example?q=1", "https://a.example/.well-known/oauth-protected-resource?q=1", "?q=1"),
+        ] {
+            let description = Description::new("https://as.example", resource, &[]);
+            assert_eq!(description.url, url);
+            assert_eq!(description.path, format!("/.well-known/oauth-protected-resource{path}"));
+        }
+    }
+
+    #[test]
+    fn identifiers_that_are_none() {
+        let refused = |issuer: &str, resource: &str| Guard::builder(issuer, resource).idle().unwrap_err();
+        for wrong in [
+            "",
+            "as.example",
+            "http://as.example",
+            "https://",
+            "https:///x",
+            "https://a#f",
+            "https://a b",
+            "https://a\"b",
+            "https://a/{x}",
+            "https://a/:x",
+            "https://a/*",
+            "https://a\\b",
+            "https://\u{e4}.example",
+            "https://a\n",
+        ] {
+            assert_eq!(refused(wrong, "https://api.example"), GuardError::Issuer, "{wrong}");
+            assert_eq!(refused("https://as.example", wrong), GuardError::Resource, "{wrong}");
+        }
+        assert_eq!(refused("https://as.example?x", "https://api.example"), GuardError::Issuer);
+    }
+
+    #[test]
+    fn roots_that_are_none() {
+        let builder = || Guard::builder("https://as.example", "https://api.example");
+        for wrong in ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert_eq!(builder().roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
+        }
+        assert_eq!(builder().start().unwrap_err(), GuardError::Roots);
+    }
+
+    #[test]
+    fn scopes_that_are_none() {
+        let guard = Guard::builder("https://as.example", "https://api.example").idle().unwrap();
+        for wrong in [" ", "a  b", "\"", "a\n"] {
+            assert_eq!(guard.require(wrong).unwrap_err(), MalformedScope, "{wrong:?}");
+        }
+    }
+}

@@ -210,3 +210,179 @@ impl Guard {
         Router::new().route(&path, get(handler))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use countersign_conformance::forge::Members;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::double::{Double, RESOURCE};
+
+    const METADATA: &str = "https://api.example/.well-known/oauth-protected-resource/bank";
+
+    fn app(guard: &Guard) -> Router {
+        let who = |call: AuthorizedCall| async move { call.client_id().to_owned() };
+        Router::new()
+            .route("/accounts", get(who).layer(guard.require("accounts:read").unwrap()))
+            .route("/admin", get(who).layer(guard.require("accounts:admin").unwrap()))
+            .route("/any", get(who).layer(guard.require("").unwrap()))
+            .route("/loose", get(who).layer(guard.require("").unwrap().danger_accept_any_certificate()))
+            .route("/late", get(who).layer(guard.require("").unwrap().danger_ignore_revocation()))
+            .route("/forgotten", get(who))
+            .merge(guard.metadata_route())
+    }
+
+    struct Answered {
+        status: u16,
+        challenge: Option<String>,
+        headers: http::HeaderMap,
+        body: String,
+    }
+
+    async fn ask(double: &Double, peer: Option<&PeerCertificate>, target: &str, authorization: &[&str]) -> Answered {
+        let mut request = Request::get(target);
+        for field in authorization {
+            request = request.header("authorization", *field);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        let response = app(&double.guard).call(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let challenge = parts.headers.get(WWW_AUTHENTICATE).map(|field| field.to_str().unwrap().to_owned());
+        Answered { status: parts.status.as_u16(), challenge, headers: parts.headers, body }
+    }
+
+    async fn with_token(double: &Double, target: &str, change: impl FnOnce(Members) -> Members) -> Answered {
+        let field = format!("Bearer {}", double.claiming(change));
+        ask(double, Some(&double.peer), target, &[&field]).await
+    }
+
+    #[tokio::test]
+    async fn a_good_call_reaches_the_handler() {
+        let double = Double::new();
+        for target in ["/accounts", "/any", "/accounts?page=2"] {
+            let answer = with_token(&double, target, |claims| claims).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "client-1"), "{target}");
+            assert_eq!(answer.challenge, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_token() {
+        let double = Double::new();
+        for fields in [&[][..], &["Basic YTpi"]] {
+            for peer in [None, Some(&double.peer)] {
+                let answer = ask(&double, peer, "/accounts", fields).await;
+                assert_eq!((answer.status, answer.body.as_str()), (401, "{}"));
+                assert_eq!(answer.challenge.unwrap(), format!("Bearer resource_metadata=\"{METADATA}\""));
+                assert_eq!(answer.headers[CACHE_CONTROL], "no-store");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_token() {
+        let double = Double::new();
+        let answer = with_token(&double, "/accounts", |claims| claims.with("exp", 0)).await;
+        let text = "The access token is not good for this call, on this connection, now.";
+        assert_eq!(answer.status, 401);
+        assert_eq!(
+            answer.challenge.unwrap(),
+            format!(r#"Bearer error="invalid_token", error_description="{text}", resource_metadata="{METADATA}""#)
+        );
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(body, json!({ "error": "invalid_token", "error_description": text }));
+        assert_eq!(answer.headers[CONTENT_TYPE], "application/json");
+    }
+
+    #[tokio::test]
+    async fn malformed_requests() {
+        let double = Double::new();
+        let field = format!("Bearer {}", double.token().compact());
+        for (target, fields) in [
+            ("/accounts?access_token=x", &[field.as_str()][..]),
+            ("/accounts?access_token=x", &[]),
+            ("/accounts", &[&field, &field]),
+            ("/accounts", &["Bearer"]),
+            ("/accounts", &["Bearer a b"]),
+        ] {
+            let answer = ask(&double, Some(&double.peer), target, fields).await;
+            assert_eq!(answer.status, 400, "{target} {fields:?}");
+            assert!(answer.challenge.unwrap().starts_with(r#"Bearer error="invalid_request", "#));
+        }
+    }
+
+    #[tokio::test]
+    async fn too_little_scope() {
+        let double = Double::new();
+        let answer = with_token(&double, "/admin", |claims| claims).await;
+        assert_eq!(answer.status, 403);
+        let challenge = answer.challenge.unwrap();
+        assert!(challenge.starts_with(r#"Bearer error="insufficient_scope", "#), "{challenge}");
+        assert!(challenge.contains(r#", scope="accounts:admin", "#), "{challenge}");
+    }
+
+    #[tokio::test]
+    async fn a_list_too_old() {
+        let double = Double::new();
+        double.wait(std::time::Duration::from_secs(31));
+        let answer = with_token(&double, "/accounts", |claims| claims).await;
+        assert_eq!((answer.status, answer.challenge), (503, None));
+        assert_eq!(answer.headers[RETRY_AFTER], "1");
+        assert!(answer.body.contains("temporarily_unavailable"));
+        assert_eq!(with_token(&double, "/late", |claims| claims).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn the_extension_alone_says_who_is_there() {
+        let double = Double::new();
+        let field = format!("Bearer {}", double.token().compact());
+        let mut request = Request::get("/accounts").header("authorization", &field);
+        let thumbprint = double.credential.thumbprint();
+        for name in ["client-cert", "x-client-cert", "x-forwarded-client-cert", "x-ssl-client-cert", "x5t-s256"] {
+            request = request.header(name, &thumbprint);
+        }
+        let response = app(&double.guard).call(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 401);
+    }
+
+    #[tokio::test]
+    async fn opting_out_is_per_route() {
+        let double = Double::new();
+        let field = format!("Bearer {}", double.token().compact());
+        for (target, status) in [("/loose", 200), ("/any", 401), ("/late", 401)] {
+            assert_eq!(ask(&double, None, target, &[&field]).await.status, status, "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unguarded_handler_answers_nobody() {
+        let double = Double::new();
+        let answer = with_token(&double, "/forgotten", |claims| claims).await;
+        assert_eq!((answer.status, answer.body.as_str()), (500, r#"{"error":"server_error"}"#));
+    }
+
+    #[tokio::test]
+    async fn metadata() {
+        let double = Double::new();
+        let answer = ask(&double, None, "/.well-known/oauth-protected-resource/bank", &[]).await;
+        assert_eq!(answer.status, 200);
+        let metadata: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(
+            metadata,
+            json!({
+                "resource": RESOURCE,
+                "authorization_servers": ["https://as.example"],
+                "bearer_methods_supported": ["header"],
+                "tls_client_certificate_bound_access_tokens": true,
+            })
+        );
+        assert_eq!(ask(&double, None, "/.well-known/oauth-protected-resource", &[]).await.status, 404);
+    }
+}

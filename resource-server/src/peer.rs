@@ -349,3 +349,262 @@ fn bits(magnitude: &[u8]) -> usize {
     let significant = &magnitude[magnitude.iter().take_while(|octet| **octet == 0).count()..];
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::KeyKind;
+    use countersign_conformance::pki::{Authority, Credential, Defect, Name, Template};
+    use proptest::prelude::*;
+    use rustls::client::ResolvesClientCert;
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, ServerConnection};
+
+    use super::*;
+    use crate::time::{Clock, SystemClock};
+
+    /// The handshake of a client verifies the server's certificate by the machine's clock, so certificates are made from it.
+    fn now() -> i64 {
+        SystemClock::new().now().as_seconds()
+    }
+
+    struct Rig {
+        server: Arc<ServerConfig>,
+        roots: Arc<RootCertStore>,
+    }
+
+    #[derive(Debug)]
+    struct Presents(Option<Arc<CertifiedKey>>);
+
+    /// Presents whatever it is told to, where rustls would refuse to: it reads its own certificate with webpki.
+    impl ResolvesClientCert for Presents {
+        fn resolve(&self, hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            assert!(hints.is_empty(), "names of certificate authorities were sent");
+            self.0.clone()
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let authority = Authority::root("Server CA", now());
+            let credential = authority.issue(&Template::server(&["localhost"], now()), KeyKind::P256);
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
+            let chain = credential.chain.into_iter().map(CertificateDer::from).collect();
+            let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8().to_vec()).into();
+            Self { server: Arc::new(server_config(chain, key).unwrap()), roots: Arc::new(roots) }
+        }
+
+        fn client(
+            &self,
+            version: &'static rustls::SupportedProtocolVersion,
+            credential: Option<&Credential>,
+        ) -> Arc<ClientConfig> {
+            let certified = credential.map(|credential| {
+                let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8().to_vec()).into();
+                let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+                Arc::new(CertifiedKey::new(credential.chain.iter().cloned().map(CertificateDer::from).collect(), key))
+            });
+            let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(Arc::clone(&self.roots))
+                .with_client_cert_resolver(Arc::new(Presents(certified)));
+            Arc::new(config)
+        }
+
+        /// Both ends of a finished handshake, made in memory.
+        fn shake(&self, client: &Arc<ClientConfig>) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
+            for _ in 0..10 {
+                let mut wire = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut wire).unwrap();
+                }
+                let mut unread = &wire[..];
+                while !unread.is_empty() {
+                    server.read_tls(&mut unread).unwrap();
+                    server.process_new_packets()?;
+                }
+                let mut wire = Vec::new();
+                while server.wants_write() {
+                    server.write_tls(&mut wire).unwrap();
+                }
+                let mut unread = &wire[..];
+                while !unread.is_empty() {
+                    client.read_tls(&mut unread).unwrap();
+                    client.process_new_packets()?;
+                }
+            }
+            assert!(!client.is_handshaking() && !server.is_handshaking());
+            Ok((client, server))
+        }
+    }
+
+    use rustls::pki_types::pem::PemObject;
+    const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
+    #[test]
+    fn without_a_certificate_the_connection_stands_and_has_none() {
+        let rig = Rig::new();
+        for version in VERSIONS {
+            let (_, server) = rig.shake(&rig.client(version, None)).unwrap();
+            assert_eq!(of_connection(&server), None);
+        }
+    }
+
+    #[test]
+    fn whatever_certificate_whose_key_is_proven() {
+        let rig = Rig::new();
+        let authority = Authority::root("Partner CA", now());
+        let template = || Template::client(Name::common("client"), now());
+        let mut credentials: Vec<Credential> =
+            [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Ed25519, KeyKind::Rsa2048]
+                .into_iter()
+                .flat_map(|kind| [authority.issue(&template(), kind), Credential::self_signed(&template(), kind)])
+                .collect();
+        // Version 1 and CA:TRUE among them, which webpki would not read; out of date, which is asked with each request.
+        credentials
+            .extend(Defect::ALL.iter().map(|defect| authority.issue(&template().with(*defect, now()), KeyKind::P256)));
+        for version in VERSIONS {
+            for credential in &credentials {
+                let (_, server) = rig.shake(&rig.client(version, Some(credential))).unwrap();
+                let peer = of_connection(&server).unwrap();
+                assert_eq!(peer.thumbprint().to_string(), credential.thumbprint());
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_whose_key_is_not_proven() {
+        let rig = Rig::new();
+        let authority = Authority::root("Partner CA", now());
+        for kind in [KeyKind::P256, KeyKind::Ed25519, KeyKind::Rsa2048] {
+            let template = Template::client(Name::common("client"), now());
+            let (victim, thief) = (authority.issue(&template, kind), authority.issue(&template, kind));
+            let stolen = Credential { key: thief.key, ..victim };
+            for version in VERSIONS {
+                assert!(rig.shake(&rig.client(version, Some(&stolen))).is_err(), "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_refused() {
+        let rig = Rig::new();
+        let good = Authority::root("Partner CA", now()).client("client");
+        let with = |more: usize| Credential {
+            chain: std::iter::repeat_n(good.certificate().to_vec(), 1 + more).collect(),
+            ..good.clone()
+        };
+        let long = Template::client(Name::common(&"x".repeat(MAX_CERTIFICATE_BYTES)), now());
+        for version in VERSIONS {
+            assert!(rig.shake(&rig.client(version, Some(&with(4)))).is_ok());
+            assert!(rig.shake(&rig.client(version, Some(&with(5)))).is_err());
+            let long = Credential::self_signed(&long, KeyKind::P256);
+            assert!(rig.shake(&rig.client(version, Some(&long))).is_err());
+        }
+    }
+
+    #[test]
+    fn rsa_keys_too_short_or_too_long_are_refused() {
+        let provider = provider();
+        let verifier = PossessionVerifier::new(&provider);
+        let authority = Authority::root("CA", now());
+        for (kind, good) in [(KeyKind::Rsa1024, false), (KeyKind::Rsa2048, true), (KeyKind::Rsa4224, false)] {
+            let credential = authority.issue(&Template::client(Name::common("c"), now()), kind);
+            let leaf = CertificateDer::from(credential.certificate());
+            let verdict = verifier.verify_client_cert(&leaf, &[], HandshakeTime::since_unix_epoch(Duration::ZERO));
+            assert_eq!(verdict.is_ok(), good, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_session_keeps_its_certificate() {
+        let rig = Rig::new();
+        let credential = Authority::root("Partner CA", now()).client("client");
+        for version in VERSIONS {
+            let config = rig.client(version, Some(&credential));
+            let (_, first) = rig.shake(&config).unwrap();
+            let (_, again) = rig.shake(&config).unwrap();
+            assert_eq!(again.handshake_kind(), Some(HandshakeKind::Resumed), "{version:?}");
+            assert_eq!(of_connection(&first), of_connection(&again));
+            assert!(of_connection(&again).is_some());
+        }
+    }
+
+    #[test]
+    fn only_suites_of_rfc_9325() {
+        let rig = Rig::new();
+        for suite in aws_lc_rs::ALL_CIPHER_SUITES {
+            let provider = CryptoProvider { cipher_suites: vec![*suite], ..aws_lc_rs::default_provider() };
+            let config = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_protocol_versions(if suite.tls13().is_some() { &VERSIONS[..1] } else { &VERSIONS[1..] })
+                .unwrap()
+                .with_root_certificates(Arc::clone(&rig.roots))
+                .with_no_client_auth();
+            let outcome = rig.shake(&Arc::new(config));
+            // The server's key is ECDSA, so suites with RSA find no certificate; the four are named in `provider`.
+            let name = format!("{:?}", suite.suite());
+            let expected = suite.tls13().is_some() || (name.contains("ECDSA") && name.contains("GCM"));
+            assert_eq!(outcome.is_ok(), expected, "{name}");
+            if let Ok((_, server)) = outcome {
+                let version = if suite.tls13().is_some() { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
+                assert_eq!(server.protocol_version(), Some(version));
+            }
+        }
+    }
+
+    #[test]
+    fn dates_are_inclusive_seconds() {
+        let now = now();
+        let template = Template { not_before: now, not_after: now + 10, ..Template::client(Name::common("c"), now) };
+        let credential = Credential::self_signed(&template, KeyKind::P256);
+        let peer = PeerCertificate::parse(credential.certificate()).unwrap();
+        let verdict = |millis: i64| judge(Some(&peer), UnixTime::from_millis(millis)).map(|_| ());
+        assert_eq!(verdict(now * 1000 - 1), Err(PeerRefusal::NotYetValid));
+        assert_eq!(verdict(now * 1000), Ok(()));
+        assert_eq!(verdict((now + 10) * 1000 + 999), Ok(()));
+        assert_eq!(verdict((now + 11) * 1000), Err(PeerRefusal::Expired));
+        assert!(matches!(judge(None, UnixTime::from_seconds(now)), Err(PeerRefusal::NoCertificate)));
+    }
+
+    #[test]
+    fn the_key_hash_is_that_of_the_key() {
+        let credential = Authority::root("CA", now()).client("c");
+        let peer = PeerCertificate::parse(credential.certificate()).unwrap();
+        assert_eq!(peer.key_hash(), URL_SAFE_NO_PAD.encode(Sha256::digest(credential.key.spki())));
+    }
+
+    #[test]
+    fn only_one_certificate_and_nothing_after_it() {
+        let der = Authority::root("CA", now()).client("c").certificate().to_vec();
+        assert!(PeerCertificate::parse(&der).is_ok());
+        assert_eq!(PeerCertificate::parse(&[&der[..], &[0]].concat()), Err(UnreadableCertificate));
+        for length in 0..der.len() {
+            assert_eq!(PeerCertificate::parse(&der[..length]), Err(UnreadableCertificate));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_answered(at in 0_usize..400, octet in any::<u8>()) {
+            let mut der = sample().to_vec();
+            let at = at % der.len();
+            der[at] = octet;
+            // Whatever it is: an answer, and the same from both readers.
+            prop_assert_eq!(PeerCertificate::parse(&der).is_ok(), subject_public_key_info(&der).is_some());
+        }
+    }
+
+    fn sample() -> &'static [u8] {
+        static SAMPLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        SAMPLE.get_or_init(|| Authority::root("CA", now()).client("c").certificate().to_vec())
+    }
+}

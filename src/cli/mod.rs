@@ -1,8 +1,13 @@
-//! The commands.
+//! The commands: what an operator types.
+//!
+//! Takes the command line, reads the configuration it names, runs one command, and gives the process's exit code: 0, 1
+//! where the command was refused or failed, 2 where it could not be understood. The commands know nothing of HTTP.
 
 mod anchor;
 
 mod certificate;
+
+mod check_config;
 
 mod client;
 
@@ -10,17 +15,132 @@ mod entitlement;
 
 mod history;
 
+mod init;
+
 mod output;
 
 mod participant;
 
+mod quickstart;
+
 mod resource_server;
+
+mod serve;
 
 mod session;
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use output::Output;
+use session::Session;
 pub use session::{Failure, system_user};
 
+use crate::config::{Config, ConfigMistakes};
 use crate::registry::{Page, StoreUnavailable};
+
+/// A partner's certificate in, a token out that only that certificate can use.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, propagate_version = true)]
+struct CommandLine {
+    /// The configuration file; otherwise ./countersign.toml, otherwise the embedded default in ./countersign-data
+    #[arg(long, global = true, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Who gives the command, for the history: stated, not proven
+    #[arg(long, global = true, env = "COUNTERSIGN_OPERATOR", value_name = "NAME")]
+    operator: Option<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything on one machine, nothing to prepare: a token used, stolen and revoked before your eyes
+    Quickstart(quickstart::QuickstartArguments),
+    /// Make the data directory, the schema and the signing keys, where they are missing
+    Init,
+    /// Run the authorization server
+    Serve,
+    /// Check the configuration and the server's certificate: every mistake at once
+    CheckConfig,
+    /// Organisations that take part
+    #[command(subcommand)]
+    Participant(participant::ParticipantCommand),
+    /// Certificate authorities that vouch for names
+    #[command(subcommand)]
+    Anchor(anchor::AnchorCommand),
+    /// Applications of participants
+    #[command(subcommand)]
+    Client(client::ClientCommand),
+    /// Certificates of clients
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
+    /// APIs that accept the tokens
+    #[command(subcommand)]
+    ResourceServer(resource_server::ResourceServerCommand),
+    /// Who may call what
+    #[command(subcommand)]
+    Entitlement(entitlement::EntitlementCommand),
+    /// Every change of the registry
+    History(history::HistoryArguments),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    // Usage that cannot be understood ends here, with 2.
+    let line = CommandLine::parse();
+    let outcome = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(execute(line)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // There is nobody left to tell where standard error is closed.
+            let _ = writeln!(std::io::stderr(), "countersign: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(line: CommandLine) -> Result<(), Failure> {
+    let output = if line.json { Output::Json } else { Output::People };
+    let config = configuration(line.config.as_deref());
+    let command = match line.command {
+        Command::Quickstart(arguments) => return quickstart::run(arguments).await,
+        Command::CheckConfig => return check_config::run(config, output),
+        Command::Init => return init::run(config?, output).await,
+        Command::Serve => return serve::run(config?).await,
+        command => command,
+    };
+    let session = Session::open(config?, line.operator, output).await?;
+    let outcome = match command {
+        Command::Participant(command) => participant::run(command, &session).await,
+        Command::Anchor(command) => anchor::run(command, &session).await,
+        Command::Client(command) => client::run(command, &session).await,
+        Command::Certificate(command) => certificate::run(command, &session).await,
+        Command::ResourceServer(command) => resource_server::run(command, &session).await,
+        Command::Entitlement(command) => entitlement::run(command, &session).await,
+        Command::History(arguments) => history::run(arguments, &session).await,
+        // Taken above: they open the store in ways of their own.
+        Command::CheckConfig | Command::Init | Command::Quickstart(_) | Command::Serve => Ok(()),
+    };
+    session.close().await;
+    outcome
+}
+
+fn configuration(file: Option<&Path>) -> Result<Config, ConfigMistakes> {
+    // A value that is no UTF-8 turns into one that its key does not take.
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    Config::load(file, environment)
+}
 
 /// How many records a command reads at a time.
 const PAGE: u32 = 500;

@@ -148,6 +148,9 @@ impl Stage {
 
         let server_authority = DevelopmentAuthority::open(directory, "server-ca", "Countersign quickstart", now)?;
         let server_leaf = LeafFiles { certificate: config.tls.certificate.clone(), key: config.tls.key.clone() };
+        if let Some(parent) = server_leaf.key.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
         if !is_good_until(&server_leaf, now.after(Duration::from_secs(86_400))) {
             server_authority.server_leaf(&server_leaf, now)?;
         }
@@ -166,7 +169,7 @@ impl Stage {
             }
         }
 
-        let running = app.serve(metrics).await?;
+        let running = crate::server::serve(&app, metrics).await?;
         let settings = guarded_api::Settings {
             listen: local(quickstart.api_port),
             issuer: app.config.issuer.to_string(),

@@ -11,9 +11,6 @@ use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
 
 use crate::wire::Request;
 
-/// The issuer every test server speaks as.
-pub(crate) const ISSUER: &str = "https://localhost:8443";
-
 /// An API that most clients may use.
 pub(crate) const ACCOUNTS: &str = "https://accounts.example/api";
 
@@ -53,10 +50,10 @@ impl Party {
         form_request(&self.form())
     }
 
-    /// A right assertion of this client.
-    pub(crate) fn assertion(&self, now: i64, jti: &str) -> Token<'_> {
+    /// A right assertion of this client, to the server of this world.
+    pub(crate) fn assertion(&self, world: &World, jti: &str) -> Token<'_> {
         let (algorithm, key) = self.signs.as_ref().expect("a client that signs assertions");
-        Token::assertion(self.id, ISSUER, now, jti, *algorithm, key)
+        Token::assertion(self.id, &world.issuer, world.now, jti, *algorithm, key)
     }
 
     /// The form with this assertion.
@@ -84,6 +81,8 @@ pub(crate) fn form_request(form: &[(&'static str, String)]) -> Request {
 pub(crate) struct World {
     /// The instant it is made at, in seconds.
     pub(crate) now: i64,
+    /// The issuer the server speaks as.
+    pub(crate) issuer: String,
     /// Whom clients believe about the server's name.
     pub(crate) server_authority: Authority,
     pub(crate) server: Credential,
@@ -146,7 +145,7 @@ pub(crate) fn subject_text_of_a(common_name: &str) -> String {
 }
 
 impl World {
-    pub(crate) fn new(now: i64) -> Self {
+    pub(crate) fn new(now: i64, issuer: &str) -> Self {
         let server_authority = Authority::root("Countersign Test Server Root", now);
         let server = server_authority.issue(&Template::server(&["localhost", "127.0.0.1"], now), KeyKind::P256);
         let a_root = Authority::root("Partner Root", now);
@@ -217,6 +216,7 @@ impl World {
             e_dn: under_d("e-dn"),
             f_dn: under_d("f-dn"),
             now,
+            issuer: issuer.to_owned(),
             server_authority,
             server,
             stranger_root: Authority::root("Partner Root", now),

@@ -62,16 +62,16 @@ fn leaves(world: &World) -> Vec<Case> {
     for (party, template) in named {
         for defect in Defect::ALL {
             let reason = match defect {
-                Defect::CaTrue => "peer_is_ca",
-                Defect::DuplicateExtension | Defect::PeriodReversed => "peer_malformed",
+                Defect::CaTrue => "peer_is_authority",
+                Defect::DuplicateExtension => "peer_malformed",
                 Defect::Expired | Defect::ExpiredLongAgo => "peer_expired",
-                Defect::KeyCertSign => "peer_key_usage",
-                Defect::NoDigitalSignature => "peer_key_usage",
-                Defect::NotYetValid => "peer_not_yet_valid",
-                Defect::PurposeCodeSigning | Defect::PurposeServerAuth => "peer_purpose",
-                Defect::TwoSpiffeIds => "peer_several_spiffe_ids",
-                Defect::UnknownCriticalExtension => "peer_unknown_critical_extension",
-                Defect::Version1 | Defect::Version2 => "peer_malformed",
+                Defect::KeyCertSign => "peer_is_authority",
+                Defect::NoDigitalSignature => "peer_key_usage_forbids",
+                Defect::NotYetValid | Defect::PeriodReversed => "peer_not_yet_valid",
+                Defect::PurposeCodeSigning | Defect::PurposeServerAuth => "peer_purpose_missing",
+                Defect::TwoSpiffeIds => "peer_spiffe_id_ambiguous",
+                Defect::UnknownCriticalExtension => "peer_critical_extension_unknown",
+                Defect::Version1 | Defect::Version2 => "peer_version_unsupported",
             };
             let credential = world.a_root.issue(&template.clone().with(*defect, world.now), KeyKind::P256);
             cases.push(presenting(
@@ -109,12 +109,12 @@ fn chains(world: &World) -> Vec<Case> {
     push(
         "an intermediate expired a second ago",
         &under(Template { not_after: now - 1, ..issuing.clone() }),
-        "peer_expired",
+        "peer_issuer_out_of_date",
     );
     push(
         "an intermediate valid in a second",
         &under(Template { not_before: now + 1, ..issuing.clone() }),
-        "peer_not_yet_valid",
+        "peer_issuer_out_of_date",
     );
     push(
         "an intermediate that is no CA",
@@ -122,42 +122,42 @@ fn chains(world: &World) -> Vec<Case> {
             basic_constraints: Some(BasicConstraints { ca: false, path_length: None }),
             ..issuing.clone()
         }),
-        "peer_issuer_unknown",
+        "peer_issuer_not_authority",
     );
     push(
         "an intermediate without basic constraints",
         &under(Template { basic_constraints: None, ..issuing.clone() }),
-        "peer_issuer_unknown",
+        "peer_issuer_not_authority",
     );
     push(
         "an intermediate that may not sign certificates",
         &under(Template { key_usage: Some(vec![countersign_conformance::pki::KeyUsage::CrlSign]), ..issuing.clone() }),
-        "peer_issuer_unknown",
+        "peer_issuer_not_authority",
     );
     push(
         "an intermediate for servers alone",
         &under(Template { purposes: vec![purpose::SERVER_AUTH.to_vec()], ..issuing.clone() }),
-        "peer_purpose",
+        "peer_purpose_missing",
     );
     push(
         "an intermediate of version 1",
         &under(Template { version: countersign_conformance::pki::Version::V1, ..issuing.clone() }),
-        "peer_malformed",
+        "peer_version_unsupported",
     );
     push(
         "an intermediate with an unknown critical extension",
         &under(issuing.clone().with(Defect::UnknownCriticalExtension, now)),
-        "peer_unknown_critical_extension",
+        "peer_critical_extension_unknown",
     );
     push(
         "an intermediate whose names exclude the leaf",
         &under(Template { excluded: vec![AltName::Directory(Name::of(&[("C", "DE")]))], ..issuing.clone() }),
-        "peer_name_constraints",
+        "peer_name_constraint_violated",
     );
     push(
         "an intermediate whose names permit others",
         &under(Template { permitted: vec![AltName::Directory(Name::of(&[("C", "FR")]))], ..issuing.clone() }),
-        "peer_name_constraints",
+        "peer_name_constraint_violated",
     );
     let no_further =
         Template { basic_constraints: Some(BasicConstraints { ca: true, path_length: Some(0) }), ..issuing.clone() };
@@ -171,30 +171,24 @@ fn chains(world: &World) -> Vec<Case> {
     push("the intermediate left out", &missing, "peer_issuer_unknown");
     let mut other = world.a_issuing().issue(&leaf, KeyKind::P256);
     other.chain[1] = world.a_issuing().certificate;
-    push("another intermediate of that name", &other, "peer_issuer_unknown");
-    let mut client_signed = world.a_root.client("not an authority");
-    let not_an_authority = Authority { name: Name::common("not an authority"), ..signer(&client_signed, world) };
-    let below = not_an_authority.issue(&leaf, KeyKind::P256);
-    client_signed.chain.insert(0, below.certificate().to_vec());
-    push("issued by a client", &Credential { key: below.key, chain: client_signed.chain }, "peer_issuer_unknown");
-    push("a broken signature", &world.a_root.issue(&leaf, KeyKind::P256).with_broken_signature(), "peer_signature");
+    push("another intermediate of that name", &other, "peer_signature_invalid");
+    let client = world.a_root.client("not an authority");
+    let not_an_authority = Authority::pretended(Name::common("not an authority"), &client, now);
+    push("issued by a client", &not_an_authority.issue(&leaf, KeyKind::P256), "peer_issuer_not_authority");
+    push(
+        "a broken signature",
+        &world.a_root.issue(&leaf, KeyKind::P256).with_broken_signature(),
+        "peer_signature_invalid",
+    );
     let mut broken_above = world.a_issuing().issue(&leaf, KeyKind::P256);
     *broken_above.chain[1].last_mut().unwrap() ^= 1;
-    push("a broken signature above", &broken_above, "peer_signature");
+    push("a broken signature above", &broken_above, "peer_signature_invalid");
     push(
         "an issuer of another name",
         &world.a_root.issue(&Template { issuer: Some(Name::common("Somebody")), ..leaf.clone() }, KeyKind::P256),
         "peer_issuer_unknown",
     );
     cases
-}
-
-/// The authority that would sign with `credential`'s key.
-fn signer(credential: &Credential, world: &World) -> Authority {
-    let mut authority = world.a_root.clone();
-    authority.key = Arc::clone(&credential.key);
-    authority.certificate = credential.certificate().to_vec();
-    authority
 }
 
 /// The right name under the wrong authority, or the wrong certificate under the right one.
@@ -208,34 +202,35 @@ fn impostors(world: &World) -> Vec<Case> {
         (&world.a_email, named(AltName::Email("Client@partner-a.example".to_owned()), now)),
     ];
     let authorities = [
-        ("partner B's authority of the same name", &world.b_root),
-        ("partner C's authority", &world.c_root),
-        ("a stranger's authority of the same name", &world.stranger_root),
-        ("the server's authority", &world.server_authority),
-        ("an authority of its own that is retired", &world.a_retired_root),
+        ("partner B's authority of the same name", &world.b_root, "peer_signature_invalid"),
+        ("partner C's authority", &world.c_root, "peer_issuer_unknown"),
+        ("a stranger's authority of the same name", &world.stranger_root, "peer_signature_invalid"),
+        ("the server's authority", &world.server_authority, "peer_issuer_unknown"),
+        ("an authority of its own that is retired", &world.a_retired_root, "peer_anchor_retired"),
     ];
     for (party, template) in &names {
-        for (whose, authority) in authorities {
+        for (whose, authority, reason) in authorities {
             cases.push(presenting(
                 format!("impostor: {} under {whose}", party.id),
                 party,
                 &authority.issue(template, KeyKind::P256),
-                invalid_client("peer_issuer_unknown"),
+                invalid_client(reason),
             ));
         }
+        let pretending = Template { issuer: Some(world.a_root.name.clone()), ..template.clone() };
         cases.push(presenting(
             format!("impostor: {} signed by itself", party.id),
             party,
-            &Credential::self_signed(template, KeyKind::P256),
-            invalid_client("peer_issuer_unknown"),
+            &Credential::self_signed(&pretending, KeyKind::P256),
+            invalid_client("peer_signature_invalid"),
         ));
-        let mut borrowed = Credential::self_signed(template, KeyKind::P256);
+        let mut borrowed = Credential::self_signed(&pretending, KeyKind::P256);
         borrowed.chain.push(world.a_root.certificate.clone());
         cases.push(presenting(
             format!("impostor: {} signed by itself, with the true authority behind it", party.id),
             party,
             &borrowed,
-            invalid_client("peer_issuer_unknown"),
+            invalid_client("peer_signature_invalid"),
         ));
         let mut true_behind = world.stranger_root.issue(template, KeyKind::P256);
         true_behind.chain.push(party.credential.certificate().to_vec());
@@ -243,7 +238,7 @@ fn impostors(world: &World) -> Vec<Case> {
             format!("impostor: {} under a stranger, with the true certificate behind it", party.id),
             party,
             &true_behind,
-            invalid_client("peer_issuer_unknown"),
+            invalid_client("peer_signature_invalid"),
         ));
     }
     let party = &world.a_required;
@@ -251,7 +246,7 @@ fn impostors(world: &World) -> Vec<Case> {
         "impostor: a new certificate where each has to be enrolled".to_owned(),
         party,
         &world.a_root.issue(&Template::client(subject_of_a("a-required"), now), KeyKind::P256),
-        invalid_client("enrolment_required"),
+        invalid_client("certificate_not_enrolled"),
     ));
     for (party, of) in [(&world.a_revoked, "a revoked"), (&world.a_required, "an enrolled")] {
         // A second valid DER of the same certificate (design §3).
@@ -260,7 +255,7 @@ fn impostors(world: &World) -> Vec<Case> {
                 format!("impostor: the rewritten signature of {of} certificate"),
                 party,
                 &twin,
-                invalid_client("certificate_rewritten"),
+                invalid_client("certificate_twin"),
             ));
         }
     }
@@ -290,8 +285,9 @@ fn named(name: AltName, now: i64) -> Template {
 /// Subjects that are not the registered one, in and out of the name space (RFC 5280 §7.1, RFC 4514, design §3).
 fn subjects(world: &World) -> Vec<Case> {
     let party = &world.a_dn;
-    let mismatch = invalid_client("client_name_mismatch");
-    let outside = invalid_client("peer_name_space");
+    let mismatch = invalid_client("certificate_name_mismatch");
+    let outside = invalid_client("peer_outside_name_space");
+    let malformed = invalid_client("peer_name_malformed");
     let attributes = |list: &[(&str, &str)]| Name::of(list);
     let with_common = |attribute: Attribute| {
         let mut name = Name::of(&[("C", "DE"), ("O", "Partner A")]);
@@ -307,9 +303,9 @@ fn subjects(world: &World) -> Vec<Case> {
         ("a shorter common name", subject_of_a("a-d"), mismatch),
         ("a hyphen less", subject_of_a("adn"), mismatch),
         ("a Cyrillic a", subject_of_a("\u{430}-dn"), mismatch),
-        ("a zero-width space", subject_of_a("a\u{200b}-dn"), mismatch),
+        ("a zero-width space", subject_of_a("a\u{200b}-dn"), malformed),
         ("a comma and more within the name", subject_of_a("a-dn,O=Partner A"), mismatch),
-        ("NUL and more within the name", subject_of_a("a-dn\0.example"), mismatch),
+        ("NUL and more within the name", subject_of_a("a-dn\0.example"), malformed),
         ("an escape within the name", subject_of_a("a\\-dn"), mismatch),
         ("a wildcard", subject_of_a("*"), mismatch),
         ("no common name", attributes(&[("C", "DE"), ("O", "Partner A")]), mismatch),
@@ -342,7 +338,7 @@ fn subjects(world: &World) -> Vec<Case> {
         (
             "the common name as octets that are no UTF-8",
             with_common(Attribute { oid: vec![2, 5, 4, 3], tag: tag::UTF8_STRING, value: b"a-dn\xFF".to_vec() }),
-            mismatch,
+            malformed,
         ),
         ("organisation and name in one", merged, outside),
         ("the order reversed", attributes(&[("CN", "a-dn"), ("O", "Partner A"), ("C", "DE")]), outside),
@@ -380,8 +376,8 @@ fn subjects(world: &World) -> Vec<Case> {
 
 /// Alternative names that are not the registered one.
 fn alt_names(world: &World) -> Vec<Case> {
-    let mismatch = invalid_client("client_name_mismatch");
-    let outside = invalid_client("peer_name_space");
+    let mismatch = invalid_client("certificate_name_mismatch");
+    let outside = invalid_client("peer_outside_name_space");
     let malformed = invalid_client("peer_name_malformed");
     let dns = |name: &str| AltName::Dns(name.to_owned());
     let uri = |name: &str| AltName::Uri(name.to_owned());
@@ -390,15 +386,15 @@ fn alt_names(world: &World) -> Vec<Case> {
         (&world.a_dns, "another host", dns("other.partner-a.example"), mismatch),
         (&world.a_dns, "a host below", dns("x.client.partner-a.example"), mismatch),
         (&world.a_dns, "the domain", dns("partner-a.example"), mismatch),
-        (&world.a_dns, "a wildcard", dns("*.partner-a.example"), malformed),
-        (&world.a_dns, "a wildcard within", dns("cl*nt.partner-a.example"), malformed),
-        (&world.a_dns, "a dot behind", dns("client.partner-a.example."), malformed),
-        (&world.a_dns, "a dot before", dns(".client.partner-a.example"), malformed),
-        (&world.a_dns, "two dots within", dns("client..partner-a.example"), malformed),
-        (&world.a_dns, "a space behind", dns("client.partner-a.example "), malformed),
+        (&world.a_dns, "a wildcard", dns("*.partner-a.example"), outside),
+        (&world.a_dns, "a wildcard within", dns("cl*nt.partner-a.example"), outside),
+        (&world.a_dns, "a dot behind", dns("client.partner-a.example."), outside),
+        (&world.a_dns, "a dot before", dns(".client.partner-a.example"), outside),
+        (&world.a_dns, "two dots within", dns("client..partner-a.example"), outside),
+        (&world.a_dns, "a space behind", dns("client.partner-a.example "), outside),
         (&world.a_dns, "NUL and more", dns("client.partner-a.example\0.evil.example"), malformed),
-        (&world.a_dns, "a port", dns("client.partner-a.example:443"), malformed),
-        (&world.a_dns, "an empty name", dns(""), malformed),
+        (&world.a_dns, "a port", dns("client.partner-a.example:443"), outside),
+        (&world.a_dns, "an empty name", dns(""), outside),
         (&world.a_dns, "octets that are not ASCII", dns("cli\u{e9}nt.partner-a.example"), malformed),
         (&world.a_dns, "another partner's host", dns("client.partner-b.example"), outside),
         (&world.a_dns, "a domain that ends so", dns("client.evilpartner-a.example"), outside),
@@ -414,30 +410,30 @@ fn alt_names(world: &World) -> Vec<Case> {
         (&world.a_uri, "a query", uri("https://partner-a.example/clients/one?x"), mismatch),
         (&world.a_uri, "an empty query", uri("https://partner-a.example/clients/one?"), mismatch),
         (&world.a_uri, "a fragment", uri("https://partner-a.example/clients/one#x"), mismatch),
-        (&world.a_uri, "an escape", uri("https://partner-a.example/clients/%6Fne"), mismatch),
-        (&world.a_uri, "a dot segment", uri("https://partner-a.example/clients/x/../one"), mismatch),
+        (&world.a_uri, "an escape", uri("https://partner-a.example/clients/%6Fne"), outside),
+        (&world.a_uri, "a dot segment", uri("https://partner-a.example/clients/x/../one"), outside),
         (&world.a_uri, "the default port", uri("https://partner-a.example:443/clients/one"), outside),
         (&world.a_uri, "without TLS", uri("http://partner-a.example/clients/one"), outside),
         (&world.a_uri, "another host", uri("https://partner-b.example/clients/one"), outside),
         (&world.a_uri, "a host that begins so", uri("https://partner-a.example.evil.example/clients/one"), outside),
         (&world.a_uri, "user information", uri("https://partner-a.example@evil.example/clients/one"), outside),
-        (&world.a_uri, "no scheme", uri("partner-a.example/clients/one"), malformed),
-        (&world.a_uri, "empty", uri(""), malformed),
+        (&world.a_uri, "no scheme", uri("partner-a.example/clients/one"), outside),
+        (&world.a_uri, "empty", uri(""), outside),
         (&world.a_uri, "NUL and more", uri("https://partner-a.example/clients/one\0x"), malformed),
-        (&world.a_uri, "a space behind", uri("https://partner-a.example/clients/one "), malformed),
+        (&world.a_uri, "a space behind", uri("https://partner-a.example/clients/one "), outside),
         (&world.a_uri, "the host as DNS name", dns("partner-a.example"), mismatch),
         (&world.a_email, "the local part in small letters", email("client@partner-a.example"), mismatch),
         (&world.a_email, "another local part", email("Other@partner-a.example"), mismatch),
         (&world.a_email, "a tag", email("Client+x@partner-a.example"), mismatch),
-        (&world.a_email, "quoted", email("\"Client\"@partner-a.example"), malformed),
-        (&world.a_email, "a display name", email("A <Client@partner-a.example>"), malformed),
+        (&world.a_email, "quoted", email("\"Client\"@partner-a.example"), outside),
+        (&world.a_email, "a display name", email("A <Client@partner-a.example>"), outside),
         (&world.a_email, "a domain below", email("Client@x.partner-a.example"), mismatch),
         (&world.a_email, "another domain", email("Client@partner-b.example"), outside),
-        (&world.a_email, "two domains", email("Client@evil.example@partner-a.example"), malformed),
-        (&world.a_email, "no local part", email("@partner-a.example"), malformed),
-        (&world.a_email, "no domain", email("Client"), malformed),
+        (&world.a_email, "two domains", email("Client@evil.example@partner-a.example"), outside),
+        (&world.a_email, "no local part", email("@partner-a.example"), outside),
+        (&world.a_email, "no domain", email("Client"), outside),
         (&world.a_email, "NUL and more", email("Client@partner-a.example\0x"), malformed),
-        (&world.a_email, "a space before", email(" Client@partner-a.example"), malformed),
+        (&world.a_email, "a space before", email(" Client@partner-a.example"), outside),
         (&world.a_email, "the domain as DNS name", dns("partner-a.example"), mismatch),
         (&world.c_ip, "another address", AltName::Ip([192, 0, 2, 8].into()), mismatch),
         (&world.c_ip, "the network", AltName::Ip([192, 0, 2, 0].into()), mismatch),
@@ -483,19 +479,20 @@ fn self_signed(world: &World) -> Vec<Case> {
     let now = world.now;
     let subject = Name::common("self-signed client");
     let template = Template::client(subject.clone(), now);
-    let resigned =
-        Authority { name: subject.clone(), key: Arc::clone(&party.credential.key), ..Authority::root("unused", now) };
-    let not_registered = invalid_client("client_certificate_not_registered");
+    let mut resigned = Authority::pretended(subject.clone(), &party.credential, now)
+        .issue_for(&template, Arc::clone(&party.credential.key));
+    resigned.chain.truncate(1);
+    let not_registered = invalid_client("peer_not_registered");
     let list = [
         ("another key, the same name", Credential::self_signed(&template, KeyKind::P256)),
-        ("the same key, another certificate", resigned.issue_for(&template, Arc::clone(&party.credential.key))),
+        ("the same key, another certificate", resigned),
         (
             "the same key under an authority of its partner",
             world.a_root.issue_for(&Template::client(subject_of_a("a-self"), now), Arc::clone(&party.credential.key)),
         ),
         ("the same name under an authority of its partner", world.a_root.issue(&template, KeyKind::P256)),
         ("a stranger's", Credential::self_signed(&Template::client(Name::common("stranger"), now), KeyKind::Ed25519)),
-        ("another client's", world.a_dn.credential.clone()),
+        ("another client's", world.a_two.credential.clone()),
     ];
     let mut cases: Vec<Case> = list
         .into_iter()

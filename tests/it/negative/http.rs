@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_conformance::key::pem;
 
-use super::{Case, Expected, invalid_client, invalid_request};
+use super::{Case, Expected, invalid_client, invalid_request, undecided};
 use crate::wire::{Request, encode};
 use crate::world::World;
 
@@ -19,7 +19,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
 }
 
 fn methods(world: &World) -> Vec<Case> {
-    const NOT_ALLOWED: Expected = invalid_request(405, "method_not_allowed");
+    const NOT_ALLOWED: Expected = undecided(405);
     let party = &world.a_dn;
     let mut cases = Vec::new();
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "post", "FROB"] {
@@ -76,7 +76,7 @@ fn paths(world: &World) -> Vec<Case> {
     .iter()
     .map(|path| {
         let request = Request { target: (*path).to_owned(), ..party.request() };
-        Case::of(format!("path: {path}"), party, &request, invalid_request(404, "unknown_path"))
+        Case::of(format!("path: {path}"), party, &request, undecided(404))
     })
     .collect()
 }
@@ -86,22 +86,32 @@ fn queries(world: &World) -> Vec<Case> {
     let party = &world.a_dn;
     let form = party.form();
     let all = encode(&form.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>());
+    let in_the_uri = invalid_request(400, "parameter_in_query");
     let mut cases = Vec::new();
-    for (moved, reason) in [("grant_type", "grant_type_missing"), ("client_id", "client_id_missing")] {
+    for moved in ["grant_type", "client_id", "scope", "resource"] {
         let rest: Vec<_> = form.iter().filter(|(name, _)| *name != moved).cloned().collect();
         let value = &form.iter().find(|(name, _)| *name == moved).unwrap().1;
         let mut request = crate::world::form_request(&rest);
         request.target = format!("/token?{}", encode(&[(moved, value)]));
-        cases.push(Case::of(format!("query: {moved} in the URI"), party, &request, invalid_request(400, reason)));
+        cases.push(Case::of(format!("query: {moved} in the URI"), party, &request, in_the_uri));
     }
     let mut empty = Request::form("/token", &[]);
     empty.target = format!("/token?{all}");
-    cases.push(Case::of("query: everything in the URI", party, &empty, invalid_request(400, "grant_type_missing")));
+    cases.push(Case::of("query: everything in the URI", party, &empty, in_the_uri));
+    for (defect, query) in [
+        ("everything twice", all.as_str()),
+        ("a token", "access_token=abc"),
+        ("an assertion", "client_assertion=abc"),
+        ("a note", "x=1"),
+    ] {
+        let request = Request { target: format!("/token?{query}"), ..party.request() };
+        cases.push(Case::of(format!("query: {defect} in the URI"), party, &request, in_the_uri));
+    }
     cases.push(Case::of(
         "query: nothing anywhere",
         party,
         &Request::form("/token", &[]),
-        invalid_request(400, "grant_type_missing"),
+        invalid_request(400, "client_id_missing"),
     ));
     cases
 }
@@ -138,7 +148,7 @@ fn authorization(world: &World) -> Vec<Case> {
                 party,
                 &party.request().with_header("Authorization", value),
                 // RFC 6749 §5.2: 401 where the client used the header.
-                Expected::Refused { status: 401, error: "invalid_client", reason: "authorization_header_used" },
+                Expected::Refused { status: 401, error: "invalid_client", reason: Some("authorization_header") },
             )
         })
         .collect();
@@ -146,7 +156,7 @@ fn authorization(world: &World) -> Vec<Case> {
         "authorization: two headers",
         party,
         &party.request().with_header("Authorization", &basic("a-dn:x")).with_header("Authorization", "Bearer abc"),
-        Expected::Refused { status: 401, error: "invalid_client", reason: "authorization_header_used" },
+        Expected::Refused { status: 401, error: "invalid_client", reason: Some("authorization_header") },
     ));
     cases
 }
@@ -196,7 +206,7 @@ fn certificates_in_headers(world: &World) -> Vec<Case> {
             format!("header certificate: {header}, another client's on the connection"),
             &world.a_two,
             &request,
-            invalid_client("client_name_mismatch"),
+            invalid_client("certificate_name_mismatch"),
         ));
     }
     cases

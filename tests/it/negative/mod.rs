@@ -13,7 +13,7 @@ mod http;
 
 mod parameter;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_conformance::pki::Credential;
 
@@ -38,14 +38,14 @@ pub(crate) struct Case {
 /// What has to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// An error in JSON; the reason goes on record.
+    /// An error in JSON; the reason goes on record where there was a decision.
     Refused {
         /// The status.
         status: u16,
         /// The `error` member.
         error: &'static str,
-        /// The reason on record.
-        reason: &'static str,
+        /// The reason on record; none where the request reached no decision.
+        reason: Option<&'static str>,
     },
     /// What the HTTP library itself answers to a head it cannot read: a bare 4xx, or the end of the connection.
     Unreadable,
@@ -55,17 +55,22 @@ pub(crate) enum Expected {
 
 /// `invalid_client` by the table of errors, with this reason.
 pub(crate) const fn invalid_client(reason: &'static str) -> Expected {
-    Expected::Refused { status: 400, error: "invalid_client", reason }
+    Expected::Refused { status: 400, error: "invalid_client", reason: Some(reason) }
 }
 
 /// `invalid_request` with this status and reason.
 pub(crate) const fn invalid_request(status: u16, reason: &'static str) -> Expected {
-    Expected::Refused { status, error: "invalid_request", reason }
+    Expected::Refused { status, error: "invalid_request", reason: Some(reason) }
+}
+
+/// `invalid_request` with this status, where there was nothing to decide.
+pub(crate) const fn undecided(status: u16) -> Expected {
+    Expected::Refused { status, error: "invalid_request", reason: None }
 }
 
 /// Another code, with 400.
 pub(crate) const fn refused(error: &'static str, reason: &'static str) -> Expected {
-    Expected::Refused { status: 400, error, reason }
+    Expected::Refused { status: 400, error, reason: Some(reason) }
 }
 
 impl Case {
@@ -103,17 +108,129 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
     .into_iter()
     .flatten()
     .collect();
-    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    assert_eq!(names.len(), cases.len(), "two cases of one name: {:?}", repeated(cases.iter().map(|case| &case.name)));
-    let sent: BTreeSet<(Option<&[u8]>, &[u8])> = cases
-        .iter()
-        .map(|case| (case.credential.as_ref().map(Credential::certificate), case.octets.as_slice()))
-        .collect();
-    assert_eq!(sent.len(), cases.len(), "two cases that send the same");
+    let mut names = BTreeSet::new();
+    let mut sent = BTreeMap::new();
+    for case in &cases {
+        assert!(names.insert(&case.name), "two cases of one name: {}", case.name);
+        let sends = (case.credential.as_ref().map(|credential| &credential.chain), &case.octets);
+        if let Some(other) = sent.insert(sends, &case.name) {
+            panic!("two cases that send the same: {other}; {}", case.name);
+        }
+    }
     cases
 }
 
-fn repeated<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
-    let mut seen = BTreeSet::new();
-    names.filter(|name| !seen.insert(*name)).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rig::Rig;
+    use crate::wire::Answer;
+
+    #[tokio::test]
+    async fn every_case_starts_from_a_request_that_succeeds() {
+        let rig = Rig::start().await;
+        let world = &rig.world;
+        for party in [
+            &world.a_dn,
+            &world.a_dns,
+            &world.a_uri,
+            &world.a_email,
+            &world.a_self,
+            &world.a_required,
+            &world.a_two,
+            &world.b_dn,
+            &world.c_ip,
+        ] {
+            let answer = rig.ask(party).await;
+            assert_eq!(answer.status, 200, "{}: {answer} {}", party.id, rig.last_record().await);
+        }
+        for party in [&world.a_jwt, &world.a_jwt_eddsa, &world.a_jwt_ps256] {
+            let request = party.request_with(&party.assertion(world, "right").compact());
+            let answer = rig.peer(&party.credential).ask(rig.address, &request).await.unwrap();
+            assert_eq!(answer.status, 200, "{}: {answer} {}", party.id, rig.last_record().await);
+        }
+    }
+
+    /// Three things of each: the answer on the wire, the reason in the audit log, and that nothing was issued.
+    #[tokio::test]
+    async fn no_request_with_a_defect_gets_a_token() {
+        let rig = Rig::start().await;
+        let cases = cases(&rig.world);
+        assert!(cases.len() >= 500, "{} cases", cases.len());
+        let mut wrong = Vec::new();
+        let mut last = rig.entries(1).await.first().map_or(0, |entry| entry.sequence);
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        for case in &cases {
+            let answer = send(&rig, case).await;
+            let entries = rig.entries(32).await;
+            let new: Vec<serde_json::Value> = entries
+                .iter()
+                .filter(|entry| entry.sequence > last)
+                .map(|entry| serde_json::from_str(&entry.body).unwrap())
+                .collect();
+            last = entries.last().map_or(last, |entry| entry.sequence);
+            for record in &new {
+                *reasons.entry(record["reason"].to_string()).or_default() += 1;
+            }
+            if let Err(complaint) = judge(case, &answer, &new) {
+                wrong.push(format!("{}: {complaint}", case.name));
+            }
+        }
+        println!("{} negative requests, by reason on record: {reasons:#?}", cases.len());
+        assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    }
+
+    async fn send(rig: &Rig, case: &Case) -> std::io::Result<Answer> {
+        let peer = case.credential.as_ref().map_or_else(|| rig.anonymous(), |credential| rig.peer(credential));
+        let mut connection = peer.connect(rig.address).await?;
+        connection.send(&case.octets).await?;
+        if case.expected == Expected::Unreadable {
+            // Some of these leave the server waiting for more: there is no more.
+            connection.finish().await?;
+        }
+        connection.read_answer(case.head_only).await
+    }
+
+    fn judge(case: &Case, answer: &std::io::Result<Answer>, records: &[serde_json::Value]) -> Result<(), String> {
+        if let Ok(answer) = answer {
+            let text = String::from_utf8_lossy(&answer.body);
+            if answer.status < 400 || text.contains("access_token") {
+                return Err(format!("succeeded: {answer}"));
+            }
+            if answer.status >= 500 {
+                return Err(format!("the server's fault: {answer}"));
+            }
+        }
+        if records
+            .iter()
+            .any(|record| record["outcome"] == "issued" || record.get("jti").is_some_and(|jti| !jti.is_null()))
+        {
+            return Err(format!("something was issued: {records:?}"));
+        }
+        match (case.expected, answer) {
+            (Expected::Refused { status, error, reason }, Ok(answer)) => {
+                let recorded: Vec<&str> = records.iter().filter_map(|record| record["reason"].as_str()).collect();
+                if answer.status != status || (!case.head_only && answer.error() != error) {
+                    return Err(format!("expected {status} {error}, got {answer}; on record: {recorded:?}"));
+                }
+                if answer.header("cache-control") != Some("no-store") {
+                    return Err(format!("may be stored: {answer}"));
+                }
+                if answer.header("content-type") != Some("application/json") {
+                    return Err(format!("not JSON: {answer}"));
+                }
+                if recorded != reason.as_slice() {
+                    return Err(format!("expected {reason:?} on record, found {recorded:?}"));
+                }
+                Ok(())
+            }
+            (Expected::Unreadable, Ok(answer)) if (400..500).contains(&answer.status) => Ok(()),
+            (Expected::Unreadable | Expected::NoHandshake, Err(error))
+                if error.kind() != std::io::ErrorKind::TimedOut =>
+            {
+                Ok(())
+            }
+            (expected, answer) => Err(format!("expected {expected:?}, got {answer:?}")),
+        }
+    }
 }

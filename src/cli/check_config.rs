@@ -1,0 +1,53 @@
+//! `countersign check-config`: would the server start with this?
+
+use countersign_resource_server::time::{Clock, SystemClock};
+use serde_json::json;
+
+use super::output::Output;
+use super::session::Failure;
+use crate::config::{Config, ConfigMistakes, Mistake};
+use crate::tls::ServerCertificate;
+
+/// Says what the configuration amounts to, or fails with every mistake in it. The server's certificate is looked at too,
+/// wherever the rest leaves its place readable.
+pub(super) fn run(config: Result<Config, ConfigMistakes>, output: Output) -> Result<(), Failure> {
+    match check(config) {
+        Ok(config) => output.done(
+            &format!(
+                "The configuration is good: {} ({}) on {}, store {}.",
+                config.issuer,
+                config.environment.as_str(),
+                config.listen,
+                config.store
+            ),
+            &json!({
+                "issuer": config.issuer.as_str(),
+                "environment": config.environment.as_str(),
+                "listen": config.listen.to_string(),
+                "store": config.store.to_string(),
+                "mistakes": [],
+            }),
+        ),
+        Err(mistakes) => {
+            if output == Output::Json {
+                let mistakes: Vec<_> = mistakes
+                    .0
+                    .iter()
+                    .map(|mistake| json!({ "place": mistake.place, "problem": mistake.problem }))
+                    .collect();
+                output.done("", &json!({ "mistakes": mistakes }))?;
+            }
+            Err(mistakes.into())
+        }
+    }
+}
+
+fn check(config: Result<Config, ConfigMistakes>) -> Result<Config, ConfigMistakes> {
+    let config = config?;
+    match ServerCertificate::load(config.tls.clone(), config.host_names(), SystemClock::new().now()) {
+        Ok(_) => Ok(config),
+        Err(error) => {
+            Err(ConfigMistakes(vec![Mistake { place: "tls.certificate".to_owned(), problem: error.to_string() }]))
+        }
+    }
+}
