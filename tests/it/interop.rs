@@ -24,7 +24,7 @@ async fn curl() {
     let stage = Stage::set().await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/curl/client.sh");
     let ready = present("curl", &["--version"]).await;
-    stage.run("curl", ready.map(|()| Command::new("sh").arg(script).into_ours())).await;
+    stage.run("curl", ready.map(|()| Command::new("sh").arg(script).quietly())).await;
 }
 
 #[tokio::test]
@@ -40,10 +40,10 @@ async fn openid_client_command() -> Result<Command, Skipped> {
         let install = Command::new("npm")
             .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
             .current_dir(&directory)
-            .into_ours();
+            .quietly();
         done("npm ci", install).await?;
     }
-    Ok(Command::new("node").arg("client.mjs").current_dir(directory).into_ours())
+    Ok(Command::new("node").arg("client.mjs").current_dir(directory).quietly())
 }
 
 #[tokio::test]
@@ -67,20 +67,17 @@ async fn python(script: &str) -> Result<Command, Skipped> {
     let interpreter = directory.join("venv/bin/python");
     let complete = directory.join("venv/complete");
     if !complete.exists() {
-        done(
-            "python3 -m venv",
-            Command::new("python3").args(["-m", "venv", "venv"]).current_dir(&directory).into_ours(),
-        )
-        .await?;
+        done("python3 -m venv", Command::new("python3").args(["-m", "venv", "venv"]).current_dir(&directory).quietly())
+            .await?;
         let install = Command::new(&interpreter)
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .args(["--require-hashes", "--only-binary=:all:", "-r", "requirements.txt"])
             .current_dir(&directory)
-            .into_ours();
+            .quietly();
         done("pip install", install).await?;
         std::fs::write(complete, "").unwrap();
     }
-    Ok(Command::new(interpreter).arg(script).current_dir(directory).into_ours())
+    Ok(Command::new(interpreter).arg(script).current_dir(directory).quietly())
 }
 
 #[tokio::test]
@@ -96,9 +93,9 @@ async fn golang_command() -> Result<Command, Skipped> {
         .args(["build", "-mod=readonly", "-o", "client", "."])
         .env("GOTOOLCHAIN", "local")
         .current_dir(&directory)
-        .into_ours();
+        .quietly();
     done("go build", build).await?;
-    Ok(Command::new(directory.join("client")).into_ours())
+    Ok(Command::new(directory.join("client")).quietly())
 }
 
 /// A server, a guarded API, and a client's files.
@@ -152,13 +149,13 @@ impl Stage {
     }
 }
 
-/// What every command here has in common.
-trait Ours {
-    fn into_ours(&mut self) -> Command;
+/// What every command here has in common: it reads nothing and does not outlive the test.
+trait Quietly {
+    fn quietly(&mut self) -> Command;
 }
 
-impl Ours for Command {
-    fn into_ours(&mut self) -> Command {
+impl Quietly for Command {
+    fn quietly(&mut self) -> Command {
         self.stdin(Stdio::null()).kill_on_drop(true);
         std::mem::replace(self, Command::new("false"))
     }

@@ -1,5 +1,12 @@
 //! The server in process, real TLS, certificates made in memory.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "all of it is test code: what cannot be done fails the test, and what was skipped is said aloud"
+)]
+
 mod wire;
 
 mod world;
@@ -19,5 +26,7 @@ mod circle;
 mod change;
 
 mod judge;
+
+mod operations;
 
 mod interop;

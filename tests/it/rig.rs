@@ -32,7 +32,6 @@ use countersign::server::{self, Running};
 use countersign::telemetry;
 use countersign_conformance::JwsAlgorithm;
 use countersign_conformance::pki::{Authority, Credential};
-use countersign_resource_server::Guard;
 use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::{Clock, ManualClock, SystemClock, UnixTime};
 use countersign_resource_server::token::jws::SigningAlgorithm;
@@ -42,6 +41,7 @@ use tokio::sync::oneshot;
 use crate::wire::{Answer, Peer, Tls};
 use crate::world::{ACCOUNTS, LEGACY, PAYMENTS, Party, VAULT, World, subject_text_of_a};
 
+#[expect(unreachable_pub, reason = "the example is written to be read by itself")]
 #[path = "../../resource-server/examples/guarded_api.rs"]
 mod guarded_api;
 
@@ -241,7 +241,7 @@ impl Rig {
         }));
         let (address, guard) = told.await.expect("the guarded API starts");
         within(Duration::from_secs(10), "the guarded API has keys and a list", || guard.is_ready()).await;
-        GuardedApi { address, guard, _stop: stop }
+        GuardedApi { address, _stop: stop }
     }
 
     /// Stops listening and writes what is left.
@@ -257,7 +257,6 @@ impl Rig {
 #[derive(Debug)]
 pub(crate) struct GuardedApi {
     pub(crate) address: SocketAddr,
-    pub(crate) guard: Guard,
     _stop: oneshot::Sender<()>,
 }
 

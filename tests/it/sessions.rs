@@ -27,7 +27,7 @@ const EVERY_WAY: [Kept; 4] = [Kept::Http1, Kept::Http2, Kept::Resumed(Tls::V1_2)
 
 /// A connection, or the memory of one.
 enum Line {
-    Http1(Connection),
+    Http1(Box<Connection>),
     Http2(H2),
     Resuming(Peer),
 }
@@ -35,7 +35,7 @@ enum Line {
 impl Line {
     async fn open(rig: &Rig, credential: &Credential, kept: Kept) -> Self {
         match kept {
-            Kept::Http1 => Self::Http1(rig.peer(credential).connect(rig.address).await.unwrap()),
+            Kept::Http1 => Self::Http1(Box::new(rig.peer(credential).connect(rig.address).await.unwrap())),
             Kept::Http2 => {
                 let peer = rig.peer_with(credential, Tls::V1_3, &[b"h2"]);
                 Self::Http2(peer.connect_h2(rig.address).await.unwrap())
