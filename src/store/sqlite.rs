@@ -29,6 +29,9 @@ const MIGRATIONS: Migrations = &[
 const WRITER_PRAGMAS: &str =
     "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
+/// Nothing that would change a file before it is known to be ours.
+const CHECK_PRAGMAS: &str = "PRAGMA busy_timeout = 1000;";
+
 const READER_PRAGMAS: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON;";
 
 /// How often to look whether another process wrote.
@@ -43,8 +46,12 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     })?;
 
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
-    let mut connection = connect(&options, WRITER_PRAGMAS).await.map_err(unreachable)?;
+    let mut connection = connect(&options, CHECK_PRAGMAS).await.map_err(unreachable)?;
     check(&mut connection, &place, migrate).await?;
+    if migrate == Migrate::Apply {
+        // The journal mode stays with the file. It is set before there are readers, which it would have to wait for.
+        connection.execute(WRITER_PRAGMAS).await.map_err(unreachable)?;
+    }
     connection.close().await.map_err(unreachable)?;
 
     let native = |connections: u32, pragmas: &'static str| {
