@@ -3,7 +3,6 @@
 //! Takes the keys directory of the configuration and one of three commands, gives a table for people or JSON for
 //! machines. A running server notices within half a second. It knows nothing of what the keys sign.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,13 +10,15 @@ use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::Serialize;
 
+use super::output::{Output, json, table};
+use super::session::Failure;
 use crate::mint::key_directory::KeyDirectory;
-use crate::mint::key_ring::{self, KeyRecord, KeyRingError, KeyStage, KeyStore, SetAside, SigningKeys, When};
+use crate::mint::key_ring::{self, KeyRecord, KeyStage, KeyStore, SetAside, SigningKeys, When};
 use crate::mint::{ALGORITHMS, KeyRing};
 
 /// Signing keys: list, rotate, retire.
 #[derive(Args, Debug)]
-pub struct KeyArgs {
+pub(super) struct KeyArgs {
     #[command(subcommand)]
     command: KeyCommand,
 }
@@ -65,20 +66,16 @@ impl From<Algorithm> for SigningAlgorithm {
     }
 }
 
-/// How the answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// One JSON document.
-    Json,
-    /// A table, or sentences.
-    Text,
+/// Runs the command.
+///
+/// # Errors
+/// The keys cannot be read or written, or what the ring refuses, as a sentence.
+pub(super) fn run(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> Result<(), Failure> {
+    output.text(&answer(args, directory, now, output)?)
 }
 
 /// Does what `args` say with the keys in `directory`; gives what is to be printed.
-///
-/// # Errors
-/// [`KeyRingError`]: one line that says what to do.
-pub fn run(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> Result<String, KeyRingError> {
+fn answer(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> Result<String, Failure> {
     let store = KeyDirectory::open(directory)?;
     match &args.command {
         KeyCommand::List => list(&store, now, output),
@@ -88,22 +85,27 @@ pub fn run(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> R
             key_ring::complete(&store, now)?;
             let rotations = key_ring::rotate(&store, &algorithms, when, now)?;
             Ok(match output {
-                Output::Json => json(&rotations),
-                Output::Text => rotations.iter().fold(String::new(), |mut text, rotation| {
-                    let key_ring::Rotation { alg, kid, signs_from, next } = rotation;
-                    let begins = if *signs_from <= now { "signs now".to_owned() } else { format!("signs from {signs_from}") };
-                    let _ = writeln!(text, "{}: {kid} {begins}; next after it is {next}", alg.as_str());
-                    text
-                }),
+                Output::Json => json(&rotations)?,
+                Output::People => {
+                    let lines: Vec<String> = rotations
+                        .iter()
+                        .map(|key_ring::Rotation { alg, kid, signs_from, next }| {
+                            let begins =
+                                if *signs_from <= now { "now".to_owned() } else { format!("from {signs_from}") };
+                            format!("{}: {kid} signs {begins}; next after it is {next}", alg.as_str())
+                        })
+                        .collect();
+                    lines.join("\n")
+                }
             })
         }
         KeyCommand::Retire { kid, .. } => {
             let retirement = key_ring::retire(&store, kid, now)?;
             Ok(match output {
-                Output::Json => json(&retirement),
-                Output::Text => match &retirement.successor {
-                    Some(successor) => format!("{kid} is withdrawn; {successor} signs in its place\n"),
-                    None => format!("{kid} is withdrawn; it did not sign\n"),
+                Output::Json => json(&retirement)?,
+                Output::People => match &retirement.successor {
+                    Some(successor) => format!("{kid} is withdrawn; {successor} signs in its place"),
+                    None => format!("{kid} is withdrawn; it did not sign"),
                 },
             })
         }
@@ -117,26 +119,21 @@ struct Listed<'a> {
     stage: KeyStage,
 }
 
-fn list(store: &dyn KeyStore, now: UnixTime, output: Output) -> Result<String, KeyRingError> {
+fn list(store: &dyn KeyStore, now: UnixTime, output: Output) -> Result<String, Failure> {
     let keys = KeyRing::read(store)?;
-    let listed: Vec<Listed<'_>> = keys
-        .all()
-        .iter()
-        .map(|key| Listed { record: &key.record, stage: keys.stage(&key.record, now) })
-        .collect();
+    let listed: Vec<Listed<'_>> =
+        keys.all().iter().map(|key| Listed { record: &key.record, stage: keys.stage(&key.record, now) }).collect();
     Ok(match output {
         Output::Json => {
             let aside: Vec<_> = keys.set_aside().iter().map(|aside| (&aside.name, &aside.why)).collect();
-            json(&serde_json::json!({ "keys": listed, "set_aside": aside }))
+            json(&serde_json::json!({ "keys": listed, "set_aside": aside }))?
         }
-        Output::Text => table(&listed, &keys),
+        Output::People => people(&listed, &keys),
     })
 }
 
-fn table(listed: &[Listed<'_>], keys: &SigningKeys) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "{:<6} {:<9} {:<43} {:<24} SIGNS FROM", "ALG", "STAGE", "KID", "PUBLISHED SINCE");
-    for Listed { record, stage } in listed {
+fn people(listed: &[Listed<'_>], keys: &SigningKeys) -> String {
+    let row = |Listed { record, stage }: &Listed<'_>| {
         let stage = match stage {
             KeyStage::Next => "next",
             KeyStage::Signing => "signing",
@@ -144,19 +141,20 @@ fn table(listed: &[Listed<'_>], keys: &SigningKeys) -> String {
             KeyStage::Ended => "ended",
             KeyStage::Retired => "retired",
         };
-        let since = record.created_at.to_string();
         let from = record.signs_from.map_or_else(|| "-".to_owned(), |from| from.to_string());
-        let _ = writeln!(text, "{:<6} {stage:<9} {:<43} {since:<24} {from}", record.alg.as_str(), record.kid);
-    }
+        vec![
+            record.alg.as_str().to_owned(),
+            stage.to_owned(),
+            record.kid.to_string(),
+            record.created_at.to_string(),
+            from,
+        ]
+    };
+    let columns = ["alg", "stage", "kid", "published since", "signs from"];
+    let mut text = table(&columns, listed.iter().map(row).collect());
     for SetAside { name, why } in keys.set_aside() {
-        let _ = writeln!(text, "set aside: {name}: {why}");
+        text.push_str(&format!("\nset aside: {name}: {why}"));
     }
-    text
-}
-
-fn json<T: Serialize>(value: &T) -> String {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
-    text.push('\n');
     text
 }
 
@@ -165,6 +163,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::mint::key_ring::KeyRingError;
 
     #[derive(Parser)]
     struct Cli {
@@ -174,9 +173,9 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
-    fn key(directory: &Path, words: &[&str], now: UnixTime, output: Output) -> Result<String, KeyRingError> {
+    fn key(directory: &Path, words: &[&str], now: UnixTime, output: Output) -> Result<String, Failure> {
         let cli = Cli::try_parse_from([&["key"], words].concat()).unwrap();
-        run(&cli.key, directory, now, output)
+        answer(&cli.key, directory, now, output)
     }
 
     #[test]
@@ -184,12 +183,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         key_ring::complete(&KeyDirectory::open(&path).unwrap(), NOW).unwrap();
-        let said = key(&path, &["rotate", "--alg", "ES256"], NOW, Output::Text).unwrap();
+        let said = key(&path, &["rotate", "--alg", "ES256"], NOW, Output::People).unwrap();
         assert!(said.starts_with("ES256: ") && said.contains("signs from 2027-01-15T08:10:00.000Z"), "{said}");
-        let listed = key(&path, &["list"], NOW, Output::Text).unwrap();
+        let listed = key(&path, &["list"], NOW, Output::People).unwrap();
         assert_eq!(listed.lines().count(), 1 + 7, "{listed}");
-        let listed: serde_json::Value = serde_json::from_str(&key(&path, &["list"], NOW, Output::Json).unwrap()).unwrap();
-        let stages: Vec<_> = listed["keys"].as_array().unwrap().iter().map(|key| key["stage"].as_str().unwrap()).collect();
+        let listed: serde_json::Value =
+            serde_json::from_str(&key(&path, &["list"], NOW, Output::Json).unwrap()).unwrap();
+        let stages: Vec<_> =
+            listed["keys"].as_array().unwrap().iter().map(|key| key["stage"].as_str().unwrap()).collect();
         assert_eq!(stages.iter().filter(|stage| **stage == "signing").count(), 3);
     }
 
@@ -197,7 +198,8 @@ mod tests {
     fn retire_wants_now_to_be_said_and_a_key_that_is_there() {
         let directory = tempfile::tempdir().unwrap();
         assert!(Cli::try_parse_from(["key", "retire", "kid"]).is_err());
-        let refused = key(&directory.path().join("keys"), &["retire", "kid", "--now"], NOW, Output::Text).unwrap_err();
-        assert_eq!(refused, KeyRingError::Unknown { kid: "kid".to_owned() });
+        let refused =
+            key(&directory.path().join("keys"), &["retire", "kid", "--now"], NOW, Output::People).unwrap_err();
+        assert_eq!(refused.downcast_ref(), Some(&KeyRingError::Unknown { kid: "kid".to_owned() }));
     }
 }

@@ -320,7 +320,8 @@ impl Stage {
     }
 
     async fn strike(self) {
-        drop(self.stop_api.send(()));
+        // If it is gone already, all the better.
+        let _told_or_gone = self.stop_api.send(());
         drop(self.guard);
         self.api.abort();
         self.running.stop(self.app.config.drain.min(Duration::from_secs(1))).await;
