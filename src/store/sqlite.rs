@@ -29,6 +29,14 @@ const MIGRATIONS: Migrations = &[
 const WRITER_PRAGMAS: &str =
     "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
+/// For a connection whose transactions begin with [`Store::begin_write`]. SQLite asks for a lock ever less often the longer
+/// it waits; where another process writes all the time, asking anew and often finds the gap between two transactions.
+const PATIENT_WRITER_PRAGMAS: &str =
+    "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+
+/// Together with that busy time-out: one second.
+pub(super) const BEGIN_TRIES: usize = 50;
+
 /// Nothing that would change a file before it is known to be ours.
 const CHECK_PRAGMAS: &str = "PRAGMA busy_timeout = 1000;";
 
@@ -76,7 +84,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
             readers: native(READERS, READER_PRAGMAS),
         },
         readers: any(READERS, READER_PRAGMAS),
-        writers: any(1, WRITER_PRAGMAS),
+        writers: any(1, PATIENT_WRITER_PRAGMAS),
         turn: Some(Arc::new(Mutex::new(()))),
     })
 }
