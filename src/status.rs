@@ -61,7 +61,7 @@ impl MarkSource for Registry {
 pub struct Snapshot {
     /// First part of its version.
     pub epoch: i64,
-    /// Second part of its version: the registry version its marks were last found changed at.
+    /// Second part of its version: the registry version it was drawn up at, the same on every node.
     pub number: i64,
     /// When it was signed.
     pub signed_at: UnixTime,
@@ -72,6 +72,16 @@ pub struct Snapshot {
     /// A strong entity tag, with its quotes.
     pub etag: Arc<str>,
     marks: BTreeMap<MarkHash, i64>,
+    /// The first registry version this node has seen these marks at.
+    unchanged_since: i64,
+}
+
+impl Snapshot {
+    /// Whether it says something that whoever holds the list of version `known` may not know. Most changes of the
+    /// registry make no mark; and whoever has a later list from another node learns nothing here.
+    fn is_news_to(&self, (epoch, number): (i64, i64)) -> bool {
+        epoch != self.epoch || number < self.unchanged_since
+    }
 }
 
 /// The list of a running server.
@@ -122,12 +132,12 @@ impl RevocationList {
         Arc::clone(&self.held.borrow())
     }
 
-    /// The list, as soon as its version is not `known`, and after `wait` at the latest.
+    /// The list, as soon as it says something that version `known` may not, and after `wait` at the latest.
     pub async fn wait_for_news(&self, known: Option<(i64, i64)>, wait: Duration) -> Arc<Snapshot> {
         let Some(known) = known else { return self.current() };
         let Some(_seat) = Seat::take(&self.waiting) else { return self.current() };
         let mut held = self.held.subscribe();
-        let news = held.wait_for(|snapshot| (snapshot.epoch, snapshot.number) != known);
+        let news = held.wait_for(|snapshot| snapshot.is_news_to(known));
         let _ = timeout(wait, news).await;
         self.current()
     }
@@ -180,7 +190,7 @@ impl RevocationList {
     }
 }
 
-/// Writes and signs a list of what `state` says, under the version of the one `before` where that says the same.
+/// Writes and signs a list of what `state` says.
 fn draw_up(
     issuer: &str,
     salt: &str,
@@ -194,9 +204,8 @@ fn draw_up(
         let dead_below = marks.entry(MarkHash::of(salt, mark.kind, &mark.id)).or_insert(mark.version.0);
         *dead_below = (*dead_below).max(mark.version.0);
     }
-    // Most changes of the registry make no mark: they are no news for those who wait.
     let same = before.filter(|before| before.epoch == state.epoch && before.marks == marks);
-    let number = same.map_or(state.version.0, |before| before.number);
+    let number = state.version.0;
     let iat = now.as_seconds();
     let claims = RevocationListClaims {
         iss: issuer.to_owned(),
@@ -214,7 +223,16 @@ fn draw_up(
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let gzip = gzip.write_all(compact.as_bytes()).and_then(|()| gzip.finish()).map_err(StoreUnavailable::because)?;
     let etag = format!("\"{}-{number}-{}\"", state.epoch, now.as_millis()).into();
-    Ok(Snapshot { epoch: state.epoch, number, signed_at: now, compact: compact.into(), gzip: gzip.into(), etag, marks })
+    Ok(Snapshot {
+        epoch: state.epoch,
+        number,
+        signed_at: now,
+        compact: compact.into(),
+        gzip: gzip.into(),
+        etag,
+        unchanged_since: same.map_or(number, |before| before.unchanged_since),
+        marks,
+    })
 }
 
 /// One of those who wait.

@@ -271,3 +271,6 @@ impl AuditLog {
 const fn unavailable(why: AuditUnavailable) -> Fenced {
     Fenced::Held(Recorded(Err(Refusal::Audit(why))))
 }
+
+#[cfg(test)]
+mod tests;

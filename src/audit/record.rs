@@ -3,16 +3,18 @@
 //! Takes what the log was given, gives the text it keeps. Times are milliseconds, as everywhere in the stores; nothing a
 //! stranger wrote is kept at more than a bounded length. Tokens, assertions and keys are never part of it.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 
 use super::RequestId;
-use super::trail::Trail;
+use super::trail::{Trail, shortened};
 use crate::error::Refusal;
 use crate::mint::SignedToken;
 use crate::pki::PresentedChain;
+use crate::registry::{KeyHash, Thumbprint};
 
 /// One decision, with everything it rests on.
 #[derive(Serialize)]
@@ -21,7 +23,7 @@ struct Decision<'a> {
     at: UnixTime,
     node: &'a str,
     request_id: &'a str,
-    peer: Peer,
+    peer: Peer<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<Asked<'a>>,
     authenticated: bool,
@@ -47,12 +49,25 @@ struct Decision<'a> {
 }
 
 #[derive(Serialize)]
-struct Peer {
-    remote: String,
+struct Peer<'a> {
+    remote: SocketAddr,
     protocol: &'static str,
     resumed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thumbprint: Option<String>,
+    thumbprint: Option<&'a Thumbprint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate<'a>>,
+}
+
+/// What the leaf says: claimed, unless the client was authenticated.
+#[derive(Serialize)]
+struct Certificate<'a> {
+    subject: Cow<'a, str>,
+    subject_alt_names: Vec<Cow<'a, str>>,
+    serial: Cow<'a, str>,
+    key_hash: &'a KeyHash,
+    not_before: UnixTime,
+    not_after: UnixTime,
 }
 
 #[derive(Serialize)]
@@ -125,14 +140,25 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
     }
 }
 
-fn peer(chain: &PresentedChain) -> Peer {
+fn peer(chain: &PresentedChain) -> Peer<'_> {
     Peer {
-        remote: chain.handshake.remote.to_string(),
+        remote: chain.handshake.remote,
         protocol: chain.handshake.protocol,
         resumed: chain.handshake.resumed,
-        thumbprint: chain.thumbprint().map(ToString::to_string),
+        thumbprint: chain.thumbprint(),
+        certificate: chain.leaf().map(|leaf| Certificate {
+            subject: shortened(leaf.subject_text()),
+            subject_alt_names: leaf.subject_alt_names_text().iter().take(NAMES).map(|name| shortened(name)).collect(),
+            serial: shortened(leaf.serial()),
+            key_hash: leaf.key_hash(),
+            not_before: leaf.not_before(),
+            not_after: leaf.not_after(),
+        }),
     }
 }
+
+/// A leaf has as many names as fit 16 KB; the record keeps so many.
+const NAMES: usize = 16;
 
 /// Why the answer was not what a decision's record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use countersign_resource_server::time::UnixTime;
 
 use super::record::{self, RefusalKey};
-use super::trail::{Trail, shortened};
+use super::trail::Trail;
 use crate::error::Refusal;
 use crate::registry::Thumbprint;
 
@@ -63,7 +63,7 @@ impl Tally {
             reason: refusal.reason(),
             address: whose(trail.peer().handshake.remote.ip()),
             thumbprint: trail.peer().thumbprint().map(ToString::to_string),
-            claimed_client_id: trail.what_was_asked().and_then(|asked| asked.client_id.as_deref()).map(shortened),
+            claimed_client_id: trail.what_was_asked().and_then(|asked| asked.client_id.clone()),
         };
         self.add(key, trail.now(), || record::sample(node, trail, refusal));
     }

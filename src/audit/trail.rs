@@ -3,6 +3,7 @@
 //! Begun at the endpoint with what the connection is, added to by the path as it goes, handed to the log at the end. It
 //! decides one thing only: whether the client was authenticated, and with it how the decision is recorded.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,11 +67,16 @@ impl Trail {
     /// Notes what was asked.
     pub fn asked(&mut self, request: &TokenRequest) {
         self.asked = Some(Asked {
-            grant_type: shortened(&request.grant_type),
+            grant_type: shortened(&request.grant_type).into_owned(),
             client_id: Some(request.client_id.as_str().to_owned()),
             with_assertion: request.client_assertion.is_some(),
-            scope: request.scope.as_deref().map(shortened),
-            resources: request.resources.iter().take(RESOURCES).map(|resource| shortened(resource)).collect(),
+            scope: request.scope.as_deref().map(|scope| shortened(scope).into_owned()),
+            resources: request
+                .resources
+                .iter()
+                .take(RESOURCES)
+                .map(|resource| shortened(resource).into_owned())
+                .collect(),
         });
     }
 
@@ -124,16 +130,16 @@ impl Trail {
 }
 
 /// What a stranger wrote is kept up to this many bytes: the body limit bounds the request, this the record.
-const TEXT_BYTES: usize = 1_024;
+const TEXT_BYTES: usize = 512;
 
 /// And so many `resource` parameters.
 const RESOURCES: usize = 8;
 
 /// `text`, cut at a character boundary and marked as cut.
-pub(super) fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= TEXT_BYTES {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let end = text.floor_char_boundary(TEXT_BYTES);
-    format!("{}…", &text[..end])
+    Cow::Owned(format!("{}…", &text[..end]))
 }

@@ -17,6 +17,8 @@ mod history;
 
 mod init;
 
+mod key;
+
 mod output;
 
 mod participant;
@@ -35,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use countersign_resource_server::time::{Clock, SystemClock};
 use output::Output;
 use session::Session;
 pub use session::{Failure, system_user};
@@ -87,6 +90,8 @@ enum Command {
     /// Who may call what
     #[command(subcommand)]
     Entitlement(entitlement::EntitlementCommand),
+    /// Signing keys
+    Key(key::KeyArgs),
     /// Every change of the registry
     History(history::HistoryArguments),
 }
@@ -117,6 +122,9 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::CheckConfig => return check_config::run(config, output),
         Command::Init => return init::run(config?, output).await,
         Command::Serve => return serve::run(config?).await,
+        Command::Key(arguments) => {
+            return key::run(&arguments, &config?.keys_directory, SystemClock::new().now(), output);
+        }
         command => command,
     };
     let session = Session::open(config?, line.operator, output).await?;
@@ -129,7 +137,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Entitlement(command) => entitlement::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
         // Taken above: they open the store in ways of their own.
-        Command::CheckConfig | Command::Init | Command::Quickstart(_) | Command::Serve => Ok(()),
+        Command::CheckConfig | Command::Init | Command::Key(_) | Command::Quickstart(_) | Command::Serve => Ok(()),
     };
     session.close().await;
     outcome

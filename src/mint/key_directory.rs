@@ -150,3 +150,141 @@ fn file_stem(record: &KeyRecord) -> String {
 fn failure(verb: &str, path: &Path, error: &io::Error) -> KeyStoreError {
     KeyStoreError(format!("cannot {verb} {}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+
+    use countersign_resource_server::token::jws::SigningAlgorithm;
+
+    use super::*;
+    use crate::mint::KeyRing;
+    use crate::mint::fixture::{MemoryKeys, NOW};
+    use crate::mint::key_ring::{When, retire, rotate};
+
+    /// A directory with the keys of a server that began at `NOW`.
+    fn begun() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let store = KeyDirectory::open(&path).unwrap();
+        for key in MemoryKeys::begun().read().unwrap().keys {
+            store.add(&key).unwrap();
+        }
+        (directory, path)
+    }
+
+    fn ring(path: &Path) -> Arc<KeyRing> {
+        Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(path).unwrap()), NOW).unwrap())
+    }
+
+    fn pem_of_signing_key(ring: &KeyRing, path: &Path) -> PathBuf {
+        let keys = ring.current();
+        path.join(format!("es256-{}.pem", keys.signing(SigningAlgorithm::ES256, NOW).unwrap().kid()))
+    }
+
+    #[test]
+    fn what_is_added_is_read_back() {
+        let (_directory, path) = begun();
+        let mut read = KeyDirectory::open(&path).unwrap().read().unwrap();
+        let mut added = MemoryKeys::begun().read().unwrap();
+        read.keys.sort_by(|a, b| a.record.kid.cmp(&b.record.kid));
+        added.keys.sort_by(|a, b| a.record.kid.cmp(&b.record.kid));
+        assert_eq!(read.set_aside, []);
+        for (read, added) in read.keys.iter().zip(&added.keys) {
+            assert_eq!((&read.record, &read.pem), (&added.record, &added.pem));
+        }
+    }
+
+    #[test]
+    fn only_the_owner_can_read_what_is_written() {
+        let (_directory, path) = begun();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        for entry in fs::read_dir(&path).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_directory_others_may_write_to_is_refused() {
+        let (_directory, path) = begun();
+        fs::set_permissions(&path, Permissions::from_mode(0o720)).unwrap();
+        let refused = KeyDirectory::open(&path).unwrap_err().to_string();
+        assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    #[test]
+    fn a_key_others_may_read_is_set_aside_with_a_clear_line() {
+        let (_directory, path) = begun();
+        let pem = pem_of_signing_key(&ring(&path), &path);
+        fs::set_permissions(&pem, Permissions::from_mode(0o640)).unwrap();
+        let keys = ring(&path).current();
+        assert_eq!(keys.set_aside().len(), 1);
+        assert!(keys.set_aside()[0].why.contains("chmod 600"), "{:?}", keys.set_aside());
+        assert!(keys.signing(SigningAlgorithm::ES256, NOW).is_none(), "no other key steps in unseen");
+    }
+
+    #[test]
+    fn a_key_that_breaks_while_the_server_runs_stays_in_use() {
+        let (_directory, path) = begun();
+        let ring = ring(&path);
+        let before = ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid().clone();
+        fs::write(pem_of_signing_key(&ring, &path), "garbage").unwrap();
+        assert!(ring.reload().unwrap());
+        assert_eq!(*ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid(), before);
+        fs::remove_file(pem_of_signing_key(&ring, &path)).unwrap();
+        assert!(ring.reload().unwrap());
+        assert_eq!(*ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid(), before);
+        assert_eq!(ring.current().set_aside().len(), 1);
+    }
+
+    #[test]
+    fn a_record_about_another_key_is_set_aside() {
+        let (_directory, path) = begun();
+        let ring = ring(&path);
+        let pem = pem_of_signing_key(&ring, &path);
+        fs::copy(pem.with_extension("json"), path.join("es256-other.json")).unwrap();
+        assert!(ring.reload().unwrap());
+        assert_eq!(ring.current().set_aside()[0].name, "other");
+        assert_eq!(ring.current().all().len(), 6);
+    }
+
+    #[test]
+    fn a_running_ring_follows_the_commands() {
+        let (_directory, path) = begun();
+        let ring = ring(&path);
+        let commands = KeyDirectory::open(&path).unwrap();
+        assert!(!ring.reload().unwrap());
+        let later = NOW.after(std::time::Duration::from_secs(600));
+        let rotation = rotate(&commands, &[SigningAlgorithm::ES256], When::Now, later).unwrap().remove(0);
+        assert!(ring.reload().unwrap());
+        assert_eq!(**ring.current().signing(SigningAlgorithm::ES256, later).unwrap().kid(), *rotation.kid);
+        retire(&commands, &rotation.kid, later).unwrap();
+        assert!(ring.reload().unwrap());
+        let after = later.after(std::time::Duration::from_millis(1));
+        assert_eq!(**ring.current().signing(SigningAlgorithm::ES256, after).unwrap().kid(), *rotation.next);
+        assert!(!ring.published(after).body.contains(&rotation.kid));
+    }
+
+    #[test]
+    fn a_link_left_in_the_way_is_not_written_through() {
+        let (directory, path) = begun();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        let store = KeyDirectory::open(&path).unwrap();
+        let record = store.read().unwrap().keys[0].record.clone();
+        symlink(&victim, path.join(format!(".{}.json.new", file_stem(&record)))).unwrap();
+        store.update(&record).unwrap();
+        assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn what_was_not_finished_is_not_there() {
+        let (_directory, path) = begun();
+        let store = KeyDirectory::open(&path).unwrap();
+        fs::write(path.join(".es256-x.json.new"), "{").unwrap();
+        fs::write(path.join("es256-x.pem"), "half").unwrap();
+        let read = store.read().unwrap();
+        assert_eq!((read.keys.len(), read.set_aside), (6, Vec::new()));
+    }
+}

@@ -18,7 +18,7 @@ pub mod key_directory;
 
 pub(crate) use claims::Grant;
 pub use key_ring::{KeyRing, KeyStore, SigningKeys};
-pub use signer::random_octets;
+pub use signer::{ALGORITHMS, KeyError, Signer, random_octets};
 
 use std::sync::Arc;
 
@@ -173,3 +173,10 @@ impl SignedToken {
         }
     }
 }
+
+/// Keys and grants for the tests of every module that needs a token.
+#[cfg(test)]
+pub(crate) mod fixture;
+
+#[cfg(test)]
+mod tests;

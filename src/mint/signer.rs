@@ -57,7 +57,7 @@ pub const ALGORITHMS: [SigningAlgorithm; 3] =
 ///
 /// # Errors
 /// [`KeyError`] if the algorithm is not one of [`ALGORITHMS`] or the library refuses.
-pub fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<String>, KeyError> {
+pub(super) fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<String>, KeyError> {
     let random = SystemRandom::new();
     let der = match algorithm {
         SigningAlgorithm::ES256 => {
@@ -216,27 +216,9 @@ impl PrivateKey {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Algorithm(SigningAlgorithm);
-
-impl JwsAlgorithm for Algorithm {
-    fn name(&self) -> &str {
-        self.0.as_str()
-    }
-
-    fn box_clone(&self) -> Box<dyn JwsAlgorithm> {
-        Box::new(*self)
-    }
-}
-
 impl JwsSigner for Signer {
     fn algorithm(&self) -> &dyn JwsAlgorithm {
-        match self.algorithm {
-            SigningAlgorithm::ES256 => &Algorithm(SigningAlgorithm::ES256),
-            SigningAlgorithm::EdDSA => &Algorithm(SigningAlgorithm::EdDSA),
-            SigningAlgorithm::Ed25519 => &Algorithm(SigningAlgorithm::Ed25519),
-            SigningAlgorithm::PS256 => &Algorithm(SigningAlgorithm::PS256),
-        }
+        &self.algorithm
     }
 
     fn key_id(&self) -> Option<&str> {

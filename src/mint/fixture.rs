@@ -1,0 +1,134 @@
+//! Keys and grants for tests.
+
+use std::sync::{Arc, LazyLock, Mutex};
+
+use countersign_resource_server::scope::Scope;
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jws::SigningAlgorithm;
+use zeroize::Zeroizing;
+
+use super::key_ring::{KeyRecord, KeyRingError, KeyStore, KeyStoreError, StoredKey, StoredKeys, complete};
+use super::{Grant, KeyRing, Mint};
+use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, Environment};
+use crate::registry::participant::{Contacts, Participant, ParticipantState};
+use crate::registry::{
+    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, ParticipantId, RegistryVersion, ResourceIndicator,
+    Thumbprint,
+};
+
+pub(crate) const ISSUER: &str = "https://as.example";
+pub(crate) const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_123);
+
+/// Keys in memory.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryKeys {
+    keys: Mutex<Vec<(KeyRecord, Zeroizing<String>)>>,
+    changes: Mutex<u64>,
+}
+
+impl KeyStore for MemoryKeys {
+    fn read(&self) -> Result<StoredKeys, KeyStoreError> {
+        let keys = self.keys.lock().unwrap();
+        let keys = keys.iter().map(|(record, pem)| StoredKey { record: record.clone(), pem: pem.clone() }).collect();
+        Ok(StoredKeys { keys, set_aside: Vec::new() })
+    }
+
+    fn add(&self, key: &StoredKey) -> Result<(), KeyStoreError> {
+        self.keys.lock().unwrap().push((key.record.clone(), key.pem.clone()));
+        *self.changes.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    fn update(&self, record: &KeyRecord) -> Result<(), KeyStoreError> {
+        let mut keys = self.keys.lock().unwrap();
+        let held = keys.iter_mut().find(|(held, _)| held.kid == record.kid).unwrap();
+        held.0 = record.clone();
+        *self.changes.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    fn exclusively(&self, change: &mut dyn FnMut() -> Result<(), KeyRingError>) -> Result<(), KeyRingError> {
+        change()
+    }
+
+    fn fingerprint(&self) -> Result<u64, KeyStoreError> {
+        Ok(*self.changes.lock().unwrap())
+    }
+}
+
+static BEGUN: LazyLock<Vec<(KeyRecord, Zeroizing<String>)>> = LazyLock::new(|| {
+    let keys = MemoryKeys::default();
+    complete(&keys, NOW).unwrap();
+    keys.keys.into_inner().unwrap()
+});
+
+impl MemoryKeys {
+    /// The keys of a server that began at [`NOW`]: made once for all tests, for RSA keys take long.
+    pub(crate) fn begun() -> Arc<Self> {
+        Arc::new(Self { keys: Mutex::new(BEGUN.clone()), changes: Mutex::new(0) })
+    }
+
+    /// Those of one algorithm.
+    pub(crate) fn begun_with(algorithm: SigningAlgorithm) -> Arc<Self> {
+        let keys = BEGUN.iter().filter(|(record, _)| record.alg == algorithm).cloned().collect();
+        Arc::new(Self { keys: Mutex::new(keys), changes: Mutex::new(0) })
+    }
+}
+
+/// The ring of that server; nobody rotates it.
+pub(crate) fn ring() -> Arc<KeyRing> {
+    static RING: LazyLock<Arc<KeyRing>> = LazyLock::new(|| Arc::new(KeyRing::open(MemoryKeys::begun(), NOW).unwrap()));
+    Arc::clone(&RING)
+}
+
+pub(crate) fn mint() -> Mint {
+    Mint::new(ISSUER, ring())
+}
+
+/// A client record without certificates or entitlements, read at `version`.
+pub(crate) fn client(id: &str, participant: &str, version: i64) -> FoundClient {
+    let version = RegistryVersion(version);
+    let participant_id = ParticipantId::parse(participant).unwrap();
+    let record = ClientRecord {
+        as_of: version,
+        client: Client {
+            id: ClientId::parse(id).unwrap(),
+            participant_id: participant_id.clone(),
+            environment: Environment::Production,
+            contact: None,
+            authentication: ClientAuthentication::SelfSignedTlsClientAuth { jwks: r#"{"keys":[]}"#.to_owned() },
+            access_token_signing_alg: SigningAlgorithm::ES256,
+            access_token_lifetime_seconds: None,
+            enrolment: Enrolment::Required,
+            software_id: None,
+            state: ClientState::Active,
+        },
+        participant: Participant {
+            id: participant_id,
+            legal_name: "Partner".to_owned(),
+            registration_number: None,
+            country: None,
+            roles: vec!["payments".to_owned()],
+            contacts: Contacts::default(),
+            state: ParticipantState::Active,
+        },
+        anchors: Vec::new(),
+        anchor_set: AnchorSetId([0; 32]),
+        certificates: Vec::new(),
+        entitlements: Vec::new(),
+    };
+    FoundClient { record: Arc::new(record), version }
+}
+
+pub(crate) fn grant(client: FoundClient) -> Grant {
+    Grant {
+        client,
+        thumbprint: Thumbprint::of(b"certificate"),
+        anchor: Some(AnchorId::parse("anchor").unwrap()),
+        resource: ResourceIndicator::parse("https://api.example").unwrap(),
+        scope: Scope::parse("read write").unwrap(),
+        expires_no_later_than: NOW.after(std::time::Duration::from_secs(300)),
+        signing_alg: SigningAlgorithm::ES256,
+        assertion: None,
+    }
+}
