@@ -1,32 +1,23 @@
-//! `countersign key`: which keys sign, rotation and withdrawal.
-//!
-//! Takes the keys directory of the configuration and one of three commands, gives a table for people or JSON for
-//! machines. A running server notices within half a second. It knows nothing of what the keys sign.
+//! `countersign key`: which keys sign, rotation and withdrawal. A running server notices within half a second.
 
-use std::fmt::Write;
-use std::path::Path;
-
-use clap::{Args, Subcommand, ValueEnum};
-use countersign_resource_server::time::UnixTime;
+use clap::{Subcommand, ValueEnum};
+use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::Serialize;
 
+use super::output::Output;
+use super::session::Failure;
+use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
-use crate::mint::key_ring::{self, KeyRecord, KeyRingError, KeyStage, KeyStore, SetAside, SigningKeys, When};
+use crate::mint::key_ring::{self, KeyRecord, KeyStage, KeyStore, SetAside, SigningKeys, When};
 use crate::mint::{ALGORITHMS, KeyRing};
 
-/// Signing keys: list, rotate, retire.
-#[derive(Args, Debug)]
-pub struct KeyArgs {
-    #[command(subcommand)]
-    command: KeyCommand,
-}
-
+/// Keys that sign tokens.
 #[derive(Debug, Subcommand)]
-enum KeyCommand {
-    /// Shows every key, what it does now and since when
+pub enum KeyCommand {
+    /// Show every key, what it does now and since when
     List,
-    /// Lets the next key of each algorithm take over once it has been published for ten minutes, and publishes another
+    /// Let the next key of each algorithm take over once it has been published for ten minutes, and publish another
     Rotate {
         /// Only this algorithm
         #[arg(long)]
@@ -35,22 +26,26 @@ enum KeyCommand {
         #[arg(long)]
         now: bool,
     },
-    /// Withdraws a key: tokens it signed are refused as soon as their readers have fetched the keys again
+    /// Withdraw a key: it leaves /jwks and never signs again, and tokens it signed die with it
     Retire {
-        /// Which (`countersign key list` shows them)
+        /// Which: `countersign key list` shows them
         kid: String,
-        /// At once, which is the only way there is: it has to be said
+        /// At once. There is no other way, and it has to be said
         #[arg(long, required = true)]
         now: bool,
     },
 }
 
+/// An algorithm that has keys here.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Algorithm {
+pub enum Algorithm {
+    /// ECDSA on P-256
     #[value(name = "ES256")]
     Es256,
+    /// Ed25519
     #[value(name = "EdDSA")]
     EdDsa,
+    /// RSASSA-PSS
     #[value(name = "PS256")]
     Ps256,
 }
@@ -65,99 +60,59 @@ impl From<Algorithm> for SigningAlgorithm {
     }
 }
 
-/// How the answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// One JSON document.
-    Json,
-    /// A table, or sentences.
-    Text,
-}
-
-/// Does what `args` say with the keys in `directory`; gives what is to be printed.
+/// Runs the command.
 ///
 /// # Errors
-/// [`KeyRingError`]: one line that says what to do.
-pub fn run(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> Result<String, KeyRingError> {
-    let store = KeyDirectory::open(directory)?;
-    match &args.command {
+/// The keys cannot be read or written, or what is asked cannot be done: one line that says what to do.
+pub fn run(command: KeyCommand, config: &Config, output: Output) -> Result<(), Failure> {
+    let store = KeyDirectory::open(&config.keys_directory)?;
+    let now = SystemClock::new().now();
+    match command {
         KeyCommand::List => list(&store, now, output),
         KeyCommand::Rotate { alg, now: at_once } => {
             let algorithms = alg.map_or_else(|| ALGORITHMS.to_vec(), |algorithm| vec![algorithm.into()]);
-            let when = if *at_once { When::Now } else { When::OncePublished };
+            let when = if at_once { When::Now } else { When::OncePublished };
             key_ring::complete(&store, now)?;
             let rotations = key_ring::rotate(&store, &algorithms, when, now)?;
-            Ok(match output {
-                Output::Json => json(&rotations),
-                Output::Text => rotations.iter().fold(String::new(), |mut text, rotation| {
-                    let key_ring::Rotation { alg, kid, signs_from, next } = rotation;
-                    let begins = if *signs_from <= now { "signs now".to_owned() } else { format!("signs from {signs_from}") };
-                    let _ = writeln!(text, "{}: {kid} {begins}; next after it is {next}", alg.as_str());
-                    text
-                }),
+            output.list(&rotations, ["alg", "kid", "signs_from", "next"], |rotation| {
+                let key_ring::Rotation { alg, kid, signs_from, next } = rotation;
+                [alg.to_string(), kid.clone(), signs_from.to_string(), next.clone()]
             })
         }
         KeyCommand::Retire { kid, .. } => {
-            let retirement = key_ring::retire(&store, kid, now)?;
-            Ok(match output {
-                Output::Json => json(&retirement),
-                Output::Text => match &retirement.successor {
-                    Some(successor) => format!("{kid} is withdrawn; {successor} signs in its place\n"),
-                    None => format!("{kid} is withdrawn; it did not sign\n"),
-                },
-            })
+            let retirement = key_ring::retire(&store, &kid, now)?;
+            let sentence = match &retirement.successor {
+                Some(successor) => format!("{kid} is withdrawn; {successor} signs in its place"),
+                None => format!("{kid} is withdrawn; it did not sign"),
+            };
+            output.done(&sentence, &retirement)
         }
     }
 }
 
-#[derive(Serialize)]
-struct Listed<'a> {
+#[derive(Debug, Serialize)]
+struct Listed {
     #[serde(flatten)]
-    record: &'a KeyRecord,
+    record: KeyRecord,
     stage: KeyStage,
 }
 
-fn list(store: &dyn KeyStore, now: UnixTime, output: Output) -> Result<String, KeyRingError> {
+fn list(store: &dyn KeyStore, now: UnixTime, output: Output) -> Result<(), Failure> {
     let keys = KeyRing::read(store)?;
-    let listed: Vec<Listed<'_>> = keys
-        .all()
-        .iter()
-        .map(|key| Listed { record: &key.record, stage: keys.stage(&key.record, now) })
-        .collect();
-    Ok(match output {
-        Output::Json => {
-            let aside: Vec<_> = keys.set_aside().iter().map(|aside| (&aside.name, &aside.why)).collect();
-            json(&serde_json::json!({ "keys": listed, "set_aside": aside }))
-        }
-        Output::Text => table(&listed, &keys),
-    })
-}
-
-fn table(listed: &[Listed<'_>], keys: &SigningKeys) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "{:<6} {:<9} {:<43} {:<24} SIGNS FROM", "ALG", "STAGE", "KID", "PUBLISHED SINCE");
-    for Listed { record, stage } in listed {
-        let stage = match stage {
-            KeyStage::Next => "next",
-            KeyStage::Signing => "signing",
-            KeyStage::Outgoing => "outgoing",
-            KeyStage::Ended => "ended",
-            KeyStage::Retired => "retired",
-        };
-        let since = record.created_at.to_string();
-        let from = record.signs_from.map_or_else(|| "-".to_owned(), |from| from.to_string());
-        let _ = writeln!(text, "{:<6} {stage:<9} {:<43} {since:<24} {from}", record.alg.as_str(), record.kid);
-    }
+    output.list(&listed(&keys, now), ["alg", "stage", "kid", "published_since", "signs_from"], |key| {
+        let Listed { record, stage } = key;
+        let signs_from = record.signs_from.map_or_else(String::new, |from| from.to_string());
+        [record.alg.to_string(), stage.to_string(), record.kid.clone(), record.created_at.to_string(), signs_from]
+    })?;
     for SetAside { name, why } in keys.set_aside() {
-        let _ = writeln!(text, "set aside: {name}: {why}");
+        output.note(&format!("set aside: {name}: {why}"))?;
     }
-    text
+    Ok(())
 }
 
-fn json<T: Serialize>(value: &T) -> String {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
-    text.push('\n');
-    text
+fn listed(keys: &SigningKeys, now: UnixTime) -> Vec<Listed> {
+    let all = keys.all().iter();
+    all.map(|key| Listed { record: key.record.clone(), stage: keys.stage(&key.record, now) }).collect()
 }
 
 #[cfg(test)]
@@ -165,39 +120,39 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::mint::fixture::{MemoryKeys, NOW};
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Cli {
-        #[command(flatten)]
-        key: KeyArgs,
-    }
-
-    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
-
-    fn key(directory: &Path, words: &[&str], now: UnixTime, output: Output) -> Result<String, KeyRingError> {
-        let cli = Cli::try_parse_from([&["key"], words].concat()).unwrap();
-        run(&cli.key, directory, now, output)
+        #[command(subcommand)]
+        _key: KeyCommand,
     }
 
     #[test]
-    fn a_rotation_is_scheduled_and_listed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys");
-        key_ring::complete(&KeyDirectory::open(&path).unwrap(), NOW).unwrap();
-        let said = key(&path, &["rotate", "--alg", "ES256"], NOW, Output::Text).unwrap();
-        assert!(said.starts_with("ES256: ") && said.contains("signs from 2027-01-15T08:10:00.000Z"), "{said}");
-        let listed = key(&path, &["list"], NOW, Output::Text).unwrap();
-        assert_eq!(listed.lines().count(), 1 + 7, "{listed}");
-        let listed: serde_json::Value = serde_json::from_str(&key(&path, &["list"], NOW, Output::Json).unwrap()).unwrap();
-        let stages: Vec<_> = listed["keys"].as_array().unwrap().iter().map(|key| key["stage"].as_str().unwrap()).collect();
-        assert_eq!(stages.iter().filter(|stage| **stage == "signing").count(), 3);
-    }
-
-    #[test]
-    fn retire_wants_now_to_be_said_and_a_key_that_is_there() {
-        let directory = tempfile::tempdir().unwrap();
+    fn a_withdrawal_wants_now_to_be_said() {
         assert!(Cli::try_parse_from(["key", "retire", "kid"]).is_err());
-        let refused = key(&directory.path().join("keys"), &["retire", "kid", "--now"], NOW, Output::Text).unwrap_err();
-        assert_eq!(refused, KeyRingError::Unknown { kid: "kid".to_owned() });
+        assert!(Cli::try_parse_from(["key", "retire", "kid", "--now"]).is_ok());
+    }
+
+    #[test]
+    fn algorithms_are_named_as_on_the_wire() {
+        for algorithm in ALGORITHMS {
+            assert!(Cli::try_parse_from(["key", "rotate", "--alg", algorithm.as_str()]).is_ok());
+        }
+        assert!(Cli::try_parse_from(["key", "rotate", "--alg", "RS256"]).is_err());
+    }
+
+    #[test]
+    fn every_key_is_listed_with_what_it_does() {
+        let store = MemoryKeys::begun_with(SigningAlgorithm::ES256);
+        let before = listed(&KeyRing::read(&*store).unwrap(), NOW);
+        let kid = &before.iter().find(|key| key.stage == KeyStage::Signing).unwrap().record.kid;
+        key_ring::retire(&*store, kid, NOW).unwrap();
+        let after = listed(&KeyRing::read(&*store).unwrap(), NOW.after(std::time::Duration::from_secs(1)));
+        let stage = |kid: &str| after.iter().find(|key| key.record.kid == kid).unwrap().stage;
+        assert_eq!(stage(kid), KeyStage::Retired);
+        let mut stages: Vec<String> = after.iter().map(|key| key.stage.to_string()).collect();
+        stages.sort_unstable();
+        assert_eq!(stages, ["next", "retired", "signing"]);
     }
 }

@@ -17,6 +17,8 @@ mod history;
 
 mod init;
 
+mod key;
+
 mod output;
 
 mod participant;
@@ -87,6 +89,9 @@ enum Command {
     /// Who may call what
     #[command(subcommand)]
     Entitlement(entitlement::EntitlementCommand),
+    /// Keys that sign tokens
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Every change of the registry
     History(history::HistoryArguments),
 }
@@ -117,6 +122,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::CheckConfig => return check_config::run(config, output),
         Command::Init => return init::run(config?, output).await,
         Command::Serve => return serve::run(config?).await,
+        Command::Key(command) => return key::run(command, &config?, output),
         command => command,
     };
     let session = Session::open(config?, line.operator, output).await?;
@@ -129,7 +135,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Entitlement(command) => entitlement::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
         // Taken above: they open the store in ways of their own.
-        Command::CheckConfig | Command::Init | Command::Quickstart(_) | Command::Serve => Ok(()),
+        Command::CheckConfig | Command::Init | Command::Key(_) | Command::Quickstart(_) | Command::Serve => Ok(()),
     };
     session.close().await;
     outcome
