@@ -6,23 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::Clock;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
 
 use crate::audit::{AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
-use crate::endpoint;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
 use crate::pki;
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
-use crate::server::{self, Running, Site, StartError};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::store::{self, Migrate, OpenError, Store};
-use crate::tls::{HandshakeObserver, RefusedHandshake, ServerCertificate, ServerCertificateError};
+use crate::tls::{HandshakeObserver, RefusedHandshake};
 
 /// How often a running server looks whether its signing keys have changed.
 const KEYS_WATCHED_EVERY: Duration = Duration::from_millis(500);
@@ -47,17 +44,6 @@ pub struct App {
     keys_of_clients: client_auth::RegisteredKeys,
     store: Store,
     background: Vec<JoinHandle<()>>,
-}
-
-/// Why a server cannot be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// Its own certificate cannot be used.
-    #[error(transparent)]
-    Certificate(#[from] ServerCertificateError),
-    /// It cannot listen.
-    #[error(transparent)]
-    Start(#[from] StartError),
 }
 
 /// Why a server cannot start.
@@ -116,25 +102,6 @@ impl App {
             store,
             background,
         }))
-    }
-
-    /// Listens as the configuration says, and serves.
-    ///
-    /// # Errors
-    /// [`ServeError`]; then nothing is served.
-    pub async fn serve(self: &Arc<Self>, metrics: PrometheusHandle) -> Result<Running, ServeError> {
-        let names = [Some(self.config.issuer.host()), self.config.public.as_ref().map(|face| face.mtls_url.host())];
-        let names = names.into_iter().flatten().map(str::to_owned).collect();
-        let certificate = ServerCertificate::load(self.config.tls.clone(), names, self.clock.now())?;
-        let site = Site {
-            public: endpoint::router(Arc::clone(self)),
-            operations: endpoint::operations(Arc::clone(self), metrics),
-            certificate,
-            observer: Arc::<Self>::clone(self),
-            perimeter: None,
-            clock: Arc::clone(&self.clock),
-        };
-        Ok(server::start(&self.config, site).await?)
     }
 
     /// What client authentication rests on.

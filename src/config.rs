@@ -111,6 +111,8 @@ pub struct Limits {
     pub idle: Duration,
     /// `limits.write_seconds`: how long a peer may take nothing of an answer.
     pub write: Duration,
+    /// `limits.requests`: token requests being decided at one time, in all.
+    pub requests: usize,
     /// `limits.http2_streams`: concurrent streams on one connection.
     pub http2_streams: u32,
     /// `limits.http2_local_resets`: streams this side may have to reset before it ends the connection.
@@ -130,6 +132,7 @@ impl Default for Limits {
             body_bytes: 16 * 1024,
             idle: Duration::from_secs(60),
             write: Duration::from_secs(10),
+            requests: 4096,
             http2_streams: 128,
             http2_local_resets: 1024,
         }
@@ -506,9 +509,7 @@ impl Reader {
             access_token_lifetime: self
                 .seconds("access_token_lifetime_seconds", 1..=3600)
                 .unwrap_or(Duration::from_secs(300)),
-            perimeter: self
-                .choice("perimeter", &[("json", Perimeter::Json), ("strict", Perimeter::Strict)])
-                .unwrap_or_default(),
+            perimeter: self.perimeter(),
             limits: Limits {
                 connections: self.number("limits.connections", 1..=1_000_000).unwrap_or(defaults.connections),
                 connections_per_address: self
@@ -524,6 +525,7 @@ impl Reader {
                 body_bytes: self.number("limits.body_bytes", 1024..=1_048_576).unwrap_or(defaults.body_bytes),
                 idle: self.seconds("limits.idle_seconds", 1..=3600).unwrap_or(defaults.idle),
                 write: self.seconds("limits.write_seconds", 1..=300).unwrap_or(defaults.write),
+                requests: self.number("limits.requests", 1..=1_000_000).unwrap_or(defaults.requests),
                 http2_streams: self
                     .number("limits.http2_streams", 1..=10_000)
                     .and_then(|streams| u32::try_from(streams).ok())
@@ -586,6 +588,20 @@ impl Reader {
 
     fn operations(&mut self) -> SocketAddr {
         self.address("operations.listen").unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 9443).into())
+    }
+
+    fn perimeter(&mut self) -> Perimeter {
+        let place = self.settings.get("perimeter").map(|setting| setting.place.clone());
+        let perimeter = self.choice("perimeter", &[("json", Perimeter::Json), ("strict", Perimeter::Strict)]);
+        // Until the registry can say whether a leaf's names map to anybody, nothing would be closed: say so rather than
+        // let an operator believe it. Goes when `server::serve` hands a `tls::PerimeterGuard` over.
+        if let (Some(place), Some(Perimeter::Strict)) = (place, perimeter) {
+            self.mistake(
+                &place,
+                "cannot be \"strict\" in this version: certificates that map to no one are answered in JSON",
+            );
+        }
+        perimeter.unwrap_or_default()
     }
 
     fn log_filter(&mut self) -> Option<String> {
@@ -776,6 +792,12 @@ mod tests {
         assert_eq!(config.store.as_str(), url);
         assert_eq!(config.store.to_string(), "postgres://countersign:…@db.example/registry");
         assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_promise_that_cannot_be_kept_is_not_taken() {
+        assert!(read("perimeter = \"json\"").is_ok());
+        assert_eq!(mistakes(read("perimeter = \"strict\"")), ["perimeter"]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ refusals! {
         BodyMalformed => "body_malformed",
         /// Too many requests from this address or client: 429.
         TooManyRequests => "too_many_requests",
+        /// More requests are being decided than the server takes: 503.
+        Overloaded => "overloaded",
         /// No such path: 404.
         UnknownPath => "unknown_path",
         /// A parameter came twice (RFC 6749 §3.2).
@@ -76,6 +78,7 @@ impl RequestRefusal {
             | Self::ClientSecretPresented
             | Self::TwoAuthenticationMethods
             | Self::AssertionTypeMalformed => ErrorCode::InvalidRequest,
+            Self::Overloaded => ErrorCode::TemporarilyUnavailable,
             // RFC 7521 §4.2.1: an assertion that is not valid, or not this client's, is a failed authentication.
             Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => {
                 ErrorCode::InvalidClient

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::config::{Config, Limits};
 use crate::endpoint;
 use crate::tls::{
-    ClientCertificates, HandshakeObserver, Perimeter, Permits, PlainAcceptor, ServerCertificate,
+    ClientCertificates, HandshakeObserver, PerimeterGuard, Permits, PlainAcceptor, ServerCertificate,
     ServerCertificateError, TlsAcceptor, server_config,
 };
 
@@ -54,7 +54,7 @@ pub struct Site {
     /// Who is told of refused handshakes.
     pub observer: Arc<dyn HandshakeObserver>,
     /// Who is asked about certificates where the perimeter is strict.
-    pub perimeter: Option<Arc<dyn Perimeter>>,
+    pub perimeter: Option<Arc<dyn PerimeterGuard>>,
     /// The time the certificate is judged by when its files change.
     pub clock: Arc<dyn Clock>,
 }
@@ -106,7 +106,7 @@ pub struct Addresses {
 /// # Errors
 /// [`StartError`]; then nothing is served.
 pub async fn start(config: &Config, site: Site) -> Result<Running, StartError> {
-    let limits = &config.limits;
+    let limits = &bounded_by_files(&config.limits);
     let (mtls, mtls_address) = listen("listen", config.listen).await?;
     let public = match &config.public {
         Some(face) => Some(listen("public.listen", face.listen).await?),
@@ -192,6 +192,29 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     bound.await.map_err(|error| StartError::Listen { key, address, error })
 }
 
+/// Fewer connections, where the process may not open as many files: an accept that fails for want of a descriptor would
+/// hit the store and the audit log as well.
+fn bounded_by_files(limits: &Limits) -> Limits {
+    let table = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let most = open_files(&table).map_or(usize::MAX, |files| files.saturating_sub(OTHER_FILES).max(1));
+    if most < limits.connections {
+        tracing::warn!(
+            limits.connections = limits.connections,
+            connections = most,
+            "fewer connections than configured: the process may not open more files (ulimit -n)"
+        );
+    }
+    Limits { connections: limits.connections.min(most), ..limits.clone() }
+}
+
+/// Descriptors for everything that is no stranger's connection: the store, keys, listeners, the operator.
+const OTHER_FILES: usize = 128;
+
+/// The soft limit of open files out of Linux' `/proc/self/limits`; none where there is none.
+fn open_files(table: &str) -> Option<usize> {
+    table.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
+}
+
 /// The limits hyper has knobs for. Its own deadlines stay off: `tls/connection.rs` holds them for both versions.
 fn bound_http(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>, limits: &Limits) {
     let head_bytes = u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX);
@@ -211,4 +234,19 @@ fn bound_http(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_read_or_absent() {
+        let table = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                     Max processes             127                  127                  processes \n\
+                     Max open files            1024                 1048576              files     \n";
+        assert_eq!(open_files(table), Some(1024));
+        assert_eq!(open_files(&table.replace("1024 ", "unlimited ")), None);
+        assert_eq!(open_files(""), None);
+    }
 }

@@ -3,6 +3,7 @@
 //! Takes the log's configuration, gives a subscriber and the handle from which `/metrics` is rendered. Names are
 //! constants, so that a dashboard can rely on them; tokens, keys, certificates and bodies are never among the values.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub const REQUEST_SECONDS: &str = "countersign_request_duration_seconds";
 pub const HANDSHAKES: &str = "countersign_handshakes_total";
 /// Counter: connections that never came to a request, by `reason`.
 pub const HANDSHAKES_REFUSED: &str = "countersign_handshakes_refused_total";
+/// Counter: request heads that hyper answered by itself, with a bare 400, 414 or 431, by `status`.
+pub const HEADS_REFUSED: &str = "countersign_request_heads_refused_total";
 /// Counter: connections ended by one of the limits, by `limit`.
 pub const CONNECTIONS_ENDED: &str = "countersign_connections_ended_total";
 /// Gauge: open connections.
@@ -44,13 +47,15 @@ const BUCKETS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0
 pub fn start_log(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    let writer = std::io::stderr;
+    let colours = std::io::stderr().is_terminal();
     // Only a second call can fail, and then the first one's choice stands.
     let _ = match log.format {
-        LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
+        LogFormat::Json => registry
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
+        LogFormat::Text => {
+            registry.with(tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr)).try_init()
         }
-        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(writer)).try_init(),
     };
 }
 
@@ -89,6 +94,7 @@ fn describe() {
     metrics::describe_histogram!(REQUEST_SECONDS, metrics::Unit::Seconds, "From a request's head to its answer");
     metrics::describe_counter!(HANDSHAKES, "Completed handshakes");
     metrics::describe_counter!(HANDSHAKES_REFUSED, "Connections that never came to a request");
+    metrics::describe_counter!(HEADS_REFUSED, "Request heads that could not be read");
     metrics::describe_counter!(CONNECTIONS_ENDED, "Connections ended by a limit");
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");

@@ -19,7 +19,7 @@ use crate::peer::CurrentPeer;
 use crate::token::access_token::VerifiedToken;
 
 /// The SHA-256 hash of a certificate's DER encoding, written as base64url without padding (RFC 8705 §3.1).
-#[derive(Clone, Copy, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy)]
 pub struct CertificateThumbprint([u8; 32]);
 
 impl CertificateThumbprint {
@@ -57,6 +57,24 @@ impl PartialEq for CertificateThumbprint {
 }
 
 impl Eq for CertificateThumbprint {}
+
+impl Ord for CertificateThumbprint {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for CertificateThumbprint {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::hash::Hash for CertificateThumbprint {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl fmt::Display for CertificateThumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

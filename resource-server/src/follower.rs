@@ -91,7 +91,7 @@ pub enum FetchError {
     TimedOut,
 }
 
-/// Fetches the keys for ever: until the first are held every second, then every [`KEYS_INTERVAL`], and when an unknown
+/// Fetches the keys for ever: until the first are held four times a second, then every [`KEYS_INTERVAL`], and when an unknown
 /// `kid` was met, at most every [`KEYS_PAUSE`].
 pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
     loop {
@@ -111,10 +111,14 @@ pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
     }
 }
 
-/// Long-polls the revocation list for ever.
+/// Long-polls the revocation list for ever, as soon as there are keys to verify it with.
 pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
     let mut pause = RETRY_FIRST;
     loop {
+        if !list.can_be_verified() {
+            tokio::time::sleep(BREATH).await;
+            continue;
+        }
         let before = list.version();
         let target = match before {
             None => url.clone(),
@@ -163,3 +167,140 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);
 const BREATH: Duration = Duration::from_millis(20);
 const BREATH_WITHOUT_NEWS: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use countersign_conformance::KeyKind;
+    use countersign_conformance::pki::{Authority, Template};
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::time::SystemClock;
+
+    /// A server that answers every request with these octets, however wrong, and then closes; `endless` repeats the last
+    /// part for ever.
+    struct Raw {
+        address: SocketAddr,
+        roots: rustls::RootCertStore,
+    }
+
+    impl Raw {
+        async fn answering(octets: impl Into<Vec<u8>>, endless: &'static [u8]) -> Self {
+            let octets = octets.into();
+            let now = SystemClock::new().now().as_seconds();
+            let authority = Authority::root("Server CA", now);
+            let credential = authority.issue(&Template::server(&["localhost"], now), KeyKind::P256);
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
+            let chain = credential.chain.into_iter().map(CertificateDer::from).collect();
+            let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8().to_vec()).into();
+            let mut config = crate::peer::server_config(chain, key).unwrap();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                    let _head = stream.read(&mut [0; 4096]).await;
+                    let _answered = stream.write_all(&octets).await;
+                    while !endless.is_empty() && stream.write_all(endless).await.is_ok() {}
+                    let _closed = stream.shutdown().await;
+                }
+            });
+            Self { address, roots }
+        }
+
+        fn fetcher(&self) -> Fetcher {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(self.roots.clone())
+                .with_no_client_auth();
+            Fetcher::new(config)
+        }
+
+        async fn get(&self) -> Result<Bytes, FetchError> {
+            let url = format!("https://localhost:{}/jwks", self.address.port());
+            self.fetcher().get(&url, 1_000, Duration::from_secs(5)).await
+        }
+    }
+
+    async fn fetched(octets: &str) -> Result<Bytes, FetchError> {
+        Raw::answering(octets, b"").await.get().await
+    }
+
+    #[tokio::test]
+    async fn a_whole_body() {
+        assert_eq!(fetched("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap(), "ok");
+    }
+
+    #[tokio::test]
+    async fn a_body_cut_short() {
+        let cut = fetched("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nok").await;
+        assert_eq!(cut, Err(FetchError::Body));
+        let cut = fetched("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+        assert_eq!(cut, Err(FetchError::Body));
+    }
+
+    #[tokio::test]
+    async fn a_body_at_the_limit_and_over_it() {
+        let body = |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
+        assert_eq!(fetched(&body(1_000)).await.unwrap().len(), 1_000);
+        assert_eq!(fetched(&body(1_001)).await, Err(FetchError::Body));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 2147483648\r\n\r\n";
+        assert_eq!(Raw::answering(head, &[b'x'; 4096]).await.get().await, Err(FetchError::Body));
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(
+            Raw::answering(head, b"10\r\nxxxxxxxxxxxxxxxx\r\n10\r\nxxxxxxxxxxxxxxxx\r\n").await.get().await,
+            Err(FetchError::Body)
+        );
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_none() {
+        for status in [204, 301, 302, 304, 307, 404, 500] {
+            let answer = format!("HTTP/1.1 {status} X\r\nlocation: https://localhost/\r\ncontent-length: 0\r\n\r\n");
+            assert_eq!(fetched(&answer).await, Err(FetchError::Status(status)));
+        }
+        assert_eq!(fetched("garbage\r\n\r\n").await, Err(FetchError::Connection));
+        assert_eq!(fetched("").await, Err(FetchError::Connection));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_silent() {
+        let raw = Raw::answering("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", b"").await;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // accepts, and never says a word
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        let silent = raw.fetcher().get(&url, 1_000, Duration::from_millis(50)).await;
+        assert_eq!(silent, Err(FetchError::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_server_nobody_vouches_for() {
+        let (one, other) = (Raw::answering("", b"").await, Raw::answering("", b"").await);
+        let url = format!("https://localhost:{}/", one.address.port());
+        assert_eq!(other.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        let url = format!("https://127.0.0.1:{}/", one.address.port()); // a name the certificate does not have
+        assert_eq!(one.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+    }
+
+    #[tokio::test]
+    async fn no_plain_http() {
+        let raw = Raw::answering("", b"").await;
+        let url = format!("http://localhost:{}/", raw.address.port());
+        assert_eq!(raw.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        assert_eq!(raw.fetcher().get("not a url", 1_000, PATIENCE).await, Err(FetchError::Address));
+    }
+}

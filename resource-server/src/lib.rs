@@ -1,7 +1,9 @@
 //! Checks certificate-bound access tokens (RFC 8705 §3) for an API: a token is good only on a connection that was made
 //! with the certificate it was issued to.
 //!
-//! [`guard::Guard`] is where to begin; [`verification::authorize`] is what it does.
+//! Takes requests over mutual TLS, gives handlers only those with a token that is the caller's own, fresh and good; it
+//! fetches the authorization server's keys and revocation list in the background, and asks it nothing per request.
+//! [`Guard`] is where to begin, [`verification::authorize`] is what it does, and the README shows both.
 
 pub mod verification;
 
@@ -29,6 +31,11 @@ pub mod follower;
 
 #[cfg(test)]
 mod double;
+
+/// The README's examples are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
 
 pub use guard::{Guard, GuardBuilder, GuardError};
 pub use layer::RequireToken;

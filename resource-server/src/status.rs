@@ -157,6 +157,11 @@ impl HeldList {
         Ok(())
     }
 
+    /// Whether there are keys to verify a list with.
+    pub fn can_be_verified(&self) -> bool {
+        self.keys.current().is_some()
+    }
+
     /// The version held, (epoch, number): what a long poll names.
     pub fn version(&self) -> Option<(i64, i64)> {
         self.current.load().as_ref().map(|held| (held.claims.epoch, held.claims.number))

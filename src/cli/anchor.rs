@@ -14,7 +14,7 @@ use crate::registry::{AnchorId, ParticipantId};
 
 /// Trust anchors: enrol, grant, withdraw, retire.
 #[derive(Debug, Subcommand)]
-pub enum AnchorCommand {
+pub(super) enum AnchorCommand {
     /// Enrol a CA certificate and, with --owner, grant it to that participant.
     Add(Add),
     /// Let an anchor vouch for a participant's names, or replace which names.
@@ -65,7 +65,7 @@ pub enum AnchorCommand {
 
 /// A new anchor.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     /// The CA's certificate, PEM or DER: a root or an intermediate.
     file: PathBuf,
     /// The participant it belongs to; the operator's, to be shared, where nobody is named.
@@ -84,7 +84,7 @@ pub struct Add {
 
 /// A name space. Empty vouches for nothing.
 #[derive(Clone, Debug, Args)]
-pub struct Names {
+pub(super) struct Names {
     /// A subject DN by RFC 4514 under which names lie, for example "O=Example Bank,C=DE"; may be repeated.
     #[arg(long = "dn-suffix")]
     dn_suffixes: Vec<String>,
@@ -101,7 +101,7 @@ pub struct Names {
 
 /// Extended key usage policies.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Eku {
+pub(super) enum Eku {
     /// Any purpose will do.
     Any,
     /// If the extension is there, it must say clientAuth.
@@ -114,7 +114,7 @@ pub enum Eku {
 ///
 /// # Errors
 /// The file cannot be read or is no CA, or what the registry refuses, as a sentence.
-pub async fn run(command: AnchorCommand, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(), Failure> {
     match command {
         AnchorCommand::Add(add) => enrol(add, session).await,
         AnchorCommand::Grant { id, participant, names, why } => {

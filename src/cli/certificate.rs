@@ -14,7 +14,7 @@ use crate::registry::{ClientId, Thumbprint};
 
 /// Certificates: enrol, list, supersede, revoke.
 #[derive(Debug, Subcommand)]
-pub enum CertificateCommand {
+pub(super) enum CertificateCommand {
     /// Enrol a certificate before it is first seen.
     Add {
         /// PEM or DER.
@@ -63,7 +63,7 @@ pub enum CertificateCommand {
 /// One certificate, by thumbprint or by file.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Which {
+pub(super) struct Which {
     /// SHA-256 of the DER in base64url without padding, as tokens have it in cnf.
     #[arg(value_parser = thumbprint)]
     thumbprint: Option<Thumbprint>,
@@ -74,7 +74,7 @@ pub struct Which {
 
 /// Reasons by RFC 5280 §5.3.1.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Reason {
+pub(super) enum Reason {
     /// No longer needed; its key is left alone.
     CessationOfOperation,
     /// The key may be in other hands: revoked with it, for every client.
@@ -89,7 +89,7 @@ pub enum Reason {
 ///
 /// # Errors
 /// The file cannot be read, or what the registry refuses, as a sentence.
-pub async fn run(command: CertificateCommand, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(command: CertificateCommand, session: &Session) -> Result<(), Failure> {
     match command {
         CertificateCommand::Add { file, client, why } => {
             let facts = read_leaf(&file)?;
@@ -150,7 +150,7 @@ pub async fn run(command: CertificateCommand, session: &Session) -> Result<(), F
 ///
 /// # Errors
 /// The file cannot be read, or has no certificate.
-pub fn read_leaf(file: &Path) -> Result<ParsedCertificate, Failure> {
+pub(super) fn read_leaf(file: &Path) -> Result<ParsedCertificate, Failure> {
     ParsedCertificate::read(&leaf_der(file)?).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
@@ -158,7 +158,7 @@ pub fn read_leaf(file: &Path) -> Result<ParsedCertificate, Failure> {
 ///
 /// # Errors
 /// The file cannot be read, or has no certificate.
-pub fn leaf_der(file: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn leaf_der(file: &Path) -> Result<Vec<u8>, Failure> {
     let octets = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let certificates =
         certificates_from(&octets).map_err(|_| format!("{}: no certificate in PEM or DER", file.display()))?;

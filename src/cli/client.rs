@@ -18,7 +18,7 @@ use crate::registry::{ClientId, LookupRefusal, ParticipantId};
 
 /// Clients: register, suspend, reinstate, retire.
 #[derive(Debug, Subcommand)]
-pub enum ClientCommand {
+pub(super) enum ClientCommand {
     /// Register a client; active at once unless --pending is given.
     Add(Box<Add>),
     /// List all, or one participant's.
@@ -44,7 +44,7 @@ pub enum ClientCommand {
 
 /// A new client.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     /// Its client_id.
     id: ClientId,
     /// Whose it is.
@@ -94,7 +94,7 @@ pub struct Add {
 /// The one attribute of RFC 8705 §2.1.2.
 #[derive(Clone, Debug, Args)]
 #[group(required = false, multiple = false)]
-pub struct Name {
+pub(super) struct Name {
     /// tls_client_auth_subject_dn: a distinguished name by RFC 4514, most specific first.
     #[arg(long)]
     subject_dn: Option<String>,
@@ -114,7 +114,7 @@ pub struct Name {
 
 /// A change of state.
 #[derive(Debug, Args)]
-pub struct Change {
+pub(super) struct Change {
     /// Its client_id.
     id: ClientId,
     /// Why, for the history.
@@ -125,7 +125,7 @@ pub struct Change {
 /// `token_endpoint_auth_method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub enum Method {
+pub(super) enum Method {
     /// RFC 8705 §2.1: a certificate of its participant's CA with the registered name.
     TlsClientAuth,
     /// RFC 8705 §2.2: exactly a registered certificate.
@@ -136,7 +136,7 @@ pub enum Method {
 
 /// Signing algorithms (RFC 7518 §3.1, RFC 8037, RFC 9864).
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Algorithm {
+pub(super) enum Algorithm {
     /// ECDSA on P-256.
     #[value(name = "ES256")]
     Es256,
@@ -153,7 +153,7 @@ pub enum Algorithm {
 
 /// Environments.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Where {
+pub(super) enum Where {
     /// The real thing.
     Production,
     /// For trying out.
@@ -163,7 +163,7 @@ pub enum Where {
 /// Enrolment policies.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub enum Policy {
+pub(super) enum Policy {
     /// Enrolled when first seen.
     OnFirstUse,
     /// Refused until it is enrolled.
@@ -174,7 +174,7 @@ pub enum Policy {
 ///
 /// # Errors
 /// A file cannot be read, or what the registry refuses, as a sentence.
-pub async fn run(command: ClientCommand, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(command: ClientCommand, session: &Session) -> Result<(), Failure> {
     match command {
         ClientCommand::Add(add) => register(*add, session).await,
         ClientCommand::List { participant } => {

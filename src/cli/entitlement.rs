@@ -13,7 +13,7 @@ use crate::registry::{ClientId, EntitlementId, ResourceServerId};
 
 /// Entitlements: give, list, end.
 #[derive(Debug, Subcommand)]
-pub enum EntitlementCommand {
+pub(super) enum EntitlementCommand {
     /// Entitle a client to scopes of an API.
     Add(Add),
     /// List all, or one client's.
@@ -34,7 +34,7 @@ pub enum EntitlementCommand {
 
 /// A new entitlement.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     /// Its id; made from client and API where it is not given.
     #[arg(long)]
     id: Option<EntitlementId>,
@@ -62,7 +62,7 @@ pub struct Add {
 ///
 /// # Errors
 /// What the registry refuses, as a sentence.
-pub async fn run(command: EntitlementCommand, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(command: EntitlementCommand, session: &Session) -> Result<(), Failure> {
     match command {
         EntitlementCommand::Add(add) => {
             let id = match add.id {

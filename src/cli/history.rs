@@ -9,7 +9,7 @@ use crate::registry::history::{Actor, HistoryEntry};
 
 /// Lists changes of the registry, oldest first.
 #[derive(Debug, Args)]
-pub struct HistoryArguments {
+pub(super) struct HistoryArguments {
     /// Changes after this registry version.
     #[arg(long, default_value_t = 0)]
     since: i64,
@@ -25,7 +25,7 @@ pub struct HistoryArguments {
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn run(arguments: HistoryArguments, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(arguments: HistoryArguments, session: &Session) -> Result<(), Failure> {
     let since = RegistryVersion(arguments.since);
     let entries = session.registry.history(since, arguments.subject, arguments.limit).await?;
     session.output.list(&entries, ["version", "at", "by", "action", "subject", "why"], |entry: &HistoryEntry| {

@@ -37,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use countersign_resource_server::time::{Clock, SystemClock};
 use output::Output;
 use session::Session;
 pub use session::{Failure, system_user};
@@ -89,9 +90,8 @@ enum Command {
     /// Who may call what
     #[command(subcommand)]
     Entitlement(entitlement::EntitlementCommand),
-    /// Keys that sign tokens
-    #[command(subcommand)]
-    Key(key::KeyCommand),
+    /// Signing keys
+    Key(key::KeyArgs),
     /// Every change of the registry
     History(history::HistoryArguments),
 }
@@ -122,7 +122,9 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::CheckConfig => return check_config::run(config, output),
         Command::Init => return init::run(config?, output).await,
         Command::Serve => return serve::run(config?).await,
-        Command::Key(command) => return key::run(command, &config?, output),
+        Command::Key(arguments) => {
+            return key::run(&arguments, &config?.keys_directory, SystemClock::new().now(), output);
+        }
         command => command,
     };
     let session = Session::open(config?, line.operator, output).await?;

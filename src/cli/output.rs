@@ -8,7 +8,7 @@ use super::session::Failure;
 
 /// Where and how a command answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(super) enum Output {
     /// One JSON value a command; lists are arrays.
     Json,
     /// Tables and sentences.
@@ -20,9 +20,9 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn done(self, sentence: &str, record: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn done(self, sentence: &str, record: &impl Serialize) -> Result<(), Failure> {
         match self {
-            Self::Json => json(record),
+            Self::Json => line(&json(record)?),
             Self::People => line(sentence),
         }
     }
@@ -31,14 +31,14 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn record(self, record: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn record(self, record: &impl Serialize) -> Result<(), Failure> {
         match self {
-            Self::Json => json(record),
+            Self::Json => line(&json(record)?),
             Self::People => {
                 let value = serde_json::to_value(record)?;
                 let mut rows = Vec::new();
                 flatten("", &value, &mut rows);
-                table(&["field", "value"], rows)
+                line(&table(&["field", "value"], rows))
             }
         }
     }
@@ -47,24 +47,32 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn list<R: Serialize, const N: usize>(
+    pub(super) fn list<R: Serialize, const N: usize>(
         self,
         records: &[R],
         columns: [&str; N],
         row: impl Fn(&R) -> [String; N],
     ) -> Result<(), Failure> {
         match self {
-            Self::Json => json(&records),
+            Self::Json => line(&json(&records)?),
             Self::People if records.is_empty() => line("none"),
-            Self::People => table(&columns, records.iter().map(|record| row(record).to_vec()).collect()),
+            Self::People => line(&table(&columns, records.iter().map(|record| row(record).to_vec()).collect())),
         }
+    }
+
+    /// Text that is laid out already.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub(super) fn text(self, text: &str) -> Result<(), Failure> {
+        line(text)
     }
 
     /// What only people are told.
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn note(self, text: &str) -> Result<(), Failure> {
+    pub(super) fn note(self, text: &str) -> Result<(), Failure> {
         match self {
             Self::Json => Ok(()),
             Self::People => line(text),
@@ -72,8 +80,9 @@ impl Output {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(&serde_json::to_string_pretty(value)?)
+/// JSON for machines, laid out.
+pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value)
 }
 
 fn line(text: &str) -> Result<(), Failure> {
@@ -103,7 +112,8 @@ fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>)
     }
 }
 
-fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+/// A table for people, without the line feed at its end.
+pub(super) fn table(columns: &[&str], rows: Vec<Vec<String>>) -> String {
     let width = |index: usize| {
         rows.iter()
             .filter_map(|row| row.get(index))
@@ -113,13 +123,14 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
             .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let print = |cells: Vec<String>| {
+    let written = |cells: Vec<String>| {
         let padded: Vec<String> =
             cells.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell))).collect();
-        line(padded.join("  ").trim_end())
+        padded.join("  ").trim_end().to_owned()
     };
-    print(columns.iter().map(|column| (*column).to_owned()).collect())?;
-    rows.into_iter().try_for_each(print)
+    let head = written(columns.iter().map(|column| (*column).to_owned()).collect());
+    let lines: Vec<String> = std::iter::once(head).chain(rows.into_iter().map(written)).collect();
+    lines.join("\n")
 }
 
 /// Names come out of certificates: what a terminal would obey is shown, not sent.

@@ -9,7 +9,7 @@ use crate::registry::participant::{Contacts, Participant, ParticipantState};
 
 /// Organisations: admit, suspend, reinstate, withdraw.
 #[derive(Debug, Subcommand)]
-pub enum ParticipantCommand {
+pub(super) enum ParticipantCommand {
     /// Enter an organisation; active at once unless --pending is given.
     Add(Add),
     /// List all.
@@ -31,7 +31,7 @@ pub enum ParticipantCommand {
 
 /// A new organisation.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     /// Its id here; becomes `participant_id` in tokens.
     id: ParticipantId,
     /// The name it is registered under.
@@ -65,7 +65,7 @@ pub struct Add {
 
 /// A change of state.
 #[derive(Debug, Args)]
-pub struct Change {
+pub(super) struct Change {
     /// Its id.
     id: ParticipantId,
     /// Why, for the history.
@@ -77,7 +77,7 @@ pub struct Change {
 ///
 /// # Errors
 /// What the registry refuses, as a sentence.
-pub async fn run(command: ParticipantCommand, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(command: ParticipantCommand, session: &Session) -> Result<(), Failure> {
     match command {
         ParticipantCommand::Add(add) => {
             let participant = Participant {

@@ -10,7 +10,7 @@ use crate::registry::{ParticipantId, ResourceIndicator, ResourceServerId};
 
 /// APIs: enter, list, retire.
 #[derive(Debug, Subcommand)]
-pub enum ResourceServerCommand {
+pub(super) enum ResourceServerCommand {
     /// Enter an API.
     Add(Add),
     /// List all.
@@ -32,7 +32,7 @@ pub enum ResourceServerCommand {
 
 /// A new API.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     /// Its id here.
     id: ResourceServerId,
     /// The URI clients name in `resource` and tokens in `aud` (RFC 8707); compared as text.
@@ -56,7 +56,7 @@ pub struct Add {
 ///
 /// # Errors
 /// What the registry refuses, as a sentence.
-pub async fn run(command: ResourceServerCommand, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Result<(), Failure> {
     match command {
         ResourceServerCommand::Add(add) => {
             let resource_server = ResourceServer {

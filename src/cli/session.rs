@@ -16,7 +16,7 @@ use crate::store::{self, Migrate, Store};
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// The registry, opened for one command.
-pub struct Session {
+pub(super) struct Session {
     /// The registry.
     pub registry: Arc<Registry>,
     /// What the server is configured to be: the sheets for partners name its URLs.
@@ -34,7 +34,7 @@ impl Session {
     ///
     /// # Errors
     /// The store cannot be opened, or has another schema.
-    pub async fn open(config: Config, operator: Option<String>, output: Output) -> Result<Self, Failure> {
+    pub(super) async fn open(config: Config, operator: Option<String>, output: Output) -> Result<Self, Failure> {
         let store = store::open(config.store.as_str(), Migrate::Check).await?;
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
         let actor = Actor::Operator { system_user: system_user(), stated_name: operator };
@@ -42,12 +42,12 @@ impl Session {
     }
 
     /// Who, when and why, for the history.
-    pub fn explain(&self, why: Option<String>) -> Explanation {
+    pub(super) fn explain(&self, why: Option<String>) -> Explanation {
         Explanation { actor: self.actor.clone(), at: self.now, why }
     }
 
     /// Closes the store.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         self.store.close().await;
     }
 }

@@ -134,9 +134,10 @@ pub async fn authenticate(
     now: UnixTime,
 ) -> Result<AuthenticatedClient, Refusal> {
     let assertion = prove(&client.record, &peer, request, context.issuer, context.keys, now)?;
+    context.registry.note_seen(*peer.thumbprint(), now);
     let client = match enrolment(&client.record, &peer)? {
         None => client,
-        Some(sighting) => context.registry.sighted(&client.record.client.id, &sighting, now).await?,
+        Some(sighting) => context.registry.sighted(&client, &sighting, now).await?,
     };
     Ok(AuthenticatedClient { client, peer, assertion })
 }

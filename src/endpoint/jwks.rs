@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response};
 
+use super::observe;
 use super::response::{self, Document};
 use crate::app::App;
 
@@ -24,5 +25,7 @@ pub(super) async fn jwks(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
         etag,
         varies: false,
     };
-    response::document(&headers, &document)
+    let response = response::document(&headers, &document);
+    observe("jwks", "ok", &response, None);
+    response
 }

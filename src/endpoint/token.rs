@@ -12,6 +12,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response};
 
+use tokio::sync::Semaphore;
+
 use super::{form, observe, response};
 use crate::app::App;
 use crate::audit::RequestId;
@@ -20,9 +22,19 @@ use crate::issuance;
 use crate::pki::PresentedChain;
 use crate::request::{Parameters, RequestRefusal};
 
+/// Places for requests that are being decided.
+#[derive(Clone, Debug)]
+pub(super) struct Places(Arc<Semaphore>);
+
+impl Places {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Semaphore::new(limits.requests)))
+    }
+}
+
 /// Answers a token request.
 pub(super) async fn token(
-    State(app): State<Arc<App>>,
+    State((app, places)): State<(Arc<App>, Places)>,
     Extension(peer): Extension<Arc<PresentedChain>>,
     request: Request,
 ) -> Response<Body> {
@@ -30,13 +42,19 @@ pub(super) async fn token(
     let (head, body) = request.into_parts();
     let parameters = parameters(&head, body, &app.config.limits).await;
     let request_id = RequestId::random();
+    // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
+    // here. No place is held while a body is awaited.
+    let place = Arc::clone(&places.0).try_acquire_owned();
+    let parameters = if place.is_ok() { parameters } else { Err(RequestRefusal::Overloaded) };
     // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
     // task of its own and not in that of the connection.
     let issuing = tokio::spawn({
         let (app, request_id) = (app.clone(), request_id.clone());
         async move {
             let now = app.clock.now();
-            issuance::issue(&app, &peer, parameters, request_id, now).await
+            let recorded = issuance::issue(&app, &peer, parameters, request_id, now).await;
+            drop(place);
+            recorded
         }
     });
     let (reason, response) = match issuing.await {

@@ -196,18 +196,6 @@ pub enum KeyStage {
     Retired,
 }
 
-impl fmt::Display for KeyStage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Next => "next",
-            Self::Signing => "signing",
-            Self::Outgoing => "outgoing",
-            Self::Ended => "ended",
-            Self::Retired => "retired",
-        })
-    }
-}
-
 impl SigningKeys {
     fn load(stored: StoredKeys, before: Option<&Self>) -> Self {
         let mut set_aside = stored.set_aside;

@@ -57,7 +57,7 @@ pub const ALGORITHMS: [SigningAlgorithm; 3] =
 ///
 /// # Errors
 /// [`KeyError`] if the algorithm is not one of [`ALGORITHMS`] or the library refuses.
-pub fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<String>, KeyError> {
+pub(super) fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<String>, KeyError> {
     let random = SystemRandom::new();
     let der = match algorithm {
         SigningAlgorithm::ES256 => {

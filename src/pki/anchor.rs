@@ -65,6 +65,9 @@ pub enum UnfitAnchor {
     /// Not a CA.
     #[error("this is not a CA certificate: its basic constraints do not say CA:TRUE (critical)")]
     NotAnAuthority,
+    /// It has a critical extension that is not understood here.
+    #[error("it has a critical extension that is not understood here")]
+    CriticalExtensionUnknown,
     /// Its key may not sign certificates.
     #[error("its key usage does not allow it to sign certificates")]
     NoKeyCertSign,
@@ -136,6 +139,10 @@ fn fit(facts: &ParsedCertificate) -> Result<(), UnfitAnchor> {
     }
     if facts.key_usage().is_some_and(|usage| !usage.key_cert_sign) {
         return Err(UnfitAnchor::NoKeyCertSign);
+    }
+    // RFC 5280 §4.2: what is critical and not recognized makes a certificate one to reject.
+    if facts.has_unknown_critical_extension() {
+        return Err(UnfitAnchor::CriticalExtensionUnknown);
     }
     // RFC 5280 §4.1.2.6: a CA's subject MUST NOT be empty.
     if !facts.names().is_ok_and(|names| !names.subject_text().is_empty()) {

@@ -39,6 +39,7 @@ pub struct ParsedCertificate {
     key_usage: Option<KeyUsage>,
     purposes: Purposes,
     name_constraints: NameConstraints,
+    critical_extension_unknown: bool,
 }
 
 /// Whether a key is within the bounds that a handshake accepts.
@@ -189,6 +190,7 @@ impl ParsedCertificate {
             key_usage: extensions.key_usage,
             purposes: extensions.purposes,
             name_constraints: extensions.name_constraints,
+            critical_extension_unknown: extensions.critical_unknown,
         })
     }
 
@@ -297,6 +299,10 @@ impl ParsedCertificate {
         self.name_constraints
     }
 
+    pub(super) const fn has_unknown_critical_extension(&self) -> bool {
+        self.critical_extension_unknown
+    }
+
     pub(super) const fn is_version_3(&self) -> bool {
         self.version_3
     }
@@ -351,6 +357,7 @@ struct Extensions<'a> {
     key_usage: Option<KeyUsage>,
     purposes: Purposes,
     name_constraints: NameConstraints,
+    critical_unknown: bool,
 }
 
 impl<'a> Extensions<'a> {
@@ -361,6 +368,7 @@ impl<'a> Extensions<'a> {
             key_usage: None,
             purposes: Purposes::Unstated,
             name_constraints: NameConstraints::Absent,
+            critical_unknown: false,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
         for extension in certificate.extensions() {
@@ -375,7 +383,9 @@ impl<'a> Extensions<'a> {
                 [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
                 [0x55, 0x1D, 30] => found.name_constraints = name_constraints(extension.value)?,
                 [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
-                _ => {}
+                // Certificate policies: none is ever asked for (RFC 5280 §6.1.1 (c): any-policy).
+                [0x55, 0x1D, 32] => {}
+                _ => found.critical_unknown |= extension.critical,
             }
         }
         Ok(found)
@@ -441,9 +451,16 @@ fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
 // RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }
 fn name_constraints(value: &[u8]) -> Result<NameConstraints, der::NotDer> {
     let mut contents = der::whole(value, der::SEQUENCE)?;
+    // "Conforming CAs MUST NOT issue certificates where name constraints is an empty sequence", nor are the lists empty.
+    if contents.is_empty() {
+        return Err(der::NotDer);
+    }
     let mut found = NameConstraints::Honoured;
     while !contents.is_empty() {
         let mut subtrees = der::take(&mut contents)?.contents;
+        if subtrees.is_empty() {
+            return Err(der::NotDer);
+        }
         while !subtrees.is_empty() {
             let mut subtree = der::expect(&mut subtrees, der::SEQUENCE)?;
             // webpki compares dNSName and iPAddress. Of the others it refuses every certificate that has such a name.

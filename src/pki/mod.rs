@@ -37,6 +37,9 @@ pub(crate) mod scene;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod x509_limbo;
+
 pub use certificate::ParsedCertificate;
 pub use presented::{Handshake, PresentedChain};
 

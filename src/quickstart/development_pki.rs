@@ -23,7 +23,7 @@ const BACKDATED: Duration = Duration::from_secs(300);
 
 /// A certificate and its key could not be made or kept.
 #[derive(Debug, thiserror::Error)]
-pub enum DevelopmentPkiError {
+pub(super) enum DevelopmentPkiError {
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     File {
@@ -41,31 +41,31 @@ pub enum DevelopmentPkiError {
 }
 
 /// A development certification authority.
-pub struct DevelopmentAuthority {
+pub(super) struct DevelopmentAuthority {
     issuer: Issuer<'static, KeyPair>,
     /// Where its certificate is.
-    pub certificate_path: PathBuf,
+    pub(super) certificate_path: PathBuf,
     /// Its certificate.
-    pub certificate_pem: String,
+    pub(super) certificate_pem: String,
 }
 
 /// Where a leaf and its key were put.
 #[derive(Clone, Debug)]
-pub struct LeafFiles {
+pub(super) struct LeafFiles {
     /// The certificate.
-    pub certificate: PathBuf,
+    pub(super) certificate: PathBuf,
     /// Its private key, mode 0600.
-    pub key: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 impl LeafFiles {
     /// `NAME.pem` and `NAME.key` in `directory`.
-    pub fn named(directory: &Path, name: &str) -> Self {
+    pub(super) fn named(directory: &Path, name: &str) -> Self {
         Self { certificate: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) }
     }
 
     /// Whether both are there.
-    pub fn exist(&self) -> bool {
+    pub(super) fn exist(&self) -> bool {
         self.certificate.exists() && self.key.exists()
     }
 }
@@ -75,7 +75,12 @@ impl DevelopmentAuthority {
     ///
     /// # Errors
     /// [`DevelopmentPkiError`] if a file cannot be read or written, or its key is not one.
-    pub fn open(directory: &Path, name: &str, organisation: &str, now: UnixTime) -> Result<Self, DevelopmentPkiError> {
+    pub(super) fn open(
+        directory: &Path,
+        name: &str,
+        organisation: &str,
+        now: UnixTime,
+    ) -> Result<Self, DevelopmentPkiError> {
         let files = LeafFiles::named(directory, name);
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(organisation, "Development CA");
@@ -98,7 +103,7 @@ impl DevelopmentAuthority {
     ///
     /// # Errors
     /// [`DevelopmentPkiError`] if it cannot be made or written.
-    pub fn server_leaf(&self, files: &LeafFiles, now: UnixTime) -> Result<(), DevelopmentPkiError> {
+    pub(super) fn server_leaf(&self, files: &LeafFiles, now: UnixTime) -> Result<(), DevelopmentPkiError> {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
         params.distinguished_name = distinguished_name("Countersign quickstart", "localhost");
@@ -110,7 +115,7 @@ impl DevelopmentAuthority {
     ///
     /// # Errors
     /// [`DevelopmentPkiError`] if it cannot be made or written.
-    pub fn client_leaf(
+    pub(super) fn client_leaf(
         &self,
         organisation: &str,
         dns_name: &str,

@@ -42,7 +42,7 @@ use crate::registry::history::{Actor, Explanation};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
 use crate::registry::resource_server::{ResourceServer, ResourceServerState};
 use crate::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
-use crate::registry::{ClientId, EntitlementId, ParticipantId, ResourceIndicator, ResourceServerId};
+use crate::registry::{ClientId, EntitlementId, Page, ParticipantId, ResourceIndicator, ResourceServerId};
 use caller::{Answer, Caller};
 use development_pki::{DevelopmentAuthority, LeafFiles};
 
@@ -169,7 +169,7 @@ impl Stage {
             }
         }
 
-        let running = app.serve(metrics).await?;
+        let running = crate::server::serve(&app, metrics).await?;
         let settings = guarded_api::Settings {
             listen: local(quickstart.api_port),
             issuer: app.config.issuer.to_string(),
@@ -320,7 +320,8 @@ impl Stage {
     }
 
     async fn strike(self) {
-        drop(self.stop_api.send(()));
+        // If it is gone already, all the better.
+        let _told_or_gone = self.stop_api.send(());
         drop(self.guard);
         self.api.abort();
         self.running.stop(self.app.config.drain.min(Duration::from_secs(1))).await;
@@ -355,72 +356,84 @@ async fn enter_api(app: &App, url: &str, now: UnixTime) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Enters the organisation, its anchor, its client and what that may do; nothing where it is there already.
+/// Enters the organisation, its anchor, its client and what that may do: whatever is not there yet, so that a run that
+/// was cut short is no obstacle.
 async fn enrol(app: &App, partner: &Partner, authority: &DevelopmentAuthority, now: UnixTime) -> Result<(), Failure> {
-    let participant = ParticipantId::parse(partner.participant)?;
-    if app.registry.participant(&participant).await?.is_some() {
-        return Ok(());
-    }
+    let registry = &app.registry;
     let why = || explanation(now, "quickstart");
-    let organisation = Participant {
-        id: participant.clone(),
-        legal_name: partner.legal_name.to_owned(),
-        registration_number: None,
-        country: None,
-        roles: vec!["partner".to_owned()],
-        contacts: Contacts::default(),
-        state: ParticipantState::Active,
-    };
-    app.registry.add_participant(organisation, why()).await?;
+    let participant = ParticipantId::parse(partner.participant)?;
+    if registry.participant(&participant).await?.is_none() {
+        let organisation = Participant {
+            id: participant.clone(),
+            legal_name: partner.legal_name.to_owned(),
+            registration_number: None,
+            country: None,
+            roles: vec!["partner".to_owned()],
+            contacts: Contacts::default(),
+            state: ParticipantState::Active,
+        };
+        registry.add_participant(organisation, why()).await?;
+    }
 
     let certificates = certificates_from(authority.certificate_pem.as_bytes())?;
     let certificate = certificates.first().ok_or("the development CA has no certificate")?;
     let facts = check_anchor(certificate, now)?;
-    let anchor = TrustAnchor {
-        id: facts.id.clone(),
-        certificate_der: certificate.to_vec(),
-        subject: facts.subject,
-        owner: AnchorOwner::Participant(participant.clone()),
-        eku_policy: EkuPolicy::Required,
-        unknown_revocation: Unknown::Accept,
-        state: AnchorState::Active,
-    };
-    app.registry.add_anchor(anchor, facts.subject_der, why()).await?;
-    let (_, domain) = partner.dns_name.split_once('.').ok_or("the client's name has no domain")?;
-    let names = NameSpace {
-        any: false,
-        dn_suffixes: vec![format!("O={}", partner.legal_name)],
-        dns_suffixes: vec![domain.to_owned()],
-        uri_prefixes: Vec::new(),
-    };
-    app.registry.grant_anchor(participant.clone(), facts.id, identity::name_space(&names)?, why()).await?;
+    if registry.anchor(&facts.id).await?.is_none() {
+        let anchor = TrustAnchor {
+            id: facts.id.clone(),
+            certificate_der: certificate.to_vec(),
+            subject: facts.subject,
+            owner: AnchorOwner::Participant(participant.clone()),
+            eku_policy: EkuPolicy::Required,
+            unknown_revocation: Unknown::Accept,
+            state: AnchorState::Active,
+        };
+        registry.add_anchor(anchor, facts.subject_der, why()).await?;
+    }
+    let granted = registry.grants(&participant, Page::first(10)).await?;
+    if !granted.iter().any(|grant| grant.anchor_id == facts.id) {
+        let (_, domain) = partner.dns_name.split_once('.').ok_or("the client's name has no domain")?;
+        let names = NameSpace {
+            any: false,
+            dn_suffixes: vec![format!("O={}", partner.legal_name)],
+            dns_suffixes: vec![domain.to_owned()],
+            uri_prefixes: Vec::new(),
+        };
+        registry.grant_anchor(participant.clone(), facts.id, identity::name_space(&names)?, why()).await?;
+    }
 
-    let client = Client {
-        id: ClientId::parse(partner.client)?,
-        participant_id: participant,
-        environment: Environment::Sandbox,
-        contact: None,
-        authentication: ClientAuthentication::TlsClientAuth {
-            subject: identity::subject_rule(SubjectAttribute::TlsClientAuthSanDns, partner.dns_name)?,
-        },
-        access_token_signing_alg: SigningAlgorithm::ES256,
-        access_token_lifetime_seconds: None,
-        enrolment: Enrolment::OnFirstUse,
-        software_id: None,
-        state: ClientState::Active,
-    };
-    app.registry.add_client(client.clone(), Vec::new(), why()).await?;
-    let entitlement = Entitlement {
-        id: EntitlementId::parse(&format!("{}.example-api", partner.client))?,
-        client_id: client.id,
-        resource_server_id: ResourceServerId::parse("example-api")?,
-        scopes: Scope::parse(SCOPE)?,
-        starts_at: now,
-        ends_at: None,
-        reason: "quickstart".to_owned(),
-        ended_at: None,
-    };
-    app.registry.add_entitlement(entitlement, why()).await?;
+    let id = ClientId::parse(partner.client)?;
+    if registry.client(&id).await.is_err() {
+        let client = Client {
+            id: id.clone(),
+            participant_id: participant,
+            environment: Environment::Sandbox,
+            contact: None,
+            authentication: ClientAuthentication::TlsClientAuth {
+                subject: identity::subject_rule(SubjectAttribute::TlsClientAuthSanDns, partner.dns_name)?,
+            },
+            access_token_signing_alg: SigningAlgorithm::ES256,
+            access_token_lifetime_seconds: None,
+            enrolment: Enrolment::OnFirstUse,
+            software_id: None,
+            state: ClientState::Active,
+        };
+        registry.add_client(client, Vec::new(), why()).await?;
+    }
+    let entitlement = EntitlementId::parse(&format!("{}.example-api", partner.client))?;
+    if registry.entitlement(&entitlement).await?.is_none() {
+        let entitlement = Entitlement {
+            id: entitlement,
+            client_id: id,
+            resource_server_id: ResourceServerId::parse("example-api")?,
+            scopes: Scope::parse(SCOPE)?,
+            starts_at: now,
+            ends_at: None,
+            reason: "quickstart".to_owned(),
+            ended_at: None,
+        };
+        registry.add_entitlement(entitlement, why()).await?;
+    }
     Ok(())
 }
 

@@ -21,6 +21,8 @@ use super::{AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, RegistryV
 pub enum Edit {
     /// A new organisation.
     AddParticipant(Participant),
+    /// Everything about a participant but its id and state.
+    ChangeParticipant(Participant),
     /// A participant's next state.
     SetParticipantState {
         /// Whose.
@@ -99,10 +101,14 @@ pub enum Edit {
     RevokeKey(KeyHash),
     /// A new API.
     AddResourceServer(ResourceServer),
+    /// Owner, lifetime and own identity of an API, and scopes it did not have before.
+    ChangeResourceServer(ResourceServer),
     /// No more tokens for this API.
     RetireResourceServer(ResourceServerId),
     /// Which client may use which API for what.
     AddEntitlement(Entitlement),
+    /// Scopes, dates and reason of an entitlement.
+    ChangeEntitlement(Entitlement),
     /// Ends an entitlement, for good.
     EndEntitlement(EntitlementId),
 }

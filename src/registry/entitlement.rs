@@ -28,6 +28,13 @@ pub struct Entitlement {
 }
 
 impl Entitlement {
+    /// Whether all that `other` allows is allowed by this one too.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.scopes.includes(&other.scopes)
+            && self.starts_at <= other.starts_at
+            && self.end().is_none_or(|end| other.end().is_some_and(|others| others <= end))
+    }
+
     /// Whether it holds at `now`.
     pub fn holds_at(&self, now: UnixTime) -> bool {
         self.starts_at <= now && self.end().is_none_or(|end| now < end)

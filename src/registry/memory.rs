@@ -194,6 +194,24 @@ impl Memory {
         version.0 <= seen + 1
     }
 
+    /// Whether, of all changes after version `from` up to `through`, none but `made` touched what `record` rests on. No,
+    /// where that cannot be told.
+    pub(super) fn touched_only_by(
+        &self,
+        made: Option<RegistryVersion>,
+        record: &ClientRecord,
+        from: RegistryVersion,
+        through: RegistryVersion,
+    ) -> bool {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if from.0 < recent.floor || through.0 > self.seen.load(Ordering::Acquire) {
+            return false;
+        }
+        let first = recent.changes.partition_point(|change| change.version <= from);
+        let mut between = recent.changes.range(first..).take_while(|change| change.version <= through);
+        between.all(|change| Some(change.version) == made || !record.rests_on(&change.touched))
+    }
+
     /// The version through which `entry` is known to be true, or nothing if it is not known to be true now.
     fn current_through(&self, id: &ClientId, entry: &Entry) -> Option<RegistryVersion> {
         if entry.epoch != self.epoch.load(Ordering::Acquire) {

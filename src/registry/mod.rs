@@ -40,7 +40,9 @@ pub use memory::MemorySize;
 pub use record::{AnchorSetId, ClientRecord, GrantedAnchor, GrantedEntitlement};
 pub use store::StoreUnavailable;
 
-use std::sync::{Arc, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
@@ -66,8 +68,8 @@ use trust_anchor::{AnchorGrant, NameSpace, TrustAnchor};
 pub struct FoundClient {
     /// Its record.
     pub record: Arc<ClientRecord>,
-    /// The registry version the record is known to be current at, never below `record.as_of`: what a decision resting
-    /// on it is taken under.
+    /// The registry version the record is known to be current at: what a decision resting on it is taken under. Below
+    /// `record.as_of` only where what was proven rests on an older record ([`Registry::sighted`]).
     pub version: RegistryVersion,
 }
 
@@ -176,7 +178,17 @@ pub struct Registry {
     memory: Memory,
     node: String,
     versions: watch::Sender<RegistryVersion>,
+    last_seen: Mutex<HashMap<Thumbprint, UnixTime>>,
 }
+
+/// How many certificates' last sightings are kept until they are written down.
+const LAST_SEEN_LIMIT: usize = 10_000;
+
+/// How many of them are written in one transaction: others wait to write meanwhile.
+const LAST_SEEN_BATCH: usize = 200;
+
+/// How often they are.
+const LAST_SEEN_EVERY: Duration = Duration::from_secs(30);
 
 /// Reading.
 impl Registry {
@@ -191,7 +203,13 @@ impl Registry {
     ) -> Result<Arc<Self>, StoreUnavailable> {
         let head = store.head().await?;
         let (versions, _) = watch::channel(head.version);
-        Ok(Arc::new(Self { store, memory: Memory::new(size, head), node: node.into(), versions }))
+        Ok(Arc::new(Self {
+            store,
+            memory: Memory::new(size, head),
+            node: node.into(),
+            versions,
+            last_seen: Mutex::default(),
+        }))
     }
 
     /// The client with this id, from memory where it is there and current; a miss costs one indexed query.
@@ -260,9 +278,12 @@ impl Registry {
     }
 
     /// Keeps this node up to date until the registry is dropped: looks whenever the store hints that somebody may have
-    /// changed it. An outage is waited out, and logged once.
+    /// changed it. An outage is waited out, and logged once. Writes down last sightings as well.
     pub fn keep_current(self: &Arc<Self>) -> JoinHandle<()> {
-        tokio::spawn(follow(Arc::downgrade(self), self.store.watch()))
+        let (registry, watch) = (Arc::downgrade(self), self.store.watch());
+        tokio::spawn(async move {
+            tokio::join!(follow(Weak::clone(&registry), watch), write_down_sightings(registry));
+        })
     }
 
     /// What has been revoked and may still have live tokens at `now`, as the store has it.
@@ -487,6 +508,18 @@ impl Registry {
         self.apply(Edit::AddParticipant(participant), explanation).await
     }
 
+    /// Changes everything about a participant but its id and state.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn change_participant(
+        &self,
+        participant: Participant,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ChangeParticipant(participant), explanation).await
+    }
+
     /// Activates, suspends, reinstates or withdraws a participant.
     ///
     /// # Errors
@@ -650,6 +683,18 @@ impl Registry {
         self.apply(Edit::AddResourceServer(resource_server), explanation).await
     }
 
+    /// Changes owner, lifetime and own identity of an API, and adds scopes; none is taken away.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn change_resource_server(
+        &self,
+        resource_server: ResourceServer,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ChangeResourceServer(resource_server), explanation).await
+    }
+
     /// Retires an API, for good.
     ///
     /// # Errors
@@ -674,6 +719,18 @@ impl Registry {
         self.apply(Edit::AddEntitlement(entitlement), explanation).await
     }
 
+    /// Changes scopes, dates and reason of an entitlement that has not ended. What it no longer allows ends at once.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn change_entitlement(
+        &self,
+        entitlement: Entitlement,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ChangeEntitlement(entitlement), explanation).await
+    }
+
     /// Ends an entitlement, for good.
     ///
     /// # Errors
@@ -686,21 +743,27 @@ impl Registry {
         self.apply(Edit::EndEntitlement(id), explanation).await
     }
 
-    /// Puts a certificate that just authenticated on record: announced becomes active, and one never seen before is
-    /// enrolled where the client's policy lets it. Costs nothing where it is on record already; what its state means is
-    /// for admission to say.
+    /// Puts a certificate that just authenticated as `proven` on record: announced becomes active, and one never seen
+    /// before is enrolled where the client's policy lets it. Costs nothing where it is on record already; what its state
+    /// means is for admission to say.
+    ///
+    /// What comes back carries the version the proof was given under where anything but this sighting has touched the
+    /// record since: the fence then has the decision taken again.
     ///
     /// # Errors
     /// [`SightingRefusal`].
     pub async fn sighted(
         &self,
-        client: &ClientId,
+        proven: &FoundClient,
         sighting: &Sighting,
         now: UnixTime,
     ) -> Result<FoundClient, SightingRefusal> {
+        let client = &proven.record.client.id;
         let found = self.client(client).await.map_err(SightingRefusal::from)?;
         match found.record.certificate(&sighting.thumbprint) {
-            Some(known) if known.state != CertificateState::Announced => return Ok(found),
+            Some(known) if known.state != CertificateState::Announced => {
+                return Ok(self.resting_on(proven, found, None));
+            }
             Some(_) => {}
             // Whoever may not enrol shall not be able to keep the store busy.
             None if !found.record.client.enrols_on_first_use() => return Err(SightingRefusal::Required),
@@ -714,16 +777,44 @@ impl Registry {
             tracing::info!(client.id = %client, certificate.thumbprint = %sighting.thumbprint, %refusal, "certificate not enrolled");
             SightingRefusal::from(refusal)
         })?;
+        let made = applied.version;
         self.take_in(applied).await;
-        self.client(client).await.map_err(SightingRefusal::from)
+        let found = self.client(client).await.map_err(SightingRefusal::from)?;
+        Ok(self.resting_on(proven, found, made))
     }
 
-    /// Notes when certificates were last seen, many at once. No change of the registry: it takes no version.
+    /// Notes that the certificate was seen at `now`; written down with others in a while. Never waits: a sighting that
+    /// comes while another is being noted is left to the next.
+    pub fn note_seen(&self, thumbprint: Thumbprint, now: UnixTime) {
+        if let Ok(mut seen) = self.last_seen.try_lock()
+            && (seen.len() < LAST_SEEN_LIMIT || seen.contains_key(&thumbprint))
+        {
+            seen.insert(thumbprint, now);
+        }
+    }
+
+    /// Writes down what [`Registry::note_seen`] noted.
     ///
     /// # Errors
-    /// [`StoreUnavailable`].
-    pub async fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Result<(), StoreUnavailable> {
-        self.store.touch_last_seen(seen).await
+    /// [`StoreUnavailable`]; what was noted is then lost.
+    pub async fn flush_seen(&self) -> Result<(), StoreUnavailable> {
+        let seen = std::mem::take(&mut *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut seen: Vec<(Thumbprint, UnixTime)> = seen.into_iter().collect();
+        while !seen.is_empty() {
+            let rest = seen.split_off(seen.len().min(LAST_SEEN_BATCH));
+            self.store.touch_last_seen(std::mem::replace(&mut seen, rest)).await?;
+        }
+        Ok(())
+    }
+
+    /// `found` under the version of `proven`, if anything but the change `made` has touched the record in between.
+    fn resting_on(&self, proven: &FoundClient, found: FoundClient, made: Option<RegistryVersion>) -> FoundClient {
+        if Arc::ptr_eq(&proven.record, &found.record)
+            || self.memory.touched_only_by(made, &proven.record, proven.version, found.version)
+        {
+            return found;
+        }
+        FoundClient { version: proven.version, ..found }
     }
 
     async fn apply(&self, edit: Edit, explanation: Explanation) -> Result<RegistryVersion, EditRefusal> {
@@ -797,6 +888,16 @@ async fn follow(registry: Weak<Registry>, mut watch: Box<dyn store::Watch>) {
                 }
                 tokio::time::sleep(memory::RETRY).await;
             }
+        }
+    }
+}
+
+async fn write_down_sightings(registry: Weak<Registry>) {
+    loop {
+        tokio::time::sleep(LAST_SEEN_EVERY).await;
+        let Some(registry) = registry.upgrade() else { return };
+        if let Err(error) = registry.flush_seen().await {
+            tracing::debug!(%error, "when certificates were last seen could not be written down");
         }
     }
 }

@@ -300,9 +300,12 @@ mod tests {
     use countersign_resource_server::time::ManualClock;
 
     use super::*;
-    use crate::audit::{AuditLimits, AuditLog, Entry};
+    use crate::audit::{AuditLimits, AuditLog, Entry, Fenced, Trail};
+    use crate::mint::fixture as mint_fixture;
+    use crate::pki::{Handshake, PresentedChain};
     use crate::registry::ClientId;
-    use crate::registry::fixture::{NOW, because, participant};
+    use crate::registry::fixture::{NOW, because, client_id, participant, participant_id};
+    use crate::registry::participant::ParticipantState;
     use crate::store::contract::Bench;
 
     macro_rules! contract {
@@ -344,6 +347,8 @@ mod tests {
         two_writers_race_for_an_assertion_and_one_wins,
         a_record_is_never_changed,
         the_whole_log_works_on_it,
+        a_suspension_between_decision_and_commit_withholds_the_token,
+        a_change_of_another_client_withholds_nothing,
     );
 
     fn entry(body: &str) -> Entry {
@@ -465,9 +470,7 @@ mod tests {
     }
 
     async fn the_whole_log_works_on_it(bench: &Bench) {
-        let clock = Arc::new(ManualClock::at(NOW));
-        let (store, changes) = (Arc::new(bench.store.clone()), Arc::clone(&bench.registry));
-        let log = AuditLog::open(store, changes, "node", clock, AuditLimits::default()).await.unwrap();
+        let log = log(bench).await;
         log.refused_handshake(&crate::audit::RefusedHandshake {
             remote: "192.0.2.1:4711".parse().unwrap(),
             reason: "handshake_timeout",
@@ -476,5 +479,51 @@ mod tests {
         log.close().await;
         let written = bench.store.recent(10).await.unwrap();
         assert_eq!((written.len(), written[0].writer.as_str(), written[0].sequence), (1, "node#1", 1));
+    }
+
+    async fn log(bench: &Bench) -> AuditLog {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let (store, changes) = (Arc::new(bench.store.clone()), Arc::clone(&bench.registry));
+        AuditLog::open(store, changes, "node", clock, AuditLimits::default()).await.unwrap()
+    }
+
+    /// Decides on a token for `acme-1`, lets `meanwhile` happen, and puts the decision on record.
+    async fn decide_then(bench: &Bench, log: &AuditLog, meanwhile: impl AsyncFnOnce()) -> Fenced {
+        let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
+        let handshake =
+            Handshake { remote: "192.0.2.1:4711".parse().unwrap(), protocol: "TLSv1.3", resumed: false };
+        let peer = Arc::new(PresentedChain::new(handshake, Vec::new()));
+        let mut trail = Trail::begin(&peer, RequestId::random(), NOW);
+        trail.authenticated(&found);
+        let token = mint_fixture::mint().sign_grant(mint_fixture::grant(found), mint_fixture::NOW).unwrap();
+        meanwhile().await;
+        log.record(trail, Ok(token)).await
+    }
+
+    async fn a_suspension_between_decision_and_commit_withholds_the_token(bench: &Bench) {
+        bench.populate().await;
+        let log = log(bench).await;
+        let fenced = decide_then(bench, &log, async || {
+            let suspended = ParticipantState::Suspended;
+            bench.registry.set_participant_state(participant_id("acme"), suspended, because("breach")).await.unwrap();
+        })
+        .await;
+        assert!(matches!(fenced, Fenced::Stale), "{fenced:?}");
+        let written = bodies(&bench.store).await;
+        assert!(written[0].contains("\"issued\"") && written[1].contains("registry_changed"), "{written:?}");
+    }
+
+    async fn a_change_of_another_client_withholds_nothing(bench: &Bench) {
+        bench.populate().await;
+        bench.registry.add_participant(participant("other"), because("joins")).await.unwrap();
+        let log = log(bench).await;
+        let fenced = decide_then(bench, &log, async || {
+            let suspended = ParticipantState::Suspended;
+            bench.registry.set_participant_state(participant_id("other"), suspended, because("breach")).await.unwrap();
+        })
+        .await;
+        let Fenced::Held(recorded) = fenced else { panic!("stale") };
+        recorded.into_answer().unwrap();
+        assert_eq!(bodies(&bench.store).await.len(), 1);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use countersign_resource_server::scope::Scope;
 use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use futures_util::FutureExt;
@@ -29,8 +30,8 @@ use crate::registry::participant::ParticipantState;
 use crate::registry::store::{Answer, Document, Head, RegistryStore, Watch};
 use crate::registry::trust_anchor::{AnchorOwner, NameSpace};
 use crate::registry::{
-    ClientId, ClientRecord, KeyHash, LookupRefusal, MemorySize, Page, Registry, RegistryVersion, RevocationState,
-    Selection, SightingRefusal, Thumbprint,
+    ClientId, ClientRecord, FoundClient, KeyHash, LookupRefusal, MemorySize, Page, Registry, RegistryVersion,
+    RevocationState, Selection, SightingRefusal, Thumbprint,
 };
 
 macro_rules! contract {
@@ -89,6 +90,7 @@ contract!(
     a_key_is_revoked_before_any_certificate_has_it,
     an_entitlement_stays_within_its_resource_server,
     whatever_ends_admission_leaves_a_mark,
+    records_are_changed_within_their_limits,
     what_does_not_end_admission_leaves_no_mark,
     a_mark_is_raised_and_in_time_forgotten,
     an_announced_certificate_becomes_active_when_it_is_sighted,
@@ -100,6 +102,7 @@ contract!(
     a_certificate_with_a_revoked_key_is_not_enrolled,
     a_seventeenth_certificate_is_not_enrolled,
     a_last_sighting_takes_no_version_and_never_goes_back,
+    a_sighting_does_not_make_an_older_proof_newer,
     lists_come_in_pages,
     the_history_comes_in_whole_versions,
     changes_come_in_order_and_all_of_them,
@@ -163,7 +166,7 @@ impl Bench {
     }
 
     /// Participant `acme` with client `acme-1`, anchor `ca`, API `api` and an entitlement for it.
-    async fn populate(&self) {
+    pub(super) async fn populate(&self) {
         self.join("acme", &["acme-1"], "ca").await;
         self.registry.add_resource_server(resource_server("api"), because("new API")).await.unwrap();
         self.registry.add_entitlement(entitlement("e1", "acme-1", "api"), because("contract")).await.unwrap();
@@ -180,6 +183,12 @@ impl Bench {
         for name in clients {
             registry.add_client(client(name, id), vec![], because("new client")).await.unwrap();
         }
+    }
+
+    /// A certificate authenticates.
+    async fn sighted(&self, id: &str, sighting: &Sighting, now: UnixTime) -> Result<FoundClient, SightingRefusal> {
+        let proven = self.registry.client(&client_id(id)).await.unwrap();
+        self.registry.sighted(&proven, sighting, now).await
     }
 
     async fn record(&self, id: &str) -> Arc<ClientRecord> {
@@ -598,10 +607,7 @@ async fn an_entitlement_stays_within_its_resource_server(bench: &Bench) {
     let add = |entitlement| bench.registry.add_entitlement(entitlement, because("contract"));
     let good = entitlement("e2", "acme-1", "api");
     let mut wrong = good.clone();
-    wrong.scopes = "read delete"
-        .split(' ')
-        .map(|text| countersign_resource_server::scope::ScopeToken::parse(text).unwrap())
-        .collect();
+    wrong.scopes = Scope::parse("read delete").unwrap();
     assert!(matches!(add(wrong).await, Err(EditRefusal::Malformed(_))));
     let mut wrong = good.clone();
     wrong.ends_at = Some(wrong.starts_at);
@@ -652,6 +658,43 @@ async fn whatever_ends_admission_leaves_a_mark(bench: &Bench) {
     assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(version));
 }
 
+async fn records_are_changed_within_their_limits(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let mut renamed = participant("acme");
+    renamed.legal_name = "Acme International".to_owned();
+    registry.change_participant(renamed.clone(), because("renamed")).await.unwrap();
+    assert_eq!(bench.record("acme-1").await.participant, renamed);
+    renamed.state = ParticipantState::Withdrawn;
+    let refused = registry.change_participant(renamed, because("by the back door")).await;
+    assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
+
+    let mut wider = resource_server("api");
+    wider.scopes = Scope::parse("read write delete").unwrap();
+    registry.change_resource_server(wider.clone(), because("more")).await.unwrap();
+    let refused = registry.change_resource_server(resource_server("api"), because("less")).await;
+    assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
+    wider.subject = Some(dns("acme-1.example"));
+    let refused = registry.change_resource_server(wider, because("a client's name")).await;
+    assert!(matches!(refused, Err(EditRefusal::IdentityTaken { .. })), "{refused:?}");
+
+    let mut more = entitlement("e1", "acme-1", "api");
+    more.scopes = Scope::parse("read delete").unwrap();
+    registry.change_entitlement(more.clone(), because("more")).await.unwrap();
+    assert_eq!(bench.record("acme-1").await.entitlements[0].entitlement, more);
+    assert_eq!(registry.marks(NOW).await.unwrap().marks, []);
+    let version = registry.change_entitlement(entitlement("e1", "acme-1", "api"), because("less")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Entitlement, "acme-1 https://api.example/").await, Some(version));
+    let mut shorter = entitlement("e1", "acme-1", "api");
+    shorter.ends_at = Some(NOW);
+    let version = registry.change_entitlement(shorter, because("shorter")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Entitlement, "acme-1 https://api.example/").await, Some(version));
+    let mut poorer = participant("acme");
+    poorer.roles.clear();
+    let version = registry.change_participant(poorer, because("no supplier any more")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, Some(version));
+}
+
 async fn what_does_not_end_admission_leaves_no_mark(bench: &Bench) {
     bench.populate().await;
     let registry = &bench.registry;
@@ -688,7 +731,7 @@ async fn an_announced_certificate_becomes_active_when_it_is_sighted(bench: &Benc
     bench.registry.add_certificate(client_id("acme-1"), announced, because("announced")).await.unwrap();
     let before = bench.registry.version();
     let seen = NOW.after(Duration::from_secs(5));
-    let found = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), seen).await.unwrap();
+    let found = bench.sighted("acme-1", &sighting(1, "ca"), seen).await.unwrap();
     let certificate = found.record.certificate(&facts(1).thumbprint).unwrap();
     assert_eq!(certificate.state, CertificateState::Active);
     assert_eq!(certificate.issuer_key, Some(KeyHash::of(b"issuer")));
@@ -700,7 +743,10 @@ async fn an_announced_certificate_becomes_active_when_it_is_sighted(bench: &Benc
     assert_eq!(entries[0].actor, Actor::Server { node: "node-1".to_owned() });
     // Again, and by another node: nothing more happens.
     for registry in [Arc::clone(&bench.registry), bench.another().await] {
-        let again = registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), seen).await.unwrap();
+        let again = registry
+            .sighted(&registry.client(&client_id("acme-1")).await.unwrap(), &sighting(1, "ca"), seen)
+            .await
+            .unwrap();
         assert_eq!(again.version, found.version);
     }
 }
@@ -708,10 +754,8 @@ async fn an_announced_certificate_becomes_active_when_it_is_sighted(bench: &Benc
 async fn a_certificate_is_enrolled_on_first_use(bench: &Bench) {
     bench.populate().await;
     let before = bench.registry.version();
-    let both = join_all(
-        [0, 1].map(|_| async { bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap() }),
-    )
-    .await;
+    let both =
+        join_all([0, 1].map(|_| async { bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap() })).await;
     assert_eq!(bench.registry.version().0, before.0 + 1, "two connections at once enrol it once");
     for found in both {
         let enrolled = sighting(1, "ca").enrolled(client_id("acme-1"), NOW);
@@ -731,7 +775,7 @@ async fn nothing_is_enrolled_where_enrolment_is_required(bench: &Bench) {
     bench.registry.add_client(self_signed, vec![facts(7)], because("its own")).await.unwrap();
     let before = bench.registry.version();
     for id in ["acme-2", "acme-3"] {
-        let refused = bench.registry.sighted(&client_id(id), &sighting(1, "ca"), NOW).await;
+        let refused = bench.sighted(id, &sighting(1, "ca"), NOW).await;
         assert_eq!(refused.unwrap_err(), SightingRefusal::Required);
         let why = because("asked directly");
         let refused = bench.store.sighted(&client_id(id), &sighting(1, "ca"), why).await;
@@ -743,7 +787,7 @@ async fn nothing_is_enrolled_where_enrolment_is_required(bench: &Bench) {
 async fn nothing_is_enrolled_for_a_suspended_client(bench: &Bench) {
     bench.populate().await;
     bench.registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")).await.unwrap();
-    let found = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap();
+    let found = bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
     assert_eq!(found.record.certificates, []);
 }
 
@@ -751,31 +795,31 @@ async fn a_certificate_of_another_client_is_not_enrolled(bench: &Bench) {
     bench.populate().await;
     bench.join("bolt", &["bolt-1"], "ca").await;
     bench.registry.add_certificate(client_id("bolt-1"), facts(1), because("announced")).await.unwrap();
-    let refused = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await;
+    let refused = bench.sighted("acme-1", &sighting(1, "ca"), NOW).await;
     assert_eq!(refused.unwrap_err(), SightingRefusal::CertificateTaken);
 }
 
 async fn a_rewritten_certificate_is_not_enrolled(bench: &Bench) {
     bench.populate().await;
-    bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap();
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
     let rewritten = Sighting { thumbprint: facts(2).thumbprint, ..sighting(1, "ca") };
-    let refused = bench.registry.sighted(&client_id("acme-1"), &rewritten, NOW).await;
+    let refused = bench.sighted("acme-1", &rewritten, NOW).await;
     assert_eq!(refused.unwrap_err(), SightingRefusal::SerialTaken);
 }
 
 async fn a_certificate_with_a_revoked_key_is_not_enrolled(bench: &Bench) {
     bench.populate().await;
     bench.registry.revoke_key(facts(1).key_hash, because("x")).await.unwrap();
-    let refused = bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await;
+    let refused = bench.sighted("acme-1", &sighting(1, "ca"), NOW).await;
     assert_eq!(refused.unwrap_err(), SightingRefusal::KeyRevoked);
 }
 
 async fn a_seventeenth_certificate_is_not_enrolled(bench: &Bench) {
     bench.populate().await;
     for number in 1..=16 {
-        bench.registry.sighted(&client_id("acme-1"), &sighting(number, "ca"), NOW).await.unwrap();
+        bench.sighted("acme-1", &sighting(number, "ca"), NOW).await.unwrap();
     }
-    let refused = bench.registry.sighted(&client_id("acme-1"), &sighting(17, "ca"), NOW).await;
+    let refused = bench.sighted("acme-1", &sighting(17, "ca"), NOW).await;
     assert_eq!(refused.unwrap_err(), SightingRefusal::LimitReached);
     let refused = bench.store.sighted(&client_id("acme-1"), &sighting(17, "ca"), because("asked directly")).await;
     assert!(matches!(refused, Err(EditRefusal::CertificateLimit { .. })), "{refused:?}");
@@ -783,12 +827,13 @@ async fn a_seventeenth_certificate_is_not_enrolled(bench: &Bench) {
 
 async fn a_last_sighting_takes_no_version_and_never_goes_back(bench: &Bench) {
     bench.populate().await;
-    bench.registry.sighted(&client_id("acme-1"), &sighting(1, "ca"), NOW).await.unwrap();
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
     let version = bench.registry.version();
     let later = NOW.after(Duration::from_secs(60));
     let thumbprint = facts(1).thumbprint;
-    for seen in [vec![(thumbprint, later), (facts(2).thumbprint, later)], vec![(thumbprint, NOW)]] {
-        bench.registry.touch_last_seen(seen).await.unwrap();
+    for (thumbprint, seen) in [(thumbprint, later), (facts(2).thumbprint, later), (thumbprint, NOW)] {
+        bench.registry.note_seen(thumbprint, seen);
+        bench.registry.flush_seen().await.unwrap();
     }
     assert_eq!(bench.registry.catch_up().await.unwrap(), version);
     assert_eq!(bench.registry.certificate(&thumbprint).await.unwrap().unwrap().last_seen, Some(later));
@@ -796,6 +841,26 @@ async fn a_last_sighting_takes_no_version_and_never_goes_back(bench: &Bench) {
     // A change keeps it.
     revoke(bench, 1, RevocationReason::Superseded).await;
     assert_eq!(bench.record("acme-1").await.certificates[0].last_seen, Some(later));
+}
+
+async fn a_sighting_does_not_make_an_older_proof_newer(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1"], "other-ca").await;
+    let proven = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    // What touches others only, and the sighting itself, leave the proof as good as it was.
+    bench.registry.set_client_state(client_id("bolt-1"), ClientState::Suspended, because("x")).await.unwrap();
+    let found = bench.registry.sighted(&proven, &sighting(1, "ca"), NOW).await.unwrap();
+    assert_eq!(found.version, bench.registry.version());
+    // The client's name changes between the proof and the sighting.
+    let proven = found;
+    let mut renamed = client("acme-1", "acme");
+    renamed.authentication = ClientAuthentication::TlsClientAuth { subject: dns("acme-9.example") };
+    bench.registry.change_client(renamed.clone(), vec![], because("renamed")).await.unwrap();
+    for number in [1, 2] {
+        let found = bench.registry.sighted(&proven, &sighting(number, "ca"), NOW).await.unwrap();
+        assert_eq!(found.record.client, renamed);
+        assert_eq!(found.version, proven.version, "certificate {number}");
+    }
 }
 
 async fn lists_come_in_pages(bench: &Bench) {

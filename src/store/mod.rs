@@ -61,6 +61,9 @@ enum Engine {
     },
 }
 
+/// A writer's turn, until it is dropped.
+type Turn = Option<OwnedMutexGuard<()>>;
+
 /// Whether to bring an older schema up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Migrate {
@@ -152,7 +155,7 @@ pub async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError> {
 
 impl Store {
     /// Waits until it is this writer's turn. Hold what it gives until the transaction has ended.
-    async fn turn_to_write(&self) -> Option<OwnedMutexGuard<()>> {
+    async fn turn_to_write(&self) -> Turn {
         match &self.turn {
             Some(turn) => Some(Arc::clone(turn).lock_owned().await),
             None => None,

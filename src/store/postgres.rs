@@ -10,7 +10,7 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgPool, Row};
 
-use super::schema::{self, Applied, Migrations, Standing};
+use super::schema::{self, Applied, Migrations, NextStep, Standing};
 use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
@@ -68,38 +68,27 @@ pub(super) async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError
 /// under it.
 async fn check(connection: &mut PgConnection, place: &str, migrate: Migrate) -> Result<(), OpenError> {
     let unreachable = |source: sqlx::Error| OpenError::Unreachable { place: place.to_owned(), source };
-    let damaged = |what: String| OpenError::Damaged { place: place.to_owned(), what };
-    let (standing, present) = look(connection, place).await?;
-    match (standing, migrate) {
-        (Standing::Current, _) => {
-            match schema::tables(MIGRATIONS).find(|table| !present.iter().any(|name| name == table)) {
-                Some(missing) => Err(damaged(format!("table {missing} is missing"))),
-                None => Ok(()),
-            }
-        }
-        (Standing::Older(0), Migrate::Check) => Err(OpenError::Missing { place: place.to_owned() }),
-        (Standing::Older(found), Migrate::Check) => {
-            let known = MIGRATIONS.last().map_or(0, |&(version, ..)| version);
-            Err(OpenError::SchemaOlder { place: place.to_owned(), found, known })
-        }
-        (Standing::Older(_), Migrate::Apply) => {
+    let standing = look(connection, place).await?;
+    match schema::next_step(place, MIGRATIONS, standing, migrate)? {
+        NextStep::Nothing => Ok(()),
+        NextStep::Migrate => {
             connection.execute("SET client_min_messages = warning").await.map_err(unreachable)?;
             schema::migrator(MIGRATIONS)
                 .run_direct(None, connection, false)
                 .await
-                .map_err(|error| damaged(error.to_string()))
+                .map_err(|error| OpenError::Damaged { place: place.to_owned(), what: error.to_string() })
         }
     }
 }
 
-async fn look(connection: &mut PgConnection, place: &str) -> Result<(Standing, Vec<String>), OpenError> {
+async fn look(connection: &mut PgConnection, place: &str) -> Result<Standing, OpenError> {
     let unreachable = |source: sqlx::Error| OpenError::Unreachable { place: place.to_owned(), source };
     let present: Vec<String> =
         sqlx::query_scalar("SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = current_schema()")
             .fetch_all(&mut *connection)
             .await
             .map_err(unreachable)?;
-    let applied = if present.iter().any(|table| table == "_sqlx_migrations") {
+    let applied = if present.iter().any(|table| table == schema::APPLIED) {
         sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
             .try_map(|row: sqlx::postgres::PgRow| {
                 Ok(Applied { version: row.try_get(0)?, checksum: row.try_get(1)?, succeeded: row.try_get(2)? })
@@ -110,7 +99,7 @@ async fn look(connection: &mut PgConnection, place: &str) -> Result<(Standing, V
     } else {
         Vec::new()
     };
-    Ok((schema::standing(place, MIGRATIONS, &applied)?, present))
+    schema::standing(place, MIGRATIONS, &applied, &present)
 }
 
 /// Waits for a notification, and looks every now and then where none came: one can be lost with its connection.
@@ -121,8 +110,16 @@ pub(super) struct NotificationWatch {
 }
 
 impl NotificationWatch {
+    /// Listens on a connection of its own: those of `pool` are for work.
     pub(super) fn new(pool: &PgPool) -> Self {
-        Self { pool: pool.clone(), listener: None }
+        let options = PgConnectOptions::clone(&pool.connect_options());
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options);
+        Self { pool, listener: None }
     }
 
     async fn wait(&mut self) -> Result<(), sqlx::Error> {

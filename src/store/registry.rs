@@ -19,7 +19,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use self::edit::Writing;
-use super::{Engine, Store, postgres, sqlite};
+use super::{Engine, Store, Turn, postgres, sqlite};
 use crate::registry::certificate::Certificate;
 use crate::registry::edit::{Applied, Edit, EditRefusal};
 use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
@@ -30,31 +30,38 @@ use crate::registry::{
     RevocationState, Selection, Sighting, Thumbprint,
 };
 
-/// How often a writer that found another process writing tries again, each time for SQLite's busy time-out.
-const BUSY_TRIES: usize = 3;
+/// How often an operator's change that finds another process writing to SQLite tries, each time for the busy time-out.
+const CHANGE_TRIES: usize = 10;
+
+/// How often what a request waits for tries.
+const REQUEST_TRIES: usize = 1;
+
+/// How long an answer is waited for: shorter than the 2 s after which a request is refused. The engines' own time-outs
+/// are shorter still, but do not hold where the network has gone.
+const PATIENCE: Duration = Duration::from_millis(1_900);
 
 /// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
 pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
 
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {
-        async move {
+        in_time(async move {
             let row = sqlx::query("SELECT epoch, version FROM registry_state").fetch_one(&self.readers).await?;
             Ok(Head { epoch: row.try_get(0)?, version: RegistryVersion(row.try_get(1)?) })
-        }
+        })
         .boxed()
     }
 
     fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)> {
-        async move {
+        in_time(async move {
             let rows = sqlx::query(CLIENT_RECORD).bind(client.as_str()).fetch_all(&self.readers).await?;
             assemble(&rows)
-        }
+        })
         .boxed()
     }
 
     fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)> {
-        async move {
+        in_time(async move {
             let rows = sqlx::query(
                 "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
                  UNION ALL \
@@ -72,14 +79,14 @@ impl RegistryStore for Store {
             };
             let changes = rows.map(change).collect::<Result<_, _>>()?;
             Ok((head, changes))
-        }
+        })
         .boxed()
     }
 
     fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>> {
         async move {
-            let turn = self.turn_to_write().await;
-            let mut writing = Writing::begin(self.begin_registry_write().await?, explanation).await?;
+            let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await?;
+            let mut writing = Writing::begin(transaction, explanation).await?;
             writing.edit(edit).await?;
             let applied = writing.commit(&self.engine).await?;
             drop(turn);
@@ -101,8 +108,8 @@ impl RegistryStore for Store {
                 return Ok(Applied::default());
             }
             drop(reader);
-            let turn = self.turn_to_write().await;
-            let mut writing = Writing::begin(self.begin_registry_write().await?, explanation).await?;
+            let (turn, transaction) = self.begin_registry_write(REQUEST_TRIES).await?;
+            let mut writing = Writing::begin(transaction, explanation).await?;
             let applied = if writing.sighting(client, sighting).await? {
                 writing.commit(&self.engine).await?
             } else {
@@ -116,8 +123,7 @@ impl RegistryStore for Store {
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
         async move {
-            let turn = self.turn_to_write().await;
-            let mut transaction = self.begin_registry_write().await?;
+            let (turn, mut transaction) = self.begin_registry_write(REQUEST_TRIES).await?;
             for (thumbprint, at) in seen {
                 sqlx::query("UPDATE certificate SET last_seen = $2 WHERE thumbprint = $1 AND last_seen < $2")
                     .bind(thumbprint.to_string())
@@ -170,7 +176,7 @@ impl RegistryStore for Store {
     }
 
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
-        async move {
+        in_time(async move {
             let rows = sqlx::query(
                 "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
                  UNION ALL \
@@ -191,7 +197,7 @@ impl RegistryStore for Store {
                 })
                 .collect::<Result<_, StoreUnavailable>>()?;
             Ok(RevocationState { epoch, version, marks })
-        }
+        })
         .boxed()
     }
 
@@ -204,14 +210,25 @@ impl RegistryStore for Store {
 }
 
 impl Store {
-    async fn begin_registry_write(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+    /// Begins to write when it is this writer's turn. Between two tries others in this process have theirs: what they
+    /// wait for may be shorter than another process's work.
+    async fn begin_registry_write(&self, tries: usize) -> Result<(Turn, Transaction<'static, Any>), sqlx::Error> {
         let mut tried = 1;
         loop {
+            let turn = self.turn_to_write().await;
             match self.begin_write().await {
-                Err(error) if tried < BUSY_TRIES && sqlite::is_busy(&error) => tried += 1,
-                begun => return begun,
+                Err(error) if tried < tries && sqlite::is_busy(&error) => tried += 1,
+                begun => return begun.map(|transaction| (turn, transaction)),
             }
         }
+    }
+}
+
+/// What `work` answers, if it does so in time.
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreUnavailable>>) -> Result<T, StoreUnavailable> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreUnavailable::because("no answer in time")),
     }
 }
 

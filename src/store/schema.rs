@@ -8,7 +8,10 @@ use std::borrow::Cow;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-use super::OpenError;
+use super::{Migrate, OpenError};
+
+/// The table in which applied migrations are recorded.
+pub(super) const APPLIED: &str = "_sqlx_migrations";
 
 /// The migrations of one engine, oldest first: number, name, text. The numbers and names are the same in both.
 pub(super) type Migrations = &'static [(i64, &'static str, &'static str)];
@@ -20,12 +23,40 @@ pub(super) struct Applied {
     pub(super) succeeded: bool,
 }
 
-/// What there is to do.
-#[derive(Debug, PartialEq, Eq)]
+/// How far a database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Current,
     /// The last schema it has; 0 for none.
     Older(i64),
+}
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextStep {
+    Migrate,
+    Nothing,
+}
+
+/// What to do about a database that is so far.
+pub(super) fn next_step(
+    place: &str,
+    migrations: Migrations,
+    standing: Standing,
+    migrate: Migrate,
+) -> Result<NextStep, OpenError> {
+    match (standing, migrate) {
+        (Standing::Current, _) => Ok(NextStep::Nothing),
+        (Standing::Older(_), Migrate::Apply) => Ok(NextStep::Migrate),
+        (Standing::Older(0), Migrate::Check) => Err(OpenError::Missing { place: place.to_owned() }),
+        (Standing::Older(found), Migrate::Check) => {
+            Err(OpenError::SchemaOlder { place: place.to_owned(), found, known: known(migrations) })
+        }
+    }
+}
+
+fn known(migrations: Migrations) -> i64 {
+    migrations.last().map_or(0, |&(version, ..)| version)
 }
 
 pub(super) fn migrator(migrations: Migrations) -> Migrator {
@@ -39,10 +70,15 @@ pub(super) fn migrator(migrations: Migrations) -> Migrator {
     )
 }
 
-/// Compares what was applied, in order, with what this build knows.
-pub(super) fn standing(place: &str, migrations: Migrations, applied: &[Applied]) -> Result<Standing, OpenError> {
+/// Compares what was applied, in order, with what this build knows, and the tables `present` with those it made.
+pub(super) fn standing(
+    place: &str,
+    migrations: Migrations,
+    applied: &[Applied],
+    present: &[String],
+) -> Result<Standing, OpenError> {
     let damaged = |what: String| OpenError::Damaged { place: place.to_owned(), what };
-    let known = migrations.last().map_or(0, |&(version, ..)| version);
+    let known = known(migrations);
     let found = applied.last().map_or(0, |migration| migration.version);
     if found > known {
         return Err(OpenError::SchemaNewer { place: place.to_owned(), found, known });
@@ -61,13 +97,17 @@ pub(super) fn standing(place: &str, migrations: Migrations, applied: &[Applied])
             _ => return Err(damaged(format!("migration {version} is out of order"))),
         }
     }
+    if let Some(missing) = tables(migrations, found).find(|table| !present.iter().any(|name| name == table)) {
+        return Err(damaged(format!("table {missing} is missing")));
+    }
     Ok(if found == known { Standing::Current } else { Standing::Older(found) })
 }
 
-/// The tables that the applied migrations made: each has to be there.
-pub(super) fn tables(migrations: Migrations) -> impl Iterator<Item = &'static str> {
+/// The tables that the migrations up to `version` made.
+fn tables(migrations: Migrations, version: i64) -> impl Iterator<Item = &'static str> {
     migrations
         .iter()
+        .filter(move |&&(number, ..)| number <= version)
         .flat_map(|&(.., sql)| sql.lines())
         .filter_map(|line| line.strip_prefix("CREATE TABLE "))
         .filter_map(|rest| rest.split([' ', '(']).next())

@@ -2,6 +2,7 @@
 //!
 //! Takes a path, gives a [`Store`]. The file and its companions can be read by their owner alone.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
@@ -14,7 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite};
 use tokio::sync::Mutex;
 
-use super::schema::{self, Applied, Migrations, Standing};
+use super::schema::{self, Applied, Migrations, NextStep, Standing};
 use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
@@ -37,7 +38,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     let place = path.display().to_string();
     let unreachable = |source: sqlx::Error| explain(&place, source);
     prepare_file(path, migrate).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound if migrate == Migrate::Check => OpenError::Missing { place: place.clone() },
+        ErrorKind::NotFound if migrate == Migrate::Check => OpenError::Missing { place: place.clone() },
         _ => unreachable(source.into()),
     })?;
 
@@ -74,18 +75,23 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
 }
 
 /// Makes the file before SQLite does, so that nobody else can read it from its first moment on; its companions get the
-/// same mode from SQLite.
+/// same mode from SQLite. A file that is there is never opened here: closing it again would drop the locks that SQLite
+/// holds on it in this process (<https://sqlite.org/howtocorrupt.html>, section 2.2).
 fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()> {
-    let file = match migrate {
-        Migrate::Apply => {
-            std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?
+    match (std::fs::metadata(path), migrate) {
+        (Ok(found), Migrate::Apply) if found.permissions().mode() & 0o077 != 0 => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
         }
-        Migrate::Check => std::fs::File::open(path)?,
-    };
-    if migrate == Migrate::Apply && file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        (Ok(_), _) => Ok(()),
+        (Err(error), Migrate::Apply) if error.kind() == ErrorKind::NotFound => {
+            match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                // Somebody else was faster.
+                _ => Ok(()),
+            }
+        }
+        (Err(error), _) => Err(error),
     }
-    Ok(())
 }
 
 async fn connect(options: &SqliteConnectOptions, pragmas: &'static str) -> Result<SqliteConnection, sqlx::Error> {
@@ -94,49 +100,46 @@ async fn connect(options: &SqliteConnectOptions, pragmas: &'static str) -> Resul
     Ok(connection)
 }
 
-/// Checks the schema and, where asked, brings it up to date; all under the write lock of the file.
+/// Checks the schema and, where asked, brings it up to date under the write lock of the file. Checking takes no lock that
+/// a busy server would have to give up first.
 async fn check(connection: &mut SqliteConnection, place: &str, migrate: Migrate) -> Result<(), OpenError> {
     let explained = |source: sqlx::Error| explain(place, source);
-    let damaged = |what: String| OpenError::Damaged { place: place.to_owned(), what };
-    let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explained)?;
+    let standing = look(connection, place).await?;
+    match schema::next_step(place, MIGRATIONS, standing, migrate)? {
+        NextStep::Nothing => Ok(()),
+        NextStep::Migrate => {
+            let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explained)?;
+            look(&mut locked, place).await?;
+            schema::migrator(MIGRATIONS)
+                .run_direct(None, &mut *locked, false)
+                .await
+                .map_err(|error| OpenError::Damaged { place: place.to_owned(), what: error.to_string() })?;
+            locked.commit().await.map_err(explained)
+        }
+    }
+}
+
+async fn look(connection: &mut SqliteConnection, place: &str) -> Result<Standing, OpenError> {
+    let explained = |source: sqlx::Error| explain(place, source);
     let present: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        .fetch_all(&mut *locked)
+        .fetch_all(&mut *connection)
         .await
         .map_err(explained)?;
-    let applied = if present.iter().any(|table| table == "_sqlx_migrations") {
+    let applied = if present.iter().any(|table| table == schema::APPLIED) {
         sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
             .try_map(|row: sqlx::sqlite::SqliteRow| {
                 Ok(Applied { version: row.try_get(0)?, checksum: row.try_get(1)?, succeeded: row.try_get(2)? })
             })
-            .fetch_all(&mut *locked)
+            .fetch_all(&mut *connection)
             .await
             .map_err(explained)?
     } else if present.is_empty() {
         Vec::new()
     } else {
-        return Err(damaged("it holds tables of another program".to_owned()));
+        let what = "it holds tables of another program".to_owned();
+        return Err(OpenError::Damaged { place: place.to_owned(), what });
     };
-    match (schema::standing(place, MIGRATIONS, &applied)?, migrate) {
-        (Standing::Current, _) => {
-            if let Some(missing) = schema::tables(MIGRATIONS).find(|table| !present.iter().any(|name| name == table)) {
-                return Err(damaged(format!("table {missing} is missing")));
-            }
-            // Nothing was written; a commit would say otherwise to those who watch the file.
-            locked.rollback().await.map_err(explained)
-        }
-        (Standing::Older(0), Migrate::Check) => Err(OpenError::Missing { place: place.to_owned() }),
-        (Standing::Older(found), Migrate::Check) => {
-            let known = MIGRATIONS.last().map_or(0, |&(version, ..)| version);
-            Err(OpenError::SchemaOlder { place: place.to_owned(), found, known })
-        }
-        (Standing::Older(_), Migrate::Apply) => {
-            schema::migrator(MIGRATIONS)
-                .run_direct(None, &mut *locked, false)
-                .await
-                .map_err(|error| damaged(error.to_string()))?;
-            locked.commit().await.map_err(explained)
-        }
-    }
+    schema::standing(place, MIGRATIONS, &applied, &present)
 }
 
 /// SQLite says what is wrong with a file by its result code (<https://sqlite.org/rescode.html>).

@@ -23,7 +23,7 @@ use tower::Service;
 
 use super::connection::{Activity, LimitedStream, Permit, Permits, UnderWay};
 use super::verifier::CLAIMED;
-use super::{HandshakeObserver, HandshakeRefusal, Perimeter, RefusedHandshake};
+use super::{HandshakeObserver, HandshakeRefusal, PerimeterGuard, RefusedHandshake};
 use crate::config::Limits;
 use crate::pki::{Handshake, PresentedChain};
 use crate::registry::Thumbprint;
@@ -34,7 +34,7 @@ use crate::telemetry;
 pub struct TlsAcceptor {
     tls: tokio_rustls::TlsAcceptor,
     gate: Gate,
-    perimeter: Option<Arc<dyn Perimeter>>,
+    perimeter: Option<Arc<dyn PerimeterGuard>>,
 }
 
 impl TlsAcceptor {
@@ -44,7 +44,7 @@ impl TlsAcceptor {
         limits: &Limits,
         permits: Arc<Permits>,
         observer: Arc<dyn HandshakeObserver>,
-        perimeter: Option<Arc<dyn Perimeter>>,
+        perimeter: Option<Arc<dyn PerimeterGuard>>,
     ) -> Self {
         Self { tls: config.into(), gate: Gate { limits: Arc::new(limits.clone()), permits, observer }, perimeter }
     }

@@ -250,6 +250,21 @@ impl<S> LimitedStream<S> {
         }
     }
 
+    /// Counts the answers hyper gives by itself to heads it cannot read: the one thing on the wire that no handler sees.
+    /// They are told by their status with no body, which no handler sends.
+    fn count_bare_answer(&self, written: &[u8]) {
+        let Some(rest) = written.strip_prefix(b"HTTP/1.1 4") else { return };
+        let status = match rest {
+            [b'0', b'0', ..] => "400",
+            [b'1', b'4', ..] => "414",
+            [b'3', b'1', ..] => "431",
+            _ => return,
+        };
+        if rest.windows(EMPTY_BODY.len()).any(|window| window.eq_ignore_ascii_case(EMPTY_BODY)) {
+            metrics::counter!(telemetry::HEADS_REFUSED, "status" => status).increment(1);
+        }
+    }
+
     /// Notes whether a write could go on, and ends it when the peer has taken nothing for too long.
     fn watch_write<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
@@ -303,6 +318,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.count_bare_answer(buf);
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.watch_write(cx, outcome)
     }
@@ -325,6 +341,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.count_bare_answer(bufs.first().map_or(&[], |buf| buf));
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.watch_write(cx, outcome)
     }
@@ -333,6 +350,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
         self.stream.is_write_vectored()
     }
 }
+
+const EMPTY_BODY: &[u8] = b"\r\ncontent-length: 0\r\n";
 
 /// What has been read so far.
 #[derive(Debug)]

@@ -109,7 +109,7 @@ impl HandshakeObserver for () {
 }
 
 /// Who decides, under a strict perimeter, whether a connection with a certificate may live (design §3, perimeter).
-pub trait Perimeter: Send + Sync + 'static {
+pub trait PerimeterGuard: Send + Sync + 'static {
     /// Whether the certificate maps to someone enrolled. Asked only where there is a certificate, within the handshake's
     /// time; when in doubt, the answer is no.
     fn admits<'a>(&'a self, peer: &'a Arc<PresentedChain>) -> BoxFuture<'a, bool>;

@@ -29,7 +29,7 @@ struct Rig {
     authority: Authority,
     record: Arc<Record>,
     now: i64,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Rig {
         Self::start_with(Limits::default(), None).await
     }
 
-    async fn start_with(limits: Limits, perimeter: Option<Arc<dyn Perimeter>>) -> Self {
+    async fn start_with(limits: Limits, perimeter: Option<Arc<dyn PerimeterGuard>>) -> Self {
         let clock = Arc::new(SystemClock::new());
         let now = clock.now().as_seconds();
         let directory = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ impl Rig {
             clock,
         };
         let running = server::start(&config, site).await.unwrap();
-        Self { running, authority, record, now, _directory: directory }
+        Self { running, authority, record, now, directory }
     }
 
     fn credential(&self) -> Credential {
@@ -424,7 +424,7 @@ async fn a_slow_head_ends_the_connection() {
 
 struct Nobody;
 
-impl Perimeter for Nobody {
+impl PerimeterGuard for Nobody {
     fn admits<'a>(&'a self, _: &'a Arc<PresentedChain>) -> BoxFuture<'a, bool> {
         Box::pin(std::future::ready(false))
     }
@@ -457,4 +457,25 @@ async fn the_operations_listener_is_plain_and_knows_nobody() {
     let rig = Rig::start().await;
     let mut stream = TcpStream::connect(rig.running.addresses().operations).await.unwrap();
     assert_eq!(get_who(&mut stream).await.unwrap(), "none resumed=false ");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_without_a_restart() {
+    let rig = Rig::start().await;
+    let served = async || {
+        let stream = rig.connect(rig.client(None)).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let first = served().await;
+    let second = rig.authority.issue(&Template::server(&["localhost"], rig.now), KeyKind::P256);
+    assert_ne!(first, second.certificate());
+    std::fs::write(rig.directory.path().join("server.pem"), second.chain_pem()).unwrap();
+    std::fs::write(rig.directory.path().join("server-key.pem"), second.key.to_pem()).unwrap();
+    rig.running.reload().notify_one();
+    let arrived = async {
+        while served().await != second.certificate() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), arrived).await.unwrap();
 }

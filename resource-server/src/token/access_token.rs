@@ -4,10 +4,12 @@
 //! text, so its signature is checked once; that its key is still held and its dates are asked every time. It knows
 //! nothing of certificates or revocation.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use moka::Equivalent;
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 
@@ -30,7 +32,7 @@ pub struct AccessTokens {
     audience: String,
     algorithms: Vec<SigningAlgorithm>,
     keys: Arc<HeldKeys>,
-    remembered: Cache<Box<str>, Arc<VerifiedToken>>,
+    remembered: Cache<WholeToken, Arc<VerifiedToken>>,
 }
 
 impl AccessTokens {
@@ -39,8 +41,8 @@ impl AccessTokens {
     pub fn new(issuer: String, audience: String, keys: Arc<HeldKeys>, remembered_bytes: u64) -> Self {
         // Only tokens whose signature held come in, so a stranger cannot push others out.
         let remembered = Cache::builder()
-            .weigher(|text: &Box<str>, _: &Arc<VerifiedToken>| {
-                u32::try_from(text.len().saturating_mul(2).saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX)
+            .weigher(|token: &WholeToken, _: &Arc<VerifiedToken>| {
+                u32::try_from(token.0.len().saturating_mul(2).saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX)
             })
             .max_capacity(remembered_bytes)
             .time_to_live(LONGEST_LIFETIME)
@@ -55,17 +57,17 @@ impl AccessTokens {
     pub fn verify(&self, bearer: BearerToken<'_>, now: UnixTime) -> Result<Arc<VerifiedToken>, TokenRefusal> {
         let keys = self.keys.current();
         let keys = keys.as_ref().ok_or(TokenRefusal::KeysNotHeld)?;
-        if let Some(token) = self.remembered.get(bearer.as_str()) {
+        if let Some(token) = self.remembered.get(&Asked(bearer.as_str())) {
             if token.key_is_in(keys) {
                 token.judge_dates(now)?;
                 return Ok(token);
             }
             // Withdrawn, or another key under the same name: judged anew, which says which.
-            self.remembered.invalidate(bearer.as_str());
+            self.remembered.invalidate(&Asked(bearer.as_str()));
         }
         let token = Arc::new(self.read(bearer.as_str(), keys)?);
         token.judge_dates(now)?;
-        self.remembered.insert(bearer.as_str().into(), Arc::clone(&token));
+        self.remembered.insert(WholeToken(bearer.as_str().into()), Arc::clone(&token));
         Ok(token)
     }
 
@@ -147,6 +149,33 @@ impl VerifiedToken {
     }
 }
 
+/// A remembered token: compared whole, found by its end. The end is the signature's, as random as a hash, and only tokens
+/// whose signature held are keys, so nobody can make many of one hash.
+#[derive(Debug, PartialEq, Eq)]
+struct WholeToken(Box<str>);
+
+impl Hash for WholeToken {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Asked(&self.0).hash(state);
+    }
+}
+
+/// A token that is asked for.
+struct Asked<'a>(&'a str);
+
+impl Hash for Asked<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let octets = self.0.as_bytes();
+        octets.last_chunk::<HASHED_BYTES>().map_or(octets, |end| end).hash(state);
+    }
+}
+
+impl Equivalent<WholeToken> for Asked<'_> {
+    fn equivalent(&self, key: &WholeToken) -> bool {
+        *self.0 == *key.0
+    }
+}
+
 impl From<JwsError> for TokenRefusal {
     fn from(error: JwsError) -> Self {
         match error {
@@ -163,6 +192,9 @@ impl From<JwsError> for TokenRefusal {
         }
     }
 }
+
+// 192 bits of the signature.
+const HASHED_BYTES: usize = 32;
 
 // The claims again, and what the cache keeps beside them.
 const OVERHEAD_BYTES: usize = 1024;

@@ -62,6 +62,7 @@ impl Writing {
     pub(super) async fn edit(&mut self, edit: Edit) -> Result<(), EditRefusal> {
         match edit {
             Edit::AddParticipant(participant) => self.add_participant(participant).await,
+            Edit::ChangeParticipant(participant) => self.change_participant(participant).await,
             Edit::SetParticipantState { id, to } => self.set_participant_state(&id, to).await,
             Edit::AddAnchor { anchor, subject_der } => self.add_anchor(anchor, &subject_der).await,
             Edit::GrantAnchor { participant, anchor, name_space } => {
@@ -77,8 +78,10 @@ impl Writing {
             Edit::RevokeCertificate { certificate, reason } => self.revoke_certificate(&certificate, reason).await,
             Edit::RevokeKey(key) => self.revoke_key(&key).await,
             Edit::AddResourceServer(resource_server) => self.add_resource_server(resource_server).await,
+            Edit::ChangeResourceServer(resource_server) => self.change_resource_server(resource_server).await,
             Edit::RetireResourceServer(id) => self.retire_resource_server(&id).await,
             Edit::AddEntitlement(entitlement) => self.add_entitlement(entitlement).await,
+            Edit::ChangeEntitlement(entitlement) => self.change_entitlement(entitlement).await,
             Edit::EndEntitlement(id) => self.end_entitlement(&id).await,
         }
     }
@@ -150,6 +153,18 @@ impl Writing {
         }
         self.absent::<Participant>(RecordKind::Participant, PARTICIPANT, participant.id.as_str()).await?;
         self.put_participant(None, participant, "participant.add").await
+    }
+
+    async fn change_participant(&mut self, after: Participant) -> Result<(), EditRefusal> {
+        let before: Participant = self.present(RecordKind::Participant, PARTICIPANT, after.id.as_str()).await?;
+        if before.state != after.state {
+            return Err(malformed("the state of a participant is not changed this way"));
+        }
+        if !before.roles.iter().all(|role| after.roles.contains(role)) {
+            // Its tokens say what it takes part as.
+            self.mark(MarkKind::Participant, &after.id);
+        }
+        self.put_participant(Some(before), after, "participant.change").await
     }
 
     async fn set_participant_state(&mut self, id: &ParticipantId, to: ParticipantState) -> Result<(), EditRefusal> {
@@ -602,6 +617,37 @@ impl Writing {
         self.put_resource_server(None, resource_server, "resource_server.add").await
     }
 
+    async fn change_resource_server(&mut self, after: ResourceServer) -> Result<(), EditRefusal> {
+        let id = after.id.as_str();
+        let before: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, id).await?;
+        if (&before.resource, before.state) != (&after.resource, after.state) {
+            return Err(malformed("resource indicator and state of a resource server are not changed this way"));
+        }
+        if before.state == ResourceServerState::Retired {
+            return Err(forbidden(RecordKind::ResourceServer, id, before.state.as_str(), "changed"));
+        }
+        if !after.scopes.includes(&before.scopes) {
+            // Entitlements name them: one at a time they end with a mark each.
+            return Err(malformed("a scope is not taken away: change or end the entitlements that name it"));
+        }
+        if let Some(owner) = &after.owner {
+            self.participant_taking_part(owner).await?;
+        }
+        match &after.subject {
+            Some(rule) if before.subject.as_ref() != Some(rule) => {
+                constraint::resource_server_identity(&mut self.transaction, rule).await?;
+            }
+            _ => {}
+        }
+        match &after.certificate {
+            Some(certificate) if before.certificate.as_ref() != Some(certificate) => {
+                constraint::certificate_free(&mut self.transaction, certificate).await?;
+            }
+            _ => {}
+        }
+        self.put_resource_server(Some(before), after, "resource_server.change").await
+    }
+
     async fn retire_resource_server(&mut self, id: &ResourceServerId) -> Result<(), EditRefusal> {
         let before: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, id.as_str()).await?;
         let to = ResourceServerState::Retired;
@@ -625,7 +671,10 @@ impl Writing {
             "INSERT INTO resource_server (id, resource, owner_participant_id, rule_attribute, rule_canonical, \
                  certificate_thumbprint, state, record) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
+             ON CONFLICT (id) DO UPDATE SET owner_participant_id = excluded.owner_participant_id, \
+                 rule_attribute = excluded.rule_attribute, rule_canonical = excluded.rule_canonical, \
+                 certificate_thumbprint = excluded.certificate_thumbprint, state = excluded.state, \
+                 record = excluded.record",
         )
         .bind(after.id.as_str())
         .bind(after.resource.as_str())
@@ -645,6 +694,34 @@ impl Writing {
 /// Entitlements.
 impl Writing {
     async fn add_entitlement(&mut self, entitlement: Entitlement) -> Result<(), EditRefusal> {
+        self.absent::<Entitlement>(RecordKind::Entitlement, ENTITLEMENT, entitlement.id.as_str()).await?;
+        let client: Client = self.present(RecordKind::Client, CLIENT, entitlement.client_id.as_str()).await?;
+        if client.state == ClientState::Retired {
+            return Err(forbidden(RecordKind::Client, client.id.as_str(), client.state.as_str(), "entitled"));
+        }
+        self.entitlement_makes_sense(&entitlement).await?;
+        self.put_entitlement(None, entitlement, "entitlement.add").await
+    }
+
+    async fn change_entitlement(&mut self, after: Entitlement) -> Result<(), EditRefusal> {
+        let before: Entitlement = self.present(RecordKind::Entitlement, ENTITLEMENT, after.id.as_str()).await?;
+        if before.ended_at.is_some() {
+            return Err(forbidden(RecordKind::Entitlement, after.id.as_str(), "ended", "changed"));
+        }
+        if (&before.client_id, &before.resource_server_id) != (&after.client_id, &after.resource_server_id) {
+            return Err(malformed(
+                "client and resource server of an entitlement are not changed: end it and add another",
+            ));
+        }
+        let server = self.entitlement_makes_sense(&after).await?;
+        if !after.covers(&before) {
+            self.mark(MarkKind::Entitlement, format_args!("{} {}", after.client_id, server.resource));
+        }
+        self.put_entitlement(Some(before), after, "entitlement.change").await
+    }
+
+    /// The resource server it is for, if what it says fits that one and itself.
+    async fn entitlement_makes_sense(&mut self, entitlement: &Entitlement) -> Result<ResourceServer, EditRefusal> {
         if entitlement.ended_at.is_some() || entitlement.ends_at.is_some_and(|end| end <= entitlement.starts_at) {
             return Err(malformed("an entitlement ends after it starts"));
         }
@@ -654,20 +731,15 @@ impl Writing {
         if entitlement.scopes.is_empty() {
             return Err(malformed("an entitlement names at least one scope"));
         }
-        self.absent::<Entitlement>(RecordKind::Entitlement, ENTITLEMENT, entitlement.id.as_str()).await?;
-        let client: Client = self.present(RecordKind::Client, CLIENT, entitlement.client_id.as_str()).await?;
-        if client.state == ClientState::Retired {
-            return Err(forbidden(RecordKind::Client, client.id.as_str(), client.state.as_str(), "entitled"));
-        }
-        let server_id = entitlement.resource_server_id.as_str();
-        let server: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, server_id).await?;
+        let id = entitlement.resource_server_id.as_str();
+        let server: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, id).await?;
         if server.state != ResourceServerState::Active {
-            return Err(forbidden(RecordKind::ResourceServer, server_id, server.state.as_str(), "used"));
+            return Err(forbidden(RecordKind::ResourceServer, id, server.state.as_str(), "used"));
         }
         if !server.scopes.includes(&entitlement.scopes) {
-            return Err(malformed(&format!("resource server {server_id} knows only these scopes: {}", server.scopes)));
+            return Err(malformed(&format!("resource server {id} knows only these scopes: {}", server.scopes)));
         }
-        self.put_entitlement(None, entitlement, "entitlement.add").await
+        Ok(server)
     }
 
     async fn end_entitlement(&mut self, id: &EntitlementId) -> Result<(), EditRefusal> {
