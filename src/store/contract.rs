@@ -125,21 +125,21 @@ contract!(
 );
 
 /// A database of one test, and a registry in it.
-struct Bench {
+pub(super) struct Bench {
     url: String,
-    store: Store,
-    registry: Arc<Registry>,
+    pub(super) store: Store,
+    pub(super) registry: Arc<Registry>,
     _directory: Option<TempDir>,
 }
 
 impl Bench {
-    async fn sqlite() -> Self {
+    pub(super) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("registry.db").display());
         Self::at(url, Some(directory)).await
     }
 
-    async fn postgres(name: &str) -> Option<Self> {
+    pub(super) async fn postgres(name: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").ok()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Bench {
     }
 
     /// Participant `acme` with client `acme-1`, anchor `ca`, API `api` and an entitlement for it.
-    async fn populate(&self) {
+    pub(super) async fn populate(&self) {
         self.join("acme", &["acme-1"], "ca").await;
         self.registry.add_resource_server(resource_server("api"), because("new API")).await.unwrap();
         self.registry.add_entitlement(entitlement("e1", "acme-1", "api"), because("contract")).await.unwrap();
