@@ -175,7 +175,12 @@ mod tests {
         meaning: &'static str,
     }
 
-    fn rows<R>(stage: &'static str, each: Vec<R>, meanings: &[&'static str], refusal: impl Fn(R) -> Refusal) -> Vec<Row> {
+    fn rows<R>(
+        stage: &'static str,
+        each: Vec<R>,
+        meanings: &[&'static str],
+        refusal: impl Fn(R) -> Refusal,
+    ) -> Vec<Row> {
         let row = |(one, meaning): (R, &&'static str)| {
             let refusal = refusal(one);
             let status = status_of(&refusal).as_u16().to_string();
@@ -220,7 +225,8 @@ mod tests {
 
     #[test]
     fn the_published_table_is_this_one() {
-        let mut expected = String::from("| stage | reason | code | status | meaning |\n| --- | --- | --- | --- | --- |\n");
+        let mut expected =
+            String::from("| stage | reason | code | status | meaning |\n| --- | --- | --- | --- | --- |\n");
         for Row { stage, reason, code, status, meaning } in table() {
             let code = if code.is_empty() { String::new() } else { format!("`{code}`") };
             writeln!(expected, "| {stage} | `{reason}` | {code} | {status} | {meaning} |").unwrap();

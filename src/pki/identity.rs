@@ -111,6 +111,19 @@ impl Names {
         subject.into_iter().chain(others.iter().map(String::as_str))
     }
 
+    /// Every canonical name, with the kind of rule it could match.
+    pub fn all(&self) -> impl Iterator<Item = (SubjectAttribute, &str)> {
+        [
+            SubjectAttribute::TlsClientAuthSanUri,
+            SubjectAttribute::TlsClientAuthSanDns,
+            SubjectAttribute::TlsClientAuthSubjectDn,
+            SubjectAttribute::TlsClientAuthSanIp,
+            SubjectAttribute::TlsClientAuthSanEmail,
+        ]
+        .into_iter()
+        .flat_map(|kind| self.of(kind).map(move |name| (kind, name)))
+    }
+
     /// The subject by RFC 4514, for people; empty if the certificate has none.
     pub fn subject_text(&self) -> &str {
         &self.subject_text
