@@ -267,6 +267,7 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 2147483648\r\n\r\n";
         assert_eq!(Raw::answering(head, [b'x'; 4096]).await.get().await, Err(FetchError::Body));
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let chunk = format!("200\r\n{}\r\n", "x".repeat(0x200)); // 512 octets
         assert_eq!(Raw::answering(head, chunk).await.get().await, Err(FetchError::Body));
     }
 
