@@ -336,8 +336,7 @@ mod tests {
         assert_eq!((claims.iss.as_str(), claims.epoch, claims.number), (ISSUER, 3, 9));
         assert_eq!((claims.iat, claims.exp), (NOW.as_seconds(), NOW.as_seconds() + 60));
         let hash = |kind, id| MarkHash::of(&claims.salt, kind, id);
-        let expected =
-            [(hash(MarkKind::Client, "partner-client"), 8), (hash(MarkKind::Participant, "partner"), 9)];
+        let expected = [(hash(MarkKind::Client, "partner-client"), 8), (hash(MarkKind::Participant, "partner"), 9)];
         assert_eq!(claims.marks, BTreeMap::from(expected));
         assert!(!serde_json::to_string(&claims).unwrap().contains("partner"));
     }

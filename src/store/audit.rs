@@ -451,14 +451,12 @@ mod tests {
     }
 
     async fn two_writers_race_for_an_assertion_and_one_wins(bench: &Bench) {
-        let other = |entries| {
-            Arc::new(Batch { writer: "other".into(), first_sequence: 1, entries, given_back: Vec::new() })
-        };
+        let other =
+            |entries| Arc::new(Batch { writer: "other".into(), first_sequence: 1, entries, given_back: Vec::new() });
         let jtis: Vec<String> = (0..50).map(|index| format!("jti{index}")).collect();
         let forward = jtis.iter().map(|jti| using(jti, "{}")).collect();
         let backward = jtis.iter().rev().map(|jti| using(jti, "{}")).collect();
-        let (one, two) =
-            tokio::join!(bench.store.append(batch(1, forward)), bench.store.append(other(backward)));
+        let (one, two) = tokio::join!(bench.store.append(batch(1, forward)), bench.store.append(other(backward)));
         assert_eq!(one.unwrap().replayed.len() + two.unwrap().replayed.len(), 50);
     }
 
@@ -490,8 +488,7 @@ mod tests {
     /// Decides on a token for `acme-1`, lets `meanwhile` happen, and puts the decision on record.
     async fn decide_then(bench: &Bench, log: &AuditLog, meanwhile: impl AsyncFnOnce()) -> Fenced {
         let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
-        let handshake =
-            Handshake { remote: "192.0.2.1:4711".parse().unwrap(), protocol: "TLSv1.3", resumed: false };
+        let handshake = Handshake { remote: "192.0.2.1:4711".parse().unwrap(), protocol: "TLSv1.3", resumed: false };
         let peer = Arc::new(PresentedChain::new(handshake, Vec::new()));
         let mut trail = Trail::begin(&peer, RequestId::random(), NOW);
         trail.authenticated(&found);
