@@ -30,7 +30,7 @@ use crate::registry::{
     RevocationState, Selection, Sighting, Thumbprint,
 };
 
-/// How often an operator's change that finds another process writing to SQLite tries, each time for the busy time-out.
+/// How often an operator's change that finds another process writing to SQLite tries, each time for a second.
 const CHANGE_TRIES: usize = 10;
 
 /// How often what a request waits for tries.

@@ -4,14 +4,15 @@
 //! Takes an engine and a clock, gives addresses, peers, tokens and the audit log. It knows nothing of what is tested.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use countersign::app::App;
 use countersign::audit::AuditEntry;
 use countersign::config::{Config, Issuer, StoreUrl, TlsFiles};
-use countersign::endpoint;
+use countersign::mint::key_directory::KeyDirectory;
+use countersign::mint::key_ring::KeyRing;
 use countersign::pki::certificate::ParsedCertificate;
 use countersign::pki::{anchor, identity};
 use countersign::registry::certificate::{CertificateFacts, RevocationReason};
@@ -27,8 +28,8 @@ use countersign::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, N
 use countersign::registry::{
     AnchorId, ClientId, EntitlementId, ParticipantId, Registry, ResourceIndicator, ResourceServerId, Thumbprint,
 };
-use countersign::server::{self, Running, Site};
-use countersign::tls::ServerCertificate;
+use countersign::server::{self, Running};
+use countersign::telemetry;
 use countersign_conformance::JwsAlgorithm;
 use countersign_conformance::pki::{Authority, Credential};
 use countersign_resource_server::Guard;
@@ -66,7 +67,7 @@ impl Engine {
     }
 
     /// The URL of a fresh database.
-    async fn fresh(&self, directory: &std::path::Path) -> StoreUrl {
+    async fn fresh(&self, directory: &Path) -> StoreUrl {
         match self {
             Self::Sqlite => StoreUrl::sqlite(&directory.join("countersign.db")),
             Self::Postgres(url) => {
@@ -143,20 +144,11 @@ impl Rig {
             Time::Standing => Arc::<ManualClock>::clone(&standing),
         };
         let store = config.store.clone();
-        let app = App::open(config, Arc::clone(&clock)).await.unwrap();
+        signing_keys(&config.keys_directory);
+        let app = App::open(config, clock).await.unwrap();
         enrol(&app.registry, &world).await;
 
-        let certificate =
-            ServerCertificate::load(app.config.tls.clone(), vec!["localhost".to_owned()], clock.now()).unwrap();
-        let site = Site {
-            public: endpoint::router(Arc::clone(&app)),
-            operations: axum::Router::new(),
-            certificate,
-            observer: Arc::<App>::clone(&app),
-            perimeter: None,
-            clock,
-        };
-        let running = server::start(&app.config, site).await.unwrap();
+        let running = server::serve(&app, telemetry::start_metrics()).await.unwrap();
         let addresses = running.addresses();
         Self {
             world,
@@ -168,6 +160,19 @@ impl Rig {
             directory,
             running: Some(running),
         }
+    }
+
+    /// The command line, on this server's store.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> std::process::Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("COUNTERSIGN_DATA_DIRECTORY", self.directory.path())
+            .env("COUNTERSIGN_STORE", self.store.as_str())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap()
     }
 
     /// A peer with this credential on TLS 1.3 and HTTP/1.1.
@@ -264,6 +269,22 @@ pub(crate) async fn within(patience: Duration, what: &str, mut done: impl FnMut(
         }
     });
     assert!(waited.await.is_ok(), "not within {patience:?}: {what}");
+}
+
+/// Gives a server the signing keys that this process made once: RSA keys take long to find.
+fn signing_keys(directory: &Path) {
+    static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyDirectory::open(&directory.path().join("keys")).unwrap();
+        KeyRing::open(Arc::new(keys), SystemClock::new().now()).unwrap();
+        directory
+    });
+    KeyDirectory::open(directory).unwrap();
+    for entry in std::fs::read_dir(MADE.path().join("keys")).unwrap() {
+        let entry = entry.unwrap();
+        // The mode comes along.
+        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
 }
 
 fn free_address() -> SocketAddr {

@@ -3,7 +3,7 @@
 //!
 //! Takes the instant all of it is made at, gives credentials and ids; `rig.rs` enrols them. It knows nothing of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use countersign_conformance::forge::Token;
 use countersign_conformance::pki::{AltName, Authority, Credential, Name, Template};
@@ -25,6 +25,9 @@ pub(crate) const LEGACY: &str = "https://legacy.example/api";
 
 /// RFC 7523 §2.2.
 pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// RSA keys take long to find: one for every world of this process.
+static RSA: LazyLock<Arc<Key>> = LazyLock::new(|| Arc::new(Key::generate(KeyKind::Rsa2048)));
 
 /// A client as its owner has it: id, certificate, and the key of its assertions.
 #[derive(Clone, Debug)]
@@ -166,7 +169,10 @@ impl World {
             signs: None,
         };
         let signing = |id, algorithm, kind| Party {
-            signs: Some((algorithm, Arc::new(Key::generate(kind)))),
+            signs: Some((
+                algorithm,
+                if kind == KeyKind::Rsa2048 { Arc::clone(&RSA) } else { Arc::new(Key::generate(kind)) },
+            )),
             ..named(id, &a_root, AltName::Dns(format!("{id}.partner-a.example")))
         };
         let v1 = Template {

@@ -28,6 +28,8 @@ session = OAuth2Session(
     token_endpoint_auth_method="none",
     scope=env("SCOPE"),
 )
+# REQUESTS_CA_BUNDLE and the like would outrank what is said here.
+session.trust_env = False
 session.verify = authority
 session.cert = (env("CERTIFICATE"), env("KEY"))
 token = session.fetch_token(metadata["token_endpoint"], grant_type="client_credentials", resource=env("RESOURCE"))

@@ -19,6 +19,8 @@ print(
 )
 
 session = OAuth2Session(client=BackendApplicationClient(client_id=env("CLIENT_ID"), scope=env("SCOPE").split()))
+# REQUESTS_CA_BUNDLE and the like would outrank what is said here.
+session.trust_env = False
 session.verify = env("CA")
 session.cert = (env("CERTIFICATE"), env("KEY"))
 session.fetch_token(
