@@ -480,7 +480,6 @@ impl Waiting {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
 const fn as_gauge(count: usize) -> f64 {
     count as f64
 }
