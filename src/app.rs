@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::Clock;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use crate::audit::{AuditLimits, AuditLog};
@@ -14,12 +15,15 @@ use crate::config::Config;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
-use crate::pki;
+use crate::pki::{self, PresentedChain};
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::store::{self, Migrate, OpenError, Store};
-use crate::tls::{HandshakeObserver, RefusedHandshake};
+use crate::tls::{HandshakeObserver, PerimeterGuard, RefusedHandshake};
+
+/// How many names of one certificate a strict perimeter looks up.
+const MOST_NAMES: usize = 32;
 
 /// How often a running server looks whether its signing keys have changed.
 const KEYS_WATCHED_EVERY: Duration = Duration::from_millis(500);
@@ -133,6 +137,27 @@ impl Drop for App {
         for task in &self.background {
             task.abort();
         }
+    }
+}
+
+/// What a strict perimeter asks of a certificate: does it map to anybody?
+impl PerimeterGuard for App {
+    fn admits<'a>(&'a self, peer: &'a Arc<PresentedChain>) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let Some(leaf) = peer.leaf() else { return false };
+            let names: Vec<_> = match leaf.names() {
+                Ok(names) => names.all().take(MOST_NAMES).map(|(kind, name)| (kind, name.to_owned())).collect(),
+                // Names that cannot be read in exactly one way map to nobody; the certificate itself still may.
+                Err(_) => Vec::new(),
+            };
+            match self.registry.knows(leaf.thumbprint(), &names).await {
+                Ok(known) => known,
+                Err(error) => {
+                    tracing::warn!(%error, "a certificate could not be looked up: its connection is closed");
+                    false
+                }
+            }
+        })
     }
 }
 

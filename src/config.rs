@@ -591,17 +591,7 @@ impl Reader {
     }
 
     fn perimeter(&mut self) -> Perimeter {
-        let place = self.settings.get("perimeter").map(|setting| setting.place.clone());
-        let perimeter = self.choice("perimeter", &[("json", Perimeter::Json), ("strict", Perimeter::Strict)]);
-        // Until the registry can say whether a leaf's names map to anybody, nothing would be closed: say so rather than
-        // let an operator believe it. Goes when `server::serve` hands a `tls::PerimeterGuard` over.
-        if let (Some(place), Some(Perimeter::Strict)) = (place, perimeter) {
-            self.mistake(
-                &place,
-                "cannot be \"strict\" in this version: certificates that map to no one are answered in JSON",
-            );
-        }
-        perimeter.unwrap_or_default()
+        self.choice("perimeter", &[("json", Perimeter::Json), ("strict", Perimeter::Strict)]).unwrap_or_default()
     }
 
     fn log_filter(&mut self) -> Option<String> {
@@ -795,9 +785,9 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_that_cannot_be_kept_is_not_taken() {
-        assert!(read("perimeter = \"json\"").is_ok());
-        assert_eq!(mistakes(read("perimeter = \"strict\"")), ["perimeter"]);
+    fn the_perimeter_is_json_unless_told() {
+        assert_eq!(read("").unwrap().perimeter, Perimeter::Json);
+        assert_eq!(read("perimeter = \"strict\"").unwrap().perimeter, Perimeter::Strict);
     }
 
     #[test]

@@ -14,18 +14,18 @@ use crate::request::RequestRefusal;
 
 /// Declares a stage's enum of refusals: each variant with its stable short reason, unique across all stages.
 ///
-/// Gives the enum `STAGE`, `REASONS` (every reason, in order) and `reason()`.
+/// Gives the enum `STAGE`, `REASONS` (every reason, in order), `MEANINGS` (their sentences: the doc comments) and `reason()`.
 macro_rules! refusals {
     (
         $(#[$meta:meta])*
         pub enum $name:ident at $stage:literal {
-            $( $(#[$variant_meta:meta])* $variant:ident $({ $( $(#[$field_meta:meta])* $field:ident : $type:ty ),* $(,)? })? => $reason:literal ),* $(,)?
+            $( $(#[doc = $meaning:literal])* $variant:ident $({ $( $(#[$field_meta:meta])* $field:ident : $type:ty ),* $(,)? })? => $reason:literal ),* $(,)?
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum $name {
-            $( $(#[$variant_meta])* $variant $({ $( $(#[$field_meta])* $field: $type ),* })? ),*
+            $( $(#[doc = $meaning])* $variant $({ $( $(#[$field_meta])* $field: $type ),* })? ),*
         }
 
         impl $name {
@@ -34,6 +34,15 @@ macro_rules! refusals {
 
             /// Every short reason of this stage.
             pub const REASONS: &'static [&'static str] = &[$($reason),*];
+
+            /// What each of them means, in the same order.
+            pub const MEANINGS: &'static [&'static str] = &[$(concat!($($meaning),*)),*];
+
+            /// One of each, whatever its details.
+            #[cfg(test)]
+            pub(crate) fn one_of_each() -> Vec<Self> {
+                vec![$( Self::$variant $({ $( $field: $crate::error::Sample::sample() ),* })? ),*]
+            }
 
             /// The stable short reason: the same in audit, logs, metrics and tests.
             pub const fn reason(&self) -> &'static str {
@@ -45,6 +54,33 @@ macro_rules! refusals {
     };
 }
 pub(crate) use refusals;
+
+/// Some value, for refusals whose details do not matter.
+#[cfg(test)]
+pub(crate) trait Sample {
+    fn sample() -> Self;
+}
+
+#[cfg(test)]
+impl Sample for String {
+    fn sample() -> Self {
+        "sample".to_owned()
+    }
+}
+
+#[cfg(test)]
+impl Sample for countersign_resource_server::time::UnixTime {
+    fn sample() -> Self {
+        Self::from_seconds(0)
+    }
+}
+
+#[cfg(test)]
+impl Sample for countersign_resource_server::token::jws::SigningAlgorithm {
+    fn sample() -> Self {
+        Self::ES256
+    }
+}
 
 /// Why a request got no token.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ refusals! {
         BodyTooLarge => "body_too_large",
         /// The body did not arrive whole in time.
         BodyIncomplete => "body_incomplete",
+        /// An HTTP/1.1 request without `Host`, or with two (RFC 9112 §3.2).
+        HostMalformed => "host_malformed",
         /// A query at an endpoint whose parameters travel in the body (RFC 6749 §2.3.1).
         ParameterInQuery => "parameter_in_query",
         /// A parameter in the query is not what it has to be.
@@ -67,6 +69,7 @@ impl RequestRefusal {
             | Self::BodyTooLarge
             | Self::BodyIncomplete
             | Self::BodyMalformed
+            | Self::HostMalformed
             | Self::ParameterInQuery
             | Self::ParameterMalformed
             | Self::TooManyRequests

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::app::App;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Perimeter};
 use crate::endpoint;
 use crate::tls::{
     ClientCertificates, HandshakeObserver, PerimeterGuard, Permits, PlainAcceptor, ServerCertificate,
@@ -37,7 +37,10 @@ pub async fn serve(app: &Arc<App>, metrics: PrometheusHandle) -> Result<Running,
         operations: endpoint::operations(Arc::clone(app), metrics),
         certificate,
         observer: Arc::<App>::clone(app),
-        perimeter: None,
+        perimeter: match config.perimeter {
+            Perimeter::Json => None,
+            Perimeter::Strict => Some(Arc::<App>::clone(app)),
+        },
         clock: Arc::clone(&app.clock),
     };
     start(config, site).await

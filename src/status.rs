@@ -251,3 +251,169 @@ impl Drop for Seat<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::Mutex;
+
+    use countersign_resource_server::status::MarkKind;
+    use countersign_resource_server::time::ManualClock;
+    use countersign_resource_server::token::jwks::KeySet;
+    use countersign_resource_server::token::jws::{Expectation, KeyChoice, Untyped, verify};
+    use flate2::read::GzDecoder;
+
+    use super::*;
+    use crate::mint::fixture::{self, ISSUER, NOW};
+    use crate::registry::Mark;
+
+    /// Marks as a test says; `None` is a registry that does not answer.
+    #[derive(Debug)]
+    struct FakeMarks {
+        state: Mutex<Option<RevocationState>>,
+        versions: watch::Sender<RegistryVersion>,
+    }
+
+    impl FakeMarks {
+        fn new() -> Arc<Self> {
+            let state = RevocationState { epoch: 1, version: RegistryVersion(5), marks: Vec::new() };
+            Arc::new(Self { state: Mutex::new(Some(state)), versions: watch::channel(RegistryVersion(5)).0 })
+        }
+
+        fn set(&self, epoch: i64, version: i64, marks: &[(MarkKind, &str, i64)]) {
+            let mark = |&(kind, id, version): &(MarkKind, &str, i64)| Mark {
+                kind,
+                id: id.to_owned(),
+                version: RegistryVersion(version),
+            };
+            let version = RegistryVersion(version);
+            *self.state.lock().unwrap() =
+                Some(RevocationState { epoch, version, marks: marks.iter().map(mark).collect() });
+            self.versions.send_replace(version);
+        }
+    }
+
+    impl MarkSource for FakeMarks {
+        fn marks(&self, _now: UnixTime) -> BoxFuture<'_, Result<RevocationState, StoreUnavailable>> {
+            let state = self.state.lock().unwrap().clone();
+            Box::pin(async move { state.ok_or_else(|| StoreUnavailable::because("told to")) })
+        }
+
+        fn subscribe(&self) -> watch::Receiver<RegistryVersion> {
+            self.versions.subscribe()
+        }
+    }
+
+    async fn list(source: &Arc<FakeMarks>) -> (Arc<RevocationList>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let source = Arc::<FakeMarks>::clone(source);
+        let time = Arc::<ManualClock>::clone(&clock);
+        (Arc::new(RevocationList::open(ISSUER, source, fixture::ring(), time).await.unwrap()), clock)
+    }
+
+    fn claims(snapshot: &Snapshot) -> RevocationListClaims {
+        let keys = KeySet::parse(fixture::ring().published(NOW).body.as_bytes()).unwrap();
+        let expected = Expectation {
+            algorithms: &[SigningAlgorithm::ES256],
+            types: &[REVOCATION_LIST_TYPE],
+            untyped: Untyped::Refuse,
+            key: KeyChoice::ByKid,
+            max_bytes: countersign_resource_server::status::MAX_LIST_BYTES,
+        };
+        verify(&snapshot.compact, &keys, &expected).unwrap().claims().unwrap()
+    }
+
+    /// Longer than a test is patient: it ends before, or it hangs.
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_list_says_what_the_registry_marks_and_names_nobody() {
+        let source = FakeMarks::new();
+        source.set(3, 9, &[(MarkKind::Client, "partner-client", 8), (MarkKind::Participant, "partner", 9)]);
+        let (list, _) = list(&source).await;
+        let snapshot = list.current();
+        let claims = claims(&snapshot);
+        assert_eq!((claims.iss.as_str(), claims.epoch, claims.number), (ISSUER, 3, 9));
+        assert_eq!((claims.iat, claims.exp), (NOW.as_seconds(), NOW.as_seconds() + 60));
+        let hash = |kind, id| MarkHash::of(&claims.salt, kind, id);
+        let expected = [(hash(MarkKind::Client, "partner-client"), 8), (hash(MarkKind::Participant, "partner"), 9)];
+        assert_eq!(claims.marks, BTreeMap::from(expected));
+        assert!(!serde_json::to_string(&claims).unwrap().contains("partner"));
+    }
+
+    #[tokio::test]
+    async fn the_gzipped_list_is_the_same_list() {
+        let (list, _) = list(&FakeMarks::new()).await;
+        let snapshot = list.current();
+        let mut text = String::new();
+        GzDecoder::new(&snapshot.gzip[..]).read_to_string(&mut text).unwrap();
+        assert_eq!(text, *snapshot.compact);
+    }
+
+    #[tokio::test]
+    async fn a_list_is_signed_anew_though_nothing_changed() {
+        let (list, clock) = list(&FakeMarks::new()).await;
+        let before = list.current();
+        clock.advance(SIGNED_EVERY);
+        list.renew().await.unwrap();
+        let after = list.current();
+        assert_eq!(claims(&after).iat, claims(&before).iat + 5);
+        assert_eq!((after.epoch, after.number), (before.epoch, before.number));
+        assert_ne!(after.etag, before.etag);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_does_not_answer_lets_the_list_age() {
+        let source = FakeMarks::new();
+        let (list, clock) = list(&source).await;
+        let before = list.current();
+        *source.state.lock().unwrap() = None;
+        clock.advance(SIGNED_EVERY);
+        assert!(matches!(list.renew().await, Err(ListUnavailable::Store(_))));
+        assert!(Arc::ptr_eq(&before, &list.current()));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_of_a_mark_at_once() {
+        let source = FakeMarks::new();
+        let (list, _) = list(&source).await;
+        let _keeper = list.keep_fresh();
+        let waiting = tokio::spawn({
+            let list = Arc::clone(&list);
+            async move { list.wait_for_news(Some((1, 5)), LONG).await }
+        });
+        source.set(1, 6, &[(MarkKind::Client, "client", 6)]);
+        let news = waiting.await.unwrap();
+        assert_eq!((news.number, news.marks.len()), (6, 1));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_makes_no_mark_is_no_news() {
+        let source = FakeMarks::new();
+        let (list, _) = list(&source).await;
+        source.set(1, 6, &[]);
+        list.renew().await.unwrap();
+        assert_eq!(list.current().number, 6, "the number is the registry's version on every node");
+        assert!(!list.current().is_news_to((1, 5)));
+        let held = list.wait_for_news(Some((1, 5)), Duration::from_millis(1)).await;
+        assert_eq!(held.number, 6, "after the wait there is the list as it is now");
+    }
+
+    #[tokio::test]
+    async fn whoever_knows_nothing_or_less_does_not_wait() {
+        let source = FakeMarks::new();
+        source.set(2, 6, &[]);
+        let (list, _) = list(&source).await;
+        for known in [None, Some((2, 5)), Some((1, 9))] {
+            assert_eq!(list.wait_for_news(known, LONG).await.number, 6);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_more_than_may_wait_is_answered_at_once() {
+        let (list, _) = list(&FakeMarks::new()).await;
+        list.waiting.store(MOST_WAITING, Ordering::SeqCst);
+        list.wait_for_news(Some((1, 5)), LONG).await;
+        assert_eq!(list.waiting.load(Ordering::SeqCst), MOST_WAITING, "and its seat is given back");
+    }
+}

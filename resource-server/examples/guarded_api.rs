@@ -15,6 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use countersign_resource_server::{AuthorizedCall, Guard, PeerAcceptor, peer};
+use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
@@ -90,11 +91,10 @@ pub async fn serve(
     let app = routes(&guard)?;
     // Whoever waits may have gone; the API is served all the same.
     let _told = ready.send((address, guard));
-    axum_server::from_tcp(listener)?
-        .acceptor(PeerAcceptor::new(Arc::new(tls)))
-        .handle(handle)
-        .serve(app.into_make_service())
-        .await
+    let mut server = axum_server::from_tcp(listener)?.acceptor(PeerAcceptor::new(Arc::new(tls))).handle(handle);
+    // A caller that never finishes its request head is not waited for.
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    server.serve(app.into_make_service()).await
 }
 
 #[tokio::main]

@@ -28,7 +28,7 @@ pub const KEYS_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon after a fetch an unknown `kid` can cause the next.
 pub const KEYS_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long the server is asked to hold a long poll open.
+/// How long the server is asked to hold a long poll open, at most.
 pub const POLL_WAIT: Duration = Duration::from_secs(10);
 
 /// Fetches over HTTPS: no redirects, no plain HTTP, bounded bodies, bounded time.
@@ -92,7 +92,7 @@ pub enum FetchError {
 }
 
 /// Fetches the keys for ever: until the first are held four times a second, then every [`KEYS_INTERVAL`], and when an unknown
-/// `kid` was met, at most every [`KEYS_PAUSE`].
+/// `kid` was met or the last fetch failed, every [`KEYS_PAUSE`].
 pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
     loop {
         let outcome = match fetcher.get(&url, MAX_KEY_SET_BYTES, PATIENCE).await {
@@ -105,6 +105,9 @@ pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
             continue;
         }
         tokio::time::sleep(KEYS_PAUSE).await;
+        if outcome.is_err() {
+            continue;
+        }
         // An unknown `kid` met during the pause is heard now: the note is kept until somebody waits for it.
         let rest = KEYS_INTERVAL.saturating_sub(KEYS_PAUSE);
         let _either = tokio::time::timeout(rest, keys.wanted()).await;
@@ -113,6 +116,8 @@ pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
 
 /// Long-polls the revocation list for ever, as soon as there are keys to verify it with.
 pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
+    // Three polls within the staleness limit, so that one may fail.
+    let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
     let mut pause = RETRY_FIRST;
     loop {
         if !list.can_be_verified() {
@@ -123,10 +128,10 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         let target = match before {
             None => url.clone(),
             Some((epoch, number)) => {
-                format!("{url}?epoch={epoch}&number={number}&wait={}", POLL_WAIT.as_secs())
+                format!("{url}?epoch={epoch}&number={number}&wait={}", wait.as_secs())
             }
         };
-        let outcome = match fetcher.get(&target, MAX_LIST_BYTES, POLL_WAIT + PATIENCE).await {
+        let outcome = match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
             Ok(body) => match std::str::from_utf8(&body) {
                 Ok(compact) => list.take(compact).map_err(|error| error.to_string()),
                 Err(_) => Err("not text".to_owned()),
@@ -191,8 +196,8 @@ mod tests {
     }
 
     impl Raw {
-        async fn answering(octets: impl Into<Vec<u8>>, endless: &'static [u8]) -> Self {
-            let octets = octets.into();
+        async fn answering(octets: impl Into<Vec<u8>>, endless: impl Into<Vec<u8>>) -> Self {
+            let (octets, endless) = (octets.into(), endless.into());
             let now = SystemClock::new().now().as_seconds();
             let authority = Authority::root("Server CA", now);
             let credential = authority.issue(&Template::server(&["localhost"], now), KeyKind::P256);
@@ -210,7 +215,7 @@ mod tests {
                     let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                     let _head = stream.read(&mut [0; 4096]).await;
                     let _answered = stream.write_all(&octets).await;
-                    while !endless.is_empty() && stream.write_all(endless).await.is_ok() {}
+                    while !endless.is_empty() && stream.write_all(&endless).await.is_ok() {}
                     let _closed = stream.shutdown().await;
                 }
             });
@@ -234,7 +239,7 @@ mod tests {
     }
 
     async fn fetched(octets: &str) -> Result<Bytes, FetchError> {
-        Raw::answering(octets, b"").await.get().await
+        Raw::answering(octets, []).await.get().await
     }
 
     #[tokio::test]
@@ -260,12 +265,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_without_end() {
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 2147483648\r\n\r\n";
-        assert_eq!(Raw::answering(head, &[b'x'; 4096]).await.get().await, Err(FetchError::Body));
+        assert_eq!(Raw::answering(head, [b'x'; 4096]).await.get().await, Err(FetchError::Body));
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        assert_eq!(
-            Raw::answering(head, b"10\r\nxxxxxxxxxxxxxxxx\r\n10\r\nxxxxxxxxxxxxxxxx\r\n").await.get().await,
-            Err(FetchError::Body)
-        );
+        let chunk = format!("200\r\n{}\r\n", "x".repeat(0x200)); // 512 octets
+        assert_eq!(Raw::answering(head, chunk).await.get().await, Err(FetchError::Body));
     }
 
     #[tokio::test]
@@ -280,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_silent() {
-        let raw = Raw::answering("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", b"").await;
+        let raw = Raw::answering("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", []).await;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // accepts, and never says a word
         let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
         let silent = raw.fetcher().get(&url, 1_000, Duration::from_millis(50)).await;
@@ -289,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_nobody_vouches_for() {
-        let (one, other) = (Raw::answering("", b"").await, Raw::answering("", b"").await);
+        let (one, other) = (Raw::answering("", []).await, Raw::answering("", []).await);
         let url = format!("https://localhost:{}/", one.address.port());
         assert_eq!(other.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
         let url = format!("https://127.0.0.1:{}/", one.address.port()); // a name the certificate does not have
@@ -298,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_plain_http() {
-        let raw = Raw::answering("", b"").await;
+        let raw = Raw::answering("", []).await;
         let url = format!("http://localhost:{}/", raw.address.port());
         assert_eq!(raw.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
         assert_eq!(raw.fetcher().get("not a url", 1_000, PATIENCE).await, Err(FetchError::Address));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::follower::{self, Fetcher};
@@ -99,18 +100,19 @@ impl GuardBuilder {
     /// # Errors
     /// [`GuardError`]
     pub fn start(mut self) -> Result<Guard, GuardError> {
+        let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
         let tls = self.tls.take().ok_or(GuardError::Roots)?;
-        let issuer = self.issuer.clone();
+        let base = self.issuer.trim_end_matches('/').to_owned();
         let guard = self.idle()?;
         let fetcher = Fetcher::new(tls);
         let tasks = vec![
-            tokio::spawn(follower::follow_keys(fetcher.clone(), format!("{issuer}/jwks"), Arc::clone(&guard.keys))),
-            tokio::spawn(follower::follow_revocations(
+            runtime.spawn(follower::follow_keys(fetcher.clone(), format!("{base}/jwks"), Arc::clone(&guard.keys))),
+            runtime.spawn(follower::follow_revocations(
                 fetcher,
-                format!("{issuer}/revocations"),
+                format!("{base}/revocations"),
                 Arc::clone(&guard.judgement.revocations),
             )),
-            tokio::spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
+            runtime.spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
         ];
         Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
     }
@@ -214,6 +216,9 @@ pub enum GuardError {
     /// The issuer is not an https URL without query and fragment.
     #[error("the issuer has to be an https URL without query and fragment")]
     Issuer,
+    /// There is no tokio runtime here to fetch in.
+    #[error("start the guard inside a tokio runtime")]
+    NoRuntime,
     /// The resource identifier is not an https URL without fragment.
     #[error("the resource identifier has to be an https URL without fragment")]
     Resource,
@@ -328,7 +333,13 @@ mod tests {
         for wrong in ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             assert_eq!(builder().roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
         }
-        assert_eq!(builder().start().unwrap_err(), GuardError::Roots);
+        assert_eq!(builder().start().unwrap_err(), GuardError::NoRuntime);
+    }
+
+    #[tokio::test]
+    async fn nobody_to_trust() {
+        let builder = Guard::builder("https://as.example", "https://api.example");
+        assert_eq!(builder.start().unwrap_err(), GuardError::Roots);
     }
 
     #[test]

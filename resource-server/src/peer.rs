@@ -25,6 +25,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
@@ -256,13 +257,25 @@ impl ClientCertVerifier for PossessionVerifier {
 pub struct PeerAcceptor {
     tls: TlsAcceptor,
     handshake_timeout: Duration,
+    connections: Arc<Semaphore>,
 }
 
 impl PeerAcceptor {
     /// An acceptor with this configuration, of [`server_config`] or one that asks for client certificates in its own way,
-    /// that gives up on a handshake after 5 seconds.
+    /// that gives up on a handshake after 5 seconds and holds at most 10,000 connections.
     pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self { tls: TlsAcceptor::from(config), handshake_timeout: Duration::from_secs(5) }
+        Self {
+            tls: TlsAcceptor::from(config),
+            handshake_timeout: Duration::from_secs(5),
+            connections: Arc::new(Semaphore::new(10_000)),
+        }
+    }
+
+    /// The same acceptor with room for another number of connections; one more is closed unheard.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: usize) -> Self {
+        self.connections = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        self
     }
 
     /// The same acceptor with another patience for handshakes.
@@ -285,8 +298,9 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PeerAcceptor {
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Self { tls, handshake_timeout } = self.clone();
+        let Self { tls, handshake_timeout, connections } = self.clone();
         Box::pin(async move {
+            let place = connections.try_acquire_owned().map_err(io::Error::other)?;
             stream.set_nodelay(true)?;
             let accepted = tokio::time::timeout(handshake_timeout, tls.accept(stream)).await;
             let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).inspect_err(|error| {
@@ -294,7 +308,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PeerAcceptor {
                 tracing::debug!(%error, "handshake failed");
             })?;
             let peer = of_connection(stream.get_ref().1);
-            Ok((stream, WithPeer { peer, inner: service }))
+            Ok((stream, WithPeer { peer, inner: service, _place: Arc::new(place) }))
         })
     }
 }
@@ -304,6 +318,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PeerAcceptor {
 pub struct WithPeer<S> {
     peer: Option<PeerCertificate>,
     inner: S,
+    /// Given back when the connection and its last request have ended.
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl<S, B> Service<http::Request<B>> for WithPeer<S>

@@ -121,8 +121,21 @@ struct Held {
     claims: RevocationListClaims,
     /// Counts the lists that said something new, from 1.
     generation: u64,
-    /// The monotonic time at which this list was fresh.
-    fresh_at: Duration,
+    age: Age,
+}
+
+/// How old a list was, and when by the monotonic clock. Not the instant it was signed at: that may lie before the clock's
+/// start.
+#[derive(Clone, Copy, Debug)]
+struct Age {
+    then: Duration,
+    at: Duration,
+}
+
+impl Age {
+    const fn now(self, monotonic: Duration) -> Duration {
+        self.then.saturating_add(monotonic.saturating_sub(self.at))
+    }
 }
 
 impl HeldList {
@@ -147,14 +160,26 @@ impl HeldList {
             return Err(UnusableList::SignedInFuture);
         }
         // A list that was held back on its way is as old as it says, as far as two clocks can agree on that.
-        let fresh_at = self.clock.monotonic().saturating_sub(now.before(LEEWAY).since(signed_at));
+        let late = now.before(LEEWAY).since(signed_at);
+        if late > self.staleness_limit / 2 {
+            tracing::warn!(
+                ?late,
+                "the revocation list came late: is this machine's clock right, or a cache in between?"
+            );
+        }
+        let age = Age { then: late, at: self.clock.monotonic() };
         let held = self.current.load();
         let next = match held.as_deref() {
-            None => Held { claims, generation: 1, fresh_at },
-            Some(held) => held.followed_by(claims, fresh_at)?,
+            None => Held { claims, generation: 1, age },
+            Some(held) => held.followed_by(claims, age)?,
         };
         self.current.store(Some(Arc::new(next)));
         Ok(())
+    }
+
+    /// How old the list may become.
+    pub const fn staleness_limit(&self) -> Duration {
+        self.staleness_limit
     }
 
     /// Whether there are keys to verify a list with.
@@ -169,7 +194,7 @@ impl HeldList {
 
     /// How long ago the list held was fresh, by the monotonic clock.
     pub fn age(&self) -> Option<Duration> {
-        self.current.load().as_ref().map(|held| self.clock.monotonic().saturating_sub(held.fresh_at))
+        self.current.load().as_ref().map(|held| held.age.now(self.clock.monotonic()))
     }
 
     /// Whether a list is held that is fresh enough.
@@ -184,7 +209,7 @@ impl HeldList {
     pub fn check(&self, token: ConfirmedToken) -> Result<LiveToken, StatusRefusal> {
         let held = self.current.load();
         let held = held.as_ref().ok_or(StatusRefusal::ListNotHeld)?;
-        if self.clock.monotonic().saturating_sub(held.fresh_at) > self.staleness_limit {
+        if held.age.now(self.clock.monotonic()) > self.staleness_limit {
             return Err(StatusRefusal::ListStale);
         }
         match token.peer() {
@@ -234,7 +259,7 @@ impl HeldList {
 
 impl Held {
     /// What is held once `next` has come, if it may.
-    fn followed_by(&self, next: RevocationListClaims, fresh_at: Duration) -> Result<Self, UnusableList> {
+    fn followed_by(&self, next: RevocationListClaims, age: Age) -> Result<Self, UnusableList> {
         let held = &self.claims;
         let newer = next.iat > held.iat;
         let forward = match next.epoch.cmp(&held.epoch) {
@@ -251,7 +276,7 @@ impl Held {
         Ok(Self {
             generation: if says_the_same { self.generation } else { self.generation.saturating_add(1) },
             // Only a later signature proves that the server was there later: the same list again does not.
-            fresh_at: if newer { fresh_at.max(self.fresh_at) } else { self.fresh_at },
+            age: if newer && age.then < self.age.now(age.at) { age } else { self.age },
             claims: RevocationListClaims { iat: next.iat.max(held.iat), ..next },
         })
     }
@@ -472,8 +497,15 @@ mod tests {
         let double = Double::new();
         double.wait(45 * SECOND);
         // Signed 25 s ago, of which 10 s may be the clocks.
-        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 20)));
+        let list = double.list().claims(|claims| claims.with("iat", NOW + 20));
+        double.take(&list);
         assert_eq!(double.guard.revocations().age(), Some(15 * SECOND));
+        // The same for a guard whose monotonic clock has only just begun.
+        let clock = Arc::new(crate::time::ManualClock::at(UnixTime::from_seconds(NOW + 45)));
+        let late = crate::Guard::builder("https://as.example", RESOURCE).clock(clock).idle().unwrap();
+        late.keys().take(double.jwks(KID).as_bytes()).unwrap();
+        late.revocations().take(&list.compact()).unwrap();
+        assert_eq!(late.revocations().age(), Some(15 * SECOND));
     }
 
     #[test]

@@ -159,11 +159,15 @@ impl World {
 
     /// A caller with one pool of connections.
     fn caller(&self, credential: Option<&Credential>, version: Version) -> Caller {
+        self.caller_trusting(&self.roots, credential, version)
+    }
+
+    fn caller_trusting(&self, roots: &RootCertStore, credential: Option<&Credential>, version: Version) -> Caller {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(self.roots.clone());
+            .with_root_certificates(roots.clone());
         let config = match credential {
             None => config.with_no_client_auth(),
             Some(credential) => {
@@ -290,6 +294,34 @@ async fn the_metadata_is_open_to_anybody() {
     let metadata: Value = serde_json::from_slice(answer.body()).unwrap();
     assert_eq!(metadata["resource"], RESOURCE);
     assert_eq!(metadata["scopes_supported"], json!(["accounts:read"]));
+}
+
+#[tokio::test]
+async fn one_connection_too_many() {
+    let world = World::new().await;
+    let client = world.partner.client("client");
+    let authority = Authority::root("Server CA", now());
+    let server = authority.issue(&Template::server(&["localhost"], now()), KeyKind::P256);
+    let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
+    let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
+    let acceptor = PeerAcceptor::new(Arc::new(peer::server_config(chain, key).unwrap())).with_max_connections(1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let api = listener.local_addr().unwrap();
+    let server = axum_server::from_tcp(listener).unwrap().acceptor(acceptor);
+    tokio::spawn(server.serve(guarded_api::routes(&world.guard).unwrap().into_make_service()));
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
+    let caller = || Caller { api, ..world.caller_trusting(&roots, Some(&client), Version::HTTP_11) };
+    let first = caller();
+    assert_eq!(first.status(&world.issuer.token(&client)).await, 200);
+    let request = Request::get(format!("https://localhost:{}/accounts", api.port())).body(Empty::new()).unwrap();
+    assert!(caller().client.request(request.clone()).await.is_err());
+    drop(first); // and its connection with it
+    let clock = SystemClock::new();
+    while caller().client.request(request.clone()).await.is_err() {
+        assert!(clock.monotonic() < Duration::from_secs(5), "the place was not given back");
+    }
 }
 
 #[tokio::test]

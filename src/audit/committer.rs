@@ -167,6 +167,9 @@ impl Committer {
                     metrics::gauge!(QUEUE_DEPTH).set(as_gauge(items.len()));
                     self.commit(std::mem::take(&mut taken)).await;
                     // Under constant load the arms below never get their turn: one small round between batches.
+                    if !self.undelivered_receiver.is_empty() {
+                        self.write_undelivered().await;
+                    }
                     self.write_refusals_if_due().await;
                 }
                 Some(decision) = self.undelivered_receiver.recv() => {
@@ -178,12 +181,7 @@ impl Committer {
                     self.take_refusals();
                     self.write_refusals(&items).await;
                 }
-                _ = forgetting.tick() => {
-                    let before = self.clock.now().before(REMEMBERED_LONGER);
-                    if let Err(error) = self.store.forget_assertions(before).await {
-                        tracing::warn!(%error, "expired assertions could not be forgotten");
-                    }
-                }
+                _ = forgetting.tick() => self.forget_assertions(),
                 Some(order) = orders.recv() => match order {
                     Control::Flush(done) => {
                         self.write_everything().await;
@@ -410,6 +408,16 @@ impl Committer {
         }
     }
 
+    /// Beside the batches: nobody waits for it.
+    fn forget_assertions(&self) {
+        let (store, before) = (Arc::clone(&self.store), self.clock.now().before(REMEMBERED_LONGER));
+        tokio::spawn(async move {
+            if let Err(error) = store.forget_assertions(before).await {
+                tracing::warn!(%error, "expired assertions could not be forgotten");
+            }
+        });
+    }
+
     fn take_refusals(&mut self) {
         // While the store is away the tally keeps counting, within its bounds; nothing is taken that cannot be written.
         if self.refusals.is_empty() && !self.tally.is_empty() {
@@ -472,7 +480,6 @@ impl Waiting {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
 const fn as_gauge(count: usize) -> f64 {
     count as f64
 }

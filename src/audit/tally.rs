@@ -140,3 +140,100 @@ fn whose(address: IpAddr) -> IpAddr {
         address @ IpAddr::V4(_) => address,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::audit::RequestId;
+    use crate::pki::{Handshake, PresentedChain};
+    use crate::registry::LookupRefusal;
+    use crate::request::{RequestRefusal, TokenRequest};
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+
+    fn refuse(tally: &Tally, address: &str, client_id: Option<&str>, refusal: impl Into<Refusal>, now: UnixTime) {
+        let remote = SocketAddr::new(address.parse().unwrap(), 4711);
+        let peer = PresentedChain::new(Handshake { remote, protocol: "TLSv1.3", resumed: false }, Vec::new());
+        let mut trail = Trail::begin(&Arc::new(peer), RequestId::random(), now);
+        if let Some(client_id) = client_id {
+            trail.asked(&TokenRequest {
+                grant_type: "client_credentials".to_owned(),
+                client_id: client_id.parse().unwrap(),
+                client_assertion: None,
+                scope: None,
+                resources: Vec::new(),
+            });
+        }
+        tally.count("node", &trail, &refusal.into());
+    }
+
+    fn rows(tally: &Tally) -> Vec<Value> {
+        tally.take("node", NOW).iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_alike_shares_a_row_and_what_is_not_does_not() {
+        let tally = Tally::new(100);
+        let second = UnixTime::from_millis(NOW.as_millis() + 250);
+        refuse(&tally, "192.0.2.1", Some("a"), LookupRefusal::ClientUnknown, NOW);
+        refuse(&tally, "192.0.2.1", Some("a"), LookupRefusal::ClientUnknown, second);
+        refuse(&tally, "192.0.2.1", Some("b"), LookupRefusal::ClientUnknown, NOW);
+        refuse(&tally, "192.0.2.2", Some("a"), LookupRefusal::ClientUnknown, NOW);
+        refuse(&tally, "192.0.2.1", None, RequestRefusal::BodyTooLarge, NOW);
+        let rows = rows(&tally);
+        assert_eq!(rows.len(), 4);
+        let twice: Vec<&Value> = rows.iter().filter(|row| row["count"] == 2).collect();
+        let [twice] = twice.as_slice() else { panic!("{rows:?}") };
+        assert_eq!((&twice["at"], &twice["until"]), (&NOW.as_millis().into(), &second.as_millis().into()));
+        assert_eq!((&twice["claimed_client_id"], &twice["reason"]), (&"a".into(), &"client_unknown".into()));
+        assert!(tally.is_empty());
+    }
+
+    #[test]
+    fn an_address_with_many_faces_shares_rows_and_leaves_room_for_others() {
+        let tally = Tally::new(100);
+        for face in 0..1_000 {
+            refuse(&tally, "192.0.2.1", Some(&format!("c{face}")), LookupRefusal::ClientUnknown, NOW);
+        }
+        refuse(&tally, "192.0.2.2", Some("honest"), LookupRefusal::ClientUnknown, NOW);
+        let rows = rows(&tally);
+        assert_eq!(rows.len(), ROWS_PER_ADDRESS + 2, "one for all the others, and the honest one's");
+        assert!(rows.iter().any(|row| row["claimed_client_id"] == "honest"));
+        assert!(rows.iter().any(|row| row["count"] == 1_000 - ROWS_PER_ADDRESS));
+        assert!(rows.iter().all(|row| row["kind"] == "refusals"), "and none is dropped");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
+        let tally = Tally::new(100);
+        for host in 0..100 {
+            refuse(&tally, &format!("2001:db8:1:2::{host:x}"), None, RequestRefusal::BodyTooLarge, NOW);
+        }
+        refuse(&tally, "2001:db8:1:3::1", None, RequestRefusal::BodyTooLarge, NOW);
+        refuse(&tally, "::ffff:192.0.2.1", None, RequestRefusal::BodyTooLarge, NOW);
+        refuse(&tally, "192.0.2.1", None, RequestRefusal::BodyTooLarge, NOW);
+        let mut counts: Vec<(String, u64)> = rows(&tally)
+            .iter()
+            .map(|row| (row["address"].as_str().unwrap().to_owned(), row["count"].as_u64().unwrap()))
+            .collect();
+        counts.sort();
+        let expected = [("192.0.2.1", 2), ("2001:db8:1:2::", 100), ("2001:db8:1:3::", 1)];
+        assert_eq!(counts, expected.map(|(address, count)| (address.to_owned(), count)));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let tally = Tally::new(10);
+        for host in 1..=25 {
+            refuse(&tally, &format!("192.0.2.{host}"), None, RequestRefusal::BodyTooLarge, NOW);
+        }
+        let rows = rows(&tally);
+        assert_eq!(rows.len(), 11);
+        let dropped = &rows[10];
+        assert_eq!((&dropped["kind"], &dropped["refusals"]), (&"dropped".into(), &15.into()));
+    }
+}

@@ -3,33 +3,33 @@
 //! Takes the command line, reads the configuration it names, runs one command, and gives the process's exit code: 0, 1
 //! where the command was refused or failed, 2 where it could not be understood. The commands know nothing of HTTP.
 
-mod anchor;
+pub mod anchor;
 
-mod certificate;
+pub mod certificate;
 
 mod check_config;
 
-mod client;
+pub mod client;
 
-mod entitlement;
+pub mod entitlement;
 
-mod history;
+pub mod history;
 
 mod init;
 
 mod key;
 
-mod output;
+pub mod output;
 
-mod participant;
+pub mod participant;
 
-mod quickstart;
+pub mod quickstart;
 
-mod resource_server;
+pub mod resource_server;
 
 mod serve;
 
-mod session;
+pub mod session;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

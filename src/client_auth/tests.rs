@@ -461,3 +461,78 @@ fn a_jwk_set_is_parsed_once_for_a_record() {
     scene = scene.authenticating(ClientAuthentication::SelfSignedTlsClientAuth { jwks: r#"{"keys":[]}"#.to_owned() });
     assert!(keys.of(&scene.record).unwrap().keys().is_empty());
 }
+
+mod put_on_record {
+    use super::*;
+    use crate::pki::anchor::check_anchor;
+    use crate::registry::fixture::{any_name, because, client_id, participant, participant_id, registry};
+    use crate::registry::{Registry, SightingRefusal};
+
+    /// A registry with one participant, its authority as its anchor, and one client of the name `CN=client`.
+    async fn enrolled(root: &Authority, enrolment: Enrolment) -> (tempfile::TempDir, Arc<Registry>) {
+        let (directory, registry) = registry().await;
+        registry.add_participant(participant("partner-a"), because("test")).await.unwrap();
+        let scene = Scene::new("partner-a").trusting(root);
+        let facts = check_anchor(&root.certificate, now()).unwrap();
+        let anchor = (*scene.record.anchors[0].anchor).clone();
+        registry.add_anchor(anchor, facts.subject_der, because("test")).await.unwrap();
+        registry.grant_anchor(participant_id("partner-a"), facts.id, any_name(), because("test")).await.unwrap();
+        let client = crate::registry::client::Client { enrolment, ..scene.record.client };
+        registry.add_client(client, Vec::new(), because("test")).await.unwrap();
+        (directory, registry)
+    }
+
+    async fn authenticate_with(registry: &Registry, credential: &Credential) -> Result<AuthenticatedClient, Refusal> {
+        let (verifier, keys) = (Verifier::new(), RegisteredKeys::new());
+        let client = registry.client(&client_id("client")).await?;
+        let peer = verifier.verify(&presented(credential), &client, now())?;
+        let context = Context { issuer: ISSUER, registry, keys: &keys };
+        authenticate(client, peer, &request(None), &context, now()).await
+    }
+
+    #[tokio::test]
+    async fn on_first_use_once() {
+        let root = Authority::root("Partner A CA", NOW);
+        let (_directory, registry) = enrolled(&root, Enrolment::OnFirstUse).await;
+        let credential = root.client("client");
+        let authenticated = authenticate_with(&registry, &credential).await.unwrap();
+        let record = &authenticated.client().record;
+        let certificate = record.certificate(authenticated.peer().thumbprint()).unwrap();
+        assert_eq!(certificate.state, CertificateState::Active);
+        assert_eq!(certificate.issuer_key.as_ref(), authenticated.peer().issuer_key());
+        assert_eq!(certificate.anchor.as_ref(), authenticated.peer().anchor());
+        let version = record.as_of;
+        let again = authenticate_with(&registry, &credential).await.unwrap();
+        assert_eq!(again.client().record.as_of, version);
+        let twin = authenticate_with(&registry, &credential.rewritten().unwrap()).await;
+        assert_eq!(twin.map(|_| ()), Err(ClientAuthRefusal::CertificateTwin.into()));
+    }
+
+    #[tokio::test]
+    async fn beforehand_where_that_is_required() {
+        let root = Authority::root("Partner A CA", NOW);
+        let (_directory, registry) = enrolled(&root, Enrolment::Required).await;
+        let credential = root.client("client");
+        let refused = authenticate_with(&registry, &credential).await.map(|_| ());
+        assert_eq!(refused, Err(ClientAuthRefusal::CertificateNotEnrolled.into()));
+        let facts = crate::pki::ParsedCertificate::read(credential.certificate()).unwrap().for_enrolment();
+        let thumbprint = facts.thumbprint;
+        registry.add_certificate(client_id("client"), facts, because("test")).await.unwrap();
+        let authenticated = authenticate_with(&registry, &credential).await.unwrap();
+        let state = &authenticated.client().record.certificate(&thumbprint).unwrap().state;
+        assert_eq!(*state, CertificateState::Active);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_another_client() {
+        let root = Authority::root("Partner A CA", NOW);
+        let (_directory, registry) = enrolled(&root, Enrolment::OnFirstUse).await;
+        let other = Scene::new("partner-a").named(SubjectAttribute::TlsClientAuthSanDns, "other.example").record.client;
+        let other = crate::registry::client::Client { id: client_id("other"), ..other };
+        let credential = root.client("client");
+        let facts = crate::pki::ParsedCertificate::read(credential.certificate()).unwrap().for_enrolment();
+        registry.add_client(other, vec![facts], because("test")).await.unwrap();
+        let refused = authenticate_with(&registry, &credential).await.map(|_| ());
+        assert_eq!(refused, Err(SightingRefusal::CertificateTaken.into()));
+    }
+}

@@ -180,7 +180,9 @@ mod tests {
 
         async fn post(&self, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
             let request =
-                headers.iter().fold(Request::post("/token"), |request, (name, value)| request.header(*name, *value));
+                headers.iter().fold(Request::post("/token").header("host", "as.example"), |request, (name, value)| {
+                    request.header(*name, *value)
+                });
             self.send(request.body(body.into()).unwrap()).await
         }
     }
@@ -267,9 +269,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_without_host_or_with_two_is_refused() {
+        let rig = Rig::start(|_| {}).await;
+        for hosts in [&[][..], &["as.example", "as.example"]] {
+            let request = Request::post("/token").header(FORM.0, FORM.1);
+            let request = hosts.iter().fold(request, |request, host| request.header(header::HOST, *host));
+            let form = "grant_type=client_credentials&client_id=x";
+            let answer = rig.send(request.body(form.into()).unwrap()).await;
+            assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_request"));
+        }
+    }
+
+    #[tokio::test]
     async fn parameters_in_the_query_are_refused() {
         let rig = Rig::start(|_| {}).await;
-        let query = Request::post("/token?grant_type=client_credentials&client_id=x").header(FORM.0, FORM.1);
+        let query = Request::post("/token?grant_type=client_credentials&client_id=x")
+            .header(FORM.0, FORM.1)
+            .header("host", "as.example");
         let answer = rig.send(query.body(Body::empty()).unwrap()).await;
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_request"));
     }

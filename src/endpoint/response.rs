@@ -149,3 +149,109 @@ fn never_stored(status: StatusCode, content_type: HeaderValue, body: Body) -> Re
     headers.insert(PRAGMA, NO_CACHE);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::admission::AdmissionRefusal;
+    use crate::audit::AuditUnavailable;
+    use crate::client_auth::ClientAuthRefusal;
+    use crate::mint::MintRefusal;
+    use crate::pki::PeerRefusal;
+    use crate::policy::PolicyRefusal;
+    use crate::registry::{LookupRefusal, SightingRefusal};
+    use crate::tls::HandshakeRefusal;
+
+    const PUBLISHED: &str = include_str!("../../docs/refusals.md");
+
+    struct Row {
+        stage: &'static str,
+        reason: &'static str,
+        code: &'static str,
+        status: String,
+        meaning: &'static str,
+    }
+
+    fn rows<R>(
+        stage: &'static str,
+        each: Vec<R>,
+        meanings: &[&'static str],
+        refusal: impl Fn(R) -> Refusal,
+    ) -> Vec<Row> {
+        let row = |(one, meaning): (R, &&'static str)| {
+            let refusal = refusal(one);
+            let status = status_of(&refusal).as_u16().to_string();
+            Row { stage, reason: refusal.reason(), code: refusal.code().as_str(), status, meaning: meaning.trim() }
+        };
+        each.into_iter().zip(meanings).map(row).collect()
+    }
+
+    /// Every reason there is, in the order of the path.
+    fn table() -> Vec<Row> {
+        let handshakes = HandshakeRefusal::one_of_each().into_iter().zip(HandshakeRefusal::MEANINGS);
+        let mut table: Vec<Row> = handshakes
+            .map(|(refusal, meaning)| Row {
+                stage: HandshakeRefusal::STAGE,
+                reason: refusal.reason(),
+                code: "",
+                status: "connection closed".to_owned(),
+                meaning: meaning.trim(),
+            })
+            .collect();
+        macro_rules! stages {
+            ($($refusal:ident),*) => {
+                $(table.extend(rows(
+                    $refusal::STAGE,
+                    $refusal::one_of_each(),
+                    $refusal::MEANINGS,
+                    Refusal::from,
+                ));)*
+            };
+        }
+        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
+        stages!(PolicyRefusal, MintRefusal, AuditUnavailable);
+        table
+    }
+
+    #[test]
+    fn reasons_are_unique() {
+        let table = table();
+        let reasons: HashSet<_> = table.iter().map(|row| row.reason).collect();
+        assert_eq!(reasons.len(), table.len());
+    }
+
+    #[test]
+    fn the_published_table_is_this_one() {
+        let mut expected =
+            String::from("| stage | reason | code | status | meaning |\n| --- | --- | --- | --- | --- |\n");
+        for Row { stage, reason, code, status, meaning } in table() {
+            let code = if code.is_empty() { String::new() } else { format!("`{code}`") };
+            writeln!(expected, "| {stage} | `{reason}` | {code} | {status} | {meaning} |").unwrap();
+        }
+        assert!(PUBLISHED.contains(&expected), "docs/refusals.md lacks this table:\n{expected}");
+    }
+
+    #[test]
+    fn what_goes_on_the_wire_is_what_the_grammar_allows() {
+        for row in table().iter().filter(|row| !row.code.is_empty()) {
+            assert!(row.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", row.code);
+        }
+        // RFC 6749 appendix A.8: %x20-21 / %x23-5B / %x5D-7E.
+        for code in [
+            ErrorCode::InvalidClient,
+            ErrorCode::InvalidRequest,
+            ErrorCode::InvalidScope,
+            ErrorCode::InvalidTarget,
+            ErrorCode::ServerError,
+            ErrorCode::TemporarilyUnavailable,
+            ErrorCode::UnauthorizedClient,
+            ErrorCode::UnsupportedGrantType,
+        ] {
+            let allowed = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+            assert!(code.description().bytes().all(allowed), "{}", code.description());
+        }
+    }
+}

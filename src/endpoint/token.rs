@@ -8,9 +8,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Response};
+use axum::http::{HeaderMap, Response, Version};
 
 use tokio::sync::Semaphore;
 
@@ -83,6 +83,11 @@ pub(super) async fn token(
 }
 
 async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+    // RFC 9112 §3.2: hyper lets both pass. Two could be read as two different servers on the way here.
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        return Err(RequestRefusal::HostMalformed);
+    }
     // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
     // take two different ones for the request.
     if head.uri.query().is_some_and(|query| !query.is_empty()) {

@@ -3,8 +3,6 @@
 //! Takes the anchors that the registry has granted, gives an [`AnchorSet`] that is compiled once per set; and, before an
 //! anchor is enrolled, says what is wrong with it ([`check_anchor`]). It knows nothing of clients.
 
-use std::collections::HashMap;
-
 use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
 
@@ -184,28 +182,13 @@ impl AnchorSet {
     /// Compiles the anchors of a record. One that cannot be used is set aside with its reason in the log and stops nothing.
     pub(super) fn compile(granted: &[GrantedAnchor]) -> Self {
         let mut set = Self { active: Anchors::default(), retired: Anchors::default() };
-        let mut of_one_name: HashMap<Vec<u8>, usize> = HashMap::new();
         for GrantedAnchor { anchor, .. } in granted {
             let target = match anchor.state {
                 AnchorState::Active => &mut set.active,
                 AnchorState::Retired => &mut set.retired,
             };
-            match ParsedCertificate::read(&anchor.certificate_der)
-                .map_err(UnfitAnchor::from)
-                .and_then(|facts| fit(&facts).map(|()| facts))
-            {
-                Ok(facts) => {
-                    let count = of_one_name.entry(facts.subject_der().to_owned()).or_default();
-                    *count += 1;
-                    if *count > MOST_ANCHORS_OF_ONE_NAME {
-                        tracing::warn!(anchor.id = %anchor.id, "anchor set aside: too many of one name");
-                    } else if anchor_id(facts.key_hash()).as_ref() != Some(&anchor.id) {
-                        tracing::warn!(anchor.id = %anchor.id, "anchor set aside: its id is not the hash of its key");
-                    } else if !target.push(&anchor.certificate_der, &anchor.id, &facts) {
-                        tracing::warn!(anchor.id = %anchor.id, "anchor set aside: it cannot end a path");
-                    }
-                }
-                Err(reason) => tracing::warn!(anchor.id = %anchor.id, %reason, "anchor set aside"),
+            if let Err(reason) = target.push(&anchor.certificate_der, &anchor.id) {
+                tracing::warn!(anchor.id = %anchor.id, %reason, "anchor set aside");
             }
         }
         set
@@ -213,9 +196,18 @@ impl AnchorSet {
 }
 
 impl Anchors {
-    fn push(&mut self, der: &[u8], id: &AnchorId, facts: &ParsedCertificate) -> bool {
+    fn push(&mut self, der: &[u8], id: &AnchorId) -> Result<(), SetAside> {
+        let facts = ParsedCertificate::read(der).map_err(UnfitAnchor::from)?;
+        fit(&facts)?;
+        if anchor_id(facts.key_hash()).as_ref() != Some(id) {
+            return Err(SetAside::Misfiled);
+        }
         let der = CertificateDer::from(der);
-        let Ok(for_paths) = webpki::anchor_from_trusted_cert(&der) else { return false };
+        let for_paths = webpki::anchor_from_trusted_cert(&der).map_err(|_| UnfitAnchor::Malformed)?;
+        let of_this_name = self.for_paths.iter().filter(|other| other.subject == for_paths.subject).count();
+        if of_this_name >= MOST_ANCHORS_OF_ONE_NAME {
+            return Err(SetAside::TooManyOfOneName);
+        }
         self.for_paths.push(for_paths.to_owned());
         self.compiled.push(CompiledAnchor {
             id: id.clone(),
@@ -227,6 +219,94 @@ impl Anchors {
                 Authority::None => None,
             },
         });
-        true
+        Ok(())
+    }
+}
+
+/// Why an anchor of the registry is not used.
+#[derive(Debug, thiserror::Error)]
+enum SetAside {
+    #[error("its id is not the hash of its key")]
+    Misfiled,
+    #[error("there are {MOST_ANCHORS_OF_ONE_NAME} of this name already")]
+    TooManyOfOneName,
+    #[error(transparent)]
+    Unfit(#[from] UnfitAnchor),
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::KeyKind;
+    use countersign_conformance::pki::{
+        AltName, Authority as Made, BasicConstraints, Defect, Extension, KeyUsage, Name, Template, purpose,
+    };
+
+    use super::*;
+    use crate::pki::scene::{NOW, Scene, now};
+
+    fn check(change: impl FnOnce(&mut Template)) -> Result<Vec<AnchorFinding>, UnfitAnchor> {
+        let mut template = Template::authority(Name::common("Partner A CA"), NOW);
+        change(&mut template);
+        check_anchor(&Made::root_with(template, KeyKind::P256, NOW).certificate, now()).map(|facts| facts.findings)
+    }
+
+    #[test]
+    fn a_root_is_named_by_its_key() {
+        let root = Made::root("Partner A CA", NOW);
+        let facts = check_anchor(&root.certificate, now()).unwrap();
+        assert_eq!(facts.id.as_str(), KeyHash::of(&root.key.spki()).to_string());
+        assert_eq!((facts.subject.as_str(), facts.findings.len()), ("CN=Partner A CA", 0));
+        assert_ne!(check_anchor(&root.twin().certificate, now()).unwrap().id, facts.id);
+    }
+
+    #[test]
+    fn what_makes_it_unfit() {
+        let version_1 = |template: &mut Template| *template = template.clone().with(Defect::Version1, NOW);
+        assert_eq!(check(version_1), Err(UnfitAnchor::Version));
+        assert_eq!(check(|template| template.basic_constraints = None), Err(UnfitAnchor::NotAnAuthority));
+        assert_eq!(
+            check(|template| template.basic_constraints = Some(BasicConstraints { ca: false, path_length: None })),
+            Err(UnfitAnchor::NotAnAuthority)
+        );
+        assert_eq!(
+            check(|template| template.key_usage = Some(vec![KeyUsage::CrlSign])),
+            Err(UnfitAnchor::NoKeyCertSign)
+        );
+        assert_eq!(check(|template| template.key_usage = None), Ok(vec![]));
+        assert_eq!(check(|template| template.subject = Name::default()), Err(UnfitAnchor::Nameless));
+        let weak = Made::root("Root", NOW).issue(&Template::authority(Name::common("Weak"), NOW), KeyKind::Rsa1024);
+        assert_eq!(check_anchor(weak.certificate(), now()).map(|_| ()), Err(UnfitAnchor::WeakKey));
+        let unknown = Extension { oid: vec![1, 2, 3], critical: true, value: vec![5, 0] };
+        assert_eq!(check(|template| template.extensions.push(unknown)), Err(UnfitAnchor::CriticalExtensionUnknown));
+        assert_eq!(check(|template| template.not_after = NOW), Ok(vec![])); // its last second
+        assert_eq!(check(|template| template.not_after = NOW - 1), Err(UnfitAnchor::Expired));
+        assert_eq!(check_anchor(b"text", now()).map(|_| ()), Err(UnfitAnchor::Malformed));
+    }
+
+    #[test]
+    fn what_an_operator_should_know() {
+        assert_eq!(check(|template| template.not_before = NOW + 1), Ok(vec![AnchorFinding::NotYetValid]));
+        assert_eq!(
+            check(|template| template.purposes = vec![purpose::SERVER_AUTH.to_vec()]),
+            Ok(vec![AnchorFinding::PurposeMissing])
+        );
+        assert_eq!(check(|template| template.permitted = vec![AltName::Dns("a.example".to_owned())]), Ok(vec![]));
+        assert_eq!(
+            check(|template| template.permitted = vec![AltName::Directory(Name::common("x"))]),
+            Ok(vec![AnchorFinding::NameConstraintsUnsupported])
+        );
+        let intermediate = Made::root("Root", NOW).intermediate("Issuing");
+        assert_eq!(check_anchor(&intermediate.certificate, now()).unwrap().findings, [AnchorFinding::Intermediate]);
+    }
+
+    #[test]
+    fn at_most_eight_of_one_name() {
+        let mut scene = Scene::new("partner-a").trusting(&Made::root("Another", NOW));
+        for _ in 0..=MOST_ANCHORS_OF_ONE_NAME {
+            scene = scene.trusting(&Made::root("Same", NOW));
+        }
+        let set = AnchorSet::compile(&scene.record.anchors);
+        assert_eq!(set.active.compiled.len(), 1 + MOST_ANCHORS_OF_ONE_NAME);
+        assert_eq!(set.active.for_paths.len(), set.active.compiled.len());
     }
 }

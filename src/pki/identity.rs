@@ -111,6 +111,19 @@ impl Names {
         subject.into_iter().chain(others.iter().map(String::as_str))
     }
 
+    /// Every canonical name, with the kind of rule it could match.
+    pub fn all(&self) -> impl Iterator<Item = (SubjectAttribute, &str)> {
+        [
+            SubjectAttribute::TlsClientAuthSanUri,
+            SubjectAttribute::TlsClientAuthSanDns,
+            SubjectAttribute::TlsClientAuthSubjectDn,
+            SubjectAttribute::TlsClientAuthSanIp,
+            SubjectAttribute::TlsClientAuthSanEmail,
+        ]
+        .into_iter()
+        .flat_map(|kind| self.of(kind).map(move |name| (kind, name)))
+    }
+
     /// The subject by RFC 4514, for people; empty if the certificate has none.
     pub fn subject_text(&self) -> &str {
         &self.subject_text
@@ -347,7 +360,12 @@ fn write_name(name: &Name, spelling: Spelling) -> Result<String, MalformedName> 
         }
         rdns.push(attributes.join("+"));
     }
-    Ok(rdns.join(","))
+    let text = rdns.join(",");
+    // A ligature can grow to eighteen characters when it is prepared: what is kept with a connection has a bound.
+    if text.len() > LONGEST_TEXT_BYTES {
+        return Err(MalformedName("the distinguished name is too long"));
+    }
+    Ok(text)
 }
 
 fn write_attribute(attribute: &Attribute, spelling: Spelling) -> Result<String, MalformedName> {
@@ -932,6 +950,13 @@ mod tests {
         trailing[1] += 1;
         trailing.push(0);
         assert!(Names::read(&trailing, None).is_err());
+    }
+
+    #[test]
+    fn a_name_that_grows_beyond_measure() {
+        let grows = "\u{FDFA}".repeat(300); // 900 octets as stored, ten thousand when prepared
+        assert!(subject(&MadeName::of(&[("CN", &grows)])).is_err());
+        assert!(subject(&MadeName::of(&[("CN", &"\u{FDFA}".repeat(10))])).is_ok());
     }
 
     #[test]

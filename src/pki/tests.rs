@@ -336,7 +336,9 @@ fn an_anchor_presented_as_the_leaf() {
     let root = Authority::root("client", NOW);
     let scene = Scene::new("partner-a").trusting(&root);
     assert_eq!(
-        Verifier::new().verify(&presented_list(&[root.certificate.clone()]), &scene.client(), now()).map(|_| ()),
+        Verifier::new()
+            .verify(&presented_list(std::slice::from_ref(&root.certificate)), &scene.client(), now())
+            .map(|_| ()),
         Err(PeerRefusal::IsAuthority)
     );
 }
@@ -441,7 +443,22 @@ fn a_broken_anchor_stops_no_other() {
 }
 
 #[test]
-fn a_hostile_list_costs_little() {
+fn no_octet_of_a_leaf_can_be_bent() {
+    let root = Authority::root("Partner A CA", NOW);
+    let (scene, verifier) = (Scene::new("partner-a").trusting(&root), Verifier::new());
+    let good = root.client("client");
+    for place in 0..good.certificate().len() {
+        for bits in [0x01, 0x80, 0xFF] {
+            let mut bent = good.chain.clone();
+            bent[0][place] ^= bits;
+            let verified = verifier.verify(&presented_list(&bent), &scene.client(), now());
+            assert!(verified.is_err(), "octet {place} bent by {bits:#04x}");
+        }
+    }
+}
+
+#[test]
+fn a_hostile_list_is_cut_before_paths_are_sought() {
     // Eight anchors of one name, and intermediates that all could follow each other.
     let mut scene = Scene::new("partner-a");
     let authorities: Vec<_> = (0..8).map(|_| Authority::root("Same", NOW)).collect();

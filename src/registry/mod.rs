@@ -53,7 +53,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{ErrorCode, refusals};
 use certificate::{Certificate, CertificateState, RevocationReason};
-use client::{Client, ClientState};
+use client::{Client, ClientState, SubjectAttribute};
 use edit::{Applied, CertificateSelector, Edit};
 use entitlement::Entitlement;
 use history::{Actor, Change, Explanation, HistoryEntry};
@@ -305,6 +305,20 @@ impl Registry {
         limit: u32,
     ) -> Result<Vec<HistoryEntry>, StoreUnavailable> {
         self.store.history(since, subject, limit).await
+    }
+
+    /// Whether a certificate maps to anybody (design §3, perimeter): enrolled and not revoked itself, a resource server's,
+    /// or one of its canonical names is the rule of an active resource server or of an active client that enrols on first
+    /// use. Asks the store: for handshakes under a strict perimeter, not for requests.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn knows(
+        &self,
+        thumbprint: &Thumbprint,
+        names: &[(SubjectAttribute, String)],
+    ) -> Result<bool, StoreUnavailable> {
+        self.store.knows(thumbprint, names).await
     }
 
     fn announce(&self) {

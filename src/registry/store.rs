@@ -9,6 +9,7 @@ use std::sync::Arc;
 use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 
+use super::client::SubjectAttribute;
 use super::edit::{Applied, Edit, EditRefusal};
 use super::history::{Change, Explanation, HistoryEntry};
 use super::{ClientId, ClientRecord, Page, RegistryVersion, RevocationState, Selection, Sighting, Thumbprint};
@@ -40,6 +41,10 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
 
     /// Records of one kind, in order of their ids.
     fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>>;
+
+    /// Whether a certificate maps to anybody: enrolled and not revoked itself, a resource server's, or one of `names` is
+    /// the rule of an active resource server or of an active client that enrols on first use.
+    fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool>;
 
     /// The history after `since`, oldest first, of one subject or of all.
     fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>>;

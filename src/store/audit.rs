@@ -292,3 +292,235 @@ fn digest(used: &AssertionUse) -> Vec<u8> {
         .finalize()
         .to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use countersign_resource_server::time::ManualClock;
+
+    use super::*;
+    use crate::audit::{AuditLimits, AuditLog, Entry, Fenced, Trail};
+    use crate::mint::fixture as mint_fixture;
+    use crate::pki::{Handshake, PresentedChain};
+    use crate::registry::ClientId;
+    use crate::registry::fixture::{NOW, because, client_id, participant, participant_id};
+    use crate::registry::participant::ParticipantState;
+    use crate::store::contract::Bench;
+
+    macro_rules! contract {
+        ($($name:ident),* $(,)?) => {
+            mod sqlite {
+                use super::Bench;
+                $(
+                    #[tokio::test]
+                    async fn $name() {
+                        super::$name(&Bench::sqlite().await).await;
+                    }
+                )*
+            }
+
+            mod postgres {
+                use super::Bench;
+                $(
+                    #[tokio::test]
+                    async fn $name() {
+                        match Bench::postgres(stringify!($name)).await {
+                            Some(bench) => super::$name(&bench).await,
+                            None => println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database"),
+                        }
+                    }
+                )*
+            }
+        };
+    }
+
+    contract!(
+        a_writers_id_is_never_given_twice,
+        a_batch_is_written_in_order_and_numbered,
+        a_number_is_never_written_twice,
+        the_version_is_the_one_at_the_commit,
+        an_assertion_is_used_once_across_batches_and_within_one,
+        an_assertion_given_back_may_be_used_again,
+        a_used_assertion_is_forgotten_only_after_its_time,
+        any_jti_is_one_the_store_takes,
+        two_writers_race_for_an_assertion_and_one_wins,
+        a_record_is_never_changed,
+        the_whole_log_works_on_it,
+        a_suspension_between_decision_and_commit_withholds_the_token,
+        a_change_of_another_client_withholds_nothing,
+    );
+
+    fn entry(body: &str) -> Entry {
+        Entry { at: NOW, body: body.to_owned(), assertion: None }
+    }
+
+    fn assertion(jti: &str) -> AssertionUse {
+        let client_id = ClientId::parse("client").unwrap();
+        AssertionUse { client_id, jti: jti.to_owned(), expires_at: NOW.after(Duration::from_secs(60)) }
+    }
+
+    fn using(jti: &str, body: &str) -> Entry {
+        Entry { at: NOW, body: body.to_owned(), assertion: Some((assertion(jti), format!("{body} replayed"))) }
+    }
+
+    fn batch(first_sequence: i64, entries: Vec<Entry>) -> Arc<Batch> {
+        Arc::new(Batch { writer: "writer".into(), first_sequence, entries, given_back: Vec::new() })
+    }
+
+    /// Every body, oldest first.
+    async fn bodies(store: &Store) -> Vec<String> {
+        let mut entries = store.recent(10_000).await.unwrap();
+        entries.reverse();
+        entries.into_iter().map(|entry| entry.body).collect()
+    }
+
+    async fn a_writers_id_is_never_given_twice(bench: &Bench) {
+        let mut ids = HashSet::new();
+        for _ in 0..3 {
+            assert!(ids.insert(bench.store.lease_writer("node").await.unwrap()));
+        }
+        assert!(ids.insert(bench.store.lease_writer("other").await.unwrap()));
+    }
+
+    async fn a_batch_is_written_in_order_and_numbered(bench: &Bench) {
+        assert_eq!(bench.store.last_sequence("writer").await.unwrap(), None);
+        // Each size of chunk is needed at least once.
+        let texts: Vec<String> = (0..350).map(|index| format!("{{\"index\":{index}}}")).collect();
+        bench.store.append(batch(1, texts.iter().map(|text| entry(text)).collect())).await.unwrap();
+        assert_eq!(bodies(&bench.store).await, texts);
+        assert_eq!(bench.store.last_sequence("writer").await.unwrap(), Some(350));
+        let latest = bench.store.recent(1).await.unwrap().remove(0);
+        assert_eq!((latest.writer.as_str(), latest.sequence, latest.at), ("writer", 350, NOW));
+    }
+
+    async fn a_number_is_never_written_twice(bench: &Bench) {
+        bench.store.append(batch(1, vec![entry("a"), entry("b")])).await.unwrap();
+        bench.store.append(batch(2, vec![using("jti", "c")])).await.unwrap_err();
+        assert_eq!(bodies(&bench.store).await, ["a", "b"]);
+        // And nothing else of that batch is left behind.
+        let appended = bench.store.append(batch(3, vec![using("jti", "d")])).await.unwrap();
+        assert_eq!(appended.replayed, [0_usize; 0]);
+    }
+
+    async fn the_version_is_the_one_at_the_commit(bench: &Bench) {
+        let before = bench.store.append(batch(1, vec![entry("a")])).await.unwrap().version;
+        let changed = bench.registry.add_participant(participant("acme"), because("joins")).await.unwrap();
+        assert!(changed > before);
+        assert_eq!(bench.store.append(batch(2, vec![entry("b")])).await.unwrap().version, changed);
+        assert_eq!(bench.store.append(batch(3, vec![using("jti", "c")])).await.unwrap().version, changed);
+    }
+
+    async fn an_assertion_is_used_once_across_batches_and_within_one(bench: &Bench) {
+        let entries = vec![using("a", "1"), entry("2"), using("a", "3"), using("b", "4")];
+        assert_eq!(bench.store.append(batch(1, entries)).await.unwrap().replayed, [2]);
+        let entries = vec![using("b", "5"), using("c", "6")];
+        assert_eq!(bench.store.append(batch(5, entries)).await.unwrap().replayed, [0]);
+        assert_eq!(bodies(&bench.store).await, ["1", "2", "3 replayed", "4", "5 replayed", "6"]);
+    }
+
+    async fn an_assertion_given_back_may_be_used_again(bench: &Bench) {
+        bench.store.append(batch(1, vec![using("a", "1"), using("b", "2")])).await.unwrap();
+        let withheld = Batch {
+            writer: "writer".into(),
+            first_sequence: 3,
+            entries: vec![entry("3")],
+            given_back: vec![assertion("a")],
+        };
+        bench.store.append(Arc::new(withheld)).await.unwrap();
+        let entries = vec![using("a", "4"), using("b", "5")];
+        assert_eq!(bench.store.append(batch(4, entries)).await.unwrap().replayed, [1]);
+    }
+
+    async fn a_used_assertion_is_forgotten_only_after_its_time(bench: &Bench) {
+        bench.store.append(batch(1, vec![using("a", "1")])).await.unwrap();
+        let expires_at = assertion("a").expires_at;
+        bench.store.forget_assertions(expires_at).await.unwrap();
+        assert_eq!(bench.store.append(batch(2, vec![using("a", "2")])).await.unwrap().replayed, [0]);
+        bench.store.forget_assertions(UnixTime::from_millis(expires_at.as_millis() + 1)).await.unwrap();
+        assert_eq!(bench.store.append(batch(3, vec![using("a", "3")])).await.unwrap().replayed, [0_usize; 0]);
+    }
+
+    async fn any_jti_is_one_the_store_takes(bench: &Bench) {
+        let long = "x".repeat(100_000);
+        let odd = ["", "\0", "a\0b", "\u{10FFFF}", "'; DROP TABLE audit_record; --", &long];
+        let entries: Vec<Entry> = odd.iter().map(|jti| using(jti, "{}")).collect();
+        assert_eq!(bench.store.append(batch(1, entries)).await.unwrap().replayed, [0_usize; 0]);
+        let again = odd.iter().map(|jti| using(jti, "{}")).collect();
+        assert_eq!(bench.store.append(batch(7, again)).await.unwrap().replayed, [0, 1, 2, 3, 4, 5]);
+    }
+
+    async fn two_writers_race_for_an_assertion_and_one_wins(bench: &Bench) {
+        let other =
+            |entries| Arc::new(Batch { writer: "other".into(), first_sequence: 1, entries, given_back: Vec::new() });
+        let jtis: Vec<String> = (0..50).map(|index| format!("jti{index}")).collect();
+        let forward = jtis.iter().map(|jti| using(jti, "{}")).collect();
+        let backward = jtis.iter().rev().map(|jti| using(jti, "{}")).collect();
+        let (one, two) = tokio::join!(bench.store.append(batch(1, forward)), bench.store.append(other(backward)));
+        assert_eq!(one.unwrap().replayed.len() + two.unwrap().replayed.len(), 50);
+    }
+
+    async fn a_record_is_never_changed(bench: &Bench) {
+        bench.store.append(batch(1, vec![entry("a")])).await.unwrap();
+        let mut transaction = bench.store.begin_write().await.unwrap();
+        let refused = sqlx::query("UPDATE audit_record SET body = 'b'").execute(&mut *transaction).await.unwrap_err();
+        assert!(refused.to_string().contains("never changed"), "{refused}");
+    }
+
+    async fn the_whole_log_works_on_it(bench: &Bench) {
+        let log = log(bench).await;
+        log.refused_handshake(&crate::audit::RefusedHandshake {
+            remote: "192.0.2.1:4711".parse().unwrap(),
+            reason: "handshake_timeout",
+            claimed: None,
+        });
+        log.close().await;
+        let written = bench.store.recent(10).await.unwrap();
+        assert_eq!((written.len(), written[0].writer.as_str(), written[0].sequence), (1, "node#1", 1));
+    }
+
+    async fn log(bench: &Bench) -> AuditLog {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let (store, changes) = (Arc::new(bench.store.clone()), Arc::clone(&bench.registry));
+        AuditLog::open(store, changes, "node", clock, AuditLimits::default()).await.unwrap()
+    }
+
+    /// Decides on a token for `acme-1`, lets `meanwhile` happen, and puts the decision on record.
+    async fn decide_then(bench: &Bench, log: &AuditLog, meanwhile: impl AsyncFnOnce()) -> Fenced {
+        let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
+        let handshake = Handshake { remote: "192.0.2.1:4711".parse().unwrap(), protocol: "TLSv1.3", resumed: false };
+        let peer = Arc::new(PresentedChain::new(handshake, Vec::new()));
+        let mut trail = Trail::begin(&peer, RequestId::random(), NOW);
+        trail.authenticated(&found);
+        let token = mint_fixture::mint().sign_grant(mint_fixture::grant(found), mint_fixture::NOW).unwrap();
+        meanwhile().await;
+        log.record(trail, Ok(token)).await
+    }
+
+    async fn a_suspension_between_decision_and_commit_withholds_the_token(bench: &Bench) {
+        bench.populate().await;
+        let log = log(bench).await;
+        let fenced = decide_then(bench, &log, async || {
+            let suspended = ParticipantState::Suspended;
+            bench.registry.set_participant_state(participant_id("acme"), suspended, because("breach")).await.unwrap();
+        })
+        .await;
+        assert!(matches!(fenced, Fenced::Stale), "{fenced:?}");
+        let written = bodies(&bench.store).await;
+        assert!(written[0].contains("\"issued\"") && written[1].contains("registry_changed"), "{written:?}");
+    }
+
+    async fn a_change_of_another_client_withholds_nothing(bench: &Bench) {
+        bench.populate().await;
+        bench.registry.add_participant(participant("other"), because("joins")).await.unwrap();
+        let log = log(bench).await;
+        let fenced = decide_then(bench, &log, async || {
+            let suspended = ParticipantState::Suspended;
+            bench.registry.set_participant_state(participant_id("other"), suspended, because("breach")).await.unwrap();
+        })
+        .await;
+        let Fenced::Held(recorded) = fenced else { panic!("stale") };
+        recorded.into_answer().unwrap();
+        assert_eq!(bodies(&bench.store).await.len(), 1);
+    }
+}

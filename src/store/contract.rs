@@ -125,21 +125,21 @@ contract!(
 );
 
 /// A database of one test, and a registry in it.
-struct Bench {
+pub(super) struct Bench {
     url: String,
-    store: Store,
-    registry: Arc<Registry>,
+    pub(super) store: Store,
+    pub(super) registry: Arc<Registry>,
     _directory: Option<TempDir>,
 }
 
 impl Bench {
-    async fn sqlite() -> Self {
+    pub(super) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("registry.db").display());
         Self::at(url, Some(directory)).await
     }
 
-    async fn postgres(name: &str) -> Option<Self> {
+    pub(super) async fn postgres(name: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").ok()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Bench {
     }
 
     /// Participant `acme` with client `acme-1`, anchor `ca`, API `api` and an entitlement for it.
-    async fn populate(&self) {
+    pub(super) async fn populate(&self) {
         self.join("acme", &["acme-1"], "ca").await;
         self.registry.add_resource_server(resource_server("api"), because("new API")).await.unwrap();
         self.registry.add_entitlement(entitlement("e1", "acme-1", "api"), because("contract")).await.unwrap();
@@ -1151,6 +1151,38 @@ async fn the_file_is_its_owners_alone() {
     assert_eq!(files, 3, "the database, its log and the log's index");
 }
 
+/// A serving node commits all the time; an operator's command has to get its turn on the file all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_gets_through_to_a_file_that_is_written_all_the_time() {
+    let bench = Bench::sqlite().await;
+    bench.populate().await;
+    let server = bench.store.clone();
+    let writer = tokio::spawn(async move {
+        let Engine::Sqlite { writer, .. } = &server.engine else { return };
+        loop {
+            let turn = server.turn_to_write().await;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            sqlx::query("UPDATE certificate SET last_seen = 1").execute(&mut *transaction).await.unwrap();
+            for number in 0..50_i64 {
+                sqlx::query("INSERT INTO revocation_mark (kind, id, version, forget_after) VALUES ('jti', ?, 0, 0) ON CONFLICT DO NOTHING")
+                    .bind(number.to_string())
+                    .execute(&mut *transaction)
+                    .await
+                    .unwrap();
+            }
+            sqlx::query("DELETE FROM revocation_mark WHERE kind = 'jti'").execute(&mut *transaction).await.unwrap();
+            transaction.commit().await.unwrap();
+            drop(turn);
+        }
+    });
+    let command = bench.another().await;
+    for state in [ClientState::Suspended, ClientState::Active, ClientState::Retired] {
+        let change = command.set_client_state(client_id("acme-1"), state, because("under load"));
+        tokio::time::timeout(Duration::from_secs(10), change).await.expect("in time").unwrap();
+    }
+    writer.abort();
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -1184,8 +1216,10 @@ async fn a_database_of_another_program_is_refused() {
     let mut connection = SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
     connection.execute("CREATE TABLE theirs (id INTEGER PRIMARY KEY)").await.unwrap();
     connection.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
     let refused = open(&format!("sqlite:{}", path.display()), Migrate::Apply).await;
     assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), before, "nothing in it was changed");
 }
 
 #[tokio::test]

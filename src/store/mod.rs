@@ -166,7 +166,15 @@ impl Store {
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match &self.engine {
             // A deferred transaction that turns into a writer late fails at once where another has written meanwhile.
-            Engine::Sqlite { .. } => self.writers.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Sqlite { .. } => {
+                let mut tried = 1;
+                loop {
+                    match self.writers.begin_with("BEGIN IMMEDIATE").await {
+                        Err(error) if tried < sqlite::BEGIN_TRIES && sqlite::is_busy(&error) => tried += 1,
+                        begun => return begun,
+                    }
+                }
+            }
             Engine::Postgres { .. } => self.writers.begin().await,
         }
     }

@@ -21,6 +21,7 @@ use sqlx::{Any, Row, Transaction};
 use self::edit::Writing;
 use super::{Engine, Store, Turn, postgres, sqlite};
 use crate::registry::certificate::Certificate;
+use crate::registry::client::{Client, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, Edit, EditRefusal};
 use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
@@ -30,7 +31,7 @@ use crate::registry::{
     RevocationState, Selection, Sighting, Thumbprint,
 };
 
-/// How often an operator's change that finds another process writing to SQLite tries, each time for the busy time-out.
+/// How often an operator's change that finds another process writing to SQLite tries, each time for a second.
 const CHANGE_TRIES: usize = 10;
 
 /// How often what a request waits for tries.
@@ -135,6 +136,43 @@ impl RegistryStore for Store {
             drop(turn);
             Ok(())
         }
+        .boxed()
+    }
+
+    fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {
+        in_time(async move {
+            let enrolled = sqlx::query(
+                "SELECT thumbprint FROM certificate WHERE thumbprint = $1 AND state <> 'revoked' \
+                 UNION ALL \
+                 SELECT id FROM resource_server WHERE certificate_thumbprint = $1 AND state = 'active'",
+            )
+            .bind(thumbprint.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
+            if enrolled.is_some() {
+                return Ok(true);
+            }
+            for (attribute, canonical) in names {
+                let ruled = sqlx::query(
+                    "SELECT CAST(1 AS BIGINT), record FROM client \
+                     WHERE rule_canonical = $1 AND rule_attribute = $2 AND state = 'active' \
+                     UNION ALL \
+                     SELECT CAST(0 AS BIGINT), record FROM resource_server \
+                     WHERE rule_canonical = $1 AND rule_attribute = $2 AND state = 'active'",
+                )
+                .bind(canonical.as_str())
+                .bind(attribute.as_str())
+                .fetch_all(&self.readers)
+                .await?;
+                for row in &ruled {
+                    let is_client: i64 = row.try_get(0)?;
+                    if is_client == 0 || Client::read(&document(row, 1, 0)?)?.enrolment == Enrolment::OnFirstUse {
+                        return Ok(true);
+                    }
+                }
+            }
+            Ok(false)
+        })
         .boxed()
     }
 

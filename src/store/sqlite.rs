@@ -29,6 +29,17 @@ const MIGRATIONS: Migrations = &[
 const WRITER_PRAGMAS: &str =
     "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
+/// For a connection whose transactions begin with [`Store::begin_write`]. SQLite asks for a lock ever less often the longer
+/// it waits; where another process writes all the time, asking anew and often finds the gap between two transactions.
+const PATIENT_WRITER_PRAGMAS: &str =
+    "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+
+/// Together with that busy time-out: one second.
+pub(super) const BEGIN_TRIES: usize = 50;
+
+/// Nothing that would change a file before it is known to be ours.
+const CHECK_PRAGMAS: &str = "PRAGMA busy_timeout = 1000;";
+
 const READER_PRAGMAS: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON;";
 
 /// How often to look whether another process wrote.
@@ -43,8 +54,12 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     })?;
 
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
-    let mut connection = connect(&options, WRITER_PRAGMAS).await.map_err(unreachable)?;
+    let mut connection = connect(&options, CHECK_PRAGMAS).await.map_err(unreachable)?;
     check(&mut connection, &place, migrate).await?;
+    if migrate == Migrate::Apply {
+        // The journal mode stays with the file. It is set before there are readers, which it would have to wait for.
+        connection.execute(WRITER_PRAGMAS).await.map_err(unreachable)?;
+    }
     connection.close().await.map_err(unreachable)?;
 
     let native = |connections: u32, pragmas: &'static str| {
@@ -69,7 +84,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
             readers: native(READERS, READER_PRAGMAS),
         },
         readers: any(READERS, READER_PRAGMAS),
-        writers: any(1, WRITER_PRAGMAS),
+        writers: any(1, PATIENT_WRITER_PRAGMAS),
         turn: Some(Arc::new(Mutex::new(()))),
     })
 }
