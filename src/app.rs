@@ -127,6 +127,9 @@ impl App {
         for task in &self.background {
             task.abort();
         }
+        if let Err(error) = self.registry.flush_seen().await {
+            tracing::warn!(%error, "when certificates were last seen is not on record");
+        }
         self.audit.close().await;
         self.store.close().await;
     }

@@ -13,7 +13,6 @@ mod caller;
 /// The example API: the very source file that the crate's `examples/` shows.
 #[path = "../../resource-server/examples/guarded_api.rs"]
 #[expect(unreachable_pub, reason = "the file is an example of another crate first")]
-#[expect(clippy::disallowed_methods, reason = "the file is an example of another crate first")]
 mod guarded_api;
 
 use std::io::Write;

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::{Engine, Migrate, OpenError, Store, open};
 use crate::registry::certificate::{CertificateState, RevocationReason, Sighting};
-use crate::registry::client::{ClientAuthentication, ClientState, Enrolment};
+use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
 use crate::registry::fixture::{
     NOW, anchor, anchor_id, any_name, because, because_at, client, client_id, dns, entitlement, entitlement_id, facts,
@@ -103,6 +103,7 @@ contract!(
     a_seventeenth_certificate_is_not_enrolled,
     a_last_sighting_takes_no_version_and_never_goes_back,
     a_sighting_does_not_make_an_older_proof_newer,
+    a_certificate_maps_by_itself_or_by_a_rule_that_enrols,
     lists_come_in_pages,
     the_history_comes_in_whole_versions,
     changes_come_in_order_and_all_of_them,
@@ -799,6 +800,30 @@ async fn a_certificate_of_another_client_is_not_enrolled(bench: &Bench) {
     assert_eq!(refused.unwrap_err(), SightingRefusal::CertificateTaken);
 }
 
+async fn a_certificate_maps_by_itself_or_by_a_rule_that_enrols(bench: &Bench) {
+    bench.populate().await;
+    let name = |text: &str| vec![(SubjectAttribute::TlsClientAuthSanDns, text.to_owned())];
+    let unseen = facts(1).thumbprint;
+    let knows = async |thumbprint: &Thumbprint, names: &[_]| bench.registry.knows(thumbprint, names).await.unwrap();
+    assert!(knows(&unseen, &name("acme-1.example")).await);
+    assert!(!knows(&unseen, &name("acme-9.example")).await);
+    assert!(!knows(&unseen, &[(SubjectAttribute::TlsClientAuthSanUri, "acme-1.example".to_owned())]).await);
+    assert!(!knows(&unseen, &[]).await);
+
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    assert!(knows(&unseen, &[]).await);
+    let selector = CertificateSelector::Thumbprint(unseen);
+    bench.registry.revoke_certificate(selector, RevocationReason::KeyCompromise, because("x")).await.unwrap();
+    assert!(!knows(&unseen, &[]).await);
+
+    bench.registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")).await.unwrap();
+    assert!(!knows(&facts(2).thumbprint, &name("acme-1.example")).await);
+    bench.registry.set_client_state(client_id("acme-1"), ClientState::Active, because("x")).await.unwrap();
+    let required = Client { enrolment: Enrolment::Required, ..client("acme-1", "acme") };
+    bench.registry.change_client(required, Vec::new(), because("x")).await.unwrap();
+    assert!(!knows(&facts(2).thumbprint, &name("acme-1.example")).await);
+}
+
 async fn a_rewritten_certificate_is_not_enrolled(bench: &Bench) {
     bench.populate().await;
     bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
@@ -1282,6 +1307,10 @@ impl RegistryStore for Slow {
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
         self.store.touch_last_seen(seen)
+    }
+
+    fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {
+        self.store.knows(thumbprint, names)
     }
 
     fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>> {
