@@ -1265,6 +1265,54 @@ async fn a_server_that_does_not_answer_is_named_without_its_password() {
     assert!(!refusal.to_string().contains("secret"), "{refusal}");
 }
 
+/// What was acknowledged has to survive a crash of the database, whatever the database does by default.
+#[tokio::test]
+async fn a_database_that_does_not_wait_for_its_disk_is_told_to() {
+    let Some(bench) = Bench::postgres("a_database_that_does_not_wait_for_its_disk_is_told_to").await else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    for (given, kept) in [("off", "on"), ("local", "local"), ("remote_write", "remote_write"), ("on", "on")] {
+        let url = format!("{}%20-csynchronous_commit%3D{given}", bench.url);
+        let store = open(&url, Migrate::Check).await.unwrap();
+        let changes: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&store.writers).await.unwrap();
+        let Engine::Postgres { pool } = &store.engine else { panic!("another engine") };
+        let records: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(pool).await.unwrap();
+        assert_eq!((changes.as_str(), records.as_str()), (kept, kept), "given {given}");
+    }
+}
+
+/// A rule is checked under the counter row's lock, by statements that see what was committed before they began.
+#[tokio::test]
+async fn a_database_with_another_isolation_by_default_serves_concurrent_writers() {
+    let Some(bench) = Bench::postgres("a_database_with_another_isolation_by_default").await else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    let url = format!("{}%20-cdefault_transaction_isolation%3Dserializable", bench.url);
+    let bench = Bench::at(url, None).await;
+    sixty_four_writers_lose_no_update(&bench).await;
+}
+
+/// A record with a letter the database cannot write would take its whole batch with it.
+#[tokio::test]
+async fn a_database_that_cannot_write_every_letter_is_refused() {
+    let Ok(base) = std::env::var("COUNTERSIGN_TEST_POSTGRES") else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    let name = format!("latin1_{}", std::process::id());
+    let mut connection = PgConnection::connect(&base).await.unwrap();
+    let made = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    connection.execute(sqlx::AssertSqlSafe(made)).await.unwrap();
+    let (place, _) = base.split_once('?').unwrap_or((&base, ""));
+    let (server, _) = place.rsplit_once('/').unwrap();
+    let refused = open(&format!("{server}/{name}"), Migrate::Apply).await;
+    connection.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+    let Err(refusal @ OpenError::Encoding { .. }) = refused else { panic!("{refused:?}") };
+    assert!(refusal.to_string().contains("LATIN1"), "{refusal}");
+}
+
 /// A store whose records arrive late.
 #[derive(Debug)]
 struct Slow {
