@@ -13,7 +13,7 @@ use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{Connection, Executor, PgConnection, Row, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -1311,6 +1311,25 @@ async fn a_database_that_cannot_write_every_letter_is_refused() {
     connection.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
     let Err(refusal @ OpenError::Encoding { .. }) = refused else { panic!("{refused:?}") };
     assert!(refusal.to_string().contains("LATIN1"), "{refusal}");
+}
+
+/// A registry's history is never pruned: what happened to one record is found without reading all of it.
+#[tokio::test]
+async fn the_history_of_one_record_is_found_by_its_index() {
+    let bench = Bench::sqlite().await;
+    let explain = format!("EXPLAIN QUERY PLAN {}", super::registry::HISTORY_OF_SUBJECT);
+    let plan: Vec<String> = sqlx::query(sqlx::AssertSqlSafe(explain))
+        .bind(0_i64)
+        .bind(10_i64)
+        .bind("client:c1")
+        .fetch_all(&bench.store.readers)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get::<String, _>("detail"))
+        .filter(|step| step.contains("history"))
+        .collect();
+    assert!(!plan.is_empty() && plan.iter().all(|step| step.contains("history_by_subject")), "{plan:?}");
 }
 
 /// A store whose records arrive late.

@@ -200,22 +200,10 @@ impl RegistryStore for Store {
 
     fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>> {
         async move {
-            let every = i64::from(subject.is_none());
-            // Whole versions: the next call begins after the last one.
-            let rows = sqlx::query(
-                "SELECT version, at, actor, action, subject, record_before, record_after, why FROM history \
-                 WHERE version > $1 AND ($2 = 1 OR subject = $3) AND version <= ( \
-                     SELECT COALESCE(MAX(version), 0) FROM ( \
-                         SELECT version FROM history WHERE version > $1 AND ($2 = 1 OR subject = $3) \
-                         ORDER BY version, step LIMIT $4) AS first_rows) \
-                 ORDER BY version, step",
-            )
-            .bind(since.0)
-            .bind(every)
-            .bind(subject.unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
+            let query = sqlx::query(if subject.is_some() { HISTORY_OF_SUBJECT } else { HISTORY });
+            let query = query.bind(since.0).bind(i64::from(limit));
+            let query = if let Some(subject) = subject { query.bind(subject) } else { query };
+            let rows = query.fetch_all(&self.readers).await?;
             rows.iter().map(history_entry).collect()
         }
         .boxed()
@@ -269,6 +257,25 @@ impl Store {
         }
     }
 }
+
+/// The history after version `$1` under one condition, in whole versions, so that the next call begins after the last
+/// one: all of each version that the first `$2` rows reach into.
+macro_rules! history {
+    ($condition:literal) => {
+        concat!(
+            "SELECT version, at, actor, action, subject, record_before, record_after, why FROM history WHERE version > $1 AND ",
+            $condition,
+            " AND version <= (SELECT COALESCE(MAX(version), 0) FROM (SELECT version FROM history WHERE version > $1 AND ",
+            $condition,
+            " ORDER BY version, step LIMIT $2) AS first_rows) ORDER BY version, step"
+        )
+    };
+}
+
+const HISTORY: &str = history!("1 = 1");
+
+/// A statement of its own, so that either engine uses the index there is for it.
+pub(super) const HISTORY_OF_SUBJECT: &str = history!("subject = $3");
 
 /// What `work` answers, if it does so in time.
 async fn in_time<T>(work: impl Future<Output = Result<T, StoreUnavailable>>) -> Result<T, StoreUnavailable> {
