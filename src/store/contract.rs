@@ -122,6 +122,7 @@ contract!(
     an_edited_migration_is_refused,
     a_missing_table_is_refused,
     opening_twice_at_the_same_time_migrates_once,
+    what_changed_is_kept_for_as_long_as_anybody_may_ask,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1155,6 +1156,24 @@ async fn a_record_that_cannot_be_read_is_unavailable_and_others_are_not(bench: &
     let damaged = bench.registry.client(&client_id("acme-1")).await;
     assert!(matches!(damaged, Err(LookupRefusal::RegistryUnavailable)));
     assert_eq!(bench.record("acme-2").await.client.id, client_id("acme-2"));
+}
+
+async fn what_changed_is_kept_for_as_long_as_anybody_may_ask(bench: &Bench) {
+    bench.populate().await;
+    let other = bench.another().await;
+    let before = other.client(&client_id("acme-1")).await.unwrap();
+    // As after many changes.
+    bench.run("UPDATE registry_state SET version = version + 65534").await;
+    let suspend = |state| bench.registry.set_client_state(client_id("acme-1"), state, because("x"));
+    let version = suspend(ClientState::Suspended).await.unwrap();
+    let (_, oldest) = bench.store.changes_since(RegistryVersion(0), 100).await.unwrap();
+    assert_eq!(oldest.first().map(|change| change.version), Some(RegistryVersion(version.0 - 65_535)));
+    let latest = bench.registry.changes_since(RegistryVersion(version.0 - 1)).await.unwrap();
+    assert_eq!(latest, [Change { version, touched: Touched::Client(client_id("acme-1")) }]);
+    // A node that has slept through all of it trusts nothing it remembers.
+    assert_eq!(other.catch_up().await.unwrap(), version);
+    let after = other.client(&client_id("acme-1")).await.unwrap();
+    assert_eq!((before.record.client.state, after.record.client.state), (ClientState::Active, ClientState::Suspended));
 }
 
 #[tokio::test]

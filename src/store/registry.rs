@@ -41,6 +41,10 @@ const REQUEST_TRIES: usize = 1;
 /// are shorter still, but do not hold where the network has gone.
 const PATIENCE: Duration = Duration::from_millis(1_900);
 
+/// For how many versions it is kept what each touched: several times as far back as a node can check what it remembers.
+/// Whoever asks for more is not told that nothing happened; the history has everything.
+pub(super) const CHANGES_KEPT: i64 = 65_536;
+
 /// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
 pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
 

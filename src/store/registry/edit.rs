@@ -13,7 +13,7 @@ use super::super::{Engine, postgres};
 use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
-use super::{MARK_LIFETIME, document};
+use super::{CHANGES_KEPT, MARK_LIFETIME, document};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
@@ -102,6 +102,11 @@ impl Writing {
                 .await?;
             changes.push(Change { version: self.version, touched });
         }
+        // One version's rows each time, unless more are kept now than once were.
+        sqlx::query("DELETE FROM registry_change WHERE version <= $1")
+            .bind(self.version.0 - CHANGES_KEPT)
+            .execute(&mut *self.transaction)
+            .await?;
         self.write_marks().await?;
         if let Engine::Postgres { .. } = engine {
             // Delivered when, and only if, this transaction commits.
