@@ -123,6 +123,7 @@ contract!(
     a_missing_table_is_refused,
     opening_twice_at_the_same_time_migrates_once,
     what_changed_is_kept_for_as_long_as_anybody_may_ask,
+    a_clock_that_is_wrong_takes_no_mark_away,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1174,6 +1175,19 @@ async fn what_changed_is_kept_for_as_long_as_anybody_may_ask(bench: &Bench) {
     assert_eq!(other.catch_up().await.unwrap(), version);
     let after = other.client(&client_id("acme-1")).await.unwrap();
     assert_eq!((before.record.client.state, after.record.client.state), (ClientState::Active, ClientState::Suspended));
+}
+
+async fn a_clock_that_is_wrong_takes_no_mark_away(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1", "bolt-2"], "other-ca").await;
+    let suspend = |id, at| bench.registry.set_client_state(client_id(id), ClientState::Suspended, because_at("x", at));
+    // From a machine whose clock has not been set.
+    let first = suspend("acme-1", UnixTime::from_seconds(1_000)).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(first));
+    // From one that is days ahead, twice.
+    let ahead = NOW.after(Duration::from_secs(3 * 86_400));
+    suspend("bolt-1", ahead).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(first));
 }
 
 #[tokio::test]

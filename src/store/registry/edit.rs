@@ -3,6 +3,8 @@
 //! [`Writing`] begins by taking the version, which locks the counter row until the end; the methods below check and
 //! write one kind of change each; `commit` writes down what was collected on the way. Dropped, it leaves nothing.
 
+use std::time::Duration;
+
 use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
@@ -27,6 +29,9 @@ use crate::registry::{
     AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, Record, RegistryVersion, ResourceServerId, Sighting,
     Thumbprint,
 };
+
+/// How long a mark that is forgotten stays in the store: a calendar may be wrong, by hours rather than days.
+const MARK_KEPT_LONGER: Duration = Duration::from_secs(86_400);
 
 /// A change under way.
 pub(super) struct Writing {
@@ -125,12 +130,22 @@ impl Writing {
             return Ok(());
         }
         let now = self.explanation.at;
+        // Each command has a clock of its own, and one that is wrong must not bring dead tokens back: a mark lives from
+        // the later of the last two changes, and is taken away a day after the earlier of them would.
+        let last: Option<i64> =
+            sqlx::query("SELECT at FROM history WHERE version < $1 ORDER BY version DESC, step DESC LIMIT 1")
+                .bind(self.version.0)
+                .fetch_optional(&mut *self.transaction)
+                .await?
+                .map(|row| row.try_get(0))
+                .transpose()?;
+        let last = last.map_or(now, UnixTime::from_millis);
         sqlx::query("DELETE FROM revocation_mark WHERE forget_after <= $1")
-            .bind(now.as_millis())
+            .bind(now.min(last).before(MARK_KEPT_LONGER).as_millis())
             .execute(&mut *self.transaction)
             .await?;
         for (kind, id) in std::mem::take(&mut self.marks) {
-            // Never forgotten earlier than it would have been: a clock may have been set back.
+            // Never forgotten earlier than it would have been.
             sqlx::query(
                 "INSERT INTO revocation_mark (kind, id, version, forget_after) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
@@ -140,7 +155,7 @@ impl Writing {
             .bind(kind.as_str())
             .bind(id)
             .bind(self.version.0)
-            .bind(now.after(MARK_LIFETIME).as_millis())
+            .bind(now.max(last).after(MARK_LIFETIME).as_millis())
             .execute(&mut *self.transaction)
             .await?;
         }
