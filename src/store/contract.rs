@@ -124,6 +124,7 @@ contract!(
     opening_twice_at_the_same_time_migrates_once,
     what_changed_is_kept_for_as_long_as_anybody_may_ask,
     a_clock_that_is_wrong_takes_no_mark_away,
+    an_anchor_of_ones_own_is_marked_itself,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -640,9 +641,10 @@ async fn whatever_ends_admission_leaves_a_mark(bench: &Bench) {
 
     let narrow = NameSpace { dns_suffixes: vec!["acme.example".to_owned()], ..NameSpace::default() };
     let version = registry.grant_anchor(acme(), anchor_id("ca"), narrow, because("x")).await.unwrap();
-    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, Some(version));
     let version = registry.withdraw_anchor(acme(), anchor_id("ca"), because("x")).await.unwrap();
-    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, None, "others have tokens under this anchor");
     assert!(bench.record("acme-1").await.anchors.is_empty());
     let version = registry.retire_anchor(anchor_id("ca"), because("x")).await.unwrap();
     assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
@@ -1188,6 +1190,21 @@ async fn a_clock_that_is_wrong_takes_no_mark_away(bench: &Bench) {
     let ahead = NOW.after(Duration::from_secs(3 * 86_400));
     suspend("bolt-1", ahead).await.unwrap();
     assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(first));
+}
+
+async fn an_anchor_of_ones_own_is_marked_itself(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let acme = || participant_id("acme");
+    let mut own = anchor("own-ca");
+    own.owner = AnchorOwner::Participant(acme());
+    registry.add_anchor(own, b"own-ca".to_vec(), because("x")).await.unwrap();
+    registry.grant_anchor(acme(), anchor_id("own-ca"), any_name(), because("x")).await.unwrap();
+    let version = registry.grant_anchor(acme(), anchor_id("own-ca"), NameSpace::default(), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "own-ca").await, Some(version));
+    let version = registry.withdraw_anchor(acme(), anchor_id("own-ca"), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "own-ca").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, None, "its tokens under other anchors live on");
 }
 
 #[tokio::test]

@@ -306,7 +306,7 @@ impl Writing {
             }
             Some(before) => {
                 if !name_space.covers(&before.name_space) {
-                    self.mark(MarkKind::Anchor, &anchor_id);
+                    self.mark_grant(&anchor, &participant_id);
                 }
                 "anchor.change_name_space"
             }
@@ -314,13 +314,23 @@ impl Writing {
         self.put_grant(before, AnchorGrant { participant_id, anchor_id, name_space }, "granted", action).await
     }
 
-    async fn withdraw_anchor(&mut self, participant: &ParticipantId, anchor: &AnchorId) -> Result<(), EditRefusal> {
-        let Some(before) = self.grant(participant, anchor).await? else {
-            return Err(EditRefusal::NotFound { kind: RecordKind::AnchorGrant, id: grant_id(participant, anchor) });
+    async fn withdraw_anchor(&mut self, participant: &ParticipantId, id: &AnchorId) -> Result<(), EditRefusal> {
+        let Some(before) = self.grant(participant, id).await? else {
+            return Err(EditRefusal::NotFound { kind: RecordKind::AnchorGrant, id: grant_id(participant, id) });
         };
-        self.mark(MarkKind::Anchor, anchor);
+        let anchor: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, id.as_str()).await?;
+        self.mark_grant(&anchor, participant);
         let after = AnchorGrant { name_space: NameSpace::default(), ..before.clone() };
         self.put_grant(Some(before), after, "withdrawn", "anchor.withdraw").await
+    }
+
+    /// What an anchor no longer vouches for, for one participant. A shared anchor stands in other participants' tokens
+    /// too, which are as good as before: there the participant is marked, whose other tokens are had anew.
+    fn mark_grant(&mut self, anchor: &TrustAnchor, participant: &ParticipantId) {
+        match anchor.owner {
+            AnchorOwner::Operator => self.mark(MarkKind::Participant, participant),
+            AnchorOwner::Participant(_) => self.mark(MarkKind::Anchor, &anchor.id),
+        }
     }
 
     async fn grant(
