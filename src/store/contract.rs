@@ -125,6 +125,7 @@ contract!(
     what_changed_is_kept_for_as_long_as_anybody_may_ask,
     a_clock_that_is_wrong_takes_no_mark_away,
     an_anchor_of_ones_own_is_marked_itself,
+    a_key_found_compromised_later_is_revoked_through_its_certificate,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1205,6 +1206,24 @@ async fn an_anchor_of_ones_own_is_marked_itself(bench: &Bench) {
     let version = registry.withdraw_anchor(acme(), anchor_id("own-ca"), because("x")).await.unwrap();
     assert_eq!(bench.mark_of(MarkKind::Anchor, "own-ca").await, Some(version));
     assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, None, "its tokens under other anchors live on");
+}
+
+async fn a_key_found_compromised_later_is_revoked_through_its_certificate(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let mut renewed = facts(2);
+    renewed.key_hash = facts(1).key_hash;
+    bench.registry.add_certificate(client_id("acme-1"), renewed, because("same key")).await.unwrap();
+    revoke(bench, 1, RevocationReason::Superseded).await;
+    let version = revoke(bench, 1, RevocationReason::KeyCompromise).await;
+    assert_eq!(bench.mark_of(MarkKind::Key, &facts(1).key_hash.to_string()).await, Some(version));
+    let record = bench.record("acme-1").await;
+    for number in [1, 2] {
+        assert_eq!(record.certificate(&facts(number).thumbprint).unwrap().state.as_str(), "revoked");
+    }
+    let again = CertificateSelector::Thumbprint(facts(1).thumbprint);
+    let refused = bench.registry.revoke_certificate(again, RevocationReason::KeyCompromise, because("again")).await;
+    assert!(matches!(refused, Err(EditRefusal::StateForbids { .. })), "{refused:?}");
 }
 
 #[tokio::test]

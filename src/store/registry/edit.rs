@@ -541,7 +541,13 @@ impl Writing {
             }
         };
         let key = before.key_hash;
-        self.revoke(before, reason).await?;
+        // A milder reason left the key alone; a worse one may come to light later.
+        let key_is_left = matches!(before.state, CertificateState::Revoked { .. })
+            && reason.revokes_key()
+            && !constraint::key_revoked(&mut self.transaction, &key).await?;
+        if !key_is_left {
+            self.revoke(before, reason).await?;
+        }
         if reason.revokes_key() {
             self.revoke_everywhere(&key, reason).await?;
         }
@@ -560,11 +566,7 @@ impl Writing {
     }
 
     async fn revoke_key(&mut self, key: &KeyHash) -> Result<(), EditRefusal> {
-        let known = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
-            .bind(key.to_string())
-            .fetch_optional(&mut *self.transaction)
-            .await?;
-        if known.is_some() {
+        if constraint::key_revoked(&mut self.transaction, key).await? {
             return Err(forbidden(RecordKind::Key, &key.to_string(), "revoked", "revoked"));
         }
         self.revoke_everywhere(key, RevocationReason::KeyCompromise).await
