@@ -126,6 +126,7 @@ contract!(
     a_clock_that_is_wrong_takes_no_mark_away,
     an_anchor_of_ones_own_is_marked_itself,
     a_key_found_compromised_later_is_revoked_through_its_certificate,
+    last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1224,6 +1225,26 @@ async fn a_key_found_compromised_later_is_revoked_through_its_certificate(bench:
     let again = CertificateSelector::Thumbprint(facts(1).thumbprint);
     let refused = bench.registry.revoke_certificate(again, RevocationReason::KeyCompromise, because("again")).await;
     assert!(matches!(refused, Err(EditRefusal::StateForbids { .. })), "{refused:?}");
+}
+
+async fn last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle(bench: &Bench) {
+    bench.populate().await;
+    for number in [1, 2] {
+        bench.registry.add_certificate(client_id("acme-1"), facts(number), because("announced")).await.unwrap();
+    }
+    let turn = bench.store.turn_to_write().await;
+    let mut change = bench.store.begin_write().await.unwrap();
+    let touch = "UPDATE certificate SET last_seen = 1 WHERE thumbprint = $1";
+    sqlx::query("UPDATE registry_state SET version = version + 1").execute(&mut *change).await.unwrap();
+    sqlx::query(touch).bind(facts(2).thumbprint.to_string()).execute(&mut *change).await.unwrap();
+    let store = bench.store.clone();
+    let seen = [1, 2].map(|number| (facts(number).thumbprint, NOW)).to_vec();
+    let sightings = tokio::spawn(async move { store.touch_last_seen(seen).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    sqlx::query(touch).bind(facts(1).thumbprint.to_string()).execute(&mut *change).await.unwrap();
+    change.commit().await.unwrap();
+    drop(turn);
+    sightings.await.unwrap().unwrap();
 }
 
 #[tokio::test]
