@@ -127,6 +127,7 @@ contract!(
     an_anchor_of_ones_own_is_marked_itself,
     a_key_found_compromised_later_is_revoked_through_its_certificate,
     last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle,
+    a_sighting_that_cannot_be_written_is_given_up_in_time,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1245,6 +1246,20 @@ async fn last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle(bench
     change.commit().await.unwrap();
     drop(turn);
     sightings.await.unwrap().unwrap();
+}
+
+async fn a_sighting_that_cannot_be_written_is_given_up_in_time(bench: &Bench) {
+    bench.populate().await;
+    let turn = bench.store.turn_to_write().await;
+    let mut change = bench.store.begin_write().await.unwrap();
+    sqlx::query("UPDATE registry_state SET version = version + 1").execute(&mut *change).await.unwrap();
+    let sighting = sighting(1, "ca");
+    let sighted = bench.sighted("acme-1", &sighting, NOW);
+    let refused = tokio::time::timeout(Duration::from_millis(2_500), sighted).await.expect("in time");
+    assert!(matches!(refused, Err(SightingRefusal::RegistryUnavailable)), "{refused:?}");
+    change.rollback().await.unwrap();
+    drop(turn);
+    bench.sighted("acme-1", &sighting, NOW).await.unwrap();
 }
 
 #[tokio::test]

@@ -106,7 +106,8 @@ impl RegistryStore for Store {
         sighting: &'a Sighting,
         explanation: Explanation,
     ) -> BoxFuture<'a, Result<Applied, EditRefusal>> {
-        async move {
+        // A request waits for it, perhaps behind many others on SQLite. Given up midway it leaves nothing.
+        in_time(async move {
             // Read first: a certificate that will be refused again and again takes no lock.
             let mut reader = self.readers.acquire().await?;
             let judged = match constraint::sighting(&mut reader, client, sighting, explanation.at).await {
@@ -130,7 +131,7 @@ impl RegistryStore for Store {
             };
             drop(turn);
             Ok(applied)
-        }
+        })
         .boxed()
     }
 
@@ -285,10 +286,10 @@ const HISTORY: &str = history!("1 = 1");
 pub(super) const HISTORY_OF_SUBJECT: &str = history!("subject = $3");
 
 /// What `work` answers, if it does so in time.
-async fn in_time<T>(work: impl Future<Output = Result<T, StoreUnavailable>>) -> Result<T, StoreUnavailable> {
+async fn in_time<T, E: From<StoreUnavailable>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(answer) => answer,
-        Err(_) => Err(StoreUnavailable::because("no answer in time")),
+        Err(_) => Err(StoreUnavailable::because("no answer in time").into()),
     }
 }
 
