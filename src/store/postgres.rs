@@ -137,9 +137,14 @@ impl NotificationWatch {
     async fn wait(&mut self) -> Result<(), sqlx::Error> {
         match &mut self.listener {
             None => {
-                let mut listener = PgListener::connect_with(&self.pool).await?;
-                listener.listen(CHANNEL).await?;
-                self.listener = Some(listener);
+                let listening = async {
+                    let mut listener = PgListener::connect_with(&self.pool).await?;
+                    listener.listen(CHANNEL).await?;
+                    Ok::<_, sqlx::Error>(listener)
+                };
+                // A network that swallows everything must not keep the watcher from looking.
+                let listening = tokio::time::timeout(ACQUIRE_TIMEOUT, listening).await;
+                self.listener = Some(listening.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
                 // Whatever happened until now has not been looked at.
                 Ok(())
             }
