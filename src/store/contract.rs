@@ -128,6 +128,7 @@ contract!(
     a_key_found_compromised_later_is_revoked_through_its_certificate,
     last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle,
     a_sighting_that_cannot_be_written_is_given_up_in_time,
+    superseded_without_an_overlap_is_over_for_decisions_under_way,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1260,6 +1261,16 @@ async fn a_sighting_that_cannot_be_written_is_given_up_in_time(bench: &Bench) {
     change.rollback().await.unwrap();
     drop(turn);
     bench.sighted("acme-1", &sighting, NOW).await.unwrap();
+}
+
+async fn superseded_without_an_overlap_is_over_for_decisions_under_way(bench: &Bench) {
+    bench.populate().await;
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
+    bench.registry.supersede_certificate(facts(1).thumbprint, NOW, because("x")).await.unwrap();
+    // A request that came before is decided again after: by its own clock, and a node's may be late besides.
+    let asked = NOW.before(Duration::from_secs(60));
+    let state = bench.record("acme-1").await.certificate(&facts(1).thumbprint).unwrap().state.clone();
+    assert!(matches!(state, CertificateState::Superseded { at } if at <= asked), "{state:?}");
 }
 
 #[tokio::test]

@@ -505,12 +505,15 @@ impl Writing {
     async fn supersede_certificate(&mut self, thumbprint: &Thumbprint, at: UnixTime) -> Result<(), EditRefusal> {
         let id = thumbprint.to_string();
         let before: Certificate = self.present(RecordKind::Certificate, CERTIFICATE, &id).await?;
-        let state = CertificateState::Superseded { at };
+        // Without an overlap it is over for every clock: a request that came a moment ago is decided by its own, and what
+        // it got now would carry this version, which no mark concerns.
+        let over = at <= self.explanation.at;
+        let state = CertificateState::Superseded { at: if over { at.min(before.not_before) } else { at } };
         if !before.state.can_become(&state) {
             return Err(forbidden(RecordKind::Certificate, &id, before.state.as_str(), state.as_str()));
         }
-        if at <= self.explanation.at {
-            // Admission refuses it from now on. With an overlap, what is issued until its end lives out.
+        if over {
+            // With an overlap, what is issued until its end lives out.
             self.mark(MarkKind::Certificate, thumbprint);
         }
         let after = Certificate { state, ..before.clone() };
