@@ -152,7 +152,7 @@ fn people(listed: &[Listed<'_>], keys: &SigningKeys) -> String {
     };
     let columns = ["alg", "stage", "kid", "published since", "signs from"];
     let mut text = table(&columns, listed.iter().map(row).collect());
-    for SetAside { name, why } in keys.set_aside() {
+    for SetAside { name, why, .. } in keys.set_aside() {
         text.push_str(&format!("\nset aside: {name}: {why}"));
     }
     text

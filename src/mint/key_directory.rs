@@ -57,12 +57,16 @@ impl KeyDirectory {
         attempt().map_err(|error| failure("write", &target, &error))
     }
 
-    fn read_key(&self, stem: &str) -> Result<StoredKey, String> {
+    fn read_record(&self, stem: &str) -> Result<KeyRecord, String> {
         let record = fs::read(self.path.join(format!("{stem}.json"))).map_err(|error| error.to_string())?;
         let record: KeyRecord = serde_json::from_slice(&record).map_err(|error| error.to_string())?;
         if file_stem(&record) != stem {
             return Err(format!("its record is about {}", file_stem(&record)));
         }
+        Ok(record)
+    }
+
+    fn read_pem(&self, stem: &str) -> Result<Zeroizing<String>, String> {
         let path = self.path.join(format!("{stem}.pem"));
         let mode = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?.mode();
         if mode & 0o077 != 0 {
@@ -72,8 +76,7 @@ impl KeyDirectory {
                 mode & 0o7777
             ));
         }
-        let pem = fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| error.to_string())?;
-        Ok(StoredKey { record, pem })
+        fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| error.to_string())
     }
 }
 
@@ -85,14 +88,19 @@ impl KeyStore for KeyDirectory {
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
             // A key without its record was never finished: the record is written last.
             let Some(stem) = name.strip_suffix(".json").filter(|stem| !stem.starts_with('.')) else { continue };
-            match self.read_key(stem) {
-                Ok(key) => stored.keys.push(key),
-                // By its id, so that a key that was read before can be told from one that never was.
-                Err(why) => {
-                    let kid = stem.split_once('-').map_or(stem, |(_, kid)| kid);
-                    stored.set_aside.push(SetAside { name: kid.to_owned(), why });
-                }
-            }
+            let (record, why) = match self.read_record(stem) {
+                Ok(record) => match self.read_pem(stem) {
+                    Ok(pem) => {
+                        stored.keys.push(StoredKey { record, pem });
+                        continue;
+                    }
+                    Err(why) => (Some(record), why),
+                },
+                Err(why) => (None, why),
+            };
+            // By its id, so that a key that was read before can be told from one that never was.
+            let kid = stem.split_once('-').map_or(stem, |(_, kid)| kid);
+            stored.set_aside.push(SetAside { name: kid.to_owned(), why, record });
         }
         Ok(stored)
     }
@@ -236,6 +244,36 @@ mod tests {
         assert!(ring.reload().unwrap());
         assert_eq!(*ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid(), before);
         assert_eq!(ring.current().set_aside().len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_is_withdrawn_and_wiped_at_once_is_withdrawn() {
+        let (_directory, path) = begun();
+        let ring = ring(&path);
+        let (pem, after) = (pem_of_signing_key(&ring, &path), NOW.after(std::time::Duration::from_millis(1)));
+        let kid = ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid().clone();
+        let retirement = retire(&KeyDirectory::open(&path).unwrap(), &kid, NOW).unwrap();
+        fs::remove_file(pem).unwrap();
+        assert!(ring.reload().unwrap());
+        let signing = ring.current().signing(SigningAlgorithm::ES256, after).map(|signer| signer.kid().to_string());
+        assert_eq!(signing, retirement.successor);
+        assert!(!ring.published(after).body.contains(&*kid));
+    }
+
+    #[test]
+    fn a_key_that_others_may_have_read_can_be_withdrawn() {
+        let (_directory, path) = begun();
+        let ring = ring(&path);
+        let (pem, after) = (pem_of_signing_key(&ring, &path), NOW.after(std::time::Duration::from_millis(1)));
+        let kid = ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid().clone();
+        fs::set_permissions(pem, Permissions::from_mode(0o644)).unwrap();
+        let commands = KeyDirectory::open(&path).unwrap();
+        let retirement = retire(&commands, &kid, NOW).unwrap();
+        assert!(ring.reload().unwrap());
+        let signing = ring.current().signing(SigningAlgorithm::ES256, after).map(|signer| signer.kid().to_string());
+        assert_eq!(signing, retirement.successor);
+        assert!(signing.is_some() && !ring.published(after).body.contains(&*kid));
+        assert_eq!(retire(&commands, &kid, after), Err(KeyRingError::AlreadyRetired { kid: kid.to_string(), at: NOW }));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct SetAside {
     pub name: String,
     /// One line for the operator.
     pub why: String,
+    /// What is known of it, where that much can be read: it may have been withdrawn.
+    pub record: Option<KeyRecord>,
 }
 
 /// Everything a store holds.
@@ -204,11 +206,15 @@ impl SigningKeys {
             // What was read before is not read again: parsing an RSA key checks it, which takes its time.
             let known = before.and_then(|before| before.find(&record.kid)).map(|key| key.signer.clone());
             let signer = known.map_or_else(|| Signer::from_pem(record.alg, &pem), Ok);
-            match signer {
-                Ok(signer) if **signer.kid() == *record.kid => keys.push(SigningKey { record, signer }),
-                Ok(_) => set_aside.push(SetAside { name: record.kid, why: "the key has another id".to_owned() }),
-                Err(error) => set_aside.push(SetAside { name: record.kid, why: error.to_string() }),
-            }
+            let why = match signer {
+                Ok(signer) if **signer.kid() == *record.kid => {
+                    keys.push(SigningKey { record, signer });
+                    continue;
+                }
+                Ok(_) => "the key has another id".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            set_aside.push(SetAside { name: record.kid.clone(), why, record: Some(record) });
         }
         keys.sort_by(|a, b| (a.record.created_at, &a.record.kid).cmp(&(b.record.created_at, &b.record.kid)));
         Self { keys, set_aside }
@@ -268,6 +274,23 @@ impl SigningKeys {
         self.keys.iter().find(|key| key.record.kid == kid)
     }
 
+    /// What is known of the key with this id, whether or not it can be used.
+    fn record(&self, kid: &str) -> Option<&KeyRecord> {
+        let aside = self.set_aside.iter().filter_map(|aside| aside.record.as_ref());
+        self.keys.iter().map(|key| &key.record).chain(aside).find(|record| record.kid == kid)
+    }
+
+    /// What a key that is set aside would do.
+    fn stage_if_usable(&self, key: &KeyRecord, now: UnixTime) -> KeyStage {
+        match key.signs_from {
+            Some(from) if from <= now => match self.successor(key.alg, from) {
+                Some(taken_over) if taken_over <= now => KeyStage::Outgoing,
+                _ => KeyStage::Signing,
+            },
+            _ => KeyStage::Next,
+        }
+    }
+
     /// The key of `algorithm` that takes over next: the one a rotation has scheduled, else the one that has been published
     /// longest.
     fn next(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
@@ -305,7 +328,7 @@ impl KeyRing {
         complete(&*store, now)?;
         let (changed, _) = watch::channel(store.fingerprint()?);
         let keys = SigningKeys::load(store.read()?, None);
-        for SetAside { name, why } in keys.set_aside() {
+        for SetAside { name, why, .. } in keys.set_aside() {
             tracing::error!(key.file = %name, reason = %why, "a signing key is set aside");
         }
         Ok(Self { store, current: ArcSwap::from_pointee(keys), published: ArcSwapOption::empty(), changed })
@@ -342,8 +365,8 @@ impl KeyRing {
         made
     }
 
-    /// Reads the store again if it changed. What was read before and is broken now is kept: no good token is refused
-    /// because somebody edits a file.
+    /// Reads the store again if it changed. What was read before and is broken now is kept, unless it was withdrawn: no good
+    /// token is refused because somebody edits a file.
     ///
     /// # Errors
     /// [`KeyStoreError`] if the store cannot be read: then everything stays as it was.
@@ -354,11 +377,15 @@ impl KeyRing {
         }
         let before = self.current();
         let mut keys = SigningKeys::load(self.store.read()?, Some(&before));
-        for SetAside { name, why } in &keys.set_aside {
+        for SetAside { name, why, .. } in &keys.set_aside {
             tracing::error!(key.file = %name, reason = %why, "a signing key is set aside");
         }
-        let broken = |kid: &str| keys.set_aside.iter().any(|aside| aside.name == kid);
-        let kept: Vec<SigningKey> = before.keys.iter().filter(|key| broken(&key.record.kid)).cloned().collect();
+        let kept = |key: &SigningKey| {
+            let aside = keys.set_aside.iter().find(|aside| aside.name == key.record.kid)?;
+            let record = aside.record.as_ref().unwrap_or(&key.record).clone();
+            Some(SigningKey { record, signer: key.signer.clone() })
+        };
+        let kept: Vec<SigningKey> = before.keys.iter().filter_map(kept).collect();
         keys.keys.extend(kept);
         self.current.store(Arc::new(keys));
         self.changed.send_replace(fingerprint);
@@ -495,24 +522,27 @@ pub fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Retireme
     let mut retirement = Retirement { kid: kid.to_owned(), successor: None };
     store.exclusively(&mut || {
         let keys = SigningKeys::load(store.read()?, None);
-        let key = keys.find(kid).ok_or_else(|| KeyRingError::Unknown { kid: kid.to_owned() })?;
-        if let Some(at) = key.record.retired_at {
+        // One that cannot be used any more can still be withdrawn: somebody else may be able to.
+        let mut record = keys.record(kid).ok_or_else(|| KeyRingError::Unknown { kid: kid.to_owned() })?.clone();
+        if let Some(at) = record.retired_at {
             return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at });
         }
-        let algorithm = key.record.alg;
-        let stage = keys.stage(&key.record, now);
+        let algorithm = record.alg;
+        let stage = match keys.find(kid) {
+            Some(key) => keys.stage(&key.record, now),
+            None => keys.stage_if_usable(&record, now),
+        };
         if stage == KeyStage::Signing {
             let mut successor = match keys.next(algorithm, now) {
                 Some(next) => next.record.clone(),
                 None => make(store, algorithm, now, None)?,
             };
             // One millisecond on, so that of two keys with one date the right one is the later.
-            let earliest = key.record.signs_from.map_or(now, |from| UnixTime::from_millis(from.as_millis() + 1));
+            let earliest = record.signs_from.map_or(now, |from| UnixTime::from_millis(from.as_millis() + 1));
             successor.signs_from = Some(now.max(earliest));
             store.update(&successor)?;
             retirement.successor = Some(successor.kid);
         }
-        let mut record = key.record.clone();
         record.retired_at = Some(now);
         store.update(&record)?;
         if matches!(stage, KeyStage::Signing | KeyStage::Next) {
