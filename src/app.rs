@@ -127,10 +127,11 @@ impl App {
         for task in &self.background {
             task.abort();
         }
+        // First what matters most.
+        self.audit.close().await;
         if let Err(error) = self.registry.flush_seen().await {
             tracing::warn!(%error, "when certificates were last seen is not on record");
         }
-        self.audit.close().await;
         self.store.close().await;
     }
 }

@@ -129,6 +129,7 @@ contract!(
     last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle,
     a_sighting_that_cannot_be_written_is_given_up_in_time,
     superseded_without_an_overlap_is_over_for_decisions_under_way,
+    last_sightings_that_cannot_be_written_are_given_up_in_time,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -1271,6 +1272,18 @@ async fn superseded_without_an_overlap_is_over_for_decisions_under_way(bench: &B
     let asked = NOW.before(Duration::from_secs(60));
     let state = bench.record("acme-1").await.certificate(&facts(1).thumbprint).unwrap().state.clone();
     assert!(matches!(state, CertificateState::Superseded { at } if at <= asked), "{state:?}");
+}
+
+async fn last_sightings_that_cannot_be_written_are_given_up_in_time(bench: &Bench) {
+    bench.populate().await;
+    let turn = bench.store.turn_to_write().await;
+    let mut change = bench.store.begin_write().await.unwrap();
+    sqlx::query("UPDATE registry_state SET version = version + 1").execute(&mut *change).await.unwrap();
+    bench.registry.note_seen(facts(1).thumbprint, NOW);
+    let flushed = tokio::time::timeout(Duration::from_millis(2_500), bench.registry.flush_seen()).await;
+    assert!(flushed.expect("in time").is_err());
+    change.rollback().await.unwrap();
+    drop(turn);
 }
 
 #[tokio::test]

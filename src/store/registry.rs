@@ -136,7 +136,7 @@ impl RegistryStore for Store {
     }
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
-        async move {
+        in_time(async move {
             let (turn, mut transaction) = self.begin_registry_write(REQUEST_TRIES).await?;
             // No new version, but its lock: whoever holds certificates of several clients has come by this row, so that
             // no two wait for each other.
@@ -151,7 +151,7 @@ impl RegistryStore for Store {
             transaction.commit().await?;
             drop(turn);
             Ok(())
-        }
+        })
         .boxed()
     }
 
