@@ -53,7 +53,7 @@ impl Fetcher {
     pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
         let url = url.parse().map_err(|_| FetchError::Address)?;
         let exchange = async {
-            let response = self.client.get(url).await.map_err(|_| FetchError::Connection)?;
+            let response = self.client.get(url).await.map_err(|error| FetchError::Connection(cause(&error)))?;
             if response.status() != StatusCode::OK {
                 return Err(FetchError::Status(response.status().as_u16()));
             }
@@ -65,6 +65,14 @@ impl Fetcher {
     }
 }
 
+/// What is at the bottom of an error: above it is only that a connection failed.
+fn cause(mut error: &dyn std::error::Error) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fetcher")
@@ -72,7 +80,7 @@ impl fmt::Debug for Fetcher {
 }
 
 /// Why nothing was fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The address is none.
     #[error("not an address")]
@@ -80,9 +88,9 @@ pub enum FetchError {
     /// The body was cut short or is longer than the limit.
     #[error("the body was cut short or is too long")]
     Body,
-    /// No connection, or it broke, or the server's certificate is not trusted.
-    #[error("no connection to the authorization server, or its certificate is not trusted")]
-    Connection,
+    /// No connection, or it broke, or the server's certificate is not trusted: with the innermost cause.
+    #[error("no connection to the authorization server: {0}")]
+    Connection(String),
     /// An answer other than 200.
     #[error("the authorization server answered {0}")]
     Status(u16),
@@ -277,8 +285,8 @@ mod tests {
             let answer = format!("HTTP/1.1 {status} X\r\nlocation: https://localhost/\r\ncontent-length: 0\r\n\r\n");
             assert_eq!(fetched(&answer).await, Err(FetchError::Status(status)));
         }
-        assert_eq!(fetched("garbage\r\n\r\n").await, Err(FetchError::Connection));
-        assert_eq!(fetched("").await, Err(FetchError::Connection));
+        assert!(matches!(fetched("garbage\r\n\r\n").await, Err(FetchError::Connection(_))));
+        assert!(matches!(fetched("").await, Err(FetchError::Connection(_))));
     }
 
     #[tokio::test]
@@ -294,16 +302,23 @@ mod tests {
     async fn a_server_nobody_vouches_for() {
         let (one, other) = (Raw::answering("", []).await, Raw::answering("", []).await);
         let url = format!("https://localhost:{}/", one.address.port());
-        assert_eq!(other.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        let cause = |answer| match answer {
+            Err(FetchError::Connection(cause)) => cause,
+            other => panic!("{other:?}"),
+        };
+        // An operator who gave the wrong roots has to be told so.
+        let unknown = cause(other.fetcher().get(&url, 1_000, PATIENCE).await);
+        assert!(unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"), "{unknown}");
         let url = format!("https://127.0.0.1:{}/", one.address.port()); // a name the certificate does not have
-        assert_eq!(one.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        let misnamed = cause(one.fetcher().get(&url, 1_000, PATIENCE).await);
+        assert!(misnamed.contains("not valid for name"), "{misnamed}");
     }
 
     #[tokio::test]
     async fn no_plain_http() {
         let raw = Raw::answering("", []).await;
         let url = format!("http://localhost:{}/", raw.address.port());
-        assert_eq!(raw.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        assert!(matches!(raw.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection(_))));
         assert_eq!(raw.fetcher().get("not a url", 1_000, PATIENCE).await, Err(FetchError::Address));
     }
 }
