@@ -5,7 +5,7 @@
 //! <https://localhost:8444>, which is also its resource identifier; `countersign quickstart` serves this very file.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +110,7 @@ async fn main() -> io::Result<()> {
         key_pem: std::fs::read(key)?,
         roots_pem: std::fs::read(roots)?,
     };
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     let (ready, serving) = oneshot::channel::<(SocketAddr, Guard)>();
     tokio::spawn(async move {
         let Ok((address, guard)) = serving.await else { return };

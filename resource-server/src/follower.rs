@@ -102,12 +102,13 @@ pub enum FetchError {
 /// Fetches the keys for ever: until the first are held four times a second, then every [`KEYS_INTERVAL`], and when an unknown
 /// `kid` was met or the last fetch failed, every [`KEYS_PAUSE`].
 pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
+    let mut outcomes = Outcomes::of("keys");
     loop {
         let outcome = match fetcher.get(&url, MAX_KEY_SET_BYTES, PATIENCE).await {
             Ok(body) => keys.take(&body).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        count("keys", &outcome);
+        outcomes.note(&outcome);
         if keys.current().is_none() {
             tokio::time::sleep(RETRY_FIRST).await;
             continue;
@@ -127,6 +128,7 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
     // Three polls within the staleness limit, so that one may fail.
     let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
     let mut pause = RETRY_FIRST;
+    let mut outcomes = Outcomes::of("revocations");
     loop {
         if !list.can_be_verified() {
             tokio::time::sleep(BREATH).await;
@@ -146,7 +148,7 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
             },
             Err(error) => Err(error.to_string()),
         };
-        count("revocations", &outcome);
+        outcomes.note(&outcome);
         pause = match outcome {
             // News came: ask on at once, but never in a tight circle.
             Ok(()) if list.version() != before => BREATH,
@@ -167,11 +169,38 @@ pub async fn report_age(list: Arc<HeldList>, clock: Arc<dyn Clock>) {
     }
 }
 
-fn count(what: &'static str, outcome: &Result<(), String>) {
-    let result = if outcome.is_ok() { "taken" } else { "failed" };
-    metrics::counter!("countersign_guard_fetches_total", "what" => what, "result" => result).increment(1);
-    if let Err(error) = outcome {
-        tracing::warn!(what, error, "nothing usable fetched from the authorization server");
+/// What became of the fetches of one thing.
+#[derive(Debug)]
+struct Outcomes {
+    what: &'static str,
+    /// The trouble that was told of last, while it lasts.
+    trouble: Option<String>,
+}
+
+impl Outcomes {
+    const fn of(what: &'static str) -> Self {
+        Self { what, trouble: None }
+    }
+
+    /// Counts an outcome, and tells of it where it is another than the last one: fetches are many, and a server that is
+    /// away is away for a while.
+    fn note(&mut self, outcome: &Result<(), String>) {
+        let what = self.what;
+        let result = if outcome.is_ok() { "taken" } else { "failed" };
+        metrics::counter!("countersign_guard_fetches_total", "what" => what, "result" => result).increment(1);
+        match outcome {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!(what, "fetched from the authorization server again");
+                }
+            }
+            Err(error) => {
+                if self.trouble.as_ref() != Some(error) {
+                    tracing::warn!(what, error, "nothing usable fetched from the authorization server");
+                    self.trouble = Some(error.clone());
+                }
+            }
+        }
     }
 }
 
@@ -248,6 +277,21 @@ mod tests {
 
     async fn fetched(octets: &str) -> Result<Bytes, FetchError> {
         Raw::answering(octets, []).await.get().await
+    }
+
+    #[test]
+    fn trouble_is_told_of_once() {
+        let mut outcomes = Outcomes::of("keys");
+        outcomes.note(&Ok(()));
+        assert_eq!(outcomes.trouble, None);
+        for _ in 0..2 {
+            outcomes.note(&Err("away".to_owned()));
+            assert_eq!(outcomes.trouble.as_deref(), Some("away"));
+        }
+        outcomes.note(&Err("garbage".to_owned()));
+        assert_eq!(outcomes.trouble.as_deref(), Some("garbage"));
+        outcomes.note(&Ok(()));
+        assert_eq!(outcomes.trouble, None);
     }
 
     #[tokio::test]

@@ -153,6 +153,7 @@ pub fn server_config(
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.require_ems = true; // RFC 7627: without it a TLS 1.2 session is not bound to its certificate
+    config.cert_decompressors = Vec::new(); // RFC 8879 §5: a few octets shall not become a megabyte of certificates
     config.max_early_data_size = 0; // RFC 8446 §8: early data can be replayed
     config.send_tls13_tickets = 1;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
