@@ -792,7 +792,13 @@ impl Registry {
             SightingRefusal::from(refusal)
         })?;
         let made = applied.version;
-        self.take_in(applied).await;
+        if made.is_some() {
+            self.take_in(applied).await;
+        } else if let Err(error) = self.catch_up().await {
+            // Another connection has just put it on record, and the record in memory may be the one of before.
+            tracing::warn!(%error, client.id = %client, "what was enrolled elsewhere cannot be read");
+            return Err(SightingRefusal::RegistryUnavailable);
+        }
         let found = self.client(client).await.map_err(SightingRefusal::from)?;
         Ok(self.resting_on(proven, found, made))
     }

@@ -105,7 +105,15 @@ impl RegistryStore for Store {
         async move {
             // Read first: a certificate that will be refused again and again takes no lock.
             let mut reader = self.readers.acquire().await?;
-            if constraint::sighting(&mut reader, client, sighting, explanation.at).await?.is_none() {
+            let judged = match constraint::sighting(&mut reader, client, sighting, explanation.at).await {
+                // Another connection of the same client may have enrolled it between two of these queries: a second look
+                // knows it.
+                Err(EditRefusal::CertificateTaken) => {
+                    constraint::sighting(&mut reader, client, sighting, explanation.at).await
+                }
+                judged => judged,
+            };
+            if judged?.is_none() {
                 return Ok(Applied::default());
             }
             drop(reader);

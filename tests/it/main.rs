@@ -25,6 +25,10 @@ mod circle;
 
 mod change;
 
+mod durability;
+
+mod perimeter;
+
 mod judge;
 
 mod operations;

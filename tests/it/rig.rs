@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use countersign::app::App;
 use countersign::audit::AuditEntry;
-use countersign::config::{Config, Issuer, StoreUrl, TlsFiles};
+use countersign::config::{Config, Issuer, NodeName, StoreUrl, TlsFiles};
 use countersign::mint::key_directory::KeyDirectory;
 use countersign::mint::key_ring::KeyRing;
 use countersign::pki::certificate::ParsedCertificate;
@@ -244,11 +244,52 @@ impl Rig {
         GuardedApi { address, _stop: stop }
     }
 
+    /// Another node of the same cluster: the same store and keys, listeners of its own.
+    pub(crate) async fn another_node(&self) -> Node {
+        let mut config = self.app.config.clone();
+        config.node = NodeName::parse("another").unwrap();
+        config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        let app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
+        let running = server::serve(&app, telemetry::start_metrics()).await.unwrap();
+        Node { address: running.addresses().mtls, app, running }
+    }
+
+    /// Stops the server in good order and starts it again on what it left behind.
+    pub(crate) async fn restarted(mut self) -> Self {
+        if let Some(running) = self.running.take() {
+            running.stop(Duration::from_secs(1)).await;
+        }
+        self.app.close().await;
+        let mut config = self.app.config.clone();
+        config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        self.app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
+        let running = server::serve(&self.app, telemetry::start_metrics()).await.unwrap();
+        (self.address, self.operations) = (running.addresses().mtls, running.addresses().operations);
+        self.running = Some(running);
+        self
+    }
+
     /// Stops listening and writes what is left.
     pub(crate) async fn stop(mut self) {
         if let Some(running) = self.running.take() {
             running.stop(Duration::from_secs(1)).await;
         }
+        self.app.close().await;
+    }
+}
+
+/// A second node beside the rig's own.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) app: Arc<App>,
+    running: Running,
+}
+
+impl Node {
+    /// Stops listening and writes what is left.
+    pub(crate) async fn stop(self) {
+        self.running.stop(Duration::from_secs(1)).await;
         self.app.close().await;
     }
 }

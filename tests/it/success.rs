@@ -347,6 +347,37 @@ async fn an_assertion_shown_many_times_at_once_is_good_once() {
     }
 }
 
+/// A job scheduler starts sixteen workers with a certificate nobody has seen: each of them gets its token.
+#[tokio::test]
+async fn a_certificate_first_seen_on_many_connections_at_once_is_enrolled_once() {
+    for engine in Engine::every() {
+        let rig = Rig::on(&engine, Time::Standing).await;
+        let party = &rig.world.a_dn;
+        for round in 0..4 {
+            let template = Template::client(subject_of_a("a-dn"), rig.world.now);
+            let credential = rig.world.a_root.issue(&template, KeyKind::P256);
+            let mut connections = Vec::new();
+            for _ in 0..16 {
+                connections.push(rig.peer(&credential).connect(rig.address).await.unwrap());
+            }
+            let tasks: Vec<_> = connections
+                .into_iter()
+                .map(|mut connection| {
+                    let request = party.request();
+                    tokio::spawn(async move { connection.ask(&request).await.unwrap() })
+                })
+                .collect();
+            for task in tasks {
+                let answer = task.await.unwrap();
+                if answer.status != 200 {
+                    panic!("round {round} on {engine:?}: {answer} {:#?}", rig.records(60).await);
+                }
+            }
+        }
+        rig.stop().await;
+    }
+}
+
 /// A certificate never seen before that carries the registered name is enrolled when it is first seen.
 #[tokio::test]
 async fn a_new_certificate_under_the_registered_name_is_enrolled_on_first_use() {
