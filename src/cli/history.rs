@@ -14,10 +14,10 @@ pub(super) struct HistoryArguments {
     #[arg(long, default_value_t = 0)]
     since: i64,
     /// Changes of one record: its kind, a colon and its id, for example client:payments.
-    #[arg(long)]
+    #[arg(long, value_parser = subject)]
     subject: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -44,6 +44,13 @@ pub(super) async fn run(arguments: HistoryArguments, session: &Session) -> Resul
         session.output.note(&format!("there may be more: --since {last}"))?;
     }
     Ok(())
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => Ok(text.to_owned()),
+        _ => Err("the kind of a record, a colon and its id, as the column `subject` has them".to_owned()),
+    }
 }
 
 fn by(actor: &Actor) -> String {
