@@ -80,6 +80,11 @@ pub struct Names {
     uri_count: usize,
 }
 
+/// A distinguished name (a whole Name in DER) by RFC 4514, for people; empty if it is.
+pub(super) fn name_text(encoded: &[u8]) -> Result<String, MalformedName> {
+    write_name(&read_name(encoded)?, Spelling::Stored)
+}
+
 impl Names {
     /// Reads the subject (a whole Name in DER) and the contents of the subjectAltName extension, if there is one.
     pub(super) fn read(subject: &[u8], alt_names: Option<&[u8]>) -> Result<Self, MalformedName> {
