@@ -45,7 +45,6 @@ refusals! {
         /// More decisions wait for the log than it can take.
         QueueFull => "audit_queue_full",
         /// The record could not be written in time.
-        /// The record could not be written in time.
         Unavailable => "audit_unavailable",
         /// What the decision rests on changed each time it was taken.
         Overtaken => "decision_overtaken",
