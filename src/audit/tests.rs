@@ -557,7 +557,7 @@ async fn strangers_are_answered_at_once_and_counted() {
     let of = |reason: &str| rows.iter().find(|row| row["reason"] == reason).unwrap();
     assert_eq!((&of("client_unknown")["count"], &of("client_unknown")["address"]), (&50.into(), &"192.0.2.1".into()));
     assert_eq!(of("client_unknown")["first"]["peer"]["remote"], "192.0.2.1:1");
-    assert_eq!(of("handshake_timeout")["stage"], "handshake");
+    assert_eq!(of("handshake_timeout")["stage"], "tls");
 }
 
 #[tokio::test]
