@@ -116,12 +116,12 @@ impl Names {
         subject.into_iter().chain(others.iter().map(String::as_str))
     }
 
-    /// Every canonical name, with the kind of rule it could match.
+    /// Every canonical name, with the kind of rule it could match: first the subject, of which there is one at most.
     pub fn all(&self) -> impl Iterator<Item = (SubjectAttribute, &str)> {
         [
+            SubjectAttribute::TlsClientAuthSubjectDn,
             SubjectAttribute::TlsClientAuthSanUri,
             SubjectAttribute::TlsClientAuthSanDns,
-            SubjectAttribute::TlsClientAuthSubjectDn,
             SubjectAttribute::TlsClientAuthSanIp,
             SubjectAttribute::TlsClientAuthSanEmail,
         ]
