@@ -147,6 +147,21 @@ impl ParsedCertificate {
     /// # Errors
     /// [`MalformedCertificate`] if it is none.
     pub fn read(der: &[u8]) -> Result<Self, MalformedCertificate> {
+        Self::read_with(der, Names::read)
+    }
+
+    /// Reads an intermediate's certificate, whose names nobody compares: to prepare them (RFC 4518) is work for nothing.
+    ///
+    /// # Errors
+    /// [`MalformedCertificate`] if it is none.
+    pub(super) fn read_intermediate(der: &[u8]) -> Result<Self, MalformedCertificate> {
+        Self::read_with(der, |_, _| Err(MalformedName("the names of an intermediate are not read")))
+    }
+
+    fn read_with(
+        der: &[u8],
+        names: impl FnOnce(&[u8], Option<&[u8]>) -> Result<Names, MalformedName>,
+    ) -> Result<Self, MalformedCertificate> {
         if der.len() > LONGEST_CERTIFICATE_BYTES {
             return Err(MalformedCertificate);
         }
@@ -181,7 +196,7 @@ impl ParsedCertificate {
             serial: hex::encode(serial),
             not_before: instant(certificate.validity().not_before.timestamp()),
             not_after: instant(certificate.validity().not_after.timestamp()),
-            names: Names::read(subject, extensions.alt_names),
+            names: names(subject, extensions.alt_names),
             self_issued: issuer == subject,
             // Nothing is decided by the issuer's name, only by its key: one that cannot be read is merely not told.
             issuer_text: identity::name_text(issuer).unwrap_or_default(),

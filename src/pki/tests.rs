@@ -253,6 +253,21 @@ fn a_search_that_led_nowhere_is_repeated_when_anything_could_be_different() {
 }
 
 #[test]
+fn a_subject_longer_than_any_name_is_not_read() {
+    let root = Authority::root("Partner A CA", NOW);
+    let scene = Scene::new("partner-a").trusting(&root);
+    // Each attribute takes more octets in DER than as text.
+    let of = |attributes: usize| {
+        let subject = Name::of(&vec![("CN", "12345678"); attributes]);
+        (subject.to_der().len(), verify(&scene, &root.issue(&Template::client(subject, NOW), KeyKind::P256)))
+    };
+    let (fits, longer) = (of(215), of(216));
+    assert!(fits.0 <= 4096 && longer.0 > 4096, "{} {}", fits.0, longer.0);
+    assert_eq!(fits.1, chained(&root));
+    assert_eq!(longer.1, Err(PeerRefusal::NameMalformed));
+}
+
+#[test]
 fn a_remembered_path_gives_way_to_another() {
     // The issuing key is certified twice; the certificate that ends first is remembered, then the other has to be found.
     let root = Authority::root("Root", NOW);
