@@ -382,7 +382,12 @@ impl Config {
                 }
             },
         };
-        Self::read(&text, &base, environment)
+        Self::read(&text, &base, environment).map_err(|mut mistakes| {
+            for mistake in mistakes.0.iter_mut().filter(|mistake| mistake.place == THE_FILE) {
+                mistake.place = file.map_or_else(|| THE_FILE.to_owned(), |path| path.display().to_string());
+            }
+            mistakes
+        })
     }
 
     /// Reads the text of a configuration file whose relative paths start at `base`, then `environment`.
@@ -399,7 +404,7 @@ impl Config {
             Err(error) => {
                 // Nothing behind a syntax error can be told apart, so this one mistake comes alone.
                 let problem = error.to_string().trim_end().replace('\n', "\n    ");
-                return Err(ConfigMistakes(vec![Mistake { place: "the file".to_owned(), problem }]));
+                return Err(ConfigMistakes(vec![Mistake { place: THE_FILE.to_owned(), problem }]));
             }
         };
         let mut reader = Reader { base: base.to_owned(), ..Reader::default() };
@@ -446,8 +451,11 @@ struct Setting {
     value: Value,
 }
 
+/// Where a mistake is that belongs to no key, as long as nobody knows the file's name.
+const THE_FILE: &str = "the file";
+
 /// Variables with our prefix that are not keys of the file: command-line options, and what tests are steered by.
-const OTHER_VARIABLES: [&str; 3] = ["COUNTERSIGN_CONFIG", "COUNTERSIGN_OPERATOR", "COUNTERSIGN_JSON"];
+const OTHER_VARIABLES: [&str; 2] = ["COUNTERSIGN_CONFIG", "COUNTERSIGN_OPERATOR"];
 const TEST_VARIABLES: &str = "COUNTERSIGN_TEST_";
 
 impl Reader {

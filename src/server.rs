@@ -76,7 +76,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// The server's certificate cannot be used.
-    #[error(transparent)]
+    #[error("the server's certificate cannot be used: {0}")]
     Certificate(#[from] ServerCertificateError),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]

@@ -2,10 +2,10 @@
 //! answers who called.
 //!
 //! `cargo run -p countersign-resource-server --example guarded_api -- ISSUER CERTIFICATE KEY ROOTS` serves it on
-//! <https://localhost:8444>; `countersign quickstart` serves this very file.
+//! <https://localhost:8444>, which is also its resource identifier; `countersign quickstart` serves this very file.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +110,16 @@ async fn main() -> io::Result<()> {
         key_pem: std::fs::read(key)?,
         roots_pem: std::fs::read(roots)?,
     };
-    let (ready, _) = oneshot::channel();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+    let (ready, serving) = oneshot::channel::<(SocketAddr, Guard)>();
+    tokio::spawn(async move {
+        let Ok((address, guard)) = serving.await else { return };
+        tracing::info!(%address, "listening: calls are answered 503 until keys and revocation list are here");
+        while !guard.is_ready() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tracing::info!("ready: GET /accounts needs a token with the scope accounts:read");
+    });
     serve(settings, ready, async {
         // Without a way to hear Ctrl-C the API stops at once rather than never.
         let _pressed = tokio::signal::ctrl_c().await;

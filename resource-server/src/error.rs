@@ -8,25 +8,34 @@ use crate::scope::Scope;
 use crate::status::MarkKind;
 
 /// Declares a stage's enum of refusals: each variant with its stable short reason, unique across all stages.
+///
+/// Gives the enum `STAGE`, `ALL`, `REASONS` (every reason, in order), `MEANINGS` (their sentences: the doc comments) and
+/// `reason()`.
 macro_rules! refusals {
     (
         $(#[$meta:meta])*
         pub enum $name:ident at $stage:literal {
-            $( $(#[$variant_meta:meta])* $variant:ident => $reason:literal ),* $(,)?
+            $( $(#[doc = $meaning:literal])* $variant:ident => $reason:literal ),* $(,)?
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
-            $( $(#[$variant_meta])* $variant ),*
+            $( $(#[doc = $meaning])* $variant ),*
         }
 
         impl $name {
             /// The stage of the path that refuses so.
             pub const STAGE: &'static str = $stage;
 
+            /// Every one of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// Every short reason of this stage.
             pub const REASONS: &'static [&'static str] = &[$($reason),*];
+
+            /// What each of them means, in the same order.
+            pub const MEANINGS: &'static [&'static str] = &[$(concat!($($meaning),*)),*];
 
             /// The stable short reason: the same in logs, metrics and tests.
             pub const fn reason(self) -> &'static str {
@@ -347,26 +356,45 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::fmt::Write;
+
     use super::*;
 
     const METADATA: &str = "https://api.example/.well-known/oauth-protected-resource";
 
+    const PUBLISHED: &str = include_str!("../../docs/refusals.md");
+
+    /// Every refusal there is with what it means, in the order of the path.
+    fn every_refusal() -> Vec<(Refusal, &'static str)> {
+        macro_rules! stages {
+            ($($stage:ident),*) => {
+                [$($stage::ALL.iter().map(|&one| Refusal::from(one)).zip($stage::MEANINGS.iter().copied()).collect()),*]
+            };
+        }
+        let stages: [Vec<_>; 6] =
+            stages!(BearerRefusal, PeerRefusal, TokenRefusal, ConfirmationRefusal, StatusRefusal, ScopeRefusal);
+        stages.concat()
+    }
+
     #[test]
     fn reasons_are_unique() {
-        let mut reasons: Vec<&str> = [
-            BearerRefusal::REASONS,
-            PeerRefusal::REASONS,
-            TokenRefusal::REASONS,
-            ConfirmationRefusal::REASONS,
-            StatusRefusal::REASONS,
-            ScopeRefusal::REASONS,
-        ]
-        .concat();
-        let count = reasons.len();
-        reasons.sort_unstable();
-        reasons.dedup();
-        assert_eq!(reasons.len(), count);
+        let all = every_refusal();
+        let reasons: HashSet<_> = all.iter().map(|(refusal, _)| refusal.reason()).collect();
+        assert_eq!(reasons.len(), all.len());
         assert!(reasons.iter().all(|reason| reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+    }
+
+    #[test]
+    fn the_published_table_is_this_one() {
+        let mut expected =
+            String::from("| stage | reason | code | status | meaning |\n| --- | --- | --- | --- | --- |\n");
+        for (refusal, meaning) in every_refusal() {
+            let (stage, reason, code) = (refusal.stage(), refusal.reason(), refusal.code());
+            let named = code.as_str().map(|code| format!("`{code}`")).unwrap_or_default();
+            writeln!(expected, "| {stage} | `{reason}` | {named} | {} | {} |", code.status(), meaning.trim()).unwrap();
+        }
+        assert!(PUBLISHED.contains(&expected), "docs/refusals.md lacks this table:\n{expected}");
     }
 
     #[test]

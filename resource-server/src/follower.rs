@@ -53,7 +53,7 @@ impl Fetcher {
     pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
         let url = url.parse().map_err(|_| FetchError::Address)?;
         let exchange = async {
-            let response = self.client.get(url).await.map_err(|_| FetchError::Connection)?;
+            let response = self.client.get(url).await.map_err(|error| FetchError::Connection(cause(&error)))?;
             if response.status() != StatusCode::OK {
                 return Err(FetchError::Status(response.status().as_u16()));
             }
@@ -65,6 +65,14 @@ impl Fetcher {
     }
 }
 
+/// What is at the bottom of an error: above it is only that a connection failed.
+fn cause(mut error: &dyn std::error::Error) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fetcher")
@@ -72,7 +80,7 @@ impl fmt::Debug for Fetcher {
 }
 
 /// Why nothing was fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The address is none.
     #[error("not an address")]
@@ -80,9 +88,9 @@ pub enum FetchError {
     /// The body was cut short or is longer than the limit.
     #[error("the body was cut short or is too long")]
     Body,
-    /// No connection, or it broke, or the server's certificate is not trusted.
-    #[error("no connection to the authorization server, or its certificate is not trusted")]
-    Connection,
+    /// No connection, or it broke, or the server's certificate is not trusted: with the innermost cause.
+    #[error("no connection to the authorization server: {0}")]
+    Connection(String),
     /// An answer other than 200.
     #[error("the authorization server answered {0}")]
     Status(u16),
@@ -94,12 +102,13 @@ pub enum FetchError {
 /// Fetches the keys for ever: until the first are held four times a second, then every [`KEYS_INTERVAL`], and when an unknown
 /// `kid` was met or the last fetch failed, every [`KEYS_PAUSE`].
 pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
+    let mut outcomes = Outcomes::of("keys");
     loop {
         let outcome = match fetcher.get(&url, MAX_KEY_SET_BYTES, PATIENCE).await {
             Ok(body) => keys.take(&body).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        count("keys", &outcome);
+        outcomes.note(&outcome);
         if keys.current().is_none() {
             tokio::time::sleep(RETRY_FIRST).await;
             continue;
@@ -119,6 +128,7 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
     // Three polls within the staleness limit, so that one may fail.
     let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
     let mut pause = RETRY_FIRST;
+    let mut outcomes = Outcomes::of("revocations");
     loop {
         if !list.can_be_verified() {
             tokio::time::sleep(BREATH).await;
@@ -138,7 +148,7 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
             },
             Err(error) => Err(error.to_string()),
         };
-        count("revocations", &outcome);
+        outcomes.note(&outcome);
         pause = match outcome {
             // News came: ask on at once, but never in a tight circle.
             Ok(()) if list.version() != before => BREATH,
@@ -159,11 +169,38 @@ pub async fn report_age(list: Arc<HeldList>, clock: Arc<dyn Clock>) {
     }
 }
 
-fn count(what: &'static str, outcome: &Result<(), String>) {
-    let result = if outcome.is_ok() { "taken" } else { "failed" };
-    metrics::counter!("countersign_guard_fetches_total", "what" => what, "result" => result).increment(1);
-    if let Err(error) = outcome {
-        tracing::warn!(what, error, "nothing usable fetched from the authorization server");
+/// What became of the fetches of one thing.
+#[derive(Debug)]
+struct Outcomes {
+    what: &'static str,
+    /// The trouble that was told of last, while it lasts.
+    trouble: Option<String>,
+}
+
+impl Outcomes {
+    const fn of(what: &'static str) -> Self {
+        Self { what, trouble: None }
+    }
+
+    /// Counts an outcome, and tells of it where it is another than the last one: fetches are many, and a server that is
+    /// away is away for a while.
+    fn note(&mut self, outcome: &Result<(), String>) {
+        let what = self.what;
+        let result = if outcome.is_ok() { "taken" } else { "failed" };
+        metrics::counter!("countersign_guard_fetches_total", "what" => what, "result" => result).increment(1);
+        match outcome {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!(what, "fetched from the authorization server again");
+                }
+            }
+            Err(error) => {
+                if self.trouble.as_ref() != Some(error) {
+                    tracing::warn!(what, error, "nothing usable fetched from the authorization server");
+                    self.trouble = Some(error.clone());
+                }
+            }
+        }
     }
 }
 
@@ -242,6 +279,21 @@ mod tests {
         Raw::answering(octets, []).await.get().await
     }
 
+    #[test]
+    fn trouble_is_told_of_once() {
+        let mut outcomes = Outcomes::of("keys");
+        outcomes.note(&Ok(()));
+        assert_eq!(outcomes.trouble, None);
+        for _ in 0..2 {
+            outcomes.note(&Err("away".to_owned()));
+            assert_eq!(outcomes.trouble.as_deref(), Some("away"));
+        }
+        outcomes.note(&Err("garbage".to_owned()));
+        assert_eq!(outcomes.trouble.as_deref(), Some("garbage"));
+        outcomes.note(&Ok(()));
+        assert_eq!(outcomes.trouble, None);
+    }
+
     #[tokio::test]
     async fn a_whole_body() {
         assert_eq!(fetched("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap(), "ok");
@@ -277,8 +329,8 @@ mod tests {
             let answer = format!("HTTP/1.1 {status} X\r\nlocation: https://localhost/\r\ncontent-length: 0\r\n\r\n");
             assert_eq!(fetched(&answer).await, Err(FetchError::Status(status)));
         }
-        assert_eq!(fetched("garbage\r\n\r\n").await, Err(FetchError::Connection));
-        assert_eq!(fetched("").await, Err(FetchError::Connection));
+        assert!(matches!(fetched("garbage\r\n\r\n").await, Err(FetchError::Connection(_))));
+        assert!(matches!(fetched("").await, Err(FetchError::Connection(_))));
     }
 
     #[tokio::test]
@@ -294,16 +346,23 @@ mod tests {
     async fn a_server_nobody_vouches_for() {
         let (one, other) = (Raw::answering("", []).await, Raw::answering("", []).await);
         let url = format!("https://localhost:{}/", one.address.port());
-        assert_eq!(other.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        let cause = |answer| match answer {
+            Err(FetchError::Connection(cause)) => cause,
+            other => panic!("{other:?}"),
+        };
+        // An operator who gave the wrong roots has to be told so.
+        let unknown = cause(other.fetcher().get(&url, 1_000, PATIENCE).await);
+        assert!(unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"), "{unknown}");
         let url = format!("https://127.0.0.1:{}/", one.address.port()); // a name the certificate does not have
-        assert_eq!(one.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        let misnamed = cause(one.fetcher().get(&url, 1_000, PATIENCE).await);
+        assert!(misnamed.contains("not valid for name"), "{misnamed}");
     }
 
     #[tokio::test]
     async fn no_plain_http() {
         let raw = Raw::answering("", []).await;
         let url = format!("http://localhost:{}/", raw.address.port());
-        assert_eq!(raw.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection));
+        assert!(matches!(raw.fetcher().get(&url, 1_000, PATIENCE).await, Err(FetchError::Connection(_))));
         assert_eq!(raw.fetcher().get("not a url", 1_000, PATIENCE).await, Err(FetchError::Address));
     }
 }

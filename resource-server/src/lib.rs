@@ -9,6 +9,8 @@ pub mod verification;
 
 pub mod peer;
 
+pub mod connection;
+
 pub mod bearer;
 
 pub mod token;

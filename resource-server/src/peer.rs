@@ -34,6 +34,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::confirmation::CertificateThumbprint;
+use crate::connection::{Activity, Answer, Answering, Unidle};
 use crate::error::PeerRefusal;
 use crate::time::UnixTime;
 
@@ -152,6 +153,7 @@ pub fn server_config(
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.require_ems = true; // RFC 7627: without it a TLS 1.2 session is not bound to its certificate
+    config.cert_decompressors = Vec::new(); // RFC 8879 §5: a few octets shall not become a megabyte of certificates
     config.max_early_data_size = 0; // RFC 8446 §8: early data can be replayed
     config.send_tls13_tickets = 1;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
@@ -257,16 +259,18 @@ impl ClientCertVerifier for PossessionVerifier {
 pub struct PeerAcceptor {
     tls: TlsAcceptor,
     handshake_timeout: Duration,
+    idle_timeout: Duration,
     connections: Arc<Semaphore>,
 }
 
 impl PeerAcceptor {
     /// An acceptor with this configuration, of [`server_config`] or one that asks for client certificates in its own way,
-    /// that gives up on a handshake after 5 seconds and holds at most 10,000 connections.
+    /// that gives up on a handshake after 5 seconds and on an idle connection after 60, and holds at most 10,000.
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self {
             tls: TlsAcceptor::from(config),
             handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
             connections: Arc::new(Semaphore::new(10_000)),
         }
     }
@@ -275,6 +279,15 @@ impl PeerAcceptor {
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.connections = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        self
+    }
+
+    /// The same acceptor with another patience for connections on which no call is being answered: because none came, or
+    /// not to its end, or because the caller does not fetch the answer. However long a handler takes is no matter. A
+    /// connection that was upgraded to another protocol counts as one without calls.
+    #[must_use]
+    pub const fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 
@@ -288,17 +301,20 @@ impl PeerAcceptor {
 
 impl fmt::Debug for PeerAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerAcceptor").field("handshake_timeout", &self.handshake_timeout).finish_non_exhaustive()
+        f.debug_struct("PeerAcceptor")
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .finish_non_exhaustive()
     }
 }
 
 impl<S: Send + 'static> Accept<TcpStream, S> for PeerAcceptor {
-    type Stream = TlsStream<TcpStream>;
+    type Stream = Unidle<TlsStream<TcpStream>>;
     type Service = WithPeer<S>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Self { tls, handshake_timeout, connections } = self.clone();
+        let Self { tls, handshake_timeout, idle_timeout, connections } = self.clone();
         Box::pin(async move {
             let place = connections.try_acquire_owned().map_err(io::Error::other)?;
             stream.set_nodelay(true)?;
@@ -308,7 +324,9 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PeerAcceptor {
                 tracing::debug!(%error, "handshake failed");
             })?;
             let peer = of_connection(stream.get_ref().1);
-            Ok((stream, WithPeer { peer, inner: service, _place: Arc::new(place) }))
+            let activity = Activity::new();
+            let stream = Unidle::new(stream, Arc::clone(&activity), idle_timeout);
+            Ok((stream, WithPeer { peer, inner: service, activity, _place: Arc::new(place) }))
         })
     }
 }
@@ -318,27 +336,29 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PeerAcceptor {
 pub struct WithPeer<S> {
     peer: Option<PeerCertificate>,
     inner: S,
+    activity: Arc<Activity>,
     /// Given back when the connection and its last request have ended.
     _place: Arc<OwnedSemaphorePermit>,
 }
 
-impl<S, B> Service<http::Request<B>> for WithPeer<S>
+impl<S, B, R> Service<http::Request<B>> for WithPeer<S>
 where
-    S: Service<http::Request<B>>,
+    S: Service<http::Request<B>, Response = http::Response<R>>,
 {
-    type Response = S::Response;
+    type Response = http::Response<Answer<R>>;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: http::Request<B>) -> S::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let work = self.activity.begin();
         if let Some(peer) = &self.peer {
             request.extensions_mut().insert(peer.clone());
         }
-        self.inner.call(request)
+        Answering::new(self.inner.call(request), work)
     }
 }
 

@@ -162,20 +162,24 @@ impl World {
         self.caller_trusting(&self.roots, credential, version)
     }
 
-    fn caller_trusting(&self, roots: &RootCertStore, credential: Option<&Credential>, version: Version) -> Caller {
+    fn client_config(&self, roots: &RootCertStore, credential: Option<&Credential>) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots.clone());
-        let config = match credential {
+        match credential {
             None => config.with_no_client_auth(),
             Some(credential) => {
                 let chain = credential.chain.iter().cloned().map(CertificateDer::from).collect();
                 let key = PrivateKeyDer::from_pem_slice(credential.key.to_pem().as_bytes()).unwrap();
                 config.with_client_auth_cert(chain, key).unwrap()
             }
-        };
+        }
+    }
+
+    fn caller_trusting(&self, roots: &RootCertStore, credential: Option<&Credential>, version: Version) -> Caller {
+        let config = self.client_config(roots, credential);
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only();
         let connector = match version {
             Version::HTTP_2 => connector.enable_http2().build(),
@@ -342,4 +346,33 @@ async fn a_silent_caller_is_not_waited_for() {
     let closed = tokio::io::AsyncReadExt::read(&mut stream, &mut octets);
     let closed = tokio::time::timeout(Duration::from_secs(5), closed).await.expect("the connection was left open");
     assert!(matches!(closed, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_never_fetched_is_not_kept_ready() {
+    let world = World::new().await;
+    let authority = Authority::root("Server CA", now());
+    let server = authority.issue(&Template::server(&["localhost"], now()), KeyKind::P256);
+    let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
+    let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
+    let acceptor = PeerAcceptor::new(Arc::new(peer::server_config(chain, key).unwrap()))
+        .with_idle_timeout(Duration::from_millis(100));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let api = listener.local_addr().unwrap();
+    let server = axum_server::from_tcp(listener).unwrap().acceptor(acceptor);
+    tokio::spawn(server.serve(guarded_api::routes(&world.guard).unwrap().into_make_service()));
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
+    let config = world.client_config(&roots, None);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http2().build();
+    // RFC 9113 §6.9.2: with a window of 0 the answer's head comes, and its body never does.
+    let client =
+        Client::builder(TokioExecutor::new()).http2_only(true).http2_initial_stream_window_size(0).build(connector);
+    let request =
+        Request::get(format!("https://localhost:{}/accounts", api.port())).body(Empty::<Bytes>::new()).unwrap();
+    let answer = client.request(request).await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let body = tokio::time::timeout(Duration::from_secs(5), answer.into_body().collect()).await;
+    assert!(body.expect("the connection was left open").is_err());
 }

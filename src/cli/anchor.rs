@@ -136,6 +136,7 @@ pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(),
             })
         }
         AnchorCommand::List { participant: Some(participant) } => {
+            found(session.registry.participant(&participant).await?, "participant", &participant)?;
             let grants = every(
                 |page| session.registry.grants(&participant, page),
                 |one: &crate::registry::trust_anchor::AnchorGrant| one.anchor_id.to_string(),

@@ -104,6 +104,9 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
             session.output.done(&sentence, &after)
         }
         CertificateCommand::List { client } => {
+            if let Some(client) = &client {
+                super::client::stored(client, session).await?;
+            }
             let id = |one: &Certificate| one.thumbprint.to_string();
             let all = every(|page| session.registry.certificates(client.as_ref(), page), id).await?;
             session.output.list(&all, ["thumbprint", "client", "state", "not after", "last seen", "subject"], |one| {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::output::Output;
 use super::session::Failure;
 use crate::config::{Config, ConfigMistakes, Mistake};
-use crate::tls::ServerCertificate;
+use crate::tls::{ServerCertificate, ServerCertificateError};
 
 /// Says what the configuration amounts to, or fails with every mistake in it. The server's certificate is looked at too,
 /// wherever the rest leaves its place readable.
@@ -47,7 +47,12 @@ fn check(config: Result<Config, ConfigMistakes>) -> Result<Config, ConfigMistake
     match ServerCertificate::load(config.tls.clone(), config.host_names(), SystemClock::new().now()) {
         Ok(_) => Ok(config),
         Err(error) => {
-            Err(ConfigMistakes(vec![Mistake { place: "tls.certificate".to_owned(), problem: error.to_string() }]))
+            let place = match error {
+                ServerCertificateError::Missing { key, .. } => key,
+                ServerCertificateError::MalformedKey(_) => "tls.key",
+                _ => "tls.certificate",
+            };
+            Err(ConfigMistakes(vec![Mistake { place: place.to_owned(), problem: error.to_string() }]))
         }
     }
 }

@@ -6,14 +6,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use super::certificate::{leaf_der, read_leaf};
-use super::every;
 use super::session::{Failure, Session};
+use super::{every, found};
 use crate::client_auth;
 use crate::pki::certificate::ParsedCertificate;
 use crate::pki::identity;
 use crate::registry::client::{
     Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute, SubjectRule,
 };
+use crate::registry::trust_anchor::AnchorGrant;
 use crate::registry::{ClientId, LookupRefusal, ParticipantId};
 
 /// Clients: register, suspend, reinstate, retire.
@@ -178,6 +179,9 @@ pub(super) async fn run(command: ClientCommand, session: &Session) -> Result<(),
     match command {
         ClientCommand::Add(add) => register(*add, session).await,
         ClientCommand::List { participant } => {
+            if let Some(participant) = &participant {
+                found(session.registry.participant(participant).await?, "participant", participant)?;
+            }
             let id = |one: &Client| one.id.to_string();
             let all = every(|page| session.registry.clients(participant.as_ref(), page), id).await?;
             session.output.list(&all, ["client_id", "participant", "state", "environment", "method", "name"], |one| {
@@ -213,6 +217,9 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
     };
     let mut certificates = Vec::new();
     let authentication = match (add.auth_method, rule.clone(), jwks) {
+        (Method::TlsClientAuth, Some(subject), None) if !leaf.as_ref().is_none_or(|leaf| carries(leaf, &subject)) => {
+            return Err(format!("the certificate does not carry this name: {}", subject.canonical).into());
+        }
         (Method::TlsClientAuth, Some(subject), None) => ClientAuthentication::TlsClientAuth { subject },
         (Method::TlsClientAuth, None, None) => {
             return Err(
@@ -272,7 +279,54 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
             rule.canonical
         ))?;
     }
+    if let Some(doubt) = doubts(&client, leaf.as_ref(), session).await? {
+        session.output.note(&format!("  note: {doubt}"))?;
+    }
     session.output.note(&sheet(&client, session))
+}
+
+/// What is still missing before this client can get a token, as far as it can be told from what was given. That it is
+/// entitled to nothing yet goes without saying: an entitlement names a client, so it comes after it.
+async fn doubts(
+    client: &Client,
+    leaf: Option<&ParsedCertificate>,
+    session: &Session,
+) -> Result<Option<String>, Failure> {
+    let Client { id, participant_id: participant, .. } = client;
+    match client.authentication {
+        ClientAuthentication::SelfSignedTlsClientAuth { .. } => return Ok(None),
+        ClientAuthentication::PrivateKeyJwt { subject: None, .. } => {
+            // Its certificate has to be an enrolled one then.
+            return Ok(leaf.is_none().then(|| {
+                format!(
+                    "it has neither a certificate nor a name yet: `countersign certificate add FILE --client {id}` before it asks for a token"
+                )
+            }));
+        }
+        ClientAuthentication::PrivateKeyJwt { .. } if leaf.is_some() => return Ok(None),
+        ClientAuthentication::PrivateKeyJwt { .. } | ClientAuthentication::TlsClientAuth { .. } => {}
+    }
+    let grants =
+        every(|page| session.registry.grants(participant, page), |one: &AnchorGrant| one.anchor_id.to_string());
+    let grants = grants.await?;
+    if grants.is_empty() {
+        return Ok(Some(format!(
+            "{participant} has no trust anchor: `countersign anchor add CA.pem --owner {participant} …` before it asks for a token"
+        )));
+    }
+    let Some(names) = leaf.and_then(|leaf| leaf.names().ok()) else { return Ok(None) };
+    let mut outside = None;
+    for grant in &grants {
+        match names.first_outside(&grant.name_space) {
+            Some(name) => outside = Some(name),
+            None => return Ok(None),
+        }
+    }
+    Ok(outside.map(|name| {
+        format!(
+            "no trust anchor of {participant} vouches for all names of this certificate, not for {name}: `countersign anchor grant` widens what one vouches for, and until then it is refused (peer_outside_name_space)"
+        )
+    }))
 }
 
 /// What the partner is sent.
@@ -291,6 +345,10 @@ fn sheet(client: &Client, session: &Session) -> String {
         id = client.id,
         method = client.authentication.method(),
     )
+}
+
+fn carries(leaf: &ParsedCertificate, rule: &SubjectRule) -> bool {
+    leaf.names().is_ok_and(|names| names.match_rule(rule))
 }
 
 /// The name a certificate proposes: its one DNS name or URI, where there is exactly one, else its subject.
@@ -356,7 +414,11 @@ async fn set(change: Change, to: ClientState, session: &Session) -> Result<(), F
     session.output.done(&format!("client {} is {}, registry version {version}", change.id, to.as_str()), &after)
 }
 
-async fn stored(id: &ClientId, session: &Session) -> Result<Client, Failure> {
+/// The client with this id.
+///
+/// # Errors
+/// There is none, or the store does not answer.
+pub(super) async fn stored(id: &ClientId, session: &Session) -> Result<Client, Failure> {
     match session.registry.client(id).await {
         Ok(found) => Ok(found.record.client.clone()),
         Err(LookupRefusal::ClientUnknown) => Err(format!("there is no client {id}").into()),

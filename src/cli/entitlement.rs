@@ -84,6 +84,9 @@ pub(super) async fn run(command: EntitlementCommand, session: &Session) -> Resul
             session.output.done(&sentence, &entitlement)
         }
         EntitlementCommand::List { client } => {
+            if let Some(client) = &client {
+                super::client::stored(client, session).await?;
+            }
             let id = |one: &Entitlement| one.id.to_string();
             let all = every(|page| session.registry.entitlements(client.as_ref(), page), id).await?;
             session.output.list(&all, ["id", "client", "resource server", "scopes", "from", "until", "reason"], |one| {

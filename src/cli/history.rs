@@ -14,10 +14,10 @@ pub(super) struct HistoryArguments {
     #[arg(long, default_value_t = 0)]
     since: i64,
     /// Changes of one record: its kind, a colon and its id, for example client:payments.
-    #[arg(long)]
+    #[arg(long, value_parser = subject)]
     subject: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -38,11 +38,19 @@ pub(super) async fn run(arguments: HistoryArguments, session: &Session) -> Resul
             entry.why.clone().unwrap_or_default(),
         ]
     })?;
-    if session.output == Output::People && entries.len() == usize::try_from(arguments.limit).unwrap_or(usize::MAX) {
+    // More than asked for, where the last version has several entries.
+    if session.output == Output::People && entries.len() >= usize::try_from(arguments.limit).unwrap_or(usize::MAX) {
         let last = entries.last().map_or(since, |entry| entry.version);
         session.output.note(&format!("there may be more: --since {last}"))?;
     }
     Ok(())
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => Ok(text.to_owned()),
+        _ => Err("the kind of a record, a colon and its id, as the column `subject` has them".to_owned()),
+    }
 }
 
 fn by(actor: &Actor) -> String {

@@ -22,7 +22,12 @@ pub(super) async fn run(config: Config, output: Output) -> Result<(), Failure> {
     output.done(
         &format!("Ready: store {}, signing keys in {}.", config.store, config.keys_directory.display()),
         &json!({ "store": config.store.to_string(), "keys_directory": config.keys_directory }),
-    )
+    )?;
+    let missing = [("tls.certificate", &config.tls.certificate), ("tls.key", &config.tls.key)];
+    for (key, path) in missing.into_iter().filter(|(_, path)| !path.exists()) {
+        output.note(&format!("Before `countersign serve`: {} ({key}) does not exist yet.", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The data directory, made if it is missing, for nobody but the user the server runs as.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 
 use super::session::Failure;
@@ -103,6 +104,10 @@ fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>)
             }
         }
         serde_json::Value::Null => {}
+        serde_json::Value::Number(number) if is_instant(prefix) => {
+            let instant = number.as_i64().map(UnixTime::from_millis);
+            rows.push(vec![prefix.to_owned(), instant.map_or_else(|| number.to_string(), |at| at.to_string())]);
+        }
         serde_json::Value::String(text) => rows.push(vec![prefix.to_owned(), text.clone()]),
         serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
             let texts: Vec<&str> = items.iter().filter_map(serde_json::Value::as_str).collect();
@@ -110,6 +115,12 @@ fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>)
         }
         other => rows.push(vec![prefix.to_owned(), other.to_string()]),
     }
+}
+
+/// Whether the member at `path` of a record is an instant: records have them as milliseconds, people do not.
+fn is_instant(path: &str) -> bool {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    matches!(name, "at" | "not_before" | "not_after") || name.ends_with("_at") || name.ends_with("_seen")
 }
 
 /// A table for people, without the line feed at its end.
@@ -159,5 +170,14 @@ mod tests {
         let mut rows = Vec::new();
         flatten("", &serde_json::json!({"a": {"b": "x", "c": null}, "d": ["y", "z"], "e": 1}), &mut rows);
         assert_eq!(rows, [["a.b", "x"], ["d", "y, z"], ["e", "1"]]);
+    }
+
+    #[test]
+    fn people_read_dates() {
+        let mut rows = Vec::new();
+        let record = serde_json::json!({"not_after": 1_000, "state": {"at": 2_000}, "flat": 3, "last_seen": null});
+        flatten("", &record, &mut rows);
+        let second = |text: &str| text.replace('?', "1970-01-01T00:00:0");
+        assert_eq!(rows, [["not_after", &second("?1.000Z")], ["state.at", &second("?2.000Z")], ["flat", "3"]]);
     }
 }

@@ -115,8 +115,10 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Request(RequestRefusal::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Request(RequestRefusal::TooManyRequests) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Request(RequestRefusal::UnknownPath) => StatusCode::NOT_FOUND,
+        // RFC 6749 §5.2: the one case of `invalid_client` that is 401; `challenge` answers it.
+        Refusal::Request(RequestRefusal::AuthorizationHeader) => StatusCode::UNAUTHORIZED,
         _ => match refusal.code() {
-            // RFC 6749 §5.2: 400 unless another one is said; `invalid_client` may be 401, and is only in `challenge`.
+            // RFC 6749 §5.2: 400 unless another one is said; `invalid_client` may be 401, and is only above.
             ErrorCode::InvalidClient
             | ErrorCode::InvalidRequest
             | ErrorCode::InvalidScope

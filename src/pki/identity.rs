@@ -154,7 +154,7 @@ impl Names {
     }
 
     /// The first name outside `space`, if there is one.
-    pub(super) fn first_outside<'a>(&'a self, space: &NameSpace) -> Option<Cow<'a, str>> {
+    pub fn first_outside<'a>(&'a self, space: &NameSpace) -> Option<Cow<'a, str>> {
         if space.any {
             return None;
         }

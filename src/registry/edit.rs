@@ -141,7 +141,7 @@ pub struct Applied {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EditRefusal {
     /// There is one with this id.
-    #[error("{kind} {id} exists already: choose another id, or change the one there is")]
+    #[error("{kind} {id} exists already: give the new one another, or change the one there is")]
     AlreadyExists {
         /// The kind of record.
         kind: RecordKind,
@@ -208,7 +208,7 @@ pub enum EditRefusal {
     )]
     SerialTaken,
     /// Not from this state.
-    #[error("{kind} {id} is {from} and cannot become {to}")]
+    #[error("{kind} {id} is {from}{}", if from == to { " already".to_owned() } else { format!(" and cannot become {to}") })]
     StateForbids {
         /// The kind of record.
         kind: RecordKind,

@@ -30,8 +30,18 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Why a server certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerCertificateError {
+    /// A file is not there.
+    #[error(
+        "{path} does not exist: {key} names it, and the server needs a certificate before it can serve (keys/README.md makes one for development)", path = path.display()
+    )]
+    Missing {
+        /// Which key of the configuration names it.
+        key: &'static str,
+        /// Which file.
+        path: PathBuf,
+    },
     /// A file cannot be read.
-    #[error("{path}: {error}", path = path.display())]
+    #[error("{path} cannot be read: {error}", path = path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -55,8 +65,13 @@ pub enum ServerCertificateError {
         /// Last second of its validity.
         not_after: UnixTime,
     },
+    /// Users that go by RFC 5280, resource servers among them, take no CA's certificate for a server's.
+    #[error(
+        "the certificate is a CA's (basic constraints CA:TRUE, as `openssl req -x509` makes them), which resource servers refuse: have a CA issue one for the server, as keys/README.md shows"
+    )]
+    IsAuthority,
     /// Users would find another name in it.
-    #[error("the certificate does not name {0}")]
+    #[error("the certificate has no subject alternative name {0}, under which the server is reached")]
     NameMissing(String),
     /// The certificates behind the first do not lead from it to the last.
     #[error("the certificates of the file do not form a chain for a TLS server: {0}")]
@@ -145,7 +160,9 @@ impl ServerCertificate {
                     tracing::info!(not_after = %self.not_after(), "a new server certificate is in use");
                 }
                 Ok(Ok(Reload::Unchanged)) => unreadable_reported = false,
-                Ok(Err(error @ ServerCertificateError::Unreadable { .. })) => {
+                Ok(Err(
+                    error @ (ServerCertificateError::Missing { .. } | ServerCertificateError::Unreadable { .. }),
+                )) => {
                     if !unreadable_reported {
                         tracing::error!(%error, "the server certificate cannot be read; the one in use stays");
                     }
@@ -177,10 +194,13 @@ impl ResolvesServerCert for ServerCertificate {
 }
 
 fn read(files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>), ServerCertificateError> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| ServerCertificateError::Unreadable { path: path.to_owned(), error })
+    let read = |path: &Path, key| {
+        std::fs::read(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ServerCertificateError::Missing { key, path: path.to_owned() },
+            _ => ServerCertificateError::Unreadable { path: path.to_owned(), error },
+        })
     };
-    Ok((read(&files.certificate)?, read(&files.key)?))
+    Ok((read(&files.certificate, "tls.certificate")?, read(&files.key, "tls.key")?))
 }
 
 fn fingerprint(certificate: &[u8], key: &[u8]) -> [u8; 32] {
@@ -213,6 +233,10 @@ fn check(
     if now.as_seconds() < not_before.as_seconds() || now.as_seconds() > not_after.as_seconds() {
         return Err(ServerCertificateError::OutOfDate { not_before, not_after });
     }
+    // RFC 5280 §4.2.1.9, as webpki asks it of every server that it verifies.
+    if parsed.is_ca() {
+        return Err(ServerCertificateError::IsAuthority);
+    }
     let end_entity = EndEntityCert::try_from(leaf).map_err(ServerCertificateError::ChainBroken)?;
     for name in names {
         let wanted =
@@ -244,7 +268,7 @@ fn check(
 #[cfg(test)]
 mod tests {
     use countersign_conformance::key::KeyKind;
-    use countersign_conformance::pki::{Authority, Credential, Template};
+    use countersign_conformance::pki::{Authority, BasicConstraints, Credential, Template};
 
     use super::*;
 
@@ -305,7 +329,7 @@ mod tests {
         assert_eq!(published(), second.certificate());
 
         std::fs::remove_file(&held.files.key).unwrap();
-        assert!(matches!(held.reload(now), Err(ServerCertificateError::Unreadable { .. })));
+        assert!(matches!(held.reload(now), Err(ServerCertificateError::Missing { key: "tls.key", .. })));
         assert_eq!(published(), second.certificate());
     }
 
@@ -331,6 +355,14 @@ mod tests {
         assert!(matches!(
             files.load(&files.server(&["other.example"])),
             Err(ServerCertificateError::NameMissing(name)) if name == "as.example"
+        ));
+        let authority = Template {
+            basic_constraints: Some(BasicConstraints { ca: true, path_length: None }),
+            ..Template::server(&["as.example"], NOW)
+        };
+        assert!(matches!(
+            files.load(&Credential::self_signed(&authority, KeyKind::P256)),
+            Err(ServerCertificateError::IsAuthority)
         ));
         let expired = Template { not_after: NOW - 1, ..Template::server(&["as.example"], NOW) };
         assert!(matches!(
