@@ -22,7 +22,7 @@ use crate::status::{ListUnavailable, RevocationList};
 use crate::store::{self, Migrate, OpenError, Store};
 use crate::tls::{HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
-/// How many names of one certificate a strict perimeter looks up.
+/// How many names of one certificate a strict perimeter looks up, the subject first: each is a query, and strangers ask.
 const MOST_NAMES: usize = 32;
 
 /// How often a running server looks whether its signing keys have changed.

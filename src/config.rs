@@ -107,7 +107,7 @@ pub struct Limits {
     pub body: Duration,
     /// `limits.body_bytes`.
     pub body_bytes: usize,
-    /// `limits.idle_seconds`: a connection without a request under way.
+    /// `limits.idle_seconds`: a connection without a request under way and without an answer being taken.
     pub idle: Duration,
     /// `limits.write_seconds`: how long a peer may take nothing of an answer.
     pub write: Duration,

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
@@ -84,6 +85,22 @@ impl Drop for Reply {
     }
 }
 
+/// How writing goes, for whoever asks.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failing: AtomicBool,
+    /// The monotonic millisecond that the commit under way began in, plus one; zero while there is none.
+    begun: AtomicU64,
+}
+
+impl Health {
+    /// Whether the last commit went through, and none has been under way for longer than `patience`.
+    pub(super) fn is_good(&self, now: Duration, patience: Duration) -> bool {
+        let begun = self.begun.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis);
+        !self.failing.load(Ordering::Relaxed) && begun.is_none_or(|begun| now.saturating_sub(begun) <= patience)
+    }
+}
+
 /// What can be asked of the committer beside decisions.
 pub(super) enum Control {
     Flush(oneshot::Sender<()>),
@@ -117,7 +134,7 @@ pub(super) struct Committer {
     /// Refusals taken from the tally and not written yet.
     refusals: VecDeque<(UnixTime, String)>,
     tallied_at: Duration,
-    failing: bool,
+    health: Arc<Health>,
 }
 
 impl Committer {
@@ -145,8 +162,12 @@ impl Committer {
             undelivered_receiver,
             refusals: VecDeque::new(),
             tallied_at,
-            failing: false,
+            health: Arc::default(),
         }
+    }
+
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
     }
 
     pub(super) async fn run(mut self, mut items: mpsc::Receiver<Item>, mut orders: mpsc::Receiver<Control>) {
@@ -177,6 +198,8 @@ impl Committer {
                     self.write_undelivered().await;
                 }
                 _ = round.tick() => {
+                    // Found out now, not when the next token is asked for: there may be none until this node is ready.
+                    let _ = self.settle().await;
                     self.write_undelivered().await;
                     self.take_refusals();
                     self.write_refusals(&items).await;
@@ -207,7 +230,7 @@ impl Committer {
         let (items, late): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| now < item.deadline);
         if !late.is_empty() {
             // Their requesters were told 503 while the store was away: no record, no token.
-            self.tally.drop_decisions(u64::try_from(late.len()).unwrap_or(u64::MAX));
+            self.tally.drop_decisions(count_of(&late));
             drop(late);
         }
         if items.is_empty() {
@@ -334,11 +357,16 @@ impl Committer {
         given_back: Vec<AssertionUse>,
         about: Vec<(RequestId, Option<String>)>,
     ) -> Result<(i64, Appended), StoreUnavailable> {
-        self.settle().await?;
+        if let Err(error) = self.settle().await {
+            self.tally.drop_decisions(count_of(&about));
+            return Err(error);
+        }
         let first = self.next;
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         let batch = Arc::new(Batch { writer: Arc::clone(&self.writer), first_sequence: first, entries, given_back });
         let begun = self.clock.monotonic();
+        let millis = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX - 1);
+        self.health.begun.store(millis + 1, Ordering::Relaxed);
         // A task of its own: nothing here cancels a transaction whose outcome somebody has to know.
         let mut writing = tokio::spawn(self.store.append(batch));
         let written = match timeout(self.limits.hang, &mut writing).await {
@@ -350,16 +378,17 @@ impl Committer {
             }
         };
         metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
+        self.health.begun.store(0, Ordering::Relaxed);
         match written {
             Ok(appended) => {
                 self.next = first.saturating_add(count);
-                if std::mem::take(&mut self.failing) {
+                if self.health.failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("the audit log is written again");
                 }
                 Ok((first, appended))
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if !self.health.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
                 }
                 let numbered = about.into_iter().zip(first..);
@@ -373,7 +402,7 @@ impl Committer {
 
 impl Committer {
     /// Learns what became of what was being written when the store failed: numbers are never given twice, and what is
-    /// on record after all was answered 503.
+    /// on record after all was answered 503, and what is not is counted as such.
     async fn settle(&mut self) -> Result<(), StoreUnavailable> {
         let Some(doubt) = &mut self.doubt else { return Ok(()) };
         let last = timeout(self.limits.hang, self.store.last_sequence(&self.writer)).await;
@@ -381,6 +410,8 @@ impl Committer {
         if let Some(last) = last.filter(|last| *last >= self.next) {
             self.undelivered.append(doubt);
             self.next = last.saturating_add(1);
+        } else {
+            self.tally.drop_decisions(count_of(doubt));
         }
         self.doubt = None;
         Ok(())
@@ -478,6 +509,10 @@ impl Waiting {
     fn version(&self) -> Option<RegistryVersion> {
         self.token.as_ref().map(|token| token.rests_on.version)
     }
+}
+
+fn count_of<T>(some: &[T]) -> u64 {
+    u64::try_from(some.len()).unwrap_or(u64::MAX)
 }
 
 const fn as_gauge(count: usize) -> f64 {

@@ -36,7 +36,7 @@ use crate::client_auth::ClientAuthRefusal;
 use crate::error::{Refusal, refusals};
 use crate::mint::{AccessToken, SignedToken};
 use crate::registry::StoreUnavailable;
-use committer::{Committer, Control, Issued, Item, Verdict};
+use committer::{Committer, Control, Health, Issued, Item, Verdict};
 use tally::Tally;
 
 refusals! {
@@ -120,6 +120,7 @@ pub struct AuditLog {
     clock: Arc<dyn Clock>,
     writer: Arc<str>,
     patience: Duration,
+    health: Arc<Health>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -147,9 +148,10 @@ impl AuditLog {
             Arc::clone(&tally),
             limits,
         );
+        let health = committer.health();
         let task = tokio::spawn(committer.run(items, orders));
         let task = Mutex::new(Some(task));
-        Ok(Self { queue, control, tally, store, clock, writer, patience: limits.patience, task })
+        Ok(Self { queue, control, tally, store, clock, writer, patience: limits.patience, health, task })
     }
 
     /// Puts a decision on record, at the fence. A refusal before authentication is counted and answered at once; everything
@@ -199,6 +201,15 @@ impl AuditLog {
     /// Counts a handshake that failed. Never waits.
     pub fn refused_handshake(&self, handshake: &RefusedHandshake) {
         self.tally.count_handshake(handshake, self.clock.now());
+    }
+
+    /// Whether decisions are being put on record: what was written last is durable, nothing hangs, and there is room for
+    /// more. After an outage that is found out within [`AuditLimits::tally`], whether or not anybody asks for a token.
+    pub fn is_written(&self) -> bool {
+        // A closed queue has room for ever.
+        !self.queue.is_closed()
+            && self.queue.capacity() > 0
+            && self.health.is_good(self.clock.monotonic(), self.patience)
     }
 
     /// The id this start of the node writes under.

@@ -63,6 +63,7 @@ struct Peer<'a> {
 #[derive(Serialize)]
 struct Certificate<'a> {
     subject: Cow<'a, str>,
+    issuer: Cow<'a, str>,
     subject_alt_names: Vec<Cow<'a, str>>,
     serial: Cow<'a, str>,
     key_hash: &'a KeyHash,
@@ -148,6 +149,7 @@ fn peer(chain: &PresentedChain) -> Peer<'_> {
         thumbprint: chain.thumbprint(),
         certificate: chain.leaf().map(|leaf| Certificate {
             subject: shortened(leaf.subject_text()),
+            issuer: shortened(leaf.issuer_text()),
             subject_alt_names: leaf.subject_alt_names_text().iter().take(NAMES).map(|name| shortened(name)).collect(),
             serial: shortened(leaf.serial()),
             key_hash: leaf.key_hash(),

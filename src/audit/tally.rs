@@ -14,6 +14,7 @@ use super::record::{self, RefusalKey};
 use super::trail::Trail;
 use crate::error::Refusal;
 use crate::registry::Thumbprint;
+use crate::tls::HandshakeRefusal;
 
 /// A handshake that failed: facts seen before possession was proven are claims.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Tally {
 
     pub(super) fn count_handshake(&self, handshake: &RefusedHandshake, now: UnixTime) {
         let key = RefusalKey {
-            stage: "handshake",
+            stage: HandshakeRefusal::STAGE,
             reason: handshake.reason,
             address: whose(handshake.remote.ip()),
             thumbprint: handshake.claimed.as_ref().map(ToString::to_string),

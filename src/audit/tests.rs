@@ -372,6 +372,54 @@ async fn a_store_that_fails_gives_no_token_and_service_resumes() {
 }
 
 #[tokio::test]
+async fn whether_it_is_written_is_known_without_another_decision() {
+    let store = FakeStore::open();
+    let limits = AuditLimits { tally: Duration::from_millis(5), ..AuditLimits::default() };
+    let log = log_with(&store, FakeChanges::none(), limits).await;
+    let (client, mint) = (client(), mint());
+    assert!(log.is_written());
+    for answered in [Answer::Fails, Answer::FailsAfterCommit] {
+        store.answers(answered);
+        assert_eq!(refusal(log.record(trail_of(&client), Ok(token(&mint, &client))).await), "audit_unavailable");
+        assert!(!log.is_written());
+        store.answers(Answer::Right);
+        let recovered = async {
+            while !log.is_written() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), recovered).await.unwrap();
+    }
+    log.flush().await;
+    assert_eq!(store.of_kind("dropped").iter().map(|body| body["decisions"].as_u64().unwrap()).sum::<u64>(), 1);
+    log.close().await;
+    assert!(!log.is_written());
+}
+
+#[tokio::test]
+async fn a_commit_that_hangs_is_noticed() {
+    let store = FakeStore::closed();
+    let clock = Arc::new(ManualClock::at(NOW));
+    let shared = Arc::new(Shared(Arc::clone(&store)));
+    let limits = AuditLimits::default();
+    let log = AuditLog::open(shared, FakeChanges::none(), "node", Arc::<ManualClock>::clone(&clock), limits).await;
+    let log = Arc::new(log.unwrap());
+    let (client, mint) = (client(), mint());
+    let waiting = tokio::spawn({
+        let (log, trail, token) = (Arc::clone(&log), trail_of(&client), token(&mint, &client));
+        async move { log.record(trail, Ok(token)).await }
+    });
+    store.asked().await;
+    clock.advance(limits.patience);
+    assert!(log.is_written());
+    clock.advance(Duration::from_millis(1));
+    assert!(!log.is_written());
+    store.let_pass(1);
+    answer(waiting.await.unwrap()).unwrap();
+    assert!(log.is_written());
+}
+
+#[tokio::test]
 async fn what_was_written_after_all_is_followed_by_withheld() {
     let store = FakeStore::open();
     let log = log(&store).await;
@@ -557,7 +605,7 @@ async fn strangers_are_answered_at_once_and_counted() {
     let of = |reason: &str| rows.iter().find(|row| row["reason"] == reason).unwrap();
     assert_eq!((&of("client_unknown")["count"], &of("client_unknown")["address"]), (&50.into(), &"192.0.2.1".into()));
     assert_eq!(of("client_unknown")["first"]["peer"]["remote"], "192.0.2.1:1");
-    assert_eq!(of("handshake_timeout")["stage"], "handshake");
+    assert_eq!(of("handshake_timeout")["stage"], "tls");
 }
 
 #[tokio::test]

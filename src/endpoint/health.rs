@@ -29,6 +29,9 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     if !matches!(tokio::time::timeout(PATIENCE, app.registry.catch_up()).await, Ok(Ok(_))) {
         missing.push("registry");
     }
+    if !app.audit.is_written() {
+        missing.push("audit_log");
+    }
     if app.mint.keys().current().signing(SigningAlgorithm::ES256, now).is_none() {
         missing.push("signing_key");
     }

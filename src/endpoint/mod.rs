@@ -370,6 +370,13 @@ mod tests {
         );
         let metrics = operations.get("/metrics").await;
         assert!(String::from_utf8(metrics.body).unwrap().contains(telemetry::REVOCATION_LIST_AGE));
+        operations.app.audit.close().await;
+        let ready = operations.get("/readyz").await;
+        assert_eq!(ready.status, 503);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&ready.body).unwrap(),
+            serde_json::json!({ "ready": false, "missing": ["audit_log"] })
+        );
         operations.app.close().await;
         assert_eq!(operations.get("/readyz").await.status, 503);
     }

@@ -13,7 +13,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::der;
-use super::identity::{MalformedName, Names};
+use super::identity::{self, MalformedName, Names};
 use crate::registry::client::{SubjectAttribute, SubjectRule};
 use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
 
@@ -29,6 +29,7 @@ pub struct ParsedCertificate {
     not_before: UnixTime,
     not_after: UnixTime,
     names: Result<Names, MalformedName>,
+    issuer_text: String,
     issuer_is_empty: bool,
     self_issued: bool,
     /// The subject's whole DER: anchors of one name are counted by it.
@@ -146,6 +147,21 @@ impl ParsedCertificate {
     /// # Errors
     /// [`MalformedCertificate`] if it is none.
     pub fn read(der: &[u8]) -> Result<Self, MalformedCertificate> {
+        Self::read_with(der, Names::read)
+    }
+
+    /// Reads an intermediate's certificate, whose names nobody compares: to prepare them (RFC 4518) is work for nothing.
+    ///
+    /// # Errors
+    /// [`MalformedCertificate`] if it is none.
+    pub(super) fn read_intermediate(der: &[u8]) -> Result<Self, MalformedCertificate> {
+        Self::read_with(der, |_, _| Err(MalformedName("the names of an intermediate are not read")))
+    }
+
+    fn read_with(
+        der: &[u8],
+        names: impl FnOnce(&[u8], Option<&[u8]>) -> Result<Names, MalformedName>,
+    ) -> Result<Self, MalformedCertificate> {
         if der.len() > LONGEST_CERTIFICATE_BYTES {
             return Err(MalformedCertificate);
         }
@@ -167,7 +183,7 @@ impl ParsedCertificate {
         let extensions = Extensions::of(&certificate)?;
         let key = certificate.public_key();
         der::whole(key.raw, der::SEQUENCE)?;
-        let subject = certificate.subject().as_raw();
+        let (subject, issuer) = (certificate.subject().as_raw(), certificate.issuer().as_raw());
         let serial = certificate.raw_serial();
         // RFC 5280 §4.1.2.2: no more than 20 octets, and one for a sign.
         if serial.is_empty() || serial.len() > 21 {
@@ -180,9 +196,11 @@ impl ParsedCertificate {
             serial: hex::encode(serial),
             not_before: instant(certificate.validity().not_before.timestamp()),
             not_after: instant(certificate.validity().not_after.timestamp()),
-            names: Names::read(subject, extensions.alt_names),
-            self_issued: certificate.issuer().as_raw() == subject,
-            issuer_is_empty: der::whole(certificate.issuer().as_raw(), der::SEQUENCE)?.is_empty(),
+            names: names(subject, extensions.alt_names),
+            self_issued: issuer == subject,
+            // Nothing is decided by the issuer's name, only by its key: one that cannot be read is merely not told.
+            issuer_text: identity::name_text(issuer).unwrap_or_default(),
+            issuer_is_empty: der::whole(issuer, der::SEQUENCE)?.is_empty(),
             subject: subject.to_owned(),
             version_3: certificate.version() == X509Version::V3,
             key_strength: key_strength(key),
@@ -233,6 +251,11 @@ impl ParsedCertificate {
     /// The subject by RFC 4514, for people; empty if it has none or cannot be read.
     pub fn subject_text(&self) -> &str {
         self.names.as_ref().map_or("", Names::subject_text)
+    }
+
+    /// The issuer by RFC 4514, for people; empty if it has none or cannot be read.
+    pub fn issuer_text(&self) -> &str {
+        &self.issuer_text
     }
 
     /// The subject alternative names for people.
@@ -557,6 +580,7 @@ mod tests {
     fn what_a_certificate_says() {
         let parsed = ParsedCertificate::read(&certificate()).unwrap();
         assert_eq!(parsed.subject_text(), "CN=Client,O=Partner A,C=DE");
+        assert_eq!(parsed.issuer_text(), "CN=Root");
         assert_eq!(parsed.subject_alt_names_text(), ["DNS:Client.a.example", "URI:spiffe://a.example/c"]);
         assert_eq!(parsed.purposes(), Purposes::ClientAuth);
         assert_eq!(parsed.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));

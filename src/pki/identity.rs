@@ -80,9 +80,18 @@ pub struct Names {
     uri_count: usize,
 }
 
+/// A distinguished name (a whole Name in DER) by RFC 4514, for people; empty if it is.
+pub(super) fn name_text(encoded: &[u8]) -> Result<String, MalformedName> {
+    write_name(&read_name(encoded)?, Spelling::Stored)
+}
+
 impl Names {
     /// Reads the subject (a whole Name in DER) and the contents of the subjectAltName extension, if there is one.
     pub(super) fn read(subject: &[u8], alt_names: Option<&[u8]>) -> Result<Self, MalformedName> {
+        // Before the characters are looked at one by one: a stranger's certificate may be nothing but subject.
+        if subject.len() > LONGEST_TEXT_BYTES {
+            return Err(MalformedName("the distinguished name is too long"));
+        }
         let name = read_name(subject)?;
         let mut names = Self { subject_text: write_name(&name, Spelling::Stored)?, ..Self::default() };
         if !name.is_empty() {
@@ -111,12 +120,12 @@ impl Names {
         subject.into_iter().chain(others.iter().map(String::as_str))
     }
 
-    /// Every canonical name, with the kind of rule it could match.
+    /// Every canonical name, with the kind of rule it could match: first the subject, of which there is one at most.
     pub fn all(&self) -> impl Iterator<Item = (SubjectAttribute, &str)> {
         [
+            SubjectAttribute::TlsClientAuthSubjectDn,
             SubjectAttribute::TlsClientAuthSanUri,
             SubjectAttribute::TlsClientAuthSanDns,
-            SubjectAttribute::TlsClientAuthSubjectDn,
             SubjectAttribute::TlsClientAuthSanIp,
             SubjectAttribute::TlsClientAuthSanEmail,
         ]
@@ -361,7 +370,7 @@ fn write_name(name: &Name, spelling: Spelling) -> Result<String, MalformedName> 
         rdns.push(attributes.join("+"));
     }
     let text = rdns.join(",");
-    // A ligature can grow to eighteen characters when it is prepared: what is kept with a connection has a bound.
+    // What is kept with a connection has a bound.
     if text.len() > LONGEST_TEXT_BYTES {
         return Err(MalformedName("the distinguished name is too long"));
     }
@@ -570,7 +579,11 @@ fn prepare_once(stored: &str) -> Result<String, MalformedName> {
         }
     }
     // §2.3, Normalize. ASCII is its own normal form.
-    let normal = if mapped.is_ascii() { mapped } else { mapped.nfkc().collect() };
+    // A ligature can grow to eighteen characters: what then is too long for a name is not looked at any further.
+    let normal = if mapped.is_ascii() { mapped } else { mapped.nfkc().take(LONGEST_TEXT_BYTES + 1).collect() };
+    if normal.len() > LONGEST_TEXT_BYTES {
+        return Err(MalformedName("the distinguished name is too long"));
+    }
     // §2.4, Prohibit.
     if !normal.is_ascii()
         && normal.chars().any(|character| {

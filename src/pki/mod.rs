@@ -10,7 +10,9 @@ use countersign_resource_server::time::UnixTime;
 
 use crate::error::refusals;
 use crate::registry::client::ClientAuthentication;
-use crate::registry::{AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, ParticipantId, Thumbprint};
+use crate::registry::{
+    AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, ParticipantId, RegistryVersion, Thumbprint,
+};
 
 /// What a peer presented in its handshake, leaf first, parsed once per connection.
 pub mod presented;
@@ -172,11 +174,15 @@ impl VerifiedPeer {
     }
 }
 
-/// Verifies certificates. Remembers compiled anchors and paths that were good, both in bounded caches; never a refusal.
+/// Verifies certificates. Remembers compiled anchors and paths that were good in bounded caches; a refusal no longer than
+/// it could not be another.
 #[derive(Debug)]
 pub struct Verifier {
     anchors: moka::sync::Cache<AnchorSetId, Arc<AnchorSet>>,
     paths: moka::sync::Cache<PathKey, Arc<Path>>,
+    /// Searches that led nowhere. A stranger's list of look-alike issuers can cost eighty signature checks, a request on
+    /// a connection that is open next to nothing: within the second and the record it was judged by, once is enough.
+    dead_ends: moka::sync::Cache<(PathKey, RegistryVersion, i64), PeerRefusal>,
 }
 
 /// Under which a good path is remembered: for whom, under which anchors, for exactly which list of certificates.
@@ -188,12 +194,19 @@ const REMEMBERED_ANCHOR_SETS: u64 = 1024;
 /// Paths: a few hundred octets each.
 const REMEMBERED_PATHS: u64 = 16 * 1024;
 
+/// Searches that led nowhere: most of them a few octets, with a name outside the name space up to some thousand.
+const REMEMBERED_DEAD_ENDS: u64 = 1024;
+
 impl Verifier {
     /// A verifier that remembers nothing yet.
     pub fn new() -> Self {
         Self {
             anchors: moka::sync::Cache::new(REMEMBERED_ANCHOR_SETS),
             paths: moka::sync::Cache::new(REMEMBERED_PATHS),
+            dead_ends: moka::sync::Cache::builder()
+                .max_capacity(REMEMBERED_DEAD_ENDS)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build(),
         }
     }
 
@@ -247,9 +260,22 @@ impl Verifier {
             Some(path) if path.judge(leaf, &record.anchors, now).is_ok() => path,
             // Not seen before; or no longer good, and then another path may be.
             Some(_) | None => {
-                let path = Arc::new(self.build(peer, leaf, record, now)?);
-                self.paths.insert(key, Arc::clone(&path));
-                path
+                // All that a search depends on: the list, the anchors with what this record grants them, the second.
+                let search = (key, record.as_of, now.as_seconds());
+                if let Some(refusal) = self.dead_ends.get(&search) {
+                    return Err(refusal);
+                }
+                match self.build(peer, leaf, record, now) {
+                    Ok(path) => {
+                        let path = Arc::new(path);
+                        self.paths.insert(search.0, Arc::clone(&path));
+                        path
+                    }
+                    Err(refusal) => {
+                        self.dead_ends.insert(search, refusal.clone());
+                        return Err(refusal);
+                    }
+                }
             }
         };
         Ok(VerifiedPeer {

@@ -58,7 +58,7 @@ impl PresentedChain {
         }
         let mut intermediates: Vec<Intermediate> = Vec::new();
         for der in certificates.iter().skip(1).take(MOST_INTERMEDIATES) {
-            let Ok(facts) = ParsedCertificate::read(der) else { continue };
+            let Ok(facts) = ParsedCertificate::read_intermediate(der) else { continue };
             let of_one_subject =
                 intermediates.iter().filter(|other| other.facts.subject_der() == facts.subject_der()).count();
             if of_one_subject < MOST_OF_ONE_SUBJECT && !intermediates.iter().any(|other| other.der == *der) {

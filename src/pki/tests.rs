@@ -232,6 +232,42 @@ fn a_kept_connection_is_judged_at_each_request() {
 }
 
 #[test]
+fn a_search_that_led_nowhere_is_repeated_when_anything_could_be_different() {
+    let root = Authority::root("Partner A CA", NOW);
+    let credential = root.client("client");
+    let verifier = Verifier::new();
+    let narrow = Scene::new("partner-a").trusting_within(&root, NameSpace::default());
+    let mut wide = Scene::new("partner-a").trusting(&root);
+    assert_eq!(wide.record.anchor_set, narrow.record.anchor_set);
+    let look = |scene: &Scene, seconds| {
+        let peer = presented(&credential);
+        verifier.verify(&peer, &scene.client(), UnixTime::from_seconds(seconds)).map(|peer| peer.standing().clone())
+    };
+    let refused = Err(PeerRefusal::OutsideNameSpace { name: "every name".to_owned() });
+    assert_eq!(look(&narrow, NOW), refused);
+    // No record changes under its version: whoever asks again in this second is answered without another search.
+    assert_eq!(look(&wide, NOW), refused);
+    assert_eq!(look(&wide, NOW + 1), chained(&root));
+    wide.record.as_of = crate::registry::RegistryVersion(2);
+    assert_eq!(look(&wide, NOW), chained(&root));
+}
+
+#[test]
+fn a_subject_longer_than_any_name_is_not_read() {
+    let root = Authority::root("Partner A CA", NOW);
+    let scene = Scene::new("partner-a").trusting(&root);
+    // Each attribute takes more octets in DER than as text.
+    let of = |attributes: usize| {
+        let subject = Name::of(&vec![("CN", "12345678"); attributes]);
+        (subject.to_der().len(), verify(&scene, &root.issue(&Template::client(subject, NOW), KeyKind::P256)))
+    };
+    let (fits, longer) = (of(215), of(216));
+    assert!(fits.0 <= 4096 && longer.0 > 4096, "{} {}", fits.0, longer.0);
+    assert_eq!(fits.1, chained(&root));
+    assert_eq!(longer.1, Err(PeerRefusal::NameMalformed));
+}
+
+#[test]
 fn a_remembered_path_gives_way_to_another() {
     // The issuing key is certified twice; the certificate that ends first is remembered, then the other has to be found.
     let root = Authority::root("Root", NOW);

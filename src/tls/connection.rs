@@ -100,12 +100,11 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            opened: Instant::now(),
-            under_way: AtomicUsize::new(0),
-            begun: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-        })
+        Arc::new(Self::opened_at(Instant::now()))
+    }
+
+    fn opened_at(opened: Instant) -> Self {
+        Self { opened, under_way: AtomicUsize::new(0), begun: AtomicU64::new(0), ended: AtomicU64::new(0) }
     }
 
     /// A request begins; it ends when what is returned is dropped.
@@ -154,10 +153,16 @@ pub struct LimitedStream<S> {
     timer: Pin<Box<Sleep>>,
     reading: Reading,
     write_blocked: Option<Instant>,
+    /// Until when what the peer took of answers accounts for its time, at [`SLOWEST_BYTES_PER_SECOND`]; never ahead of now.
+    taken: Instant,
     /// The limit it ran into, if it did: then it reads nothing more.
     ended: Option<Limit>,
     _permit: Permit,
 }
+
+/// A peer that takes an answer faster than this is not idle, however large the answer. One that is slower has the idle
+/// time on top and no more: an answer that is not taken keeps its octets in memory.
+const SLOWEST_BYTES_PER_SECOND: u32 = 8 * 1024;
 
 /// How long for what.
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +210,7 @@ impl<S> LimitedStream<S> {
         Self {
             stream,
             timer: Box::pin(tokio::time::sleep(patience.shortest())),
+            taken: activity.opened,
             activity,
             patience,
             reading: Reading::Nothing,
@@ -219,15 +225,16 @@ impl<S> LimitedStream<S> {
         let reading = match &self.reading {
             Reading::Nothing => Some((self.activity.opened + self.patience.first_byte, Limit::FirstByte)),
             Reading::Preface { since, .. } => Some((*since + self.patience.head, Limit::Head)),
-            // Bytes since the last request began are the head of the next one.
+            // Bytes since the last request began are the head of the next one, which waits while an answer is taken.
             Reading::Http1 { head_since } => head_since
                 .filter(|since| self.activity.is_idle() && *since > self.activity.last_begun())
-                .map(|since| (since + self.patience.head, Limit::Head)),
+                .filter(|_| self.write_blocked.is_none())
+                .map(|since| (since.max(self.taken) + self.patience.head, Limit::Head)),
             Reading::Http2(frames) => frames.unfinished_since.map(|since| (since + self.patience.head, Limit::Head)),
         };
         // Frames that are no requests (PING, SETTINGS, …) do not keep a connection alive.
         let idle = (!matches!(self.reading, Reading::Nothing) && self.activity.is_idle())
-            .then(|| (self.activity.last_ended() + self.patience.idle, Limit::Idle));
+            .then(|| (self.activity.last_ended().max(self.taken) + self.patience.idle, Limit::Idle));
         let write = self.write_blocked.map(|since| (since + self.patience.write, Limit::Write));
         [reading, idle, write].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
@@ -262,6 +269,16 @@ impl<S> LimitedStream<S> {
         };
         if rest.windows(EMPTY_BODY.len()).any(|window| window.eq_ignore_ascii_case(EMPTY_BODY)) {
             metrics::counter!(telemetry::HEADS_REFUSED, "status" => status).increment(1);
+        }
+    }
+
+    /// Notes how much of an answer went on its way.
+    fn count_taken(&mut self, outcome: &Poll<io::Result<usize>>) {
+        // On HTTP/2 what is no answer is counted too: too little of it to keep a connection alive.
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            let bytes = u32::try_from(*bytes).unwrap_or(u32::MAX);
+            let worth = Duration::from_secs(bytes.into()) / SLOWEST_BYTES_PER_SECOND;
+            self.taken = (self.taken.max(self.activity.last_ended()) + worth).min(Instant::now());
         }
     }
 
@@ -320,6 +337,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
         let this = self.get_mut();
         this.count_bare_answer(buf);
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.count_taken(&outcome);
         this.watch_write(cx, outcome)
     }
 
@@ -343,6 +361,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
         let this = self.get_mut();
         this.count_bare_answer(bufs.first().map_or(&[], |buf| buf));
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.count_taken(&outcome);
         this.watch_write(cx, outcome)
     }
 
@@ -591,6 +610,47 @@ mod tests {
         let _request = rig.activity.begin();
         let error = rig.stream.write_all(&[0; 1024]).await.unwrap_err();
         assert_eq!((error.kind(), rig.stream.ended), (io::ErrorKind::TimedOut, Some(Limit::Write)));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_of_an_answer_puts_off_the_end_at_a_price() {
+        const AGO: Duration = Duration::from_secs(100);
+        let limits = Limits::default();
+        let price = async |octets: usize| {
+            let (mut peer, stream) = duplex(4 << 20);
+            let activity = Arc::new(Activity::opened_at(Instant::now().checked_sub(AGO).unwrap()));
+            let permit = Permits::new(&limits).take([127, 0, 0, 1].into()).unwrap();
+            let mut stream = LimitedStream::new(stream, activity.clone(), &limits, permit);
+            peer.write_all(HEAD).await.unwrap();
+            stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            drop(activity.begin());
+            // The request ended as long ago as the connection was opened.
+            activity.ended.store(0, Ordering::Relaxed);
+            stream.write_all(&vec![0; octets]).await.unwrap();
+            let (at, limit) = stream.deadline().unwrap();
+            assert_eq!(limit, Limit::Idle);
+            at - activity.opened - limits.idle
+        };
+        assert_eq!(price(0).await, Duration::ZERO);
+        assert_eq!(price(8 * 1024).await, Duration::from_secs(1));
+        assert_eq!(price(256 * 1024).await, Duration::from_secs(32));
+        // No credit is given ahead: from now on the idle time runs.
+        let all = price(4 << 20).await;
+        assert!((AGO..AGO + Duration::from_secs(50)).contains(&all), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_comes_before_the_last_answer_is_taken_waits() {
+        let mut rig = Rig::open(&Limits { request_head: SHORT, write: LONG / 2, ..patient() });
+        rig.send(HEAD).await;
+        drop(rig.activity.begin());
+        let writing = tokio::time::timeout(Duration::ZERO, rig.stream.write_all(&[0; 1024]));
+        assert!(writing.await.is_err());
+        rig.send(b"GET /next HTTP/1.1\r\n").await;
+        assert_eq!(rig.stream.deadline().map(|(_, limit)| limit), Some(Limit::Write));
+        rig.peer.read_exact(&mut [0; 256]).await.unwrap();
+        rig.stream.write_all(&[0; 1]).await.unwrap();
+        assert_eq!(rig.stream.deadline().map(|(_, limit)| limit), Some(Limit::Head));
     }
 
     #[tokio::test]

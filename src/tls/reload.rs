@@ -83,13 +83,15 @@ pub struct ServerCertificate {
     files: TlsFiles,
     names: Vec<String>,
     published: ArcSwap<Published>,
-    /// The hash of the files as last looked at, so that a broken one is reported once.
-    seen: Mutex<[u8; 32]>,
+    /// The hash of the files that were last set aside, so that they are reported once.
+    set_aside: Mutex<Option<[u8; 32]>>,
 }
 
 struct Published {
     key: Arc<CertifiedKey>,
     not_after: UnixTime,
+    /// The hash of the files it is from.
+    fingerprint: [u8; 32],
 }
 
 /// What looking at the files brought.
@@ -97,7 +99,7 @@ struct Published {
 pub enum Reload {
     /// New files, checked and published.
     Published,
-    /// The files are the ones already looked at.
+    /// The files are the ones in use, or still the ones that were set aside.
     Unchanged,
 }
 
@@ -109,27 +111,34 @@ impl ServerCertificate {
     pub fn load(files: TlsFiles, names: Vec<String>, now: UnixTime) -> Result<Arc<Self>, ServerCertificateError> {
         let (certificate, key) = read(&files)?;
         let published = check(&files, &names, &certificate, &key, now)?;
-        let seen = Mutex::new(fingerprint(&certificate, &key));
-        Ok(Arc::new(Self { files, names, published: ArcSwap::from_pointee(published), seen }))
+        Ok(Arc::new(Self { files, names, published: ArcSwap::from_pointee(published), set_aside: Mutex::default() }))
     }
 
-    /// Looks at the files, and publishes what they hold if it is new and good.
+    /// Looks at the files, and publishes what they hold if it is new and good. What was set aside is checked again each
+    /// time: a certificate whose validity begins tomorrow is good tomorrow.
     ///
     /// # Errors
     /// [`ServerCertificateError`], once for each new broken state of the files; the old certificate stays in use.
     pub fn reload(&self, now: UnixTime) -> Result<Reload, ServerCertificateError> {
         let (certificate, key) = read(&self.files)?;
         let fingerprint = fingerprint(&certificate, &key);
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *seen == fingerprint {
-                return Ok(Reload::Unchanged);
-            }
-            *seen = fingerprint;
+        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.published.load().fingerprint == fingerprint {
+            *set_aside = None;
+            return Ok(Reload::Unchanged);
         }
-        let published = check(&self.files, &self.names, &certificate, &key, now)?;
-        self.published.store(Arc::new(published));
-        Ok(Reload::Published)
+        match check(&self.files, &self.names, &certificate, &key, now) {
+            Ok(published) => {
+                self.published.store(Arc::new(published));
+                *set_aside = None;
+                Ok(Reload::Published)
+            }
+            Err(_) if *set_aside == Some(fingerprint) => Ok(Reload::Unchanged),
+            Err(error) => {
+                *set_aside = Some(fingerprint);
+                Err(error)
+            }
+        }
     }
 
     /// The last second of the published certificate's validity.
@@ -253,7 +262,7 @@ fn check(
             )
             .map_err(ServerCertificateError::ChainBroken)?;
     }
-    Ok(Published { key: Arc::new(certified), not_after })
+    Ok(Published { key: Arc::new(certified), not_after, fingerprint: fingerprint(certificate, key) })
 }
 
 #[cfg(test)]
@@ -322,6 +331,20 @@ mod tests {
         std::fs::remove_file(&held.files.key).unwrap();
         assert!(matches!(held.reload(now), Err(ServerCertificateError::Missing { key: "tls.key", .. })));
         assert_eq!(published(), second.certificate());
+    }
+
+    #[test]
+    fn a_certificate_that_was_laid_out_early_is_published_when_its_time_comes() {
+        let files = Files::new();
+        let held = files.load(&files.server(&["as.example"])).unwrap();
+        let next = Template { not_before: NOW + 3600, ..Template::server(&["as.example"], NOW) };
+        let next = files.authority.issue(&next, KeyKind::P256);
+        files.write(&next);
+        let look = |seconds| held.reload(UnixTime::from_seconds(seconds));
+        assert!(matches!(look(NOW + 3598), Err(ServerCertificateError::OutOfDate { .. })));
+        assert_eq!(look(NOW + 3599).unwrap(), Reload::Unchanged);
+        assert_eq!(look(NOW + 3600).unwrap(), Reload::Published);
+        assert_eq!(held.published.load().key.cert[0].to_vec(), next.certificate());
     }
 
     #[test]

@@ -15,7 +15,8 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved, SignatureScheme,
 };
 use webpki::RawPublicKeyEntity;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser;
 use x509_parser::public_key::PublicKey;
 
 use super::HandshakeRefusal;
@@ -135,7 +136,8 @@ fn bit_length(big_endian: &[u8]) -> usize {
 }
 
 fn parse<'a>(leaf: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, HandshakeRefusal> {
-    match X509Certificate::from_der(leaf) {
+    // Only the key is wanted: extensions, which may hold thousands of names, stay unread.
+    match X509CertificateParser::new().with_deep_parse_extensions(false).parse(leaf) {
         // A second object behind the certificate would be hashed into its thumbprint and read by nobody.
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(HandshakeRefusal::CertificateMalformed),

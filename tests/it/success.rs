@@ -100,6 +100,25 @@ async fn every_protocol_and_version_gets_a_token() {
 }
 
 #[tokio::test]
+async fn the_record_says_who_was_at_the_other_end() {
+    let rig = Rig::start().await;
+    let party = &rig.world.a_dns;
+    for (tls, protocol) in [(Tls::V1_2, "TLSv1.2"), (Tls::V1_3, "TLSv1.3")] {
+        let peer = rig.peer_with(&party.credential, tls, &[b"http/1.1"]);
+        for resumed in [false, true] {
+            assert_eq!(peer.ask(rig.address, &party.request()).await.unwrap().status, 200);
+            let facts = rig.last_record().await["peer"].take();
+            assert_eq!((&facts["protocol"], &facts["resumed"]), (&protocol.into(), &resumed.into()), "{facts}");
+            assert!(facts["remote"].as_str().unwrap().starts_with("127.0.0.1:"), "{facts}");
+            assert_eq!(facts["thumbprint"], party.credential.thumbprint());
+            let certificate = &facts["certificate"];
+            assert_eq!((&certificate["subject"], &certificate["issuer"]), (&"".into(), &"CN=Partner Root".into()));
+            assert_eq!(certificate["subject_alt_names"], json!(["DNS:client.partner-a.example"]));
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_kind_of_key_may_be_a_clients() {
     let rig = Rig::start().await;
     let party = &rig.world.a_dn;
