@@ -23,7 +23,7 @@ refusals! {
         BodyTooLarge => "body_too_large",
         /// The body did not arrive whole in time.
         BodyIncomplete => "body_incomplete",
-        /// An HTTP/1.1 request without `Host`, or with two (RFC 9112 §3.2).
+        /// An HTTP/1.1 request without `Host`, with two, or with one that is no host (RFC 9112 §3.2).
         HostMalformed => "host_malformed",
         /// A query at an endpoint whose parameters travel in the body (RFC 6749 §2.3.1).
         ParameterInQuery => "parameter_in_query",

@@ -37,6 +37,9 @@ const MOST_WAITING: usize = 16_384;
 /// Changes that come within this time share one signature.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// How long to wait where it could not be signed: there may be a mark that nobody has heard of.
+const RETRY: Duration = Duration::from_millis(500);
+
 /// Where marks come from.
 pub trait MarkSource: fmt::Debug + Send + Sync + 'static {
     /// The marks that may still have live tokens at `now`.
@@ -183,6 +186,7 @@ impl RevocationList {
                         if !std::mem::replace(&mut failing, true) {
                             tracing::error!(%error, "the revocation list cannot be renewed: the one held ages");
                         }
+                        ticks.reset_after(RETRY);
                     }
                 }
             }
@@ -385,6 +389,22 @@ mod tests {
         source.set(1, 6, &[(MarkKind::Client, "client", 6)]);
         let news = waiting.await.unwrap();
         assert_eq!((news.number, news.marks.len()), (6, 1));
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_could_not_be_read_at_once_is_read_soon() {
+        let source = FakeMarks::new();
+        let (list, _) = list(&source).await;
+        let _keeper = list.keep_fresh();
+        sleep(Duration::from_millis(100)).await;
+        *source.state.lock().unwrap() = None;
+        source.versions.send_replace(RegistryVersion(6));
+        sleep(Duration::from_millis(100)).await;
+        let mark = Mark { kind: MarkKind::Client, id: "client".to_owned(), version: RegistryVersion(6) };
+        *source.state.lock().unwrap() =
+            Some(RevocationState { epoch: 1, version: RegistryVersion(6), marks: vec![mark] });
+        let news = list.wait_for_news(Some((1, 5)), Duration::from_millis(700)).await;
+        assert_eq!(news.number, 6);
     }
 
     #[tokio::test]

@@ -38,7 +38,8 @@ pub(super) async fn run(arguments: HistoryArguments, session: &Session) -> Resul
             entry.why.clone().unwrap_or_default(),
         ]
     })?;
-    if session.output == Output::People && entries.len() == usize::try_from(arguments.limit).unwrap_or(usize::MAX) {
+    // More than asked for, where the last version has several entries.
+    if session.output == Output::People && entries.len() >= usize::try_from(arguments.limit).unwrap_or(usize::MAX) {
         let last = entries.last().map_or(since, |entry| entry.version);
         session.output.note(&format!("there may be more: --since {last}"))?;
     }

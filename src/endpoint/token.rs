@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Response, Version};
 
 use tokio::sync::Semaphore;
@@ -83,9 +84,17 @@ pub(super) async fn token(
 }
 
 async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    // RFC 9112 §3.2: hyper lets both pass. Two could be read as two different servers on the way here.
-    let hosts = head.headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+    // RFC 9112 §3.2: none, two, or one that is no host: hyper lets each pass. Two could be read as two different servers on
+    // the way here.
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host_is_one = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            Authority::try_from(host.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
+        }
+        (None, None) => head.version != Version::HTTP_11,
+        _ => false,
+    };
+    if !host_is_one {
         return Err(RequestRefusal::HostMalformed);
     }
     // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could

@@ -268,9 +268,11 @@ impl SigningKeys {
         self.keys.iter().find(|key| key.record.kid == kid)
     }
 
-    /// The key of `algorithm` that waits for its rotation.
+    /// The key of `algorithm` that takes over next: the one a rotation has scheduled, else the one that has been published
+    /// longest.
     fn next(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
-        self.keys.iter().find(|key| key.record.alg == algorithm && self.stage(&key.record, now) == KeyStage::Next)
+        let waiting = |key: &&SigningKey| key.record.alg == algorithm && self.stage(&key.record, now) == KeyStage::Next;
+        self.keys.iter().filter(waiting).min_by_key(|key| key.record.signs_from.map_or(i64::MAX, UnixTime::as_millis))
     }
 }
 
@@ -603,6 +605,18 @@ mod tests {
         assert_eq!(keys(&store).all().len(), before, "and nothing is changed");
         let rotation = rotate(&*store, &[ES256], When::Now, allowed).unwrap().remove(0);
         assert_eq!((rotation.signs_from, signing(&store, allowed)), (allowed, rotation.kid));
+    }
+
+    #[test]
+    fn a_key_that_is_scheduled_is_the_next_one_whatever_the_calendar_said() {
+        let store = MemoryKeys::begun_with(ES256);
+        let first = rotate(&*store, &[ES256], When::OncePublished, NOW).unwrap().remove(0);
+        // Stepped back: the key made by that rotation looks older than the one it scheduled.
+        let mut made = keys(&store).find(&first.next).unwrap().record.clone();
+        made.created_at = NOW.before(Duration::from_secs(3_600));
+        store.update(&made).unwrap();
+        let again = rotate(&*store, &[ES256], When::OncePublished, NOW).unwrap_err();
+        assert_eq!(again, KeyRingError::AlreadyScheduled { kid: first.kid, from: first.signs_from });
     }
 
     #[test]

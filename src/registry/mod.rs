@@ -322,8 +322,9 @@ impl Registry {
     }
 
     fn announce(&self) {
-        let seen = self.memory.seen();
         self.versions.send_if_modified(|version| {
+            // Read under the channel's lock: of two who announce, the later says the later version.
+            let seen = self.memory.seen();
             let changed = *version != seen;
             *version = seen;
             changed

@@ -48,13 +48,25 @@ impl AuditStore for Store {
 
     fn last_sequence<'a>(&'a self, writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreUnavailable>> {
         Box::pin(async move {
-            // On a connection that writes: on SQLite what is still being written is waited for, not overlooked.
+            // What is still being written is waited for, not overlooked: on SQLite by beginning to write, on PostgreSQL by
+            // trying the number that would have come next, which waits for whoever has it.
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
-            let last = sqlx::query_scalar("SELECT MAX(sequence) FROM audit_record WHERE writer = $1")
-                .bind(writer)
-                .fetch_one(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "INSERT INTO audit_record (writer, sequence, at, body) \
+                 SELECT $1, COALESCE(MAX(sequence), 0) + 1, 0, '' FROM audit_record WHERE writer = $1 \
+                 ON CONFLICT (writer, sequence) DO NOTHING",
+            )
+            .bind(writer)
+            .execute(&mut *transaction)
+            .await?;
+            // A record has a body; the trial has none.
+            let last = sqlx::query_scalar(
+                "SELECT sequence FROM audit_record WHERE writer = $1 AND body <> '' ORDER BY sequence DESC LIMIT 1",
+            )
+            .bind(writer)
+            .fetch_optional(&mut *transaction)
+            .await?;
             transaction.rollback().await?;
             Ok(last)
         })
@@ -339,6 +351,7 @@ mod tests {
         a_writers_id_is_never_given_twice,
         a_batch_is_written_in_order_and_numbered,
         a_number_is_never_written_twice,
+        what_is_still_being_written_is_not_overlooked,
         the_version_is_the_one_at_the_commit,
         an_assertion_is_used_once_across_batches_and_within_one,
         an_assertion_given_back_may_be_used_again,
@@ -401,6 +414,24 @@ mod tests {
         // And nothing else of that batch is left behind.
         let appended = bench.store.append(batch(3, vec![using("jti", "d")])).await.unwrap();
         assert_eq!(appended.replayed, [0_usize; 0]);
+    }
+
+    async fn what_is_still_being_written_is_not_overlooked(bench: &Bench) {
+        // As where the connection was lost while the database goes on with what it was told last.
+        let turn = bench.store.turn_to_write().await;
+        let mut under_way = bench.store.begin_write().await.unwrap();
+        sqlx::query("INSERT INTO audit_record (writer, sequence, at, body) VALUES ('writer', 1, 0, 'a')")
+            .execute(&mut *under_way)
+            .await
+            .unwrap();
+        let store = bench.store.clone();
+        let asked = tokio::spawn(async move { store.last_sequence("writer").await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!asked.is_finished());
+        under_way.commit().await.unwrap();
+        drop(turn);
+        assert_eq!(asked.await.unwrap().unwrap(), Some(1));
+        assert_eq!(bodies(&bench.store).await, ["a"], "and asking leaves nothing");
     }
 
     async fn the_version_is_the_one_at_the_commit(bench: &Bench) {

@@ -13,7 +13,7 @@ use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{Connection, Executor, PgConnection, Row, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -122,6 +122,12 @@ contract!(
     an_edited_migration_is_refused,
     a_missing_table_is_refused,
     opening_twice_at_the_same_time_migrates_once,
+    what_changed_is_kept_for_as_long_as_anybody_may_ask,
+    a_clock_that_is_wrong_takes_no_mark_away,
+    an_anchor_of_ones_own_is_marked_itself,
+    a_key_found_compromised_later_is_revoked_through_its_certificate,
+    last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle,
+    a_sighting_that_cannot_be_written_is_given_up_in_time,
     a_record_that_cannot_be_read_is_unavailable_and_others_are_not,
 );
 
@@ -638,9 +644,10 @@ async fn whatever_ends_admission_leaves_a_mark(bench: &Bench) {
 
     let narrow = NameSpace { dns_suffixes: vec!["acme.example".to_owned()], ..NameSpace::default() };
     let version = registry.grant_anchor(acme(), anchor_id("ca"), narrow, because("x")).await.unwrap();
-    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, Some(version));
     let version = registry.withdraw_anchor(acme(), anchor_id("ca"), because("x")).await.unwrap();
-    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, None, "others have tokens under this anchor");
     assert!(bench.record("acme-1").await.anchors.is_empty());
     let version = registry.retire_anchor(anchor_id("ca"), because("x")).await.unwrap();
     assert_eq!(bench.mark_of(MarkKind::Anchor, "ca").await, Some(version));
@@ -1157,6 +1164,104 @@ async fn a_record_that_cannot_be_read_is_unavailable_and_others_are_not(bench: &
     assert_eq!(bench.record("acme-2").await.client.id, client_id("acme-2"));
 }
 
+async fn what_changed_is_kept_for_as_long_as_anybody_may_ask(bench: &Bench) {
+    bench.populate().await;
+    let other = bench.another().await;
+    let before = other.client(&client_id("acme-1")).await.unwrap();
+    // As after many changes.
+    bench.run("UPDATE registry_state SET version = version + 65534").await;
+    let suspend = |state| bench.registry.set_client_state(client_id("acme-1"), state, because("x"));
+    let version = suspend(ClientState::Suspended).await.unwrap();
+    let (_, oldest) = bench.store.changes_since(RegistryVersion(0), 100).await.unwrap();
+    assert_eq!(oldest.first().map(|change| change.version), Some(RegistryVersion(version.0 - 65_535)));
+    let latest = bench.registry.changes_since(RegistryVersion(version.0 - 1)).await.unwrap();
+    assert_eq!(latest, [Change { version, touched: Touched::Client(client_id("acme-1")) }]);
+    // A node that has slept through all of it trusts nothing it remembers.
+    assert_eq!(other.catch_up().await.unwrap(), version);
+    let after = other.client(&client_id("acme-1")).await.unwrap();
+    assert_eq!((before.record.client.state, after.record.client.state), (ClientState::Active, ClientState::Suspended));
+}
+
+async fn a_clock_that_is_wrong_takes_no_mark_away(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1", "bolt-2"], "other-ca").await;
+    let suspend = |id, at| bench.registry.set_client_state(client_id(id), ClientState::Suspended, because_at("x", at));
+    // From a machine whose clock has not been set.
+    let first = suspend("acme-1", UnixTime::from_seconds(1_000)).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(first));
+    // From one that is days ahead, twice.
+    let ahead = NOW.after(Duration::from_secs(3 * 86_400));
+    suspend("bolt-1", ahead).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Client, "acme-1").await, Some(first));
+}
+
+async fn an_anchor_of_ones_own_is_marked_itself(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let acme = || participant_id("acme");
+    let mut own = anchor("own-ca");
+    own.owner = AnchorOwner::Participant(acme());
+    registry.add_anchor(own, b"own-ca".to_vec(), because("x")).await.unwrap();
+    registry.grant_anchor(acme(), anchor_id("own-ca"), any_name(), because("x")).await.unwrap();
+    let version = registry.grant_anchor(acme(), anchor_id("own-ca"), NameSpace::default(), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "own-ca").await, Some(version));
+    let version = registry.withdraw_anchor(acme(), anchor_id("own-ca"), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Anchor, "own-ca").await, Some(version));
+    assert_eq!(bench.mark_of(MarkKind::Participant, "acme").await, None, "its tokens under other anchors live on");
+}
+
+async fn a_key_found_compromised_later_is_revoked_through_its_certificate(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    let mut renewed = facts(2);
+    renewed.key_hash = facts(1).key_hash;
+    bench.registry.add_certificate(client_id("acme-1"), renewed, because("same key")).await.unwrap();
+    revoke(bench, 1, RevocationReason::Superseded).await;
+    let version = revoke(bench, 1, RevocationReason::KeyCompromise).await;
+    assert_eq!(bench.mark_of(MarkKind::Key, &facts(1).key_hash.to_string()).await, Some(version));
+    let record = bench.record("acme-1").await;
+    for number in [1, 2] {
+        assert_eq!(record.certificate(&facts(number).thumbprint).unwrap().state.as_str(), "revoked");
+    }
+    let again = CertificateSelector::Thumbprint(facts(1).thumbprint);
+    let refused = bench.registry.revoke_certificate(again, RevocationReason::KeyCompromise, because("again")).await;
+    assert!(matches!(refused, Err(EditRefusal::StateForbids { .. })), "{refused:?}");
+}
+
+async fn last_sightings_and_changes_do_not_wait_for_each_other_in_a_circle(bench: &Bench) {
+    bench.populate().await;
+    for number in [1, 2] {
+        bench.registry.add_certificate(client_id("acme-1"), facts(number), because("announced")).await.unwrap();
+    }
+    let turn = bench.store.turn_to_write().await;
+    let mut change = bench.store.begin_write().await.unwrap();
+    let touch = "UPDATE certificate SET last_seen = 1 WHERE thumbprint = $1";
+    sqlx::query("UPDATE registry_state SET version = version + 1").execute(&mut *change).await.unwrap();
+    sqlx::query(touch).bind(facts(2).thumbprint.to_string()).execute(&mut *change).await.unwrap();
+    let store = bench.store.clone();
+    let seen = [1, 2].map(|number| (facts(number).thumbprint, NOW)).to_vec();
+    let sightings = tokio::spawn(async move { store.touch_last_seen(seen).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    sqlx::query(touch).bind(facts(1).thumbprint.to_string()).execute(&mut *change).await.unwrap();
+    change.commit().await.unwrap();
+    drop(turn);
+    sightings.await.unwrap().unwrap();
+}
+
+async fn a_sighting_that_cannot_be_written_is_given_up_in_time(bench: &Bench) {
+    bench.populate().await;
+    let turn = bench.store.turn_to_write().await;
+    let mut change = bench.store.begin_write().await.unwrap();
+    sqlx::query("UPDATE registry_state SET version = version + 1").execute(&mut *change).await.unwrap();
+    let sighting = sighting(1, "ca");
+    let sighted = bench.sighted("acme-1", &sighting, NOW);
+    let refused = tokio::time::timeout(Duration::from_millis(2_500), sighted).await.expect("in time");
+    assert!(matches!(refused, Err(SightingRefusal::RegistryUnavailable)), "{refused:?}");
+    change.rollback().await.unwrap();
+    drop(turn);
+    bench.sighted("acme-1", &sighting, NOW).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_file_is_its_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
@@ -1263,6 +1368,73 @@ async fn a_server_that_does_not_answer_is_named_without_its_password() {
     };
     assert!(refusal.to_string().contains("postgres://127.0.0.1:1/registry"), "{refusal}");
     assert!(!refusal.to_string().contains("secret"), "{refusal}");
+}
+
+/// What was acknowledged has to survive a crash of the database, whatever the database does by default.
+#[tokio::test]
+async fn a_database_that_does_not_wait_for_its_disk_is_told_to() {
+    let Some(bench) = Bench::postgres("a_database_that_does_not_wait_for_its_disk_is_told_to").await else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    for (given, kept) in [("off", "on"), ("local", "local"), ("remote_write", "remote_write"), ("on", "on")] {
+        let url = format!("{}%20-csynchronous_commit%3D{given}", bench.url);
+        let store = open(&url, Migrate::Check).await.unwrap();
+        let changes: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&store.writers).await.unwrap();
+        let Engine::Postgres { pool } = &store.engine else { panic!("another engine") };
+        let records: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(pool).await.unwrap();
+        assert_eq!((changes.as_str(), records.as_str()), (kept, kept), "given {given}");
+    }
+}
+
+/// A rule is checked under the counter row's lock, by statements that see what was committed before they began.
+#[tokio::test]
+async fn a_database_with_another_isolation_by_default_serves_concurrent_writers() {
+    let Some(bench) = Bench::postgres("a_database_with_another_isolation_by_default").await else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    let url = format!("{}%20-cdefault_transaction_isolation%3Dserializable", bench.url);
+    let bench = Bench::at(url, None).await;
+    sixty_four_writers_lose_no_update(&bench).await;
+}
+
+/// A record with a letter the database cannot write would take its whole batch with it.
+#[tokio::test]
+async fn a_database_that_cannot_write_every_letter_is_refused() {
+    let Ok(base) = std::env::var("COUNTERSIGN_TEST_POSTGRES") else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    let name = format!("latin1_{}", std::process::id());
+    let mut connection = PgConnection::connect(&base).await.unwrap();
+    let made = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    connection.execute(sqlx::AssertSqlSafe(made)).await.unwrap();
+    let (place, _) = base.split_once('?').unwrap_or((&base, ""));
+    let (server, _) = place.rsplit_once('/').unwrap();
+    let refused = open(&format!("{server}/{name}"), Migrate::Apply).await;
+    connection.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+    let Err(refusal @ OpenError::Encoding { .. }) = refused else { panic!("{refused:?}") };
+    assert!(refusal.to_string().contains("LATIN1"), "{refusal}");
+}
+
+/// A registry's history is never pruned: what happened to one record is found without reading all of it.
+#[tokio::test]
+async fn the_history_of_one_record_is_found_by_its_index() {
+    let bench = Bench::sqlite().await;
+    let explain = format!("EXPLAIN QUERY PLAN {}", super::registry::HISTORY_OF_SUBJECT);
+    let plan: Vec<String> = sqlx::query(sqlx::AssertSqlSafe(explain))
+        .bind(0_i64)
+        .bind(10_i64)
+        .bind("client:c1")
+        .fetch_all(&bench.store.readers)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get::<String, _>("detail"))
+        .filter(|step| step.contains("history"))
+        .collect();
+    assert!(!plan.is_empty() && plan.iter().all(|step| step.contains("history_by_subject")), "{plan:?}");
 }
 
 /// A store whose records arrive late.

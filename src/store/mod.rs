@@ -86,6 +86,16 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// It cannot write every letter.
+    #[error(
+        "the database at {place} has encoding {encoding}, which cannot write every name: make one with ENCODING 'UTF8'"
+    )]
+    Encoding {
+        /// Which database.
+        place: String,
+        /// The encoding it has.
+        encoding: String,
+    },
     /// There is nothing there.
     #[error("there is no database at {place}: run `countersign init` first")]
     Missing {

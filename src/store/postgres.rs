@@ -20,9 +20,15 @@ const MIGRATIONS: Migrations = &[
     (2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
 ];
 
-/// Session settings: shorter than the 2 s in which an audit record has to be written or refused.
+/// Session settings, whatever the database has by default. Time-outs are shorter than the 2 s in which an audit record has
+/// to be written or refused; rules are checked by statements that each see what was committed before them; and a
+/// commit is on disk before it is acknowledged. Whether it has to be on a standby's as well is the database's to say:
+/// `synchronous_commit` is touched only where it is off.
 const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; \
-                       SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = warning;";
+                       SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = warning; \
+                       SET default_transaction_isolation = 'read committed'; \
+                       SELECT set_config('synchronous_commit', 'on', false) \
+                           WHERE current_setting('synchronous_commit') = 'off';";
 
 /// Whom a change is told to. Notification comes with the commit of the change's transaction.
 pub(super) const CHANNEL: &str = "countersign_registry";
@@ -68,6 +74,12 @@ pub(super) async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError
 /// under it.
 async fn check(connection: &mut PgConnection, place: &str, migrate: Migrate) -> Result<(), OpenError> {
     let unreachable = |source: sqlx::Error| OpenError::Unreachable { place: place.to_owned(), source };
+    let encoding: String =
+        sqlx::query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await.map_err(unreachable)?;
+    if encoding != "UTF8" {
+        // Names in certificates are in any script. One that cannot be written would refuse the whole batch it is in.
+        return Err(OpenError::Encoding { place: place.to_owned(), encoding });
+    }
     let standing = look(connection, place).await?;
     match schema::next_step(place, MIGRATIONS, standing, migrate)? {
         NextStep::Nothing => Ok(()),
@@ -125,9 +137,14 @@ impl NotificationWatch {
     async fn wait(&mut self) -> Result<(), sqlx::Error> {
         match &mut self.listener {
             None => {
-                let mut listener = PgListener::connect_with(&self.pool).await?;
-                listener.listen(CHANNEL).await?;
-                self.listener = Some(listener);
+                let listening = async {
+                    let mut listener = PgListener::connect_with(&self.pool).await?;
+                    listener.listen(CHANNEL).await?;
+                    Ok::<_, sqlx::Error>(listener)
+                };
+                // A network that swallows everything must not keep the watcher from looking.
+                let listening = tokio::time::timeout(ACQUIRE_TIMEOUT, listening).await;
+                self.listener = Some(listening.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
                 // Whatever happened until now has not been looked at.
                 Ok(())
             }

@@ -41,6 +41,10 @@ const REQUEST_TRIES: usize = 1;
 /// are shorter still, but do not hold where the network has gone.
 const PATIENCE: Duration = Duration::from_millis(1_900);
 
+/// For how many versions it is kept what each touched: several times as far back as a node can check what it remembers.
+/// Whoever asks for more is not told that nothing happened; the history has everything.
+pub(super) const CHANGES_KEPT: i64 = 65_536;
+
 /// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
 pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
 
@@ -102,7 +106,8 @@ impl RegistryStore for Store {
         sighting: &'a Sighting,
         explanation: Explanation,
     ) -> BoxFuture<'a, Result<Applied, EditRefusal>> {
-        async move {
+        // A request waits for it, perhaps behind many others on SQLite. Given up midway it leaves nothing.
+        in_time(async move {
             // Read first: a certificate that will be refused again and again takes no lock.
             let mut reader = self.readers.acquire().await?;
             let judged = match constraint::sighting(&mut reader, client, sighting, explanation.at).await {
@@ -126,13 +131,16 @@ impl RegistryStore for Store {
             };
             drop(turn);
             Ok(applied)
-        }
+        })
         .boxed()
     }
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
         async move {
             let (turn, mut transaction) = self.begin_registry_write(REQUEST_TRIES).await?;
+            // No new version, but its lock: whoever holds certificates of several clients has come by this row, so that
+            // no two wait for each other.
+            sqlx::query("UPDATE registry_state SET version = version").execute(&mut *transaction).await?;
             for (thumbprint, at) in seen {
                 sqlx::query("UPDATE certificate SET last_seen = $2 WHERE thumbprint = $1 AND last_seen < $2")
                     .bind(thumbprint.to_string())
@@ -200,22 +208,10 @@ impl RegistryStore for Store {
 
     fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>> {
         async move {
-            let every = i64::from(subject.is_none());
-            // Whole versions: the next call begins after the last one.
-            let rows = sqlx::query(
-                "SELECT version, at, actor, action, subject, record_before, record_after, why FROM history \
-                 WHERE version > $1 AND ($2 = 1 OR subject = $3) AND version <= ( \
-                     SELECT COALESCE(MAX(version), 0) FROM ( \
-                         SELECT version FROM history WHERE version > $1 AND ($2 = 1 OR subject = $3) \
-                         ORDER BY version, step LIMIT $4) AS first_rows) \
-                 ORDER BY version, step",
-            )
-            .bind(since.0)
-            .bind(every)
-            .bind(subject.unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
+            let query = sqlx::query(if subject.is_some() { HISTORY_OF_SUBJECT } else { HISTORY });
+            let query = query.bind(since.0).bind(i64::from(limit));
+            let query = if let Some(subject) = subject { query.bind(subject) } else { query };
+            let rows = query.fetch_all(&self.readers).await?;
             rows.iter().map(history_entry).collect()
         }
         .boxed()
@@ -270,11 +266,30 @@ impl Store {
     }
 }
 
+/// The history after version `$1` under one condition, in whole versions, so that the next call begins after the last
+/// one: all of each version that the first `$2` rows reach into.
+macro_rules! history {
+    ($condition:literal) => {
+        concat!(
+            "SELECT version, at, actor, action, subject, record_before, record_after, why FROM history WHERE version > $1 AND ",
+            $condition,
+            " AND version <= (SELECT COALESCE(MAX(version), 0) FROM (SELECT version FROM history WHERE version > $1 AND ",
+            $condition,
+            " ORDER BY version, step LIMIT $2) AS first_rows) ORDER BY version, step"
+        )
+    };
+}
+
+const HISTORY: &str = history!("1 = 1");
+
+/// A statement of its own, so that either engine uses the index there is for it.
+pub(super) const HISTORY_OF_SUBJECT: &str = history!("subject = $3");
+
 /// What `work` answers, if it does so in time.
-async fn in_time<T>(work: impl Future<Output = Result<T, StoreUnavailable>>) -> Result<T, StoreUnavailable> {
+async fn in_time<T, E: From<StoreUnavailable>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(answer) => answer,
-        Err(_) => Err(StoreUnavailable::because("no answer in time")),
+        Err(_) => Err(StoreUnavailable::because("no answer in time").into()),
     }
 }
 

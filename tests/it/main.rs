@@ -31,6 +31,8 @@ mod perimeter;
 
 mod judge;
 
+mod http2;
+
 mod operations;
 
 mod interop;

@@ -210,8 +210,8 @@ impl Connection {
     }
 }
 
-/// An open HTTP/2 connection.
-#[derive(Debug)]
+/// An open HTTP/2 connection; clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct H2 {
     sender: hyper::client::conn::http2::SendRequest<Full<Bytes>>,
 }

@@ -123,11 +123,16 @@ pub(super) async fn certificate_free(
 
 /// Whether this key may be used at all.
 pub(super) async fn key_good(connection: &mut AnyConnection, key: &KeyHash) -> Result<(), EditRefusal> {
+    if key_revoked(connection, key).await? { Err(EditRefusal::KeyRevoked) } else { Ok(()) }
+}
+
+/// Whether this key was revoked.
+pub(super) async fn key_revoked(connection: &mut AnyConnection, key: &KeyHash) -> Result<bool, EditRefusal> {
     let revoked = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
         .bind(key.to_string())
         .fetch_optional(connection)
         .await?;
-    if revoked.is_some() { Err(EditRefusal::KeyRevoked) } else { Ok(()) }
+    Ok(revoked.is_some())
 }
 
 /// Never a second DER under a known issuer key and serial (RFC 5280 §4.1.2.2: serials are unique per issuer). Where

@@ -3,6 +3,8 @@
 //! [`Writing`] begins by taking the version, which locks the counter row until the end; the methods below check and
 //! write one kind of change each; `commit` writes down what was collected on the way. Dropped, it leaves nothing.
 
+use std::time::Duration;
+
 use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
@@ -13,7 +15,7 @@ use super::super::{Engine, postgres};
 use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
-use super::{MARK_LIFETIME, document};
+use super::{CHANGES_KEPT, MARK_LIFETIME, document};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
@@ -27,6 +29,9 @@ use crate::registry::{
     AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, Record, RegistryVersion, ResourceServerId, Sighting,
     Thumbprint,
 };
+
+/// How long a mark that is forgotten stays in the store: a calendar may be wrong, by hours rather than days.
+const MARK_KEPT_LONGER: Duration = Duration::from_secs(86_400);
 
 /// A change under way.
 pub(super) struct Writing {
@@ -102,6 +107,11 @@ impl Writing {
                 .await?;
             changes.push(Change { version: self.version, touched });
         }
+        // One version's rows each time, unless more are kept now than once were.
+        sqlx::query("DELETE FROM registry_change WHERE version <= $1")
+            .bind(self.version.0 - CHANGES_KEPT)
+            .execute(&mut *self.transaction)
+            .await?;
         self.write_marks().await?;
         if let Engine::Postgres { .. } = engine {
             // Delivered when, and only if, this transaction commits.
@@ -120,12 +130,22 @@ impl Writing {
             return Ok(());
         }
         let now = self.explanation.at;
+        // Each command has a clock of its own, and one that is wrong must not bring dead tokens back: a mark lives from
+        // the later of the last two changes, and is taken away a day after the earlier of them would.
+        let last: Option<i64> =
+            sqlx::query("SELECT at FROM history WHERE version < $1 ORDER BY version DESC, step DESC LIMIT 1")
+                .bind(self.version.0)
+                .fetch_optional(&mut *self.transaction)
+                .await?
+                .map(|row| row.try_get(0))
+                .transpose()?;
+        let last = last.map_or(now, UnixTime::from_millis);
         sqlx::query("DELETE FROM revocation_mark WHERE forget_after <= $1")
-            .bind(now.as_millis())
+            .bind(now.min(last).before(MARK_KEPT_LONGER).as_millis())
             .execute(&mut *self.transaction)
             .await?;
         for (kind, id) in std::mem::take(&mut self.marks) {
-            // Never forgotten earlier than it would have been: a clock may have been set back.
+            // Never forgotten earlier than it would have been.
             sqlx::query(
                 "INSERT INTO revocation_mark (kind, id, version, forget_after) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
@@ -135,7 +155,7 @@ impl Writing {
             .bind(kind.as_str())
             .bind(id)
             .bind(self.version.0)
-            .bind(now.after(MARK_LIFETIME).as_millis())
+            .bind(now.max(last).after(MARK_LIFETIME).as_millis())
             .execute(&mut *self.transaction)
             .await?;
         }
@@ -286,7 +306,7 @@ impl Writing {
             }
             Some(before) => {
                 if !name_space.covers(&before.name_space) {
-                    self.mark(MarkKind::Anchor, &anchor_id);
+                    self.mark_grant(&anchor, &participant_id);
                 }
                 "anchor.change_name_space"
             }
@@ -294,13 +314,23 @@ impl Writing {
         self.put_grant(before, AnchorGrant { participant_id, anchor_id, name_space }, "granted", action).await
     }
 
-    async fn withdraw_anchor(&mut self, participant: &ParticipantId, anchor: &AnchorId) -> Result<(), EditRefusal> {
-        let Some(before) = self.grant(participant, anchor).await? else {
-            return Err(EditRefusal::NotFound { kind: RecordKind::AnchorGrant, id: grant_id(participant, anchor) });
+    async fn withdraw_anchor(&mut self, participant: &ParticipantId, id: &AnchorId) -> Result<(), EditRefusal> {
+        let Some(before) = self.grant(participant, id).await? else {
+            return Err(EditRefusal::NotFound { kind: RecordKind::AnchorGrant, id: grant_id(participant, id) });
         };
-        self.mark(MarkKind::Anchor, anchor);
+        let anchor: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, id.as_str()).await?;
+        self.mark_grant(&anchor, participant);
         let after = AnchorGrant { name_space: NameSpace::default(), ..before.clone() };
         self.put_grant(Some(before), after, "withdrawn", "anchor.withdraw").await
+    }
+
+    /// What an anchor no longer vouches for, for one participant. A shared anchor stands in other participants' tokens
+    /// too, which are as good as before: there the participant is marked, whose other tokens are had anew.
+    fn mark_grant(&mut self, anchor: &TrustAnchor, participant: &ParticipantId) {
+        match anchor.owner {
+            AnchorOwner::Operator => self.mark(MarkKind::Participant, participant),
+            AnchorOwner::Participant(_) => self.mark(MarkKind::Anchor, &anchor.id),
+        }
     }
 
     async fn grant(
@@ -511,7 +541,13 @@ impl Writing {
             }
         };
         let key = before.key_hash;
-        self.revoke(before, reason).await?;
+        // A milder reason left the key alone; a worse one may come to light later.
+        let key_is_left = matches!(before.state, CertificateState::Revoked { .. })
+            && reason.revokes_key()
+            && !constraint::key_revoked(&mut self.transaction, &key).await?;
+        if !key_is_left {
+            self.revoke(before, reason).await?;
+        }
         if reason.revokes_key() {
             self.revoke_everywhere(&key, reason).await?;
         }
@@ -530,11 +566,7 @@ impl Writing {
     }
 
     async fn revoke_key(&mut self, key: &KeyHash) -> Result<(), EditRefusal> {
-        let known = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
-            .bind(key.to_string())
-            .fetch_optional(&mut *self.transaction)
-            .await?;
-        if known.is_some() {
+        if constraint::key_revoked(&mut self.transaction, key).await? {
             return Err(forbidden(RecordKind::Key, &key.to_string(), "revoked", "revoked"));
         }
         self.revoke_everywhere(key, RevocationReason::KeyCompromise).await

@@ -14,6 +14,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
     cases.extend(queries(world));
     cases.extend(authorization(world));
     cases.extend(certificates_in_headers(world));
+    cases.extend(hosts(world));
     cases.extend(unreadable(world));
     cases
 }
@@ -212,6 +213,31 @@ fn certificates_in_headers(world: &World) -> Vec<Case> {
     cases
 }
 
+/// RFC 9112 §3.2: one `Host`, and one that is a host.
+fn hosts(world: &World) -> Vec<Case> {
+    let party = &world.a_dn;
+    let malformed = invalid_request(400, "host_malformed");
+    let bare = party.request().without_header("Host");
+    let mut cases = vec![
+        Case::of("host: none", party, &bare, malformed),
+        Case::of("host: two", party, &party.request().with_header("Host", "evil.example"), malformed),
+        Case::of("host: the same twice", party, &party.request().with_header("Host", "localhost"), malformed),
+    ];
+    for host in [
+        "",
+        "a b",
+        "localhost,evil.example",
+        "user@localhost",
+        "https://localhost",
+        "localhost/token",
+        "local\"host",
+        "[::1",
+    ] {
+        cases.push(Case::of(format!("host: {host:?}"), party, &bare.clone().with_header("Host", host), malformed));
+    }
+    cases
+}
+
 /// What the HTTP library cannot read gets its bare 4xx or the end of the connection, and in no case a token.
 fn unreadable(world: &World) -> Vec<Case> {
     let party = &world.a_dn;
@@ -254,6 +280,14 @@ fn unreadable(world: &World) -> Vec<Case> {
         ("a transfer coding that is not chunked last", line(&length, "Transfer-Encoding: chunked, gzip")),
         ("an unknown transfer coding", line(&length, "Transfer-Encoding: xchunked")),
         ("identity as transfer coding", line(&length, "Transfer-Encoding: identity")),
+        (
+            "a transfer coding in HTTP/1.0",
+            format!(
+                "{}\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                head.replace(&length, "Transfer-Encoding: chunked").replace("HTTP/1.1", "HTTP/1.0"),
+                body.len()
+            ),
+        ),
         (
             "a chunk size that is no number",
             format!("{}\r\n\r\nzz\r\n{body}\r\n0\r\n\r\n", head.replace(&length, "Transfer-Encoding: chunked")),
