@@ -142,10 +142,7 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
             }
         };
         let outcome = match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
-            Ok(body) => match std::str::from_utf8(&body) {
-                Ok(compact) => list.take(compact).map_err(|error| error.to_string()),
-                Err(_) => Err("not text".to_owned()),
-            },
+            Ok(body) => taken(Arc::clone(&list), body).await,
             Err(error) => Err(error.to_string()),
         };
         outcomes.note(&outcome);
@@ -157,6 +154,15 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         };
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Takes a list in. On a thread of its own: a long one keeps a processor busy for a while, and calls are not to wait.
+async fn taken(list: Arc<HeldList>, body: Bytes) -> Result<(), String> {
+    let taking = tokio::task::spawn_blocking(move || {
+        let compact = std::str::from_utf8(&body).map_err(|_| "not text".to_owned())?;
+        list.take(compact).map_err(|error| error.to_string())
+    });
+    taking.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// Reports the age of the list held, for ever.

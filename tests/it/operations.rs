@@ -3,6 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use countersign_conformance::KeyKind;
+use countersign_conformance::pki::{AltName, Name, Template};
+
 use crate::rig::Rig;
 
 async fn get(rig: &Rig, path: &str) -> (u16, String) {
@@ -37,4 +40,50 @@ async fn the_operator_sees_health_and_what_was_refused() {
     for path in ["/token", "/jwks", "/"] {
         assert_eq!(get(&rig, path).await.0, 404, "{path}");
     }
+}
+
+/// What a command said, on either stream, and whether it succeeded.
+async fn said(rig: &Rig, arguments: &[&str]) -> (bool, String) {
+    let output = rig.command(arguments).await;
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn a_new_client_that_could_get_no_token_is_told_why() {
+    let rig = Rig::start().await;
+    let issued = |file: &str, host: &str| {
+        let template =
+            Template::client(Name::common("new"), rig.world.now).with_alt_names([AltName::Dns(host.to_owned())]);
+        let credential = rig.world.stranger_root.issue(&template, KeyKind::P256);
+        rig.file(file, &credential.chain_pem()).display().to_string()
+    };
+    let participant = ["participant", "add", "newcomer", "--legal-name", "Newcomer Ltd"];
+    assert!(said(&rig, &participant).await.0);
+    let add = async |id: &str, certificate: &str, more: &[&str]| {
+        let fixed = ["client", "add", id, "--participant", "newcomer", "--certificate", certificate];
+        said(&rig, &[&fixed, more].concat()).await
+    };
+    let inside = issued("inside.pem", "a.newcomer.example");
+    let (done, told) = add("one", &inside, &[]).await;
+    assert!(done && told.contains("newcomer has no trust anchor"), "{told}");
+
+    let root = rig.file("root.pem", &rig.world.stranger_root.to_pem()).display().to_string();
+    let names = ["--dns-suffix", "newcomer.example", "--dn-suffix", "CN=new"];
+    let anchor = [&["anchor", "add", &root, "--owner", "newcomer"][..], &names].concat();
+    let (done, told) = said(&rig, &anchor).await;
+    assert!(done, "{told}");
+    let (done, told) = add("two", &issued("outside.pem", "a.elsewhere.example"), &[]).await;
+    assert!(done && told.contains("not for a.elsewhere.example"), "{told}");
+    let (done, told) = add("three", &issued("also-inside.pem", "b.newcomer.example"), &[]).await;
+    assert!(done && !told.contains("note:"), "{told}");
+
+    let (done, told) =
+        add("four", &issued("other.pem", "c.newcomer.example"), &["--san-dns", "d.newcomer.example"]).await;
+    assert!(!done && told.contains("does not carry this name: d.newcomer.example"), "{told}");
+
+    let (done, told) = said(&rig, &["certificate", "list", "--client", "nobody"]).await;
+    assert!(!done && told.contains("there is no client nobody"), "{told}");
+    let (done, told) = said(&rig, &["participant", "reinstate", "newcomer"]).await;
+    assert!(!done && told.contains("is active already"), "{told}");
 }
