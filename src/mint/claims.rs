@@ -23,7 +23,7 @@ pub(crate) struct Grant {
     pub(crate) client: FoundClient,
     /// The certificate on the connection: what the token is bound to.
     pub(crate) thumbprint: Thumbprint,
-    /// The anchor that vouched for it; none where the certificate itself is registered.
+    /// The anchor that vouches for it, or did when it was enrolled; none where the certificate stands for itself.
     pub(crate) anchor: Option<AnchorId>,
     /// The API it is for.
     pub(crate) resource: ResourceIndicator,
@@ -42,7 +42,11 @@ impl From<&AuthorizedAccess> for Grant {
         Self {
             client: access.client().clone(),
             thumbprint: *access.peer().thumbprint(),
-            anchor: access.peer().anchor().cloned(),
+            // A certificate that was enrolled on an anchor's word rests on it still, however it proved itself today.
+            anchor: access.peer().anchor().cloned().or_else(|| {
+                let certificate = access.client().record.certificate(access.peer().thumbprint());
+                certificate.and_then(|certificate| certificate.anchor.clone())
+            }),
             resource: access.resource_server().resource.clone(),
             scope: access.scope().clone(),
             expires_no_later_than: access.expires_no_later_than(),

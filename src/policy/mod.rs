@@ -33,6 +33,10 @@ refusals! {
         EntitlementEnded => "entitlement_ended",
         /// The entitlement has not begun.
         EntitlementNotStarted => "entitlement_not_started",
+        /// The certificate, or an issuer in its path, ends within this second: a token would be dead on arrival.
+        CertificateEnding => "certificate_ending",
+        /// The entitlement ends within this second.
+        EntitlementEnding => "entitlement_ending",
         /// The entitlement for the resource asked for is over.
         ResourceEntitlementEnded => "resource_entitlement_ended",
         /// The entitlement for the resource asked for has not begun.
@@ -61,9 +65,12 @@ impl PolicyRefusal {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::GrantTypeUnsupported => ErrorCode::UnsupportedGrantType,
-            Self::NoEntitlement | Self::EntitlementEnded | Self::EntitlementNotStarted | Self::EveryResourceRetired => {
-                ErrorCode::UnauthorizedClient
-            }
+            Self::CertificateEnding => ErrorCode::InvalidClient,
+            Self::EntitlementEnding
+            | Self::NoEntitlement
+            | Self::EntitlementEnded
+            | Self::EntitlementNotStarted
+            | Self::EveryResourceRetired => ErrorCode::UnauthorizedClient,
             Self::ResourceSeveral
             | Self::ResourceNotEntitled
             | Self::ResourceRetired
@@ -148,6 +155,14 @@ pub fn authorize(
     let entitlements = &client.authenticated().client().record.entitlements;
     let entitled = resource::single_out(entitlements, &request.resources, asked.as_ref(), now)?;
     let granted = scope::grant(&entitled, asked)?;
+    // Tokens count in whole seconds, and are dead at their last: one that ends in this second never lived.
+    let is_ending = |end: UnixTime| end.as_seconds() <= now.as_seconds();
+    if is_ending(client.authenticated().peer().not_after()) {
+        return Err(PolicyRefusal::CertificateEnding);
+    }
+    if granted.ends_at.is_some_and(is_ending) {
+        return Err(PolicyRefusal::EntitlementEnding);
+    }
     let expires_no_later_than = [
         Some(now.after(longest_lifetime(lifetime, &client, &entitled.resource_server))),
         Some(client.authenticated().peer().not_after()),

@@ -192,8 +192,10 @@ async fn certificates_are_good_in_their_first_and_last_second() {
         let credential = rig.world.a_root.issue(&template, KeyKind::P256);
         let answer = rig.peer(&credential).ask(rig.address, &rig.world.a_dn.request()).await.unwrap();
         if edge == "last second" {
-            // The certificate is good; a token that ends with it has no life left, which is this server's to say.
-            assert!(answer.status == 200 || answer.status >= 500, "{edge}: {answer}");
+            // The certificate is good; a token that ends with it would be dead on arrival, and is refused as such.
+            assert_eq!(answer.status, 400, "{edge}: {answer}");
+            assert_eq!(answer.json()["error"], "invalid_client", "{edge}");
+            assert!(rig.last_record().await.to_string().contains("certificate_ending"), "{edge}");
         } else {
             assert_eq!(answer.status, 200, "{edge}: {answer}");
         }
