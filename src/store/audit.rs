@@ -132,10 +132,21 @@ impl FromRow<'_, sqlx::any::AnyRow> for EntryRow {
     }
 }
 
-/// Rows that share one statement: few sizes, so that each is prepared once and found again.
-const CHUNKS: [usize; 4] = [128, 32, 8, 1];
+/// The most rows that share one statement.
+const CHUNK: usize = 64;
 
-static INSERTS: LazyLock<[Arc<str>; 4]> = LazyLock::new(|| CHUNKS.map(|rows| insert_statement(rows).into()));
+/// The last statements of a batch, by the number of rows that are left: these rows, then the registry's version. One text
+/// for each number, so that each is prepared once and found again; two statements in one, because a connection to SQLite
+/// is another thread, and each call costs two switches.
+static LAST: LazyLock<[Arc<str>; CHUNK]> = LazyLock::new(|| {
+    std::array::from_fn(|rows| {
+        let insert = if rows == 0 { String::new() } else { format!("{}; ", insert_statement(rows)) };
+        format!("{insert}SELECT version FROM registry_state").into()
+    })
+});
+
+/// A full chunk.
+static FULL: LazyLock<Arc<str>> = LazyLock::new(|| insert_statement(CHUNK).into());
 
 fn insert_statement(rows: usize) -> String {
     let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_record (writer, sequence, at, body) ");
@@ -168,19 +179,22 @@ async fn append_sqlite(mut transaction: Transaction<'static, Sqlite>, batch: &Ba
         }
     }
     let replayed = uses.replayed(&fresh);
-    let mut rows = rows(batch, &replayed).collect::<Vec<_>>();
-    let mut rows = rows.drain(..);
-    for (size, insert) in CHUNKS.iter().zip(INSERTS.iter()) {
-        while rows.len() >= *size {
-            let mut query = sqlx::query(AssertSqlSafe(Arc::clone(insert)));
-            for (sequence, at, body) in rows.by_ref().take(*size) {
-                query = query.bind(&*batch.writer).bind(sequence).bind(at).bind(body);
-            }
-            query.execute(&mut *transaction).await?;
+    let rows: Vec<_> = rows(batch, &replayed).collect();
+    let full = rows.chunks_exact(CHUNK);
+    let rest = full.remainder();
+    for chunk in full {
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&FULL)));
+        for (sequence, at, body) in chunk {
+            query = query.bind(&*batch.writer).bind(*sequence).bind(*at).bind(*body);
         }
+        query.execute(&mut *transaction).await?;
     }
-    drop(rows);
-    let version: i64 = sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&mut *transaction).await?;
+    let last = LAST.get(rest.len()).ok_or_else(|| sqlx::Error::Protocol("a chunk is full".to_owned()))?;
+    let mut query = sqlx::query_scalar(AssertSqlSafe(Arc::clone(last)));
+    for (sequence, at, body) in rest {
+        query = query.bind(&*batch.writer).bind(*sequence).bind(*at).bind(*body);
+    }
+    let version: i64 = query.fetch_one(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(Appended { replayed, version: RegistryVersion(version) })
 }
