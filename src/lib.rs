@@ -39,6 +39,9 @@ pub mod status;
 /// The book of participants.
 pub mod registry;
 
+/// What others publish, fetched within bounds.
+pub mod fetch;
+
 /// SQL and nothing else.
 pub mod store;
 
