@@ -57,7 +57,7 @@ async fn decide(
     trail.asked(request);
     let client = app.registry.client(&request.client_id).await?; // found, not yet believed
     trail.found(&client);
-    let peer = app.pki.verify(peer, &client, now)?; // RFC 5280 §6.1
+    let peer = app.pki.verify(peer, &client, now).await?; // RFC 5280 §6.1
     trail.verified(peer.anchor());
     let client = client_auth::authenticate(client, peer, request, &app.authentication(), now).await?; // RFC 8705 §2
     trail.authenticated(client.client());

@@ -9,7 +9,9 @@ use super::{every, found};
 use crate::pki::anchor::check_anchor;
 use crate::pki::certificate::certificates_from;
 use crate::pki::identity;
-use crate::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
+use crate::registry::trust_anchor::{
+    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+};
 use crate::registry::{AnchorId, ParticipantId};
 
 /// Trust anchors: enrol, grant, withdraw, retire.
@@ -179,12 +181,13 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
     let name_space = add.names.read()?;
     let anchor = TrustAnchor {
         id: facts.id.clone(),
-        certificate_der: certificate.to_vec(),
+        material: AnchorMaterial::X509 { certificate_der: certificate.to_vec() },
         subject: facts.subject.clone(),
         owner: add.owner.clone().map_or(AnchorOwner::Operator, AnchorOwner::Participant),
         eku_policy: add.extended_key_usage.into(),
         // No revocation source can be configured for an anchor yet: the registry's own revocations are what counts.
         unknown_revocation: Unknown::Accept,
+        revocation: RevocationSources::default(),
         state: AnchorState::Active,
     };
     let mut version = session

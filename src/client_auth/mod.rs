@@ -210,6 +210,7 @@ fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighti
         not_before: facts.not_before,
         not_after: facts.not_after,
         anchor: peer.anchor().cloned(),
+        issuers: peer.issuers().to_vec(),
     }))
 }
 

@@ -28,7 +28,7 @@ fn request(assertion: Option<String>) -> TokenRequest {
 }
 
 fn peer(scene: &Scene, credential: &Credential) -> VerifiedPeer {
-    Verifier::new().verify(&presented(credential), &scene.client(), now()).unwrap()
+    Verifier::new().verify_at_once(&presented(credential), &scene.client(), now()).unwrap()
 }
 
 fn prove_with(
@@ -485,7 +485,7 @@ mod put_on_record {
     async fn authenticate_with(registry: &Registry, credential: &Credential) -> Result<AuthenticatedClient, Refusal> {
         let (verifier, keys) = (Verifier::new(), RegisteredKeys::new());
         let client = registry.client(&client_id("client")).await?;
-        let peer = verifier.verify(&presented(credential), &client, now())?;
+        let peer = verifier.verify_at_once(&presented(credential), &client, now())?;
         let context = Context { issuer: ISSUER, registry, keys: &keys };
         authenticate(client, peer, &request(None), &context, now()).await
     }

@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
 
 use super::certificate::{Authority, KeyStrength, MalformedCertificate, NameConstraints, ParsedCertificate, Purposes};
 use crate::registry::GrantedAnchor;
-use crate::registry::trust_anchor::AnchorState;
+use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
 use crate::registry::{AnchorId, KeyHash};
 
 /// At most so many active anchors of one name count for one participant (design §2): a leaf may be tried with each.
@@ -187,7 +187,8 @@ impl AnchorSet {
                 AnchorState::Active => &mut set.active,
                 AnchorState::Retired => &mut set.retired,
             };
-            if let Err(reason) = target.push(&anchor.certificate_der, &anchor.id) {
+            let AnchorMaterial::X509 { certificate_der } = &anchor.material;
+            if let Err(reason) = target.push(certificate_der, &anchor.id) {
                 tracing::warn!(anchor.id = %anchor.id, %reason, "anchor set aside");
             }
         }

@@ -15,7 +15,7 @@ use super::anchor::{Anchors, CompiledAnchor};
 use super::certificate::{Authority, KeyStrength, NameConstraints, ParsedCertificate, Purposes};
 use super::presented::PresentedChain;
 use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
-use crate::registry::{GrantedAnchor, KeyHash};
+use crate::registry::{GrantedAnchor, KeyHash, PathIssuer};
 
 /// A path that was found good once. Signatures and structure stay good; what does not is asked by [`Path::judge`].
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub(super) struct Path {
 #[derive(Clone, Debug)]
 struct PathCertificate {
     key_hash: KeyHash,
+    serial: String,
     not_before: UnixTime,
     not_after: UnixTime,
     purposes: Purposes,
@@ -90,6 +91,18 @@ impl Path {
     /// The hash of the key that issued the leaf.
     pub(super) fn issuer_key(&self) -> KeyHash {
         self.intermediates.first().map_or(self.anchor.key_hash, |issuer| issuer.key_hash)
+    }
+
+    /// The intermediates as the registry keeps them, the leaf's issuer first.
+    pub(super) fn issuers(&self) -> Vec<PathIssuer> {
+        let issuers = self.intermediates.iter().skip(1).map(|issuer| issuer.key_hash).chain([self.anchor.key_hash]);
+        let kept = |(issuer, issuer_key): (&PathCertificate, KeyHash)| PathIssuer {
+            key_hash: issuer.key_hash,
+            issuer_key,
+            serial: issuer.serial.clone(),
+            not_after: issuer.not_after,
+        };
+        self.intermediates.iter().zip(issuers).map(kept).collect()
     }
 
     /// The earliest end of anything in the path, the leaf and the anchor included.
@@ -201,6 +214,7 @@ fn path_of(candidate: &VerifiedPath<'_>, presented: &PresentedChain, anchors: &A
             let facts = &presented.intermediates().iter().find(|known| known.der == issuer.der())?.facts;
             Some(PathCertificate {
                 key_hash: *facts.key_hash(),
+                serial: facts.serial().to_owned(),
                 not_before: facts.not_before(),
                 not_after: facts.not_after(),
                 purposes: facts.purposes(),

@@ -11,7 +11,7 @@ use countersign_resource_server::time::UnixTime;
 use crate::error::refusals;
 use crate::registry::client::ClientAuthentication;
 use crate::registry::{
-    AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, ParticipantId, RegistryVersion, Thumbprint,
+    AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, ParticipantId, PathIssuer, RegistryVersion, Thumbprint,
 };
 
 /// What a peer presented in its handshake, leaf first, parsed once per connection.
@@ -108,6 +108,7 @@ pub struct VerifiedPeer {
     presented: Arc<PresentedChain>,
     leaf: Arc<ParsedCertificate>,
     issuer_key: Option<KeyHash>,
+    issuers: Vec<PathIssuer>,
     not_after: UnixTime,
     standing: Standing,
 }
@@ -143,6 +144,11 @@ impl VerifiedPeer {
     /// SHA-256 of the key that issued it; known if a path was validated.
     pub const fn issuer_key(&self) -> Option<&KeyHash> {
         self.issuer_key.as_ref()
+    }
+
+    /// The intermediates of the path that was validated, its issuer first.
+    pub fn issuers(&self) -> &[PathIssuer] {
+        &self.issuers
     }
 
     /// What it says.
@@ -215,7 +221,7 @@ impl Verifier {
     ///
     /// # Errors
     /// The most telling [`PeerRefusal`].
-    pub fn verify(
+    pub async fn verify(
         &self,
         peer: &Arc<PresentedChain>,
         client: &FoundClient,
@@ -282,6 +288,7 @@ impl Verifier {
             presented: Arc::clone(peer),
             leaf: Arc::clone(leaf),
             issuer_key: Some(path.issuer_key()),
+            issuers: path.issuers(),
             not_after: path.not_after(leaf),
             standing: Standing::Chained { anchor: path.anchor.id.clone() },
         })
@@ -336,6 +343,7 @@ fn registered(
         presented: Arc::clone(peer),
         leaf: Arc::clone(leaf),
         issuer_key: None,
+        issuers: Vec::new(),
         not_after: leaf.not_after(),
         standing: Standing::Registered,
     })

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use countersign_conformance::pki::{Authority, Credential};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
+use futures_util::FutureExt;
 use rustls_pki_types::CertificateDer;
 
 use super::identity;
-use super::{Handshake, ParsedCertificate, PresentedChain};
+use super::{Handshake, ParsedCertificate, PeerRefusal, PresentedChain, VerifiedPeer, Verifier};
 use crate::registry::certificate::{Certificate, CertificateState};
 use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
-use crate::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
+use crate::registry::trust_anchor::{
+    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+};
 use crate::registry::{
     AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, GrantedAnchor, KeyHash, ParticipantId, RegistryVersion,
 };
@@ -88,11 +91,12 @@ impl Scene {
     ) -> Self {
         let mut anchor = TrustAnchor {
             id: anchor_id(certificate),
-            certificate_der: certificate.to_owned(),
+            material: AnchorMaterial::X509 { certificate_der: certificate.to_owned() },
             subject: String::new(),
             owner: AnchorOwner::Participant(self.record.participant.id.clone()),
             eku_policy: EkuPolicy::Required,
             unknown_revocation: Unknown::Accept,
+            revocation: RevocationSources::default(),
             state: AnchorState::Active,
         };
         change(&mut anchor);
@@ -147,4 +151,16 @@ pub(crate) fn presented(credential: &Credential) -> Arc<PresentedChain> {
 pub(crate) fn presented_list(chain: &[Vec<u8>]) -> Arc<PresentedChain> {
     let handshake = Handshake { remote: ([192, 0, 2, 1], 50_000).into(), protocol: "TLSv1.3", resumed: false };
     Arc::new(PresentedChain::new(handshake, chain.iter().map(|der| CertificateDer::from(der.clone())).collect()))
+}
+
+impl Verifier {
+    /// [`Verifier::verify`], where nobody elsewhere has to be asked.
+    pub(crate) fn verify_at_once(
+        &self,
+        peer: &Arc<PresentedChain>,
+        client: &FoundClient,
+        now: UnixTime,
+    ) -> Result<VerifiedPeer, PeerRefusal> {
+        self.verify(peer, client, now).now_or_never().expect("nobody was to be asked")
+    }
 }

@@ -12,14 +12,14 @@ use countersign_resource_server::time::UnixTime;
 use super::scene::{NOW, Scene, anchor_id, now, presented, presented_list};
 use super::{PeerRefusal, Standing, Verifier};
 use crate::registry::client::{ClientAuthentication, SubjectAttribute};
-use crate::registry::trust_anchor::{AnchorState, EkuPolicy, NameSpace};
+use crate::registry::trust_anchor::{AnchorMaterial, AnchorState, EkuPolicy, NameSpace};
 
 fn verify(scene: &Scene, credential: &Credential) -> Result<Standing, PeerRefusal> {
     verify_at(scene, credential, now())
 }
 
 fn verify_at(scene: &Scene, credential: &Credential, now: UnixTime) -> Result<Standing, PeerRefusal> {
-    Verifier::new().verify(&presented(credential), &scene.client(), now).map(|peer| peer.standing().clone())
+    Verifier::new().verify_at_once(&presented(credential), &scene.client(), now).map(|peer| peer.standing().clone())
 }
 
 fn chained(authority: &Authority) -> Result<Standing, PeerRefusal> {
@@ -39,7 +39,7 @@ fn a_leaf_under_the_participants_anchor() {
     let root = Authority::root("Partner A CA", NOW);
     let scene = Scene::new("partner-a").trusting(&root);
     let credential = root.client("client");
-    let peer = Verifier::new().verify(&presented(&credential), &scene.client(), now()).unwrap();
+    let peer = Verifier::new().verify_at_once(&presented(&credential), &scene.client(), now()).unwrap();
     assert_eq!(Ok(peer.standing().clone()), chained(&root));
     assert_eq!(peer.thumbprint().to_string(), credential.thumbprint());
     let root_key = crate::registry::KeyHash::of(&root.key.spki());
@@ -53,7 +53,7 @@ fn intermediates_and_the_end_of_the_path() {
     template.not_after = NOW + 1_000;
     let issuing = root.intermediate_with(&template);
     let scene = Scene::new("partner-a").trusting(&root);
-    let peer = Verifier::new().verify(&presented(&issuing.client("client")), &scene.client(), now()).unwrap();
+    let peer = Verifier::new().verify_at_once(&presented(&issuing.client("client")), &scene.client(), now()).unwrap();
     // The earliest notAfter in the path, which is not the leaf's.
     assert_eq!(peer.not_after(), UnixTime::from_seconds(NOW + 1_000));
     assert_eq!(peer.issuer_key(), Some(&crate::registry::KeyHash::of(&issuing.key.spki())));
@@ -63,7 +63,7 @@ fn intermediates_and_the_end_of_the_path() {
 fn no_certificate() {
     let scene = Scene::new("partner-a");
     assert_eq!(
-        Verifier::new().verify(&presented_list(&[]), &scene.client(), now()).map(|_| ()),
+        Verifier::new().verify_at_once(&presented_list(&[]), &scene.client(), now()).map(|_| ()),
         Err(PeerRefusal::NoCertificate)
     );
 }
@@ -95,14 +95,14 @@ fn what_one_participant_may_is_not_remembered_for_another() {
     let verifier = Verifier::new();
     let peer = presented(&theirs.client("client"));
     let attacker = Scene::new("partner-b").trusting(&theirs);
-    assert!(verifier.verify(&peer, &attacker.client(), now()).is_ok());
+    assert!(verifier.verify_at_once(&peer, &attacker.client(), now()).is_ok());
     let victim = Scene::new("partner-a").trusting(&ours);
-    assert_eq!(verifier.verify(&peer, &victim.client(), now()).map(|_| ()), Err(PeerRefusal::IssuerUnknown));
+    assert_eq!(verifier.verify_at_once(&peer, &victim.client(), now()).map(|_| ()), Err(PeerRefusal::IssuerUnknown));
     // Nor where the sets have the same anchors and the name space alone differs.
     let confined = NameSpace { dn_suffixes: vec!["O=Partner C".to_owned()], ..NameSpace::default() };
     let other = Scene::new("partner-c").trusting_within(&theirs, confined);
     assert!(matches!(
-        verifier.verify(&peer, &other.client(), now()).map(|_| ()),
+        verifier.verify_at_once(&peer, &other.client(), now()).map(|_| ()),
         Err(PeerRefusal::OutsideNameSpace { .. })
     ));
 }
@@ -222,13 +222,13 @@ fn a_kept_connection_is_judged_at_each_request() {
     let credential = root.intermediate_with(&template).client("client");
     let scene = Scene::new("partner-a").trusting(&root);
     let (verifier, peer) = (Verifier::new(), presented(&credential));
-    assert!(verifier.verify(&peer, &scene.client(), now()).is_ok());
+    assert!(verifier.verify_at_once(&peer, &scene.client(), now()).is_ok());
     let later = now().after(Duration::from_secs(61));
-    assert_eq!(verifier.verify(&peer, &scene.client(), later).map(|_| ()), Err(PeerRefusal::IssuerOutOfDate));
+    assert_eq!(verifier.verify_at_once(&peer, &scene.client(), later).map(|_| ()), Err(PeerRefusal::IssuerOutOfDate));
     let much_later = now().after(Duration::from_secs(91 * 86_400));
-    assert_eq!(verifier.verify(&peer, &scene.client(), much_later).map(|_| ()), Err(PeerRefusal::Expired));
+    assert_eq!(verifier.verify_at_once(&peer, &scene.client(), much_later).map(|_| ()), Err(PeerRefusal::Expired));
     // And a clock that was set back finds it good again: a refusal is never remembered.
-    assert!(verifier.verify(&peer, &scene.client(), now()).is_ok());
+    assert!(verifier.verify_at_once(&peer, &scene.client(), now()).is_ok());
 }
 
 #[test]
@@ -241,7 +241,9 @@ fn a_search_that_led_nowhere_is_repeated_when_anything_could_be_different() {
     assert_eq!(wide.record.anchor_set, narrow.record.anchor_set);
     let look = |scene: &Scene, seconds| {
         let peer = presented(&credential);
-        verifier.verify(&peer, &scene.client(), UnixTime::from_seconds(seconds)).map(|peer| peer.standing().clone())
+        verifier
+            .verify_at_once(&peer, &scene.client(), UnixTime::from_seconds(seconds))
+            .map(|peer| peer.standing().clone())
     };
     let refused = Err(PeerRefusal::OutsideNameSpace { name: "every name".to_owned() });
     assert_eq!(look(&narrow, NOW), refused);
@@ -279,9 +281,9 @@ fn a_remembered_path_gives_way_to_another() {
     credential.chain.push(long);
     let scene = Scene::new("partner-a").trusting(&root);
     let (verifier, peer) = (Verifier::new(), presented(&credential));
-    let first = verifier.verify(&peer, &scene.client(), now()).unwrap();
+    let first = verifier.verify_at_once(&peer, &scene.client(), now()).unwrap();
     assert_eq!(first.not_after(), UnixTime::from_seconds(NOW + 60));
-    let later = verifier.verify(&peer, &scene.client(), now().after(Duration::from_secs(61))).unwrap();
+    let later = verifier.verify_at_once(&peer, &scene.client(), now().after(Duration::from_secs(61))).unwrap();
     assert!(later.not_after() > first.not_after());
 }
 
@@ -290,12 +292,12 @@ fn a_name_space_that_shrinks_counts_at_once() {
     let root = Authority::root("Partner A CA", NOW);
     let (verifier, peer) = (Verifier::new(), presented(&root.client("client")));
     let before = Scene::new("partner-a").trusting(&root);
-    assert!(verifier.verify(&peer, &before.client(), now()).is_ok());
+    assert!(verifier.verify_at_once(&peer, &before.client(), now()).is_ok());
     let after = Scene::new("partner-a")
         .trusting_within(&root, NameSpace { dn_suffixes: vec!["O=Partner A".to_owned()], ..NameSpace::default() });
     assert_eq!(before.record.anchor_set, after.record.anchor_set);
     assert!(matches!(
-        verifier.verify(&peer, &after.client(), now()).map(|_| ()),
+        verifier.verify_at_once(&peer, &after.client(), now()).map(|_| ()),
         Err(PeerRefusal::OutsideNameSpace { .. })
     ));
 }
@@ -373,7 +375,7 @@ fn an_anchor_presented_as_the_leaf() {
     let scene = Scene::new("partner-a").trusting(&root);
     assert_eq!(
         Verifier::new()
-            .verify(&presented_list(std::slice::from_ref(&root.certificate)), &scene.client(), now())
+            .verify_at_once(&presented_list(std::slice::from_ref(&root.certificate)), &scene.client(), now())
             .map(|_| ()),
         Err(PeerRefusal::IsAuthority)
     );
@@ -467,7 +469,8 @@ fn a_broken_anchor_stops_no_other() {
     let scene = Scene::new("partner-a").trusting(&root).granting(
         &broken.certificate,
         |anchor| {
-            anchor.certificate_der.pop();
+            let AnchorMaterial::X509 { certificate_der } = &mut anchor.material;
+            certificate_der.pop();
         },
         any.clone(),
     );
@@ -487,7 +490,7 @@ fn no_octet_of_a_leaf_can_be_bent() {
         for bits in [0x01, 0x80, 0xFF] {
             let mut bent = good.chain.clone();
             bent[0][place] ^= bits;
-            let verified = verifier.verify(&presented_list(&bent), &scene.client(), now());
+            let verified = verifier.verify_at_once(&presented_list(&bent), &scene.client(), now());
             assert!(verified.is_err(), "octet {place} bent by {bits:#04x}");
         }
     }
@@ -506,7 +509,7 @@ fn a_hostile_list_is_cut_before_paths_are_sought() {
     credential.chain.extend((0..4).map(|_| stranger.twin().certificate));
     let peer = presented(&credential);
     assert_eq!(peer.intermediates().len(), 2);
-    let refusal = Verifier::new().verify(&peer, &scene.client(), now()).map(|_| ()).unwrap_err();
+    let refusal = Verifier::new().verify_at_once(&peer, &scene.client(), now()).map(|_| ()).unwrap_err();
     assert!(matches!(refusal, PeerRefusal::SignatureInvalid | PeerRefusal::PathTooComplex), "{refusal:?}");
 }
 
@@ -524,7 +527,7 @@ mod registered {
         for template in [client(), client().with(Defect::CaTrue, NOW), client().with(Defect::Version1, NOW)] {
             let credential = Credential::self_signed(&template, KeyKind::P256);
             let scene = self_signed().enrolled(credential.certificate(), |_| {});
-            let peer = Verifier::new().verify(&presented(&credential), &scene.client(), now()).unwrap();
+            let peer = Verifier::new().verify_at_once(&presented(&credential), &scene.client(), now()).unwrap();
             assert_eq!(*peer.standing(), Standing::Registered);
             assert_eq!((peer.anchor(), peer.issuer_key()), (None, None));
         }
@@ -561,8 +564,9 @@ mod registered {
         let chain =
             vec![super::super::certificate::certificates_from(RFC_8705_APPENDIX_A.as_bytes()).unwrap()[0].to_vec()];
         let scene = self_signed().enrolled(&chain[0], |_| {});
-        let at =
-            |seconds| Verifier::new().verify(&presented_list(&chain), &scene.client(), UnixTime::from_seconds(seconds));
+        let at = |seconds| {
+            Verifier::new().verify_at_once(&presented_list(&chain), &scene.client(), UnixTime::from_seconds(seconds))
+        };
         let peer = at(1_600_000_000).unwrap();
         assert_eq!(peer.thumbprint().to_string(), "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0");
         assert_eq!((peer.serial(), peer.leaf().subject_text()), ("02", "CN=mtls"));
@@ -570,8 +574,11 @@ mod registered {
         assert_eq!(at(1_651_495_030).map(|_| ()), Err(PeerRefusal::Expired));
         // Under any other registration it is refused for its version.
         let chained = Scene::new("partner-a").named(SubjectAttribute::TlsClientAuthSubjectDn, "CN=mtls");
-        let refused =
-            Verifier::new().verify(&presented_list(&chain), &chained.client(), UnixTime::from_seconds(1_600_000_000));
+        let refused = Verifier::new().verify_at_once(
+            &presented_list(&chain),
+            &chained.client(),
+            UnixTime::from_seconds(1_600_000_000),
+        );
         assert_eq!(refused.map(|_| ()), Err(PeerRefusal::VersionUnsupported));
     }
 

@@ -66,7 +66,7 @@ fn verdict(case: &Case) -> Result<(), String> {
         }
     }
     let chain: Vec<_> = std::iter::once(&case.peer_certificate).chain(&case.untrusted_intermediates).map(der).collect();
-    let verified = Verifier::new().verify(&presented_list(&chain), &scene.client(), now);
+    let verified = Verifier::new().verify_at_once(&presented_list(&chain), &scene.client(), now);
     let peer = verified.map_err(|refusal| refused.unwrap_or_else(|| refusal.reason().to_owned()))?;
     assert!(matches!(peer.standing(), Standing::Chained { .. }));
     let Some(PeerName { kind, value }) = &case.expected_peer_name else { return Ok(()) };

@@ -40,7 +40,9 @@ use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Actor, Explanation};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
 use crate::registry::resource_server::{ResourceServer, ResourceServerState};
-use crate::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
+use crate::registry::trust_anchor::{
+    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+};
 use crate::registry::{ClientId, EntitlementId, Page, ParticipantId, ResourceIndicator, ResourceServerId};
 use caller::{Answer, Caller};
 use development_pki::{DevelopmentAuthority, LeafFiles};
@@ -380,11 +382,12 @@ async fn enrol(app: &App, partner: &Partner, authority: &DevelopmentAuthority, n
     if registry.anchor(&facts.id).await?.is_none() {
         let anchor = TrustAnchor {
             id: facts.id.clone(),
-            certificate_der: certificate.to_vec(),
+            material: AnchorMaterial::X509 { certificate_der: certificate.to_vec() },
             subject: facts.subject,
             owner: AnchorOwner::Participant(participant.clone()),
             eku_policy: EkuPolicy::Required,
             unknown_revocation: Unknown::Accept,
+            revocation: RevocationSources::default(),
             state: AnchorState::Active,
         };
         registry.add_anchor(anchor, facts.subject_der, why()).await?;

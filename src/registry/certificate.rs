@@ -30,12 +30,28 @@ pub struct Certificate {
     pub not_after: UnixTime,
     /// The anchor its path led to when it was first seen.
     pub anchor: Option<AnchorId>,
+    /// The intermediates of that path, the leaf's issuer first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<PathIssuer>,
     /// Where it is in its life.
     pub state: CertificateState,
     /// When it first authenticated.
     pub first_seen: Option<UnixTime>,
     /// When it last did, give or take a minute.
     pub last_seen: Option<UnixTime>,
+}
+
+/// An intermediate CA's certificate in the path of a certificate that authenticated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathIssuer {
+    /// SHA-256 of its own SubjectPublicKeyInfo.
+    pub key_hash: KeyHash,
+    /// SHA-256 of its issuer's SubjectPublicKeyInfo.
+    pub issuer_key: KeyHash,
+    /// Its serial number: lower-case hexadecimal of the INTEGER's content octets.
+    pub serial: String,
+    /// Last second of its validity.
+    pub not_after: UnixTime,
 }
 
 /// The states of a certificate.
@@ -128,6 +144,8 @@ pub struct Sighting {
     pub not_after: UnixTime,
     /// The anchor its path led to; none for a certificate that is registered itself.
     pub anchor: Option<AnchorId>,
+    /// The intermediates of that path, the leaf's issuer first.
+    pub issuers: Vec<PathIssuer>,
 }
 
 impl CertificateFacts {
@@ -144,6 +162,7 @@ impl CertificateFacts {
             not_before: self.not_before,
             not_after: self.not_after,
             anchor: self.anchor,
+            issuers: Vec::new(),
             state: CertificateState::Announced,
             first_seen: None,
             last_seen: None,
@@ -165,6 +184,7 @@ impl Sighting {
             not_before: self.not_before,
             not_after: self.not_after,
             anchor: self.anchor.clone(),
+            issuers: self.issuers.clone(),
             state: CertificateState::Active,
             first_seen: Some(now),
             last_seen: Some(now),

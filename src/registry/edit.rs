@@ -53,6 +53,8 @@ pub enum Edit {
         /// Which anchor.
         anchor: AnchorId,
     },
+    /// Everything about an anchor but its id, owner and state.
+    ChangeAnchor(TrustAnchor),
     /// The anchor vouches for nobody any more.
     RetireAnchor(AnchorId),
     /// A new client, with the certificates it is known by from the start.
@@ -97,6 +99,9 @@ pub enum Edit {
         /// Why.
         reason: RevocationReason,
     },
+    /// Tokens bound to these certificates are dead. What becomes of the certificates is for others to say: one whose
+    /// issuer was revoked, or that its CA has put on hold.
+    EndTokens(Vec<Thumbprint>),
     /// A key that no certificate of any client may have.
     RevokeKey(KeyHash),
     /// A new API.

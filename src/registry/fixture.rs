@@ -13,7 +13,9 @@ use super::entitlement::Entitlement;
 use super::history::{Actor, Explanation};
 use super::participant::{Contacts, Participant, ParticipantState};
 use super::resource_server::{ResourceServer, ResourceServerState};
-use super::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
+use super::trust_anchor::{
+    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+};
 use super::{
     AnchorId, ClientId, EntitlementId, KeyHash, MemorySize, ParticipantId, Registry, ResourceIndicator,
     ResourceServerId, Thumbprint,
@@ -80,11 +82,12 @@ pub(crate) fn participant(id: &str) -> Participant {
 pub(crate) fn anchor(id: &str) -> TrustAnchor {
     TrustAnchor {
         id: anchor_id(id),
-        certificate_der: id.as_bytes().to_vec(),
+        material: AnchorMaterial::X509 { certificate_der: id.as_bytes().to_vec() },
         subject: format!("CN={id}"),
         owner: AnchorOwner::Operator,
         eku_policy: EkuPolicy::Required,
         unknown_revocation: Unknown::Accept,
+        revocation: RevocationSources::default(),
         state: AnchorState::Active,
     }
 }
@@ -143,6 +146,7 @@ pub(crate) fn sighting(number: u32, anchor: &str) -> Sighting {
         not_before: facts.not_before,
         not_after: facts.not_after,
         anchor: Some(anchor_id(anchor)),
+        issuers: Vec::new(),
     }
 }
 

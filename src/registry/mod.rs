@@ -30,7 +30,7 @@ mod identifier;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-pub use certificate::{CertificateFacts, Sighting};
+pub use certificate::{CertificateFacts, PathIssuer, Sighting};
 pub use edit::EditRefusal;
 pub use identifier::{
     AnchorId, ClientId, EntitlementId, KeyHash, MalformedIdentifier, ParticipantId, RegistryVersion, ResourceIndicator,
@@ -588,6 +588,19 @@ impl Registry {
         self.apply(Edit::WithdrawAnchor { participant, anchor }, explanation).await
     }
 
+    /// Changes everything about an anchor but its id, owner and state. Where that could refuse what was accepted before, the
+    /// tokens it vouched for end.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn change_anchor(
+        &self,
+        anchor: TrustAnchor,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ChangeAnchor(anchor), explanation).await
+    }
+
     /// Retires an anchor, for good and for everybody.
     ///
     /// # Errors
@@ -676,6 +689,19 @@ impl Registry {
         explanation: Explanation,
     ) -> Result<RegistryVersion, EditRefusal> {
         self.apply(Edit::RevokeCertificate { certificate, reason }, explanation).await
+    }
+
+    /// Ends the tokens bound to these certificates, and leaves the certificates as they are. Those that are not on record
+    /// are passed over.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn end_tokens(
+        &self,
+        certificates: Vec<Thumbprint>,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::EndTokens(certificates), explanation).await
     }
 
     /// Revokes a key for every client, whether or not a certificate with it is enrolled.

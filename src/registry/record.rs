@@ -53,7 +53,7 @@ pub struct GrantedEntitlement {
     pub resource_server: Arc<ResourceServer>,
 }
 
-/// The SHA-256 over the ids, states and certificates of a participant's anchors, in order of id.
+/// The SHA-256 over the ids, states and material of a participant's anchors, in order of id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AnchorSetId(pub [u8; 32]);
 
@@ -64,7 +64,7 @@ impl AnchorSetId {
         for granted in anchors {
             let anchor = &granted.anchor;
             // Each part with its length: no two sets are written alike.
-            for part in [anchor.id.as_str().as_bytes(), anchor.state.as_str().as_bytes(), &anchor.certificate_der] {
+            for part in [anchor.id.as_str().as_bytes(), anchor.state.as_str().as_bytes(), anchor.material.octets()] {
                 hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
                 hash.update(part);
             }

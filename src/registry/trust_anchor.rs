@@ -4,24 +4,102 @@ use serde::{Deserialize, Serialize};
 
 use super::{AnchorId, ParticipantId};
 
-/// An X.509 CA, root or intermediate, that may vouch for the names of participants it is granted to.
+/// What may vouch for the names of participants it is granted to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustAnchor {
     /// The hash of its key.
     pub id: AnchorId,
-    /// The certificate it was enrolled with, in DER.
-    #[serde(with = "super::trust_anchor::base64_der")]
-    pub certificate_der: Vec<u8>,
+    /// What it vouches with.
+    #[serde(flatten)]
+    pub material: AnchorMaterial,
     /// Its subject for people; never compared.
     pub subject: String,
     /// Who brought it.
     pub owner: AnchorOwner,
     /// What its leaves must say about their purpose.
     pub eku_policy: EkuPolicy,
-    /// What a certificate of unknown revocation status means (RFC 5280 §6.3).
+    /// What a certificate of unknown revocation status means, where `revocation` names a source (RFC 5280 §6.3).
     pub unknown_revocation: Unknown,
+    /// Where it and those it certified say which certificates they take back. Without a source, the registry's own
+    /// revocations are all that counts.
+    #[serde(default, skip_serializing_if = "RevocationSources::is_empty")]
+    pub revocation: RevocationSources,
     /// Whether it vouches at all.
     pub state: AnchorState,
+}
+
+impl TrustAnchor {
+    /// Whether `after` could refuse what this one accepts.
+    pub fn is_narrowed_by(&self, after: &Self) -> bool {
+        self.material != after.material
+            || after.eku_policy > self.eku_policy
+            || after.unknown_revocation > self.unknown_revocation
+            || (self.revocation != after.revocation && !after.revocation.is_empty())
+    }
+}
+
+/// What an anchor vouches with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AnchorMaterial {
+    /// An X.509 CA, root or intermediate.
+    X509 {
+        /// The certificate it was enrolled with, in DER.
+        #[serde(with = "super::trust_anchor::base64_der")]
+        certificate_der: Vec<u8>,
+    },
+}
+
+impl AnchorMaterial {
+    /// All of it as octets, the same for the same material and for no other: what a remembered path was validated under.
+    pub fn octets(&self) -> &[u8] {
+        match self {
+            Self::X509 { certificate_der } => certificate_der,
+        }
+    }
+}
+
+/// Where an anchor's revocations are published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RevocationSources {
+    /// Revocation lists (RFC 5280 §5).
+    pub crls: Vec<CrlSource>,
+    /// How the URLs begin that a certificate's CRL distribution points may be fetched from; none are without.
+    pub crl_url_prefixes: Vec<String>,
+    /// Whether and how its certificates' status is asked for (RFC 6960).
+    pub ocsp: Option<OcspPolicy>,
+}
+
+impl RevocationSources {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One place where revocation lists come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlSource {
+    /// A file, a directory of files, or an `http`, `https` URL.
+    pub location: String,
+    /// The CA certificate, in DER, whose key signs these lists, where it is not the anchor's own: an intermediate that
+    /// the anchor has certified.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "super::trust_anchor::optional_base64_der")]
+    pub issuer_der: Option<Vec<u8>>,
+}
+
+/// How certificate status is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OcspPolicy {
+    /// The responder for every certificate under this anchor; otherwise the one a certificate names, if allowed.
+    pub responder_url: Option<String>,
+    /// How the URLs begin that a certificate's authority information access may send us to; none do without.
+    pub url_prefixes: Vec<String>,
+    /// What the answer `unknown` means.
+    pub unknown: Unknown,
+    /// What it means that no good answer came in time.
+    pub unreachable: Unknown,
 }
 
 /// Who an anchor belongs to: exactly one participant, or the operator, who may share it.
@@ -137,6 +215,24 @@ pub(crate) mod base64_der {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
         STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The same, where there may be none.
+pub(crate) mod optional_base64_der {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(der: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match der {
+            Some(der) => super::base64_der::serialize(der, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        #[derive(Deserialize)]
+        struct Der(#[serde(with = "super::base64_der")] Vec<u8>);
+        Ok(Option::<Der>::deserialize(deserializer)?.map(|Der(der)| der))
     }
 }
 

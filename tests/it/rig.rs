@@ -24,7 +24,9 @@ use countersign::registry::entitlement::Entitlement;
 use countersign::registry::history::{Actor, Explanation};
 use countersign::registry::participant::{Contacts, Participant, ParticipantState};
 use countersign::registry::resource_server::{ResourceServer, ResourceServerState};
-use countersign::registry::trust_anchor::{AnchorOwner, AnchorState, EkuPolicy, NameSpace, TrustAnchor, Unknown};
+use countersign::registry::trust_anchor::{
+    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+};
 use countersign::registry::{
     AnchorId, ClientId, EntitlementId, ParticipantId, Registry, ResourceIndicator, ResourceServerId, Thumbprint,
 };
@@ -488,11 +490,12 @@ impl Enrolling<'_> {
             owner.map_or(AnchorOwner::Operator, |id| AnchorOwner::Participant(ParticipantId::parse(id).unwrap()));
         let anchor = TrustAnchor {
             id: facts.id.clone(),
-            certificate_der: authority.certificate.clone(),
+            material: AnchorMaterial::X509 { certificate_der: authority.certificate.clone() },
             subject: facts.subject,
             owner,
             eku_policy: EkuPolicy::Required,
             unknown_revocation: Unknown::Accept,
+            revocation: RevocationSources::default(),
             state: AnchorState::Active,
         };
         self.registry.add_anchor(anchor, facts.subject_der, self.explanation()).await.unwrap();

@@ -103,7 +103,7 @@ impl Event {
             }
             Self::AnchorRetired => {
                 let anchors = registry.anchors(countersign::registry::Page::first(16)).await.unwrap();
-                let own = anchors.into_iter().find(|anchor| anchor.certificate_der == rig.world.a_root.certificate);
+                let own = anchors.into_iter().find(|anchor| anchor.material.octets() == rig.world.a_root.certificate);
                 let id: AnchorId = own.unwrap().id;
                 registry.retire_anchor(id, why).await
             }

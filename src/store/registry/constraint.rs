@@ -235,6 +235,7 @@ pub(super) async fn sighting(
             Ok(Some(Certificate {
                 issuer_key: Some(sighting.issuer_key),
                 anchor: sighting.anchor.clone().or_else(|| known.anchor.clone()),
+                issuers: sighting.issuers.clone(),
                 state: CertificateState::Active,
                 first_seen: Some(now),
                 last_seen: Some(now),

@@ -74,6 +74,7 @@ impl Writing {
                 self.grant_anchor(participant, anchor, name_space).await
             }
             Edit::WithdrawAnchor { participant, anchor } => self.withdraw_anchor(&participant, &anchor).await,
+            Edit::ChangeAnchor(anchor) => self.change_anchor(anchor).await,
             Edit::RetireAnchor(id) => self.retire_anchor(&id).await,
             Edit::AddClient { client, certificates } => self.add_client(client, certificates).await,
             Edit::ChangeClient { client, certificates } => self.change_client(client, certificates).await,
@@ -81,6 +82,7 @@ impl Writing {
             Edit::AddCertificate { client, certificate } => self.add_certificate(&client, certificate).await,
             Edit::SupersedeCertificate { thumbprint, at } => self.supersede_certificate(&thumbprint, at).await,
             Edit::RevokeCertificate { certificate, reason } => self.revoke_certificate(&certificate, reason).await,
+            Edit::EndTokens(certificates) => self.end_tokens(certificates).await,
             Edit::RevokeKey(key) => self.revoke_key(&key).await,
             Edit::AddResourceServer(resource_server) => self.add_resource_server(resource_server).await,
             Edit::ChangeResourceServer(resource_server) => self.change_resource_server(resource_server).await,
@@ -238,6 +240,20 @@ impl Writing {
         }
         let subject_hash = hex::encode(Sha256::digest(subject_der));
         self.put_anchor(None, anchor, Some(subject_hash), "anchor.add").await
+    }
+
+    async fn change_anchor(&mut self, after: TrustAnchor) -> Result<(), EditRefusal> {
+        let before: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, after.id.as_str()).await?;
+        if (&before.owner, before.state) != (&after.owner, after.state) {
+            return Err(malformed("owner and state of a trust anchor are not changed this way"));
+        }
+        if before.state == AnchorState::Retired {
+            return Err(forbidden(RecordKind::TrustAnchor, after.id.as_str(), before.state.as_str(), "changed"));
+        }
+        if before.is_narrowed_by(&after) {
+            self.mark(MarkKind::Anchor, &after.id);
+        }
+        self.put_anchor(Some(before), after, None, "anchor.change").await
     }
 
     async fn retire_anchor(&mut self, id: &AnchorId) -> Result<(), EditRefusal> {
@@ -566,6 +582,19 @@ impl Writing {
         self.mark(MarkKind::Certificate, before.thumbprint);
         let after = Certificate { state, ..before.clone() };
         self.put_certificate(Some(before), after, "certificate.revoke").await
+    }
+
+    async fn end_tokens(&mut self, certificates: Vec<Thumbprint>) -> Result<(), EditRefusal> {
+        for thumbprint in certificates {
+            let id = thumbprint.to_string();
+            let known: Option<Certificate> = constraint::find(&mut self.transaction, CERTIFICATE, &id).await?;
+            let Some(known) = known else { continue };
+            self.mark(MarkKind::Certificate, thumbprint);
+            self.touched.push(Touched::Client(known.client_id.clone()));
+            self.note("certificate.end_tokens", RecordKind::Certificate, &id, Some(&known), Some(&known)).await?;
+        }
+        // A version in which nothing happened would look like one whose changes were lost.
+        if self.touched.is_empty() { Err(malformed("none of these certificates is on record")) } else { Ok(()) }
     }
 
     async fn revoke_key(&mut self, key: &KeyHash) -> Result<(), EditRefusal> {
