@@ -37,6 +37,12 @@ const PATIENT_WRITER_PRAGMAS: &str =
 /// Together with that busy time-out: one second.
 pub(super) const BEGIN_TRIES: usize = 50;
 
+/// How often the journal mode is tried, where somebody else has the file open at the same moment.
+const JOURNAL_TRIES: usize = 250;
+
+/// How long to wait between two of these tries: five seconds in all.
+const JOURNAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Nothing that would change a file before it is known to be ours.
 const CHECK_PRAGMAS: &str = "PRAGMA busy_timeout = 1000;";
 
@@ -58,7 +64,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     check(&mut connection, &place, migrate).await?;
     if migrate == Migrate::Apply {
         // The journal mode stays with the file. It is set before there are readers, which it would have to wait for.
-        connection.execute(WRITER_PRAGMAS).await.map_err(unreachable)?;
+        set_journal_mode(&mut connection).await.map_err(unreachable)?;
     }
     connection.close().await.map_err(unreachable)?;
 
@@ -113,6 +119,20 @@ async fn connect(options: &SqliteConnectOptions, pragmas: &'static str) -> Resul
     let mut connection = options.connect().await?;
     connection.execute(pragmas).await?;
     Ok(connection)
+}
+
+/// Turns the file to WAL. For that SQLite reads its first page and then wants the file to itself; a connection that reads
+/// already is not made to wait (it could be what the other one waits for), so no busy time-out applies, and whoever else is
+/// opening the same new file has it fail at once. Once one of them has done it there is nothing left to do.
+async fn set_journal_mode(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let mut tried = 1;
+    loop {
+        match connection.execute(WRITER_PRAGMAS).await {
+            Err(error) if tried < JOURNAL_TRIES && is_busy(&error) => tried += 1,
+            set => return set.map(drop),
+        }
+        tokio::time::sleep(JOURNAL_PAUSE).await;
+    }
 }
 
 /// Checks the schema and, where asked, brings it up to date under the write lock of the file. Checking takes no lock that
