@@ -5,6 +5,7 @@
 //! believed by nobody before its signature was checked.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,20 @@ fn address(url: &str) -> Option<Uri> {
     good.then_some(uri)
 }
 
+/// Whether `url` may be where a participant is told things: `https`, or plain HTTP to this machine itself, without user
+/// information or a fragment.
+pub fn is_webhook(url: &str) -> bool {
+    let Some(uri) = address(url) else { return false };
+    let plain = url.bytes().all(|octet| matches!(octet, 0x21..=0x7E) && !b"\\#".contains(&octet));
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    // RFC 8935 §5.1: TLS. Without it there is nobody on the way only where there is no way.
+    plain && url.len() <= LONGEST_WEBHOOK_BYTES && (uri.scheme_str() == Some("https") || loopback)
+}
+
+/// The longest URL that is taken for a webhook.
+const LONGEST_WEBHOOK_BYTES: usize = 1024;
+
 /// Whether `url` begins with one of `prefixes` in a way that no other host can: each prefix names at least a whole host, and
 /// nothing that could be read as leading elsewhere follows it.
 pub fn is_allowed(url: &str, prefixes: &[String]) -> bool {
@@ -195,6 +210,35 @@ mod tests {
             assert!(!allowed(url, prefix), "{url} under {prefix}");
         }
         assert!(!is_allowed("http://crl.partner.example/a.crl", &[]));
+    }
+
+    #[test]
+    fn a_webhook_is_https_or_on_this_machine() {
+        for good in [
+            "https://hooks.partner.example/countersign?for=acme",
+            "https://10.0.0.1:8443/",
+            "http://127.0.0.1:9000/hook",
+            "http://[::1]/hook",
+            "http://localhost/hook",
+        ] {
+            assert!(is_webhook(good), "{good}");
+        }
+        let long = format!("https://hooks.partner.example/{}", "a".repeat(1024));
+        for bad in [
+            "http://hooks.partner.example/",
+            "http://localhost.partner.example/",
+            "http://127.0.0.1.partner.example/",
+            "http://localhost@partner.example/",
+            "https://user@hooks.partner.example/",
+            "https://hooks.partner.example/#fragment",
+            "https://hooks.partner.example/a b",
+            "ftp://hooks.partner.example/",
+            "hooks.partner.example",
+            "",
+            &long,
+        ] {
+            assert!(!is_webhook(bad), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::session::{Failure, Session};
 use super::{every, found};
-use crate::pki::certificate::{ParsedCertificate, certificates_from};
-use crate::registry::certificate::{Certificate, RevocationReason};
+use crate::pki::certificate::{ParsedCertificate, certificates_from, key_hash_from};
+use crate::registry::certificate::{Certificate, Replacement, RevocationReason};
 use crate::registry::edit::CertificateSelector;
-use crate::registry::{ClientId, Thumbprint};
+use crate::registry::{ClientId, KeyHash, Thumbprint};
 
 /// Certificates: enrol, list, supersede, revoke.
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,12 @@ pub(super) enum CertificateCommand {
         /// Whose it is.
         #[arg(long)]
         client: ClientId,
+        /// The certificate whose place it takes once it is seen: its thumbprint.
+        #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint)]
+        replaces: Option<Thumbprint>,
+        /// How long that one may still be used from then on, in hours.
+        #[arg(long, default_value_t = 24, requires = "replaces", value_parser = clap::value_parser!(u64).range(..=87_600))]
+        overlap_hours: u64,
         /// Why, for the history.
         #[arg(long)]
         why: Option<String>,
@@ -50,11 +56,23 @@ pub(super) enum CertificateCommand {
     Revoke {
         /// Which.
         #[command(flatten)]
-        which: Which,
+        which: Named,
+        /// Its serial number in hexadecimal, with --issuer or --issuer-key.
+        #[arg(long, value_name = "HEX", value_parser = serial)]
+        serial: Option<String>,
         /// Milder reasons than key-compromise leave its key alone.
         #[arg(long, value_enum, default_value_t = Reason::KeyCompromise)]
         reason: Reason,
         /// Why, in your words, for the history.
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// Revoke a key, for good and for every client, whether or not a certificate with it is enrolled.
+    RevokeKey {
+        /// A certificate with that key or the public key itself, PEM or DER; or the SHA-256 of its SubjectPublicKeyInfo in
+        /// base64url without padding.
+        key: String,
+        /// Why, for the history.
         #[arg(long)]
         why: Option<String>,
     },
@@ -70,6 +88,24 @@ pub(super) struct Which {
     /// The certificate itself, PEM or DER.
     #[arg(long)]
     file: Option<PathBuf>,
+}
+
+/// One certificate, by itself or by what its issuer calls it.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Named {
+    /// SHA-256 of the DER in base64url without padding, as tokens have it in cnf.
+    #[arg(value_parser = thumbprint)]
+    thumbprint: Option<Thumbprint>,
+    /// The certificate itself, PEM or DER.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// The certificate of its issuer, PEM or DER.
+    #[arg(long, requires = "serial")]
+    issuer: Option<PathBuf>,
+    /// The SHA-256 of its issuer's SubjectPublicKeyInfo in base64url without padding.
+    #[arg(long, value_name = "HASH", requires = "serial", value_parser = key_hash)]
+    issuer_key: Option<KeyHash>,
 }
 
 /// Reasons by RFC 5280 §5.3.1.
@@ -91,16 +127,26 @@ pub(super) enum Reason {
 /// The file cannot be read, or what the registry refuses, as a sentence.
 pub(super) async fn run(command: CertificateCommand, session: &Session) -> Result<(), Failure> {
     match command {
-        CertificateCommand::Add { file, client, why } => {
-            let facts = read_leaf(&file)?;
-            let version =
-                session.registry.add_certificate(client.clone(), facts.for_enrolment(), session.explain(why)).await?;
-            let after = stored(facts.thumbprint(), session).await?;
-            let sentence = format!(
+        CertificateCommand::Add { file, client, replaces, overlap_hours, why } => {
+            let (leaf, why) = (read_leaf(&file)?, session.explain(why));
+            let facts = leaf.for_enrolment();
+            let overlap_seconds = overlap_hours.saturating_mul(3600);
+            let version = match replaces.map(|thumbprint| Replacement { thumbprint, overlap_seconds }) {
+                None => session.registry.add_certificate(client.clone(), facts, why).await?,
+                Some(replaces) => session.registry.announce_replacement(client.clone(), facts, replaces, why).await?,
+            };
+            let after = stored(leaf.thumbprint(), session).await?;
+            let mut sentence = format!(
                 "certificate {} of {client} is {}, registry version {version}",
                 after.thumbprint,
                 after.state.as_str()
             );
+            if let Some(replaces) = &after.replaces {
+                sentence.push_str(&format!(
+                    "\n  when it is first seen, {} may still be used for {overlap_hours} hours",
+                    replaces.thumbprint
+                ));
+            }
             session.output.done(&sentence, &after)
         }
         CertificateCommand::List { client } => {
@@ -131,10 +177,9 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
                 &after,
             )
         }
-        CertificateCommand::Revoke { which, reason, why } => {
-            let thumbprint = which.resolve()?;
+        CertificateCommand::Revoke { which, serial, reason, why } => {
             let reason = RevocationReason::from(reason);
-            let selector = CertificateSelector::Thumbprint(thumbprint);
+            let (thumbprint, selector) = which.resolve(serial, session).await?;
             let version = session.registry.revoke_certificate(selector, reason, session.explain(why)).await?;
             let after = stored(&thumbprint, session).await?;
             let key = if reason.revokes_key() { "with its key" } else { "its key is left alone" };
@@ -146,7 +191,27 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
                 &after,
             )
         }
+        CertificateCommand::RevokeKey { key, why } => revoke_key(&key, why, session).await,
     }
+}
+
+async fn revoke_key(key: &str, why: Option<String>, session: &Session) -> Result<(), Failure> {
+    let file = Path::new(key);
+    let key = match (KeyHash::parse(key), std::fs::read(file)) {
+        (Some(hash), _) => hash,
+        (None, Ok(octets)) => key_hash_from(&octets)
+            .map_err(|_| format!("{}: neither a certificate nor a public key in PEM or DER", file.display()))?,
+        (None, Err(error)) => {
+            return Err(format!("{key} is neither the hash of a key in base64url nor a file ({error})").into());
+        }
+    };
+    let version = session.registry.revoke_key(key, session.explain(why)).await?;
+    session.output.done(
+        &format!(
+            "key {key} is revoked for every client, with all certificates that have it, registry version {version}"
+        ),
+        &serde_json::json!({ "key_hash": key, "registry_version": version }),
+    )
 }
 
 /// The first certificate of a PEM or DER file.
@@ -179,6 +244,47 @@ impl Which {
     }
 }
 
+impl Named {
+    async fn resolve(
+        &self,
+        serial: Option<String>,
+        session: &Session,
+    ) -> Result<(Thumbprint, CertificateSelector), Failure> {
+        let issuer = match (&self.issuer, &self.issuer_key) {
+            (Some(file), _) => Some(*read_leaf(file)?.key_hash()),
+            (None, key) => *key,
+        };
+        match (issuer, serial) {
+            (Some(issuer), Some(serial)) => {
+                let id = |one: &Certificate| one.thumbprint.to_string();
+                let all = every(|page| session.registry.certificates_by_serial(serial.clone(), page), id).await?;
+                match all.iter().find(|one| one.issuer_key == Some(issuer)) {
+                    Some(known) => Ok((known.thumbprint, CertificateSelector::IssuerAndSerial(issuer, serial))),
+                    None => Err(unknown_serial(&serial, &all).into()),
+                }
+            }
+            (None, Some(_)) => Err("--serial goes with --issuer or --issuer-key".into()),
+            (_, None) => {
+                let which = Which { thumbprint: self.thumbprint, file: self.file.clone() };
+                let thumbprint = which.resolve()?;
+                Ok((thumbprint, CertificateSelector::Thumbprint(thumbprint)))
+            }
+        }
+    }
+}
+
+/// Nothing of that issuer. What was announced and never seen has no issuer on record: only a path tells whose key it was.
+fn unknown_serial(serial: &str, same_serial: &[Certificate]) -> String {
+    let mut sentence = format!("no certificate with serial number {serial} of this issuer has been seen");
+    for unseen in same_serial.iter().filter(|one| one.issuer_key.is_none()) {
+        sentence.push_str(&format!(
+            "\n  {} of {} has this serial number and an issuer that is not known yet: if it is the one, name it by its thumbprint",
+            unseen.thumbprint, unseen.client_id
+        ));
+    }
+    sentence
+}
+
 impl From<Reason> for RevocationReason {
     fn from(reason: Reason) -> Self {
         match reason {
@@ -196,4 +302,52 @@ async fn stored(thumbprint: &Thumbprint, session: &Session) -> Result<Certificat
 
 fn thumbprint(text: &str) -> Result<Thumbprint, String> {
     Thumbprint::parse(text).map_err(|error| error.to_string())
+}
+
+fn key_hash(text: &str) -> Result<KeyHash, String> {
+    KeyHash::parse(text).ok_or_else(|| "must be a SHA-256 hash in base64url without padding".to_owned())
+}
+
+/// A serial number as people and tools write it, in the form records have: lower-case hexadecimal of the content octets of
+/// a DER INTEGER (X.690 §8.3), the shortest that is not negative.
+fn serial(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let digits: String = digits.chars().filter(|&character| !matches!(character, ':' | ' ')).collect();
+    if digits.is_empty() || digits.len() > 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err("must be hexadecimal, as `openssl x509 -serial` writes it".to_owned());
+    }
+    let digits = digits.to_ascii_lowercase();
+    let significant = digits.trim_start_matches('0');
+    let even = if significant.is_empty() {
+        "00".to_owned()
+    } else {
+        format!("{}{significant}", if significant.len() % 2 == 0 { "" } else { "0" })
+    };
+    Ok(if even.as_bytes()[0] >= b'8' { format!("00{even}") } else { even })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_is_read_however_it_is_written() {
+        for (written, canonical) in [
+            ("01", "01"),
+            ("1", "01"),
+            ("0", "00"),
+            ("000001", "01"),
+            ("7F", "7f"),
+            ("80", "0080"),
+            ("0080", "0080"),
+            ("0xDEADBEEF", "00deadbeef"),
+            ("0a:1b:2C", "0a1b2c"),
+            ("A1B", "0a1b"),
+        ] {
+            assert_eq!(serial(written).as_deref(), Ok(canonical), "{written}");
+        }
+        for bad in ["", "0x", "-01", "xyz", ":", &"1".repeat(65)] {
+            assert!(serial(bad).is_err(), "{bad}");
+        }
+    }
 }

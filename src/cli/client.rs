@@ -78,6 +78,10 @@ pub(super) struct Add {
     /// What happens to a certificate never seen before that carries the registered name.
     #[arg(long, value_enum, default_value_t = Policy::OnFirstUse)]
     enrolment: Policy,
+    /// When a new certificate is enrolled as it is first seen, end the client's older ones after so many hours; they are
+    /// left alone where this is not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=87_600))]
+    renewal_overlap_hours: Option<u64>,
     /// E-mail of its owner.
     #[arg(long)]
     contact: Option<String>,
@@ -205,6 +209,14 @@ pub(super) async fn run(command: ClientCommand, session: &Session) -> Result<(),
 }
 
 async fn register(add: Add, session: &Session) -> Result<(), Failure> {
+    if add.renewal_overlap_hours.is_some()
+        && (matches!(add.enrolment, Policy::Required) || add.auth_method == Method::SelfSignedTlsClientAuth)
+    {
+        return Err(
+            "--renewal-overlap-hours goes with certificates that are enrolled when first seen: announce these with `countersign certificate add --replaces`"
+                .into(),
+        );
+    }
     let leaf = add.certificate.as_deref().map(read_leaf).transpose()?;
     let rule = match add.name.read()? {
         Some(rule) => Some(rule),
@@ -266,6 +278,7 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
             Policy::OnFirstUse => Enrolment::OnFirstUse,
             Policy::Required => Enrolment::Required,
         },
+        renewal_overlap_seconds: add.renewal_overlap_hours.map(|hours| hours.saturating_mul(3600)),
         software_id: add.software_id,
         state: if add.pending { ClientState::Pending } else { ClientState::Active },
     };

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::session::{Failure, Session};
 use super::{every, found};
+use crate::fetch::is_webhook;
 use crate::registry::ParticipantId;
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
 
@@ -19,14 +20,16 @@ pub(super) enum ParticipantCommand {
         /// Its id.
         id: ParticipantId,
     },
+    /// Change what is known of it; what is not named stays.
+    Change(Box<Changes>),
     /// Let a pending one act.
-    Activate(Change),
+    Activate(Step),
     /// Stop it, with all its clients, until it is reinstated.
-    Suspend(Change),
+    Suspend(Step),
     /// Let a suspended one act again.
-    Reinstate(Change),
+    Reinstate(Step),
     /// End its part, for good.
-    Withdraw(Change),
+    Withdraw(Step),
 }
 
 /// A new organisation.
@@ -55,6 +58,9 @@ pub(super) struct Add {
     /// E-mail for incidents.
     #[arg(long)]
     security_contact: Option<String>,
+    /// Where signed notices about expiring certificates are pushed (RFC 8935): an https URL.
+    #[arg(long, value_name = "URL", value_parser = webhook)]
+    webhook: Option<String>,
     /// Enter it without letting it act yet.
     #[arg(long)]
     pending: bool,
@@ -63,9 +69,69 @@ pub(super) struct Add {
     why: Option<String>,
 }
 
+/// What to change. An empty text takes a value away.
+#[derive(Debug, Args)]
+pub(super) struct Changes {
+    /// Its id.
+    id: ParticipantId,
+    /// The name it is registered under.
+    #[arg(long)]
+    legal_name: Option<String>,
+    /// Its number in a public register.
+    #[arg(long)]
+    registration_number: Option<String>,
+    /// ISO 3166-1 alpha-2, for example DE.
+    #[arg(long, value_parser = country)]
+    country: Option<String>,
+    /// What it takes part as, in place of all it has; may be repeated. Tokens end where one is taken away.
+    #[arg(long = "role")]
+    roles: Vec<String>,
+    /// E-mail for outages and expiring certificates.
+    #[arg(long)]
+    technical_contact: Option<String>,
+    /// E-mail for contracts.
+    #[arg(long)]
+    business_contact: Option<String>,
+    /// E-mail for incidents.
+    #[arg(long)]
+    security_contact: Option<String>,
+    /// Where signed notices about expiring certificates are pushed (RFC 8935): an https URL.
+    #[arg(long, value_name = "URL", value_parser = webhook, conflicts_with = "no_webhook")]
+    webhook: Option<String>,
+    /// Push no notices any more.
+    #[arg(long)]
+    no_webhook: bool,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+impl Changes {
+    fn of(self, before: Participant) -> Participant {
+        let text = |given: Option<String>, before: Option<String>| match given {
+            Some(text) => Some(text).filter(|text| !text.is_empty()),
+            None => before,
+        };
+        let Contacts { technical, business, security, webhook } = before.contacts;
+        Participant {
+            legal_name: self.legal_name.unwrap_or(before.legal_name),
+            registration_number: text(self.registration_number, before.registration_number),
+            country: self.country.or(before.country),
+            roles: if self.roles.is_empty() { before.roles } else { self.roles },
+            contacts: Contacts {
+                technical: text(self.technical_contact, technical),
+                business: text(self.business_contact, business),
+                security: text(self.security_contact, security),
+                webhook: self.webhook.or(webhook).filter(|_| !self.no_webhook),
+            },
+            ..before
+        }
+    }
+}
+
 /// A change of state.
 #[derive(Debug, Args)]
-pub(super) struct Change {
+pub(super) struct Step {
     /// Its id.
     id: ParticipantId,
     /// Why, for the history.
@@ -90,6 +156,7 @@ pub(super) async fn run(command: ParticipantCommand, session: &Session) -> Resul
                     technical: add.technical_contact,
                     business: add.business_contact,
                     security: add.security_contact,
+                    webhook: add.webhook,
                 },
                 state: if add.pending { ParticipantState::Pending } else { ParticipantState::Active },
             };
@@ -112,6 +179,19 @@ pub(super) async fn run(command: ParticipantCommand, session: &Session) -> Resul
         ParticipantCommand::Show { id } => {
             session.output.record(&found(session.registry.participant(&id).await?, "participant", &id)?)
         }
+        ParticipantCommand::Change(mut changes) => {
+            let why = changes.why.take();
+            let id = changes.id.clone();
+            let before: Participant = found(session.registry.participant(&id).await?, "participant", &id)?;
+            let after = changes.of(before.clone());
+            if after == before {
+                return Err(
+                    "nothing was named that would change it: see `countersign participant change --help`".into()
+                );
+            }
+            let version = session.registry.change_participant(after.clone(), session.explain(why)).await?;
+            session.output.done(&format!("participant {id} changed, registry version {version}"), &after)
+        }
         ParticipantCommand::Activate(change) | ParticipantCommand::Reinstate(change) => {
             set(change, ParticipantState::Active, session).await
         }
@@ -120,7 +200,7 @@ pub(super) async fn run(command: ParticipantCommand, session: &Session) -> Resul
     }
 }
 
-async fn set(change: Change, to: ParticipantState, session: &Session) -> Result<(), Failure> {
+async fn set(change: Step, to: ParticipantState, session: &Session) -> Result<(), Failure> {
     let version = session.registry.set_participant_state(change.id.clone(), to, session.explain(change.why)).await?;
     let after = found(session.registry.participant(&change.id).await?, "participant", &change.id)?;
     let sentence = format!("participant {} is {}, registry version {version}", change.id, to.as_str());
@@ -130,4 +210,52 @@ async fn set(change: Change, to: ParticipantState, session: &Session) -> Result<
 fn country(text: &str) -> Result<String, String> {
     let good = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
     if good { Ok(text.to_owned()) } else { Err("two capital letters by ISO 3166-1, for example DE".to_owned()) }
+}
+
+fn webhook(text: &str) -> Result<String, String> {
+    if is_webhook(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("an https URL without user name and fragment; http only for this machine itself".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        changes: Changes,
+    }
+
+    fn changed(arguments: &[&str]) -> Participant {
+        let mut before = crate::registry::fixture::participant("acme");
+        before.contacts.technical = Some("ops@acme.example".to_owned());
+        before.contacts.webhook = Some("https://acme.example/hook".to_owned());
+        let line = [&["change", "acme"], arguments].concat();
+        <Line as clap::Parser>::try_parse_from(line).unwrap().changes.of(before)
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let after = changed(&["--business-contact", "sales@acme.example"]);
+        assert_eq!(after.contacts.business.as_deref(), Some("sales@acme.example"));
+        assert_eq!(after.contacts.technical.as_deref(), Some("ops@acme.example"));
+        assert_eq!(after.contacts.webhook.as_deref(), Some("https://acme.example/hook"));
+        assert_eq!(after.roles, ["supplier"]);
+    }
+
+    #[test]
+    fn a_contact_and_a_webhook_are_taken_away() {
+        let after = changed(&["--technical-contact", "", "--no-webhook"]);
+        assert_eq!((after.contacts.technical, after.contacts.webhook), (None, None));
+    }
+
+    #[test]
+    fn a_webhook_in_the_clear_is_refused() {
+        let line = ["change", "acme", "--webhook", "http://acme.example/hook"];
+        assert!(<Line as clap::Parser>::try_parse_from(line).is_err());
+    }
 }

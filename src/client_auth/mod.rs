@@ -200,8 +200,8 @@ fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighti
     }
     let facts = peer.leaf().for_enrolment();
     Ok(Some(Sighting {
-        // Of a certificate that is registered itself no path is known; it stands for itself.
-        issuer_key: peer.issuer_key().copied().unwrap_or(facts.key_hash),
+        // Of a certificate that is registered itself no path is known.
+        issuer_key: peer.issuer_key().copied(),
         thumbprint: facts.thumbprint,
         key_hash: facts.key_hash,
         serial: facts.serial,

@@ -404,7 +404,7 @@ mod enrolment_policy {
         let verified = peer(&scene, &credential);
         let sighting = enrolment(&scene.record, &verified).unwrap().unwrap();
         assert_eq!(sighting.thumbprint, *verified.thumbprint());
-        assert_eq!(Some(&sighting.issuer_key), verified.issuer_key());
+        assert_eq!(sighting.issuer_key.as_ref(), verified.issuer_key());
         assert_eq!(sighting.anchor.as_ref(), verified.anchor());
         assert_eq!(sighting.subject, "CN=client");
         scene.record.client.enrolment = Enrolment::Required;

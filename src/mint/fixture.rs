@@ -100,6 +100,7 @@ pub(crate) fn client(id: &str, participant: &str, version: i64) -> FoundClient {
             access_token_signing_alg: SigningAlgorithm::ES256,
             access_token_lifetime_seconds: None,
             enrolment: Enrolment::Required,
+            renewal_overlap_seconds: None,
             software_id: None,
             state: ClientState::Active,
         },

@@ -5,10 +5,11 @@
 
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::{self, Curve, KeyMaterial};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser;
+use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
@@ -114,6 +115,23 @@ pub fn certificates_from(input: &[u8]) -> Result<Vec<CertificateDer<'static>>, M
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(input).collect();
     found.ok().filter(|found| !found.is_empty()).ok_or(MalformedCertificate)
+}
+
+/// The hash of the one public key in `input`: of the first certificate, or a SubjectPublicKeyInfo, in PEM or DER.
+///
+/// # Errors
+/// [`MalformedCertificate`] if it is neither.
+pub fn key_hash_from(input: &[u8]) -> Result<KeyHash, MalformedCertificate> {
+    if let Ok(certificates) = certificates_from(input) {
+        let first = certificates.first().ok_or(MalformedCertificate)?;
+        return Ok(*ParsedCertificate::read(first)?.key_hash());
+    }
+    let key = match input.first() {
+        Some(&der::SEQUENCE) => input.to_owned(),
+        _ => SubjectPublicKeyInfoDer::from_pem_slice(input).map_err(|_| MalformedCertificate)?.to_vec(),
+    };
+    let (rest, _) = SubjectPublicKeyInfo::from_der(&key).map_err(|_| MalformedCertificate)?;
+    if rest.is_empty() { Ok(KeyHash::of(&key)) } else { Err(MalformedCertificate) }
 }
 
 /// What the public key of a certificate consists of, for writing it as a JWK; none if it is of no kind that is taken here.

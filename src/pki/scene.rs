@@ -52,6 +52,7 @@ impl Scene {
                     access_token_signing_alg: SigningAlgorithm::ES256,
                     access_token_lifetime_seconds: None,
                     enrolment: Enrolment::OnFirstUse,
+                    renewal_overlap_seconds: None,
                     software_id: None,
                     state: ClientState::Active,
                 },
@@ -123,7 +124,7 @@ impl Scene {
     /// With this certificate on record as the client's, announced unless `change` says otherwise.
     pub(crate) fn enrolled(mut self, der: &[u8], change: impl FnOnce(&mut Certificate)) -> Self {
         let facts = ParsedCertificate::read(der).unwrap().for_enrolment();
-        let mut certificate = facts.announced(self.record.client.id.clone());
+        let mut certificate = facts.announced(self.record.client.id.clone(), now());
         certificate.state = CertificateState::Active;
         change(&mut certificate);
         self.record.certificates.push(certificate);

@@ -417,6 +417,7 @@ async fn enrol(app: &App, partner: &Partner, authority: &DevelopmentAuthority, n
             access_token_signing_alg: SigningAlgorithm::ES256,
             access_token_lifetime_seconds: None,
             enrolment: Enrolment::OnFirstUse,
+            renewal_overlap_seconds: None,
             software_id: None,
             state: ClientState::Active,
         };

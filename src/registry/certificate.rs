@@ -35,10 +35,32 @@ pub struct Certificate {
     pub issuers: Vec<PathIssuer>,
     /// Where it is in its life.
     pub state: CertificateState,
+    /// When it was enrolled beforehand; not said for one that was enrolled when it was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced_at: Option<UnixTime>,
+    /// The certificate whose place it takes once it is seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replacement>,
     /// When it first authenticated.
     pub first_seen: Option<UnixTime>,
     /// When it last did, give or take a minute.
     pub last_seen: Option<UnixTime>,
+}
+
+/// Whose place an announced certificate takes, and how long the two overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// The certificate that is replaced.
+    pub thumbprint: Thumbprint,
+    /// How long it may still be used once the announced one was first seen.
+    pub overlap_seconds: u64,
+}
+
+impl Replacement {
+    /// When the replaced certificate's time is over, if the announced one is first seen at `first_seen`.
+    pub fn ends_at(&self, first_seen: UnixTime) -> UnixTime {
+        first_seen.after(Duration::from_secs(self.overlap_seconds))
+    }
 }
 
 /// An intermediate CA's certificate in the path of a certificate that authenticated.
@@ -130,8 +152,9 @@ pub struct Sighting {
     pub thumbprint: Thumbprint,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key_hash: KeyHash,
-    /// SHA-256 of the issuer's SubjectPublicKeyInfo; its own, where it is self-signed.
-    pub issuer_key: KeyHash,
+    /// SHA-256 of the issuer's SubjectPublicKeyInfo; none where no path is known, as for a certificate that is registered
+    /// itself.
+    pub issuer_key: Option<KeyHash>,
     /// The serial number: lower-case hexadecimal of the INTEGER's content octets.
     pub serial: String,
     /// Subject for people.
@@ -149,8 +172,8 @@ pub struct Sighting {
 }
 
 impl CertificateFacts {
-    /// The record of it as `client`'s, announced.
-    pub fn announced(self, client: ClientId) -> Certificate {
+    /// The record of it as `client`'s, announced at `now`.
+    pub fn announced(self, client: ClientId, now: UnixTime) -> Certificate {
         Certificate {
             thumbprint: self.thumbprint,
             client_id: client,
@@ -164,6 +187,8 @@ impl CertificateFacts {
             anchor: self.anchor,
             issuers: Vec::new(),
             state: CertificateState::Announced,
+            announced_at: Some(now),
+            replaces: None,
             first_seen: None,
             last_seen: None,
         }
@@ -177,7 +202,7 @@ impl Sighting {
             thumbprint: self.thumbprint,
             client_id: client,
             key_hash: self.key_hash,
-            issuer_key: Some(self.issuer_key),
+            issuer_key: self.issuer_key,
             serial: self.serial.clone(),
             subject: self.subject.clone(),
             subject_alt_names: self.subject_alt_names.clone(),
@@ -186,6 +211,8 @@ impl Sighting {
             anchor: self.anchor.clone(),
             issuers: self.issuers.clone(),
             state: CertificateState::Active,
+            announced_at: None,
+            replaces: None,
             first_seen: Some(now),
             last_seen: Some(now),
         }

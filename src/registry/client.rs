@@ -24,6 +24,10 @@ pub struct Client {
     pub access_token_lifetime_seconds: Option<i64>,
     /// What happens to a certificate that was never seen before.
     pub enrolment: Enrolment,
+    /// How long its other certificates may still be used once a new one was enrolled when first seen, in seconds; where
+    /// it is not said they are left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_overlap_seconds: Option<u64>,
     /// RFC 7591 §2.
     pub software_id: Option<String>,
     /// Whether it may act.

@@ -6,7 +6,7 @@
 
 use countersign_resource_server::time::UnixTime;
 
-use super::certificate::{CertificateFacts, RevocationReason};
+use super::certificate::{CertificateFacts, Replacement, RevocationReason};
 use super::client::{Client, ClientState};
 use super::entitlement::Entitlement;
 use super::history::Change;
@@ -84,6 +84,8 @@ pub enum Edit {
         client: ClientId,
         /// What is known of it.
         certificate: CertificateFacts,
+        /// Whose place it takes once it is seen.
+        replaces: Option<Replacement>,
     },
     /// The certificate is replaced: no new tokens from `at` on.
     SupersedeCertificate {
@@ -153,6 +155,11 @@ pub enum EditRefusal {
         /// Its id.
         id: String,
     },
+    /// One key, one owner: it is enrolled, and not for this one.
+    #[error(
+        "a trust anchor with this key is enrolled already and does not belong to who was named: ask the operator of the registry who answers for it. A CA that issues to several organisations is enrolled once, as the operator's, and granted to each"
+    )]
+    AnchorKeyTaken,
     /// An anchor of one organisation cannot vouch for another.
     #[error(
         "this trust anchor belongs to another organisation and can vouch for nobody else: ask the operator to enrol it as shared, if it is a public CA"
@@ -212,6 +219,16 @@ pub enum EditRefusal {
         "a certificate with this issuer key and serial number is on record already: the issuer has to issue one with a serial number of its own (RFC 5280 section 4.1.2.2)"
     )]
     SerialTaken,
+    /// The certificate to be replaced is not one of this client's, whoever else may have it.
+    #[error(
+        "client {client} has no certificate {thumbprint} to replace: `countersign certificate list --client {client}` shows those it has"
+    )]
+    NothingToReplace {
+        /// Whose it would have to be.
+        client: ClientId,
+        /// Which was named.
+        thumbprint: Thumbprint,
+    },
     /// Not from this state.
     #[error("{kind} {id} is {from}{}", if from == to { " already".to_owned() } else { format!(" and cannot become {to}") })]
     StateForbids {

@@ -113,6 +113,7 @@ pub(crate) fn client(id: &str, participant: &str) -> Client {
         access_token_signing_alg: SigningAlgorithm::ES256,
         access_token_lifetime_seconds: None,
         enrolment: Enrolment::OnFirstUse,
+        renewal_overlap_seconds: None,
         software_id: None,
         state: ClientState::Active,
     }
@@ -139,7 +140,7 @@ pub(crate) fn sighting(number: u32, anchor: &str) -> Sighting {
     Sighting {
         thumbprint: facts.thumbprint,
         key_hash: facts.key_hash,
-        issuer_key: KeyHash::of(b"issuer"),
+        issuer_key: facts.issuer_key,
         serial: facts.serial,
         subject: facts.subject,
         subject_alt_names: facts.subject_alt_names,

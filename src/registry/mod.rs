@@ -30,7 +30,7 @@ mod identifier;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-pub use certificate::{CertificateFacts, PathIssuer, Sighting};
+pub use certificate::{CertificateFacts, PathIssuer, Replacement, Sighting};
 pub use edit::EditRefusal;
 pub use identifier::{
     AnchorId, ClientId, EntitlementId, KeyHash, MalformedIdentifier, ParticipantId, RegistryVersion, ResourceIndicator,
@@ -343,6 +343,8 @@ pub enum Selection {
     Certificate(Thumbprint),
     /// Certificates, of one client or of all.
     Certificates(Option<ClientId>),
+    /// Certificates with this serial number, whoever issued them.
+    CertificatesBySerial(String),
     /// Clients, of one participant or of all.
     Clients(Option<ParticipantId>),
     /// The entitlement with this id.
@@ -433,6 +435,18 @@ impl Registry {
         page: Page,
     ) -> Result<Vec<Certificate>, StoreUnavailable> {
         self.list(Selection::Certificates(client.cloned()), page).await
+    }
+
+    /// Certificates with this serial number, whoever issued them, by thumbprint.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn certificates_by_serial(
+        &self,
+        serial: String,
+        page: Page,
+    ) -> Result<Vec<Certificate>, StoreUnavailable> {
+        self.list(Selection::CertificatesBySerial(serial), page).await
     }
 
     /// The resource server with this id.
@@ -662,7 +676,22 @@ impl Registry {
         certificate: CertificateFacts,
         explanation: Explanation,
     ) -> Result<RegistryVersion, EditRefusal> {
-        self.apply(Edit::AddCertificate { client, certificate }, explanation).await
+        self.apply(Edit::AddCertificate { client, certificate, replaces: None }, explanation).await
+    }
+
+    /// Enrols the next certificate beside the one it replaces: when it is first seen the other one's overlap begins.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn announce_replacement(
+        &self,
+        client: ClientId,
+        certificate: CertificateFacts,
+        replaces: Replacement,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        let replaces = Some(replaces);
+        self.apply(Edit::AddCertificate { client, certificate, replaces }, explanation).await
     }
 
     /// Sets the end of a certificate's overlap with the one that replaces it: no new tokens from `at` on.
@@ -902,10 +931,12 @@ impl From<EditRefusal> for SightingRefusal {
             EditRefusal::SerialTaken => Self::SerialTaken,
             EditRefusal::NotFound { .. } => Self::ClientUnknown,
             EditRefusal::AlreadyExists { .. }
+            | EditRefusal::AnchorKeyTaken
             | EditRefusal::AnchorLimit { .. }
             | EditRefusal::AnchorOfAnother
             | EditRefusal::IdentityTaken { .. }
             | EditRefusal::Malformed(_)
+            | EditRefusal::NothingToReplace { .. }
             | EditRefusal::StateForbids { .. }
             | EditRefusal::Unavailable(_) => Self::RegistryUnavailable,
         }

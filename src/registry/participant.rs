@@ -23,7 +23,7 @@ pub struct Participant {
     pub state: ParticipantState,
 }
 
-/// E-mail addresses of a participant.
+/// Whom to write to at a participant: e-mail addresses, and one for programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contacts {
     /// For outages and expiring certificates.
@@ -32,6 +32,9 @@ pub struct Contacts {
     pub business: Option<String>,
     /// For incidents.
     pub security: Option<String>,
+    /// Where signed notices about what is about to expire are pushed (RFC 8935): an `https` URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
 }
 
 /// The states of a participant.

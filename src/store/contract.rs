@@ -61,6 +61,8 @@ macro_rules! contract {
     };
 }
 
+mod life;
+
 contract!(
     a_record_is_assembled_from_all_it_rests_on,
     every_change_takes_one_version_and_is_in_the_history,
@@ -236,7 +238,7 @@ async fn a_record_is_assembled_from_all_it_rests_on(bench: &Bench) {
     assert_eq!(record.anchors.len(), 1);
     assert_eq!(*record.anchors[0].anchor, anchor("ca"));
     assert_eq!(record.anchors[0].name_space, any_name());
-    assert_eq!(record.certificates, [facts(1).announced(client_id("acme-1"))]);
+    assert_eq!(record.certificates, [facts(1).announced(client_id("acme-1"), NOW)]);
     assert_eq!(record.entitlements.len(), 1);
     assert_eq!(record.entitlements[0].entitlement, entitlement("e1", "acme-1", "api"));
     assert_eq!(*record.entitlements[0].resource_server, resource_server("api"));
@@ -446,11 +448,15 @@ async fn an_anchor_key_is_enrolled_once(bench: &Bench) {
     bench.populate().await;
     let mut again = anchor("ca");
     again.owner = AnchorOwner::Participant(participant_id("acme"));
-    let refused = bench.registry.add_anchor(again.clone(), b"ca".to_vec(), because("again")).await;
+    let add = |anchor| bench.registry.add_anchor(anchor, b"ca".to_vec(), because("again"));
+    let refused = add(again.clone()).await;
+    let Err(refusal @ EditRefusal::AnchorKeyTaken) = refused else { panic!("{refused:?}") };
+    assert!(refusal.to_string().contains("ask the operator"), "{refusal}");
+    let refused = add(anchor("ca")).await;
     assert!(matches!(refused, Err(EditRefusal::AlreadyExists { .. })), "{refused:?}");
     bench.registry.retire_anchor(anchor_id("ca"), because("compromised")).await.unwrap();
-    let refused = bench.registry.add_anchor(again, b"ca".to_vec(), because("again")).await;
-    assert!(matches!(refused, Err(EditRefusal::AlreadyExists { .. })), "{refused:?}");
+    assert!(matches!(add(again).await, Err(EditRefusal::AnchorKeyTaken)));
+    assert!(matches!(add(anchor("ca")).await, Err(EditRefusal::AlreadyExists { .. })));
 }
 
 async fn a_ninth_active_anchor_of_one_name_is_refused(bench: &Bench) {

@@ -377,6 +377,9 @@ fn listing(selection: &Selection) -> (&'static str, String) {
             (of!("certificate", "thumbprint", "last_seen", "client_id = $3"), client.to_string())
         }
         Selection::Certificates(None) => (of!("certificate", "thumbprint", "last_seen", "$3 = ''"), String::new()),
+        Selection::CertificatesBySerial(serial) => {
+            (of!("certificate", "thumbprint", "last_seen", "serial = $3"), serial.clone())
+        }
         Selection::Clients(Some(participant)) => {
             (of!("client", "id", "-1", "participant_id = $3"), participant.to_string())
         }

@@ -623,6 +623,7 @@ fn tls_client(party: &Party, participant: &str, subject: SubjectRule) -> Client 
         access_token_signing_alg: SigningAlgorithm::ES256,
         access_token_lifetime_seconds: None,
         enrolment: Enrolment::OnFirstUse,
+        renewal_overlap_seconds: None,
         software_id: None,
         state: ClientState::Active,
     }

@@ -186,6 +186,53 @@ pub(super) async fn enrolment(
     Ok(())
 }
 
+/// The certificate that another one of `client` is to replace: its own, and not at the end of its life already.
+pub(super) async fn replaceable(
+    connection: &mut AnyConnection,
+    client: &ClientId,
+    thumbprint: &Thumbprint,
+) -> Result<(), EditRefusal> {
+    let known: Option<Certificate> = find(connection, CERTIFICATE, &thumbprint.to_string()).await?;
+    let Some(known) = known.filter(|known| known.client_id == *client) else {
+        return Err(EditRefusal::NothingToReplace { client: client.clone(), thumbprint: *thumbprint });
+    };
+    match known.state {
+        CertificateState::Announced | CertificateState::Active => Ok(()),
+        CertificateState::Superseded { .. } | CertificateState::Revoked { .. } => Err(EditRefusal::StateForbids {
+            kind: RecordKind::Certificate,
+            id: thumbprint.to_string(),
+            from: known.state.as_str(),
+            to: "superseded",
+        }),
+    }
+}
+
+/// The active certificates of `renewed`'s client that it is newer than: those it takes the place of where the client's
+/// policy says so. One that begins later is no predecessor, even where it was seen before.
+pub(super) async fn predecessors(
+    connection: &mut AnyConnection,
+    renewed: &Certificate,
+    now: UnixTime,
+) -> Result<Vec<Certificate>, EditRefusal> {
+    let rows = sqlx::query(
+        "SELECT record, last_seen FROM certificate WHERE client_id = $1 AND expires_at > $2 AND state = 'active' \
+             AND thumbprint <> $3 ORDER BY thumbprint",
+    )
+    .bind(renewed.client_id.as_str())
+    .bind(now.as_millis())
+    .bind(renewed.thumbprint.to_string())
+    .fetch_all(connection)
+    .await?;
+    let mut older = Vec::new();
+    for row in &rows {
+        let certificate = Certificate::read(&document(row, 0, 1)?)?;
+        if certificate.not_before <= renewed.not_before {
+            older.push(certificate);
+        }
+    }
+    Ok(older)
+}
+
 /// The anchors of one subject name that `participant` has, `anchor` not counted, leave room for one more.
 pub(super) async fn anchor_limit(
     connection: &mut AnyConnection,
@@ -230,10 +277,10 @@ pub(super) async fn sighting(
         Some(known) if known.state != CertificateState::Announced => Ok(None),
         Some(known) => {
             key_good(connection, &known.key_hash).await?;
-            serial_free(connection, &known.thumbprint, Some(&sighting.issuer_key), &known.serial, &known.key_hash)
-                .await?;
+            let issuer_key = sighting.issuer_key.or(known.issuer_key);
+            serial_free(connection, &known.thumbprint, issuer_key.as_ref(), &known.serial, &known.key_hash).await?;
             Ok(Some(Certificate {
-                issuer_key: Some(sighting.issuer_key),
+                issuer_key,
                 anchor: sighting.anchor.clone().or_else(|| known.anchor.clone()),
                 issuers: sighting.issuers.clone(),
                 state: CertificateState::Active,

@@ -16,7 +16,7 @@ use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
 use super::{CHANGES_KEPT, MARK_LIFETIME, document};
-use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, RevocationReason};
+use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
 use crate::registry::entitlement::Entitlement;
@@ -79,7 +79,9 @@ impl Writing {
             Edit::AddClient { client, certificates } => self.add_client(client, certificates).await,
             Edit::ChangeClient { client, certificates } => self.change_client(client, certificates).await,
             Edit::SetClientState { id, to } => self.set_client_state(&id, to).await,
-            Edit::AddCertificate { client, certificate } => self.add_certificate(&client, certificate).await,
+            Edit::AddCertificate { client, certificate, replaces } => {
+                self.add_certificate(&client, certificate, replaces).await
+            }
             Edit::SupersedeCertificate { thumbprint, at } => self.supersede_certificate(&thumbprint, at).await,
             Edit::RevokeCertificate { certificate, reason } => self.revoke_certificate(&certificate, reason).await,
             Edit::EndTokens(certificates) => self.end_tokens(certificates).await,
@@ -234,7 +236,12 @@ impl Writing {
             return Err(malformed("a new trust anchor is active"));
         }
         // One key, one owner; and a key that was retired stays so.
-        self.absent::<TrustAnchor>(RecordKind::TrustAnchor, TRUST_ANCHOR, anchor.id.as_str()).await?;
+        let id = anchor.id.as_str();
+        match constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR, id).await? {
+            Some(held) if held.owner != anchor.owner => return Err(EditRefusal::AnchorKeyTaken),
+            Some(_) => return Err(EditRefusal::AlreadyExists { kind: RecordKind::TrustAnchor, id: id.to_owned() }),
+            None => {}
+        }
         if let AnchorOwner::Participant(owner) = &anchor.owner {
             self.participant_taking_part(owner).await?;
         }
@@ -412,7 +419,7 @@ impl Writing {
         let id = client.id.clone();
         self.put_client(None, client, "client.add").await?;
         for facts in certificates {
-            self.enrol(facts.announced(id.clone())).await?;
+            self.enrol(facts.announced(id.clone(), self.explanation.at)).await?;
         }
         Ok(())
     }
@@ -440,7 +447,7 @@ impl Writing {
             let known: Option<Certificate> =
                 constraint::find(&mut self.transaction, CERTIFICATE, &facts.thumbprint.to_string()).await?;
             if known.is_none_or(|known| known.client_id != id) {
-                self.enrol(facts.announced(id.clone())).await?;
+                self.enrol(facts.announced(id.clone(), self.explanation.at)).await?;
             }
         }
         Ok(())
@@ -492,12 +499,20 @@ impl Writing {
 
 /// Certificates.
 impl Writing {
-    async fn add_certificate(&mut self, client: &ClientId, facts: CertificateFacts) -> Result<(), EditRefusal> {
+    async fn add_certificate(
+        &mut self,
+        client: &ClientId,
+        facts: CertificateFacts,
+        replaces: Option<Replacement>,
+    ) -> Result<(), EditRefusal> {
         let owner: Client = self.present(RecordKind::Client, CLIENT, client.as_str()).await?;
         if owner.state == ClientState::Retired {
             return Err(forbidden(RecordKind::Client, client.as_str(), owner.state.as_str(), "given a certificate"));
         }
-        self.enrol(facts.announced(client.clone())).await
+        if let Some(replaces) = &replaces {
+            constraint::replaceable(&mut self.transaction, client, &replaces.thumbprint).await?;
+        }
+        self.enrol(Certificate { replaces, ..facts.announced(client.clone(), self.explanation.at) }).await
     }
 
     async fn enrol(&mut self, certificate: Certificate) -> Result<(), EditRefusal> {
@@ -514,23 +529,61 @@ impl Writing {
             return Ok(false);
         };
         let action = if before.is_some() { "certificate.activate" } else { "certificate.enrol_on_first_use" };
-        self.put_certificate(before, after, action).await?;
+        let renewed = before.is_none();
+        self.put_certificate(before, after.clone(), action).await?;
+        self.supersede_predecessors(&after, renewed, at).await?;
         Ok(true)
+    }
+
+    /// What a certificate takes the place of when it is first seen at `at`, each after its overlap: the one it was announced
+    /// for or, where it was not announced, those it is newer than, if the client's policy says so.
+    async fn supersede_predecessors(
+        &mut self,
+        seen: &Certificate,
+        renewed: bool,
+        at: UnixTime,
+    ) -> Result<(), EditRefusal> {
+        let mut replaced = Vec::new();
+        if let Some(replacement) = &seen.replaces {
+            let id = replacement.thumbprint.to_string();
+            let known: Option<Certificate> = constraint::find(&mut self.transaction, CERTIFICATE, &id).await?;
+            replaced.extend(known.map(|known| (known, replacement.ends_at(at))));
+        }
+        if renewed {
+            let client: Client = self.present(RecordKind::Client, CLIENT, seen.client_id.as_str()).await?;
+            if let Some(overlap_seconds) = client.renewal_overlap_seconds {
+                let end = at.after(Duration::from_secs(overlap_seconds));
+                let older = constraint::predecessors(&mut self.transaction, seen, at).await?;
+                replaced.extend(older.into_iter().map(|older| (older, end)));
+            }
+        }
+        for (before, end) in replaced {
+            // Meanwhile somebody may have said more about it: that it is revoked, or when its time is over.
+            if before.state.can_become(&CertificateState::Superseded { at: end }) {
+                self.supersede(before, end).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn supersede_certificate(&mut self, thumbprint: &Thumbprint, at: UnixTime) -> Result<(), EditRefusal> {
         let id = thumbprint.to_string();
         let before: Certificate = self.present(RecordKind::Certificate, CERTIFICATE, &id).await?;
+        self.supersede(before, at).await
+    }
+
+    async fn supersede(&mut self, before: Certificate, at: UnixTime) -> Result<(), EditRefusal> {
         // Without an overlap it is over for every clock: a request that came a moment ago is decided by its own, and what
         // it got now would carry this version, which no mark concerns.
         let over = at <= self.explanation.at;
         let state = CertificateState::Superseded { at: if over { at.min(before.not_before) } else { at } };
         if !before.state.can_become(&state) {
+            let id = before.thumbprint.to_string();
             return Err(forbidden(RecordKind::Certificate, &id, before.state.as_str(), state.as_str()));
         }
         if over {
             // With an overlap, what is issued until its end lives out.
-            self.mark(MarkKind::Certificate, thumbprint);
+            self.mark(MarkKind::Certificate, before.thumbprint);
         }
         let after = Certificate { state, ..before.clone() };
         self.put_certificate(Some(before), after, "certificate.supersede").await
