@@ -39,6 +39,9 @@ pub mod status;
 /// The book of participants.
 pub mod registry;
 
+/// What runs out soon, and who has to be told.
+pub mod expiry;
+
 /// What others publish, fetched within bounds.
 pub mod fetch;
 

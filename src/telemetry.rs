@@ -34,6 +34,13 @@ pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_n
 pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
 /// Gauge: seconds since the revocation list was signed.
 pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
+/// Gauge: seconds until the first thing of a `kind` (leaf, intermediate, anchor, crl, server) expires; infinite where there
+/// is none.
+pub const EXPIRY_SOONEST: &str = "countersign_expiry_soonest_seconds";
+/// Gauge: how many things of a `kind` expire `within` a number of days, or are expired since a week at most.
+pub const EXPIRY_WITHIN: &str = "countersign_expiry_within";
+/// Counter: attempts to push a notice about what expires, by `outcome` (delivered, failed, given_up).
+pub const EXPIRY_NOTICES: &str = "countersign_expiry_notices_total";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
@@ -99,5 +106,8 @@ fn describe() {
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
     metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
+    metrics::describe_gauge!(EXPIRY_SOONEST, metrics::Unit::Seconds, "Until the first thing of a kind expires");
+    metrics::describe_gauge!(EXPIRY_WITHIN, "Things of a kind that expire within so many days");
+    metrics::describe_counter!(EXPIRY_NOTICES, "Attempts to push a notice about what expires");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

@@ -7,6 +7,9 @@
 /// What a token says.
 mod claims;
 
+/// What the server tells others by itself.
+mod security_event;
+
 /// The one file of the server that names josekit and aws-lc-rs.
 mod signer;
 
@@ -18,6 +21,7 @@ pub mod key_directory;
 
 pub(crate) use claims::Grant;
 pub use key_ring::{KeyRing, KeyStore, SigningKeys};
+pub use security_event::{SECURITY_EVENT_TYPE, SecurityEvent};
 pub use signer::{ALGORITHMS, KeyError, Signer, random_octets};
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
 
 use super::certificate::{Authority, KeyStrength, MalformedCertificate, NameConstraints, ParsedCertificate, Purposes};
 use crate::registry::GrantedAnchor;
-use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
+use crate::registry::trust_anchor::{AnchorMaterial, AnchorState, TrustAnchor};
 use crate::registry::{AnchorId, KeyHash};
 
 /// At most so many active anchors of one name count for one participant (design §2): a leaf may be tried with each.
@@ -84,6 +84,14 @@ impl From<MalformedCertificate> for UnfitAnchor {
     fn from(_: MalformedCertificate) -> Self {
         Self::Malformed
     }
+}
+
+/// The first second of an anchor's validity and the first instant at which it is out of date; none where it is no
+/// certificate that has such an end.
+pub fn validity(anchor: &TrustAnchor) -> Option<(UnixTime, UnixTime)> {
+    let facts = ParsedCertificate::read_intermediate(anchor.material.octets()).ok()?;
+    // RFC 5280 §4.1.2.5: `notAfter` names the last second.
+    Some((facts.not_before(), facts.not_after().after(std::time::Duration::from_secs(1))))
 }
 
 /// Whether the certificate can be an anchor: asked when it is enrolled.

@@ -219,6 +219,13 @@ impl Sighting {
     }
 }
 
+impl PathIssuer {
+    /// The first instant at which it is out of date: `notAfter` names its last second (RFC 5280 §4.1.2.5).
+    pub fn expires_at(&self) -> UnixTime {
+        self.not_after.after(Duration::from_secs(1))
+    }
+}
+
 impl Certificate {
     /// The first instant at which it is out of date: `notAfter` names its last second (RFC 5280 §4.1.2.5).
     pub fn expires_at(&self) -> UnixTime {

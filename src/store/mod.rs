@@ -16,6 +16,8 @@ use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
 
+mod expiry;
+
 mod postgres;
 
 mod registry;

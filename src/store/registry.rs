@@ -399,7 +399,7 @@ fn listing(selection: &Selection) -> (&'static str, String) {
 }
 
 /// The document in column `record`, with the instant in column `last_seen`.
-fn document(row: &AnyRow, record: usize, last_seen: usize) -> Result<Document, StoreUnavailable> {
+pub(super) fn document(row: &AnyRow, record: usize, last_seen: usize) -> Result<Document, StoreUnavailable> {
     let last_seen: i64 = row.try_get(last_seen)?;
     Ok(Document {
         record: row.try_get(record)?,

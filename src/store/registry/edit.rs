@@ -708,6 +708,20 @@ impl Writing {
         .bind(json(&after)?)
         .execute(&mut *self.transaction)
         .await?;
+        if before.as_ref().is_none_or(|before| before.issuers != after.issuers) {
+            for issuer in &after.issuers {
+                sqlx::query(
+                    "INSERT INTO path_issuer (thumbprint, issuer_key, serial, expires_at) VALUES ($1, $2, $3, $4) \
+                     ON CONFLICT (thumbprint, issuer_key, serial) DO NOTHING",
+                )
+                .bind(id.as_str())
+                .bind(issuer.issuer_key.to_string())
+                .bind(issuer.serial.as_str())
+                .bind(issuer.expires_at().as_millis())
+                .execute(&mut *self.transaction)
+                .await?;
+            }
+        }
         self.touched.push(Touched::Client(after.client_id.clone()));
         self.note(action, RecordKind::Certificate, &id, before.as_ref(), Some(&after)).await
     }

@@ -1,0 +1,65 @@
+//! Security event tokens (RFC 8417): what the server tells others by itself, signed with the keys of its tokens.
+//!
+//! Takes an event, gives a compact JWS that anybody with `/jwks` can verify. It can be taken for no access token: its `typ`
+//! is another, and it has no `exp` (RFC 8417 §4.2).
+
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jws::SigningAlgorithm;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Mint, MintRefusal};
+
+/// The `typ` of a security event token (RFC 8417 §2.3).
+pub const SECURITY_EVENT_TYPE: &str = "secevent+jwt";
+
+/// Something that happened, for one recipient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecurityEvent {
+    /// The recipient: a participant's id, which is no URI and so no audience of an access token.
+    pub audience: String,
+    /// The same each time this event is told.
+    pub jti: String,
+    /// When it was noticed.
+    pub issued_at: UnixTime,
+    /// The URI that says what kind of event it is.
+    pub event: String,
+    /// What there is to know about it.
+    pub body: Value,
+}
+
+/// RFC 8417 §2.2.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    iat: i64,
+    jti: &'a str,
+    events: Map<String, Value>,
+}
+
+impl Mint {
+    /// Signs `event` with the key that signs ES256 tokens at `now`.
+    ///
+    /// # Errors
+    /// [`MintRefusal::NoSigningKey`] or [`MintRefusal::SigningFailed`].
+    pub fn sign_security_event(&self, event: &SecurityEvent, now: UnixTime) -> Result<String, MintRefusal> {
+        let algorithm = SigningAlgorithm::ES256;
+        let claims = Claims {
+            iss: &self.issuer,
+            aud: &event.audience,
+            iat: event.issued_at.as_seconds(),
+            jti: &event.jti,
+            events: Map::from_iter([(event.event.clone(), event.body.clone())]),
+        };
+        let keys = self.keys.current();
+        let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?;
+        let payload = serde_json::to_vec(&claims).map_err(|_| MintRefusal::SigningFailed)?;
+        key.sign(SECURITY_EVENT_TYPE, &payload).map_err(|_| MintRefusal::SigningFailed)
+    }
+
+    /// Whose events and tokens they are.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+}
