@@ -13,6 +13,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
+use super::crl::Serial;
 use super::der;
 use super::identity::{self, MalformedName, Names};
 use crate::registry::client::{SubjectAttribute, SubjectRule};
@@ -27,6 +28,8 @@ pub struct ParsedCertificate {
     thumbprint: Thumbprint,
     key_hash: KeyHash,
     serial: String,
+    /// The same, as revocation lists are asked for it.
+    serial_number: Option<Serial>,
     not_before: UnixTime,
     not_after: UnixTime,
     names: Result<Names, MalformedName>,
@@ -35,6 +38,12 @@ pub struct ParsedCertificate {
     self_issued: bool,
     /// The subject's whole DER: anchors of one name are counted by it.
     subject: Vec<u8>,
+    /// The whole SubjectPublicKeyInfo: what it signed is verified by it.
+    spki: Vec<u8>,
+    /// Where it says that its revocation list is (RFC 5280 §4.2.1.13).
+    crl_points: Vec<String>,
+    /// Where it says that its status can be asked for (RFC 5280 §4.2.2.1).
+    responder_urls: Vec<String>,
     version_3: bool,
     key_strength: KeyStrength,
     authority: Authority,
@@ -66,11 +75,12 @@ pub(super) enum Authority {
     },
 }
 
-/// The two bits of the key usage that matter here (RFC 5280 §4.2.1.3).
+/// The bits of the key usage that matter here (RFC 5280 §4.2.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyUsage {
     pub(super) digital_signature: bool,
     pub(super) key_cert_sign: bool,
+    pub(super) crl_sign: bool,
 }
 
 /// The extended key usage (RFC 5280 §4.2.1.12).
@@ -212,6 +222,7 @@ impl ParsedCertificate {
             thumbprint: Thumbprint::of(der),
             key_hash: KeyHash::of(key.raw),
             serial: hex::encode(serial),
+            serial_number: Serial::of(serial),
             not_before: instant(certificate.validity().not_before.timestamp()),
             not_after: instant(certificate.validity().not_after.timestamp()),
             names: names(subject, extensions.alt_names),
@@ -220,6 +231,9 @@ impl ParsedCertificate {
             issuer_text: identity::name_text(issuer).unwrap_or_default(),
             issuer_is_empty: der::whole(issuer, der::SEQUENCE)?.is_empty(),
             subject: subject.to_owned(),
+            spki: key.raw.to_owned(),
+            crl_points: extensions.crl_points,
+            responder_urls: Vec::new(),
             version_3: certificate.version() == X509Version::V3,
             key_strength: key_strength(key),
             authority: extensions.authority,
@@ -360,6 +374,23 @@ impl ParsedCertificate {
     pub(super) fn subject_der(&self) -> &[u8] {
         &self.subject
     }
+
+    pub(super) fn spki_der(&self) -> &[u8] {
+        &self.spki
+    }
+
+    pub(super) const fn serial_number(&self) -> Option<Serial> {
+        self.serial_number
+    }
+
+    /// The URIs of its CRL distribution points: foreign text.
+    pub(super) fn crl_points(&self) -> &[String] {
+        &self.crl_points
+    }
+
+    pub(super) fn responder_urls(&self) -> &[String] {
+        &self.responder_urls
+    }
 }
 
 /// Whether `x509-parser`, which passes over what it cannot read at the end of a SEQUENCE, has seen all of the
@@ -398,6 +429,7 @@ struct Extensions<'a> {
     key_usage: Option<KeyUsage>,
     purposes: Purposes,
     name_constraints: NameConstraints,
+    crl_points: Vec<String>,
     critical_unknown: bool,
 }
 
@@ -409,6 +441,7 @@ impl<'a> Extensions<'a> {
             key_usage: None,
             purposes: Purposes::Unstated,
             name_constraints: NameConstraints::Absent,
+            crl_points: Vec::new(),
             critical_unknown: false,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
@@ -424,6 +457,11 @@ impl<'a> Extensions<'a> {
                 [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
                 [0x55, 0x1D, 30] => found.name_constraints = name_constraints(extension.value)?,
                 [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
+                // Points that cannot be read are none: then only a list that speaks for all certificates speaks for this one.
+                [0x55, 0x1D, 31] => {
+                    found.crl_points = crl_points(extension.value).unwrap_or_default();
+                    found.critical_unknown |= extension.critical;
+                }
                 // Certificate policies: none is ever asked for (RFC 5280 §6.1.1 (c): any-policy).
                 [0x55, 0x1D, 32] => {}
                 _ => found.critical_unknown |= extension.critical,
@@ -436,7 +474,7 @@ impl<'a> Extensions<'a> {
 /// More extensions than this are refused, so that looking for one that comes twice stays cheap.
 const MOST_EXTENSIONS: usize = 64;
 
-// RFC 5280 §4.2.1.3: KeyUsage ::= BIT STRING { digitalSignature (0), … keyCertSign (5), … }
+// RFC 5280 §4.2.1.3: KeyUsage ::= BIT STRING { digitalSignature (0), … keyCertSign (5), cRLSign (6), … }
 fn key_usage(value: &[u8]) -> Result<KeyUsage, der::NotDer> {
     let bits = der::whole(value, der::BIT_STRING)?;
     let (&unused, octets) = bits.split_first().ok_or(der::NotDer)?;
@@ -444,7 +482,7 @@ fn key_usage(value: &[u8]) -> Result<KeyUsage, der::NotDer> {
         return Err(der::NotDer);
     }
     let first = octets.first().copied().unwrap_or(0);
-    Ok(KeyUsage { digital_signature: first & 0x80 != 0, key_cert_sign: first & 0x04 != 0 })
+    Ok(KeyUsage { digital_signature: first & 0x80 != 0, key_cert_sign: first & 0x04 != 0, crl_sign: first & 0x02 != 0 })
 }
 
 // RFC 5280 §4.2.1.9: SEQUENCE { cA BOOLEAN DEFAULT FALSE, pathLenConstraint INTEGER (0..MAX) OPTIONAL }
@@ -471,6 +509,34 @@ fn authority(value: &[u8], critical: bool) -> Result<Authority, der::NotDer> {
         return Err(der::NotDer);
     }
     Ok(if certifies { Authority::Certifies { path_length, critical } } else { Authority::None })
+}
+
+/// More distribution points than this, or longer ones, are not looked at: they are foreign text that would be kept.
+const MOST_CRL_POINTS: usize = 8;
+const LONGEST_CRL_POINT_BYTES: usize = 512;
+
+// RFC 5280 §4.2.1.13: SEQUENCE OF SEQUENCE { distributionPoint [0], reasons [1], cRLIssuer [2] }, all optional
+fn crl_points(value: &[u8]) -> Result<Vec<String>, der::NotDer> {
+    let mut list = der::whole(value, der::SEQUENCE)?;
+    let mut points = Vec::new();
+    while !list.is_empty() {
+        let mut point = der::expect(&mut list, der::SEQUENCE)?;
+        let mut names = Vec::new();
+        let mut is_plain = true;
+        while !point.is_empty() {
+            match der::take(&mut point)? {
+                der::Element { tag: 0xA0, contents } => names = der::point_uris(contents)?,
+                // Lists for some reasons only, or of another issuer, are not read here: such a point leads to none.
+                der::Element { tag: 0x81 | 0xA2, .. } => is_plain = false,
+                _ => return Err(der::NotDer),
+            }
+        }
+        if is_plain {
+            points.extend(names.into_iter().filter(|name| name.len() <= LONGEST_CRL_POINT_BYTES));
+        }
+    }
+    points.truncate(MOST_CRL_POINTS);
+    Ok(points)
 }
 
 // RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
@@ -601,7 +667,10 @@ mod tests {
         assert_eq!(parsed.issuer_text(), "CN=Root");
         assert_eq!(parsed.subject_alt_names_text(), ["DNS:Client.a.example", "URI:spiffe://a.example/c"]);
         assert_eq!(parsed.purposes(), Purposes::ClientAuth);
-        assert_eq!(parsed.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));
+        assert_eq!(
+            parsed.key_usage(),
+            Some(KeyUsage { digital_signature: true, key_cert_sign: false, crl_sign: false })
+        );
         assert_eq!(parsed.authority(), ReadAuthority::None);
         let proposed = parsed.proposed_rules();
         let canonical: Vec<_> =
