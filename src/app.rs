@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::audit::{AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
+use crate::expiry::{Watch, WatchSettings};
 use crate::fetch::Fetcher;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
@@ -48,6 +49,8 @@ pub struct App {
     pub status: Arc<RevocationList>,
     /// Whatever others publish comes through it.
     pub fetcher: Fetcher,
+    /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
+    pub expiry: Arc<Watch>,
     keys_of_clients: client_auth::RegisteredKeys,
     store: Store,
     background: Vec<JoinHandle<()>>,
@@ -105,6 +108,13 @@ impl App {
             AuditLimits::default(),
         )
         .await?;
+        let expiry = Watch::new(
+            Arc::clone(&registry),
+            Arc::new(store.clone()),
+            Mint::new(issuer, Arc::clone(&keys)),
+            WatchSettings { every: config.expiry.every, notice_days: config.expiry.notice_days.clone() },
+            Arc::new(fetcher.clone()),
+        );
         let background = vec![registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh()];
         Ok(Arc::new(Self {
             pki: pki::Verifier::new(),
@@ -116,6 +126,7 @@ impl App {
             audit,
             status,
             fetcher,
+            expiry: Arc::new(expiry),
             store,
             background,
         }))
@@ -133,6 +144,12 @@ impl App {
     /// How long tokens live where no record says less.
     pub fn lifetime(&self) -> Lifetime {
         Lifetime { default: self.config.access_token_lifetime }
+    }
+
+    /// Begins to watch what runs out, until the task is aborted: for a node that serves, not for a command that opens the
+    /// same registry for a moment.
+    pub fn watch_expiry(&self) -> JoinHandle<()> {
+        self.expiry.keep(Arc::clone(&self.clock))
     }
 
     /// Writes what is left of the audit log and closes the store. For the end of the process, when no request is left.

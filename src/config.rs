@@ -50,6 +50,8 @@ pub struct Config {
     pub log: Log,
     /// `drain_seconds`: how long requests under way may take once the server is told to stop. Default 10.
     pub drain: Duration,
+    /// `expiry.*`: the watch over what runs out.
+    pub expiry: Expiry,
     /// `fetch.roots`: a PEM file with the certificate authorities that HTTPS servers are believed by when something is fetched
     /// from them. Default: what the system trusts.
     pub fetch_roots: Option<PathBuf>,
@@ -141,6 +143,21 @@ impl Default for Limits {
             http2_streams: 128,
             http2_local_resets: 1024,
         }
+    }
+}
+
+/// When the server says that something runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// `expiry.every_seconds`: how often it looks. Default 3600.
+    pub every: Duration,
+    /// `expiry.notice_days`: how many days before an end something is said; ascending, each once. Default 30, 14, 7, 3, 1.
+    pub notice_days: Vec<u16>,
+}
+
+impl Default for Expiry {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(3600), notice_days: vec![1, 3, 7, 14, 30] }
     }
 }
 
@@ -554,6 +571,7 @@ impl Reader {
                 filter: self.log_filter().unwrap_or_else(|| "info".to_owned()),
             },
             drain: self.seconds("drain_seconds", 0..=600).unwrap_or(Duration::from_secs(10)),
+            expiry: self.expiry(),
             fetch_roots: self.path("fetch.roots"),
             crl_bytes: self.number("revocation.crl_bytes", 1024..=1 << 30).unwrap_or(64 << 20),
             data_directory,
@@ -607,6 +625,37 @@ impl Reader {
 
     fn perimeter(&mut self) -> Perimeter {
         self.choice("perimeter", &[("json", Perimeter::Json), ("strict", Perimeter::Strict)]).unwrap_or_default()
+    }
+
+    fn expiry(&mut self) -> Expiry {
+        let defaults = Expiry::default();
+        Expiry {
+            every: self.seconds("expiry.every_seconds", 60..=86_400).unwrap_or(defaults.every),
+            notice_days: self.notice_days().unwrap_or(defaults.notice_days),
+        }
+    }
+
+    fn notice_days(&mut self) -> Option<Vec<u16>> {
+        let setting = self.settings.remove("expiry.notice_days")?;
+        let days: Option<Vec<u16>> = match &setting.value {
+            Value::Array(days) => {
+                days.iter().map(|days| days.as_integer().and_then(|days| days.try_into().ok())).collect()
+            }
+            // Environment variables are text.
+            Value::String(text) if setting.from_environment => {
+                text.split(',').map(|days| days.trim().parse().ok()).collect()
+            }
+            _ => None,
+        };
+        let days = days.filter(|days| !days.is_empty() && days.iter().all(|days| (1..=365).contains(days)));
+        if days.is_none() {
+            self.mistake(&setting.place, "must be a list of whole numbers from 1 to 365, such as [30, 7, 1]");
+        }
+        days.map(|mut days| {
+            days.sort_unstable();
+            days.dedup();
+            days
+        })
     }
 
     fn log_filter(&mut self) -> Option<String> {
@@ -803,6 +852,20 @@ mod tests {
     fn the_perimeter_is_json_unless_told() {
         assert_eq!(read("").unwrap().perimeter, Perimeter::Json);
         assert_eq!(read("perimeter = \"strict\"").unwrap().perimeter, Perimeter::Strict);
+    }
+
+    #[test]
+    fn notices_come_on_the_days_that_are_configured() {
+        assert_eq!(read("").unwrap().expiry, Expiry::default());
+        let config = read("[expiry]\nevery_seconds = 60\nnotice_days = [7, 90, 7, 1]").unwrap();
+        assert_eq!(config.expiry, Expiry { every: Duration::from_secs(60), notice_days: vec![1, 7, 90] });
+        let variable = ("COUNTERSIGN_EXPIRY__NOTICE_DAYS".to_owned(), "30, 2".to_owned());
+        assert_eq!(Config::read("", Path::new(""), [variable]).unwrap().expiry.notice_days, [2, 30]);
+        for bad in ["[]", "[0]", "[366]", "[-1]", "[\"7\"]", "7", "\"7\"", "[70000]"] {
+            assert_eq!(mistakes(read(&format!("expiry.notice_days = {bad}"))), ["expiry.notice_days"], "{bad}");
+        }
+        assert_eq!(mistakes(read("expiry.every_seconds = 59")), ["expiry.every_seconds"]);
+        assert!(read("expiry.every_seconds = 86400").is_ok());
     }
 
     #[test]

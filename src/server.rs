@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::{Handle, Server};
-use countersign_resource_server::time::Clock;
+use countersign_resource_server::time::{Clock, UnixTime};
 use hyper_util::rt::TokioTimer;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::config::{Config, Limits, Perimeter};
 use crate::endpoint;
+use crate::expiry::{Dated, Kind};
 use crate::tls::{
     ClientCertificates, HandshakeObserver, PerimeterGuard, Permits, PlainAcceptor, ServerCertificate,
     ServerCertificateError, TlsAcceptor, server_config,
@@ -32,6 +33,8 @@ use crate::tls::{
 pub async fn serve(app: &Arc<App>, metrics: PrometheusHandle) -> Result<Running, StartError> {
     let config = &app.config;
     let certificate = ServerCertificate::load(config.tls.clone(), config.host_names(), app.clock.now())?;
+    app.expiry
+        .also(Arc::new(OwnCertificate { node: config.node.as_str().to_owned(), certificate: certificate.clone() }));
     let site = Site {
         public: endpoint::router(Arc::clone(app)),
         operations: endpoint::operations(Arc::clone(app), metrics),
@@ -44,6 +47,24 @@ pub async fn serve(app: &Arc<App>, metrics: PrometheusHandle) -> Result<Running,
         clock: Arc::clone(&app.clock),
     };
     start(config, site).await
+}
+
+/// The certificate of this node, for the watch over what runs out.
+#[derive(Debug)]
+struct OwnCertificate {
+    node: String,
+    certificate: Arc<ServerCertificate>,
+}
+
+impl Dated for OwnCertificate {
+    fn kind(&self) -> Kind {
+        Kind::Server
+    }
+
+    fn ends(&self) -> Vec<(String, UnixTime)> {
+        // RFC 5280 §4.1.2.5: `notAfter` names the last second.
+        vec![(self.node.clone(), self.certificate.not_after().after(Duration::from_secs(1)))]
+    }
 }
 
 /// What is served.

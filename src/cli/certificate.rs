@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::expiring::{self, ExpiringArguments};
 use super::session::{Failure, Session};
 use super::{every, found};
 use crate::pki::certificate::{ParsedCertificate, certificates_from, key_hash_from};
@@ -38,6 +39,8 @@ pub(super) enum CertificateCommand {
         #[arg(long)]
         client: Option<ClientId>,
     },
+    /// List what expires soon, the soonest first: certificates, the intermediates in their paths, trust anchors.
+    Expiring(ExpiringArguments),
     /// Show one.
     Show(Which),
     /// Set the end of its overlap with the one that replaces it: no new tokens afterwards.
@@ -166,6 +169,7 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
                 ]
             })
         }
+        CertificateCommand::Expiring(arguments) => expiring::run(&arguments, session).await,
         CertificateCommand::Show(which) => session.output.record(&stored(&which.resolve()?, session).await?),
         CertificateCommand::Supersede { which, overlap_hours, why } => {
             let thumbprint = which.resolve()?;

@@ -13,6 +13,8 @@ pub mod client;
 
 pub mod entitlement;
 
+mod expiring;
+
 pub mod history;
 
 mod init;

@@ -23,6 +23,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     data_directory(&config.data_directory)?;
     let app = App::open(config, Arc::new(SystemClock::new())).await?;
     let running = server::serve(&app, metrics).await?;
+    let watching = app.watch_expiry();
     let addresses = running.addresses();
     tracing::info!(
         issuer = %app.config.issuer,
@@ -35,6 +36,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let name = signals.stop(&running.reload()).await;
     tracing::info!(signal = name, drain_seconds = app.config.drain.as_secs(), "stopping");
     let drain = app.config.drain;
+    watching.abort();
     let stopping = async {
         running.stop(drain).await;
         app.close().await;

@@ -8,6 +8,7 @@ use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 
 use super::output::Output;
 use crate::config::Config;
+use crate::expiry::Survey;
 use crate::registry::history::{Actor, Explanation};
 use crate::registry::{MemorySize, Registry};
 use crate::store::{self, Migrate, Store};
@@ -44,6 +45,11 @@ impl Session {
     /// Who, when and why, for the history.
     pub(super) fn explain(&self, why: Option<String>) -> Explanation {
         Explanation { actor: self.actor.clone(), at: self.now, why }
+    }
+
+    /// What of the registry runs out.
+    pub(super) fn survey(&self) -> Survey {
+        Survey::new(Arc::clone(&self.registry), Arc::new(self.store.clone()))
     }
 
     /// Closes the store.

@@ -172,3 +172,63 @@ fn the_public_keys_are_public_only() {
         assert_eq!(members, expected);
     }
 }
+
+/// RFC 8417 §4.2: a security event token is no access token, whatever it says, and an access token is no event.
+#[test]
+fn a_security_event_is_never_taken_for_an_access_token() {
+    use countersign_resource_server::token::jws::JwsError;
+    let mint = fixture::mint();
+    let keys = KeySet::parse(mint.keys().published(NOW).body.as_bytes()).unwrap();
+    let verified = |compact: &str, typ: &str| {
+        let expected = Expectation {
+            algorithms: &[SigningAlgorithm::ES256],
+            types: &[typ],
+            untyped: Untyped::Refuse,
+            key: KeyChoice::ByKid,
+            max_bytes: MAX_TOKEN_BYTES,
+        };
+        verify(compact, &keys, &expected).map(|_| ())
+    };
+    let event = SecurityEvent {
+        audience: "partner".to_owned(),
+        jti: "1".to_owned(),
+        issued_at: NOW,
+        event: format!("{ISSUER}/events/expiring"),
+        body: serde_json::json!({ "kind": "leaf" }),
+    };
+    let event = mint.sign_security_event(&event, NOW).unwrap();
+    assert_eq!(verified(&event, SECURITY_EVENT_TYPE), Ok(()));
+    assert_eq!(verified(&event, ACCESS_TOKEN_TYPE), Err(JwsError::Type));
+
+    // The claims of a token that is good to the last one, signed by the very key that signs tokens: the type alone tells.
+    let token = mint.sign_grant(granted(), NOW).unwrap().compact;
+    assert_eq!(verified(&token, ACCESS_TOKEN_TYPE), Ok(()));
+    assert_eq!(verified(&token, SECURITY_EVENT_TYPE), Err(JwsError::Type));
+    let claims: serde_json::Value =
+        read(&token, &mint.keys().published(NOW).body, SigningAlgorithm::ES256).claims().unwrap();
+    let ring = mint.keys().current();
+    let key = ring.signing(SigningAlgorithm::ES256, NOW).unwrap();
+    let disguised = |typ: &str| key.sign(typ, claims.to_string().as_bytes()).unwrap();
+    assert_eq!(verified(&disguised(ACCESS_TOKEN_TYPE), ACCESS_TOKEN_TYPE), Ok(()));
+    for typ in [SECURITY_EVENT_TYPE, "application/secevent+jwt", "SECEVENT+JWT"] {
+        assert_eq!(verified(&disguised(typ), ACCESS_TOKEN_TYPE), Err(JwsError::Type), "{typ}");
+    }
+}
+
+#[test]
+fn a_security_event_has_no_claim_that_makes_an_access_token() {
+    let mint = fixture::mint();
+    let event = SecurityEvent {
+        audience: "partner".to_owned(),
+        jti: "1".to_owned(),
+        issued_at: NOW,
+        event: "https://as.example/events/expiring".to_owned(),
+        body: serde_json::json!({}),
+    };
+    let compact = mint.sign_security_event(&event, NOW).unwrap();
+    let payload = compact.split('.').nth(1).unwrap();
+    let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
+    let claims: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&payload).unwrap();
+    let names: Vec<_> = claims.keys().map(String::as_str).collect();
+    assert_eq!(names, ["iss", "aud", "iat", "jti", "events"]);
+}

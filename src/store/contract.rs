@@ -61,6 +61,8 @@ macro_rules! contract {
     };
 }
 
+mod expiry;
+
 mod life;
 
 contract!(
