@@ -33,6 +33,8 @@ mod judge;
 
 mod http2;
 
+mod life;
+
 mod operations;
 
 mod interop;
