@@ -42,6 +42,7 @@ contract!(
     a_participant_that_has_withdrawn_is_not_told,
     the_ends_of_anchors_and_of_what_is_elsewhere_are_raised,
     notices_are_forgotten_when_they_are_long_over,
+    intermediates_that_were_on_record_before_are_found_after_the_migration,
 );
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -638,6 +639,27 @@ async fn notices_are_forgotten_when_they_are_long_over(bench: &Bench) {
     assert_eq!(rows(bench, "delivered").await, 1);
     watch.tick(end().after(400 * DAY).after(MILLISECOND)).await.unwrap();
     assert_eq!(rows(bench, "delivered").await, 0);
+}
+
+async fn intermediates_that_were_on_record_before_are_found_after_the_migration(bench: &Bench) {
+    bench.populate().await;
+    let under =
+        Sighting { issuers: vec![issuer("aa", end()), issuer("bb", end()), issuer("aa", end())], ..seen(1, end()) };
+    bench.sighted("acme-1", &under, NOW).await.unwrap();
+    bench.sighted("acme-1", &seen(2, end()), NOW).await.unwrap();
+    let found = bench.store.path_issuers(window(NOW, end()), 10).await.unwrap();
+    assert_eq!(found.len(), 2);
+    // The state before the migration.
+    for statement in [
+        "DROP TABLE path_issuer",
+        "DROP TABLE notice",
+        "DROP INDEX certificate_by_expiry",
+        "DELETE FROM _sqlx_migrations WHERE version = 4",
+    ] {
+        bench.run(statement).await;
+    }
+    bench.reopened(Migrate::Apply).await.unwrap();
+    assert_eq!(bench.store.path_issuers(window(NOW, end()), 10).await.unwrap(), found);
 }
 
 /// What is raised again, with others, is not raised: told apart by id alone, whatever else it says.
