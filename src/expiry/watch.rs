@@ -244,17 +244,18 @@ impl Watch {
 
     /// One participant's notices, one after the other: where one fails the others wait for the next round.
     async fn deliver_to(&self, participant: &ParticipantId, now: UnixTime) -> Result<(usize, usize), StoreUnavailable> {
-        for delivered in 0..NOTICES_AT_ONCE {
-            let Some(claimed) = self.store.claim(participant, now, now.after(CLAIMED_FOR)).await? else {
-                return Ok((delivered, 0));
-            };
+        let mut delivered = 0;
+        for _ in 0..NOTICES_AT_ONCE {
+            let Some(claimed) = self.store.claim(participant, now, now.after(CLAIMED_FOR)).await? else { break };
             let outcome = self.attempt(participant, &claimed, now).await;
             self.store.settle(&claimed, outcome).await?;
-            if outcome != Settled::Delivered {
-                return Ok((delivered, 1));
+            match outcome {
+                Settled::Delivered => delivered += 1,
+                Settled::Unaddressed => {}
+                Settled::Again(_) | Settled::GivenUp => return Ok((delivered, 1)),
             }
         }
-        Ok((NOTICES_AT_ONCE, 0))
+        Ok((delivered, 0))
     }
 
     async fn attempt(&self, participant: &ParticipantId, claimed: &Claimed, now: UnixTime) -> Settled {
@@ -286,7 +287,7 @@ impl Watch {
                 notice.id = event.jti, notice.attempt = attempt, notice.next_attempt_at = %next, notice.failure = reason,
                 participant.id = %participant, "notice not delivered"
             ),
-            _ => tracing::warn!(
+            Settled::GivenUp | Settled::Unaddressed => tracing::warn!(
                 notice.id = event.jti, notice.attempt = attempt, notice.failure = reason, participant.id = %participant,
                 "notice given up: its receiver has not taken it"
             ),

@@ -58,7 +58,10 @@ const IDS: usize = 16;
 const KNOWN: &str = "SELECT id FROM notice WHERE id IN \
     ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
-/// How many rows are dropped in one transaction: others wait to write meanwhile.
+/// How many are put on record in one transaction: others wait to write meanwhile.
+const RAISED_AT_ONCE: usize = 100;
+
+/// How many rows are dropped in one transaction, for the same reason.
 const DROPPED_AT_ONCE: u64 = 1_000;
 
 impl ExpiryStore for Store {
@@ -151,26 +154,28 @@ impl ExpiryStore for Store {
                 return Ok(Vec::new());
             }
             let mut raised = Vec::new();
-            let _turn = self.turn_to_write().await;
-            let mut transaction = self.begin_write().await?;
-            for NewNotice { notice, addressed } in new {
-                let participant = notice.expiring.participant.as_ref().map(ToString::to_string).unwrap_or_default();
-                let made = sqlx::query(
-                    "INSERT INTO notice (id, participant_id, state, raised_at, attempts, next_attempt_at, record) \
-                     VALUES ($1, $2, $3, $4, 0, $4, $5) ON CONFLICT (id) DO NOTHING",
-                )
-                .bind(notice.id.as_str())
-                .bind(participant)
-                .bind(if addressed { "waiting" } else { "unaddressed" })
-                .bind(notice.raised_at.as_millis())
-                .bind(serde_json::to_string(&notice).map_err(StoreUnavailable::because)?)
-                .execute(&mut *transaction)
-                .await?;
-                if made.rows_affected() == 1 {
-                    raised.push(notice.id);
+            for some in new.chunks(RAISED_AT_ONCE) {
+                let _turn = self.turn_to_write().await;
+                let mut transaction = self.begin_write().await?;
+                for NewNotice { notice, addressed } in some {
+                    let participant = notice.expiring.participant.as_ref();
+                    let made = sqlx::query(
+                        "INSERT INTO notice (id, participant_id, state, raised_at, attempts, next_attempt_at, record) \
+                         VALUES ($1, $2, $3, $4, 0, $4, $5) ON CONFLICT (id) DO NOTHING",
+                    )
+                    .bind(notice.id.as_str())
+                    .bind(participant.map(ToString::to_string).unwrap_or_default())
+                    .bind(if *addressed { "waiting" } else { "unaddressed" })
+                    .bind(notice.raised_at.as_millis())
+                    .bind(serde_json::to_string(notice).map_err(StoreUnavailable::because)?)
+                    .execute(&mut *transaction)
+                    .await?;
+                    if made.rows_affected() == 1 {
+                        raised.push(notice.id.clone());
+                    }
                 }
+                transaction.commit().await?;
             }
-            transaction.commit().await?;
             Ok(raised)
         }
         .boxed()

@@ -272,6 +272,20 @@ async fn a_partner_is_told_and_verifies_it_with_the_published_keys() {
 }
 
 #[tokio::test]
+async fn a_serving_node_watches_by_itself() {
+    let rig = Rig::start().await;
+    let receiver = Receiver::listen().await;
+    let now = thirty_days_left(&rig, &receiver.url).await;
+    rig.clock.step_to(now);
+    let watching = rig.app.watch_expiry();
+    for _ in 0..2 {
+        receiver.receive("202 Accepted").await;
+    }
+    watching.abort();
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_redirect_is_no_delivery_and_is_not_followed() {
     let rig = Rig::start().await;
     let (receiver, elsewhere) = (Receiver::listen().await, Receiver::listen().await);
