@@ -41,6 +41,14 @@ pub const EXPIRY_SOONEST: &str = "countersign_expiry_soonest_seconds";
 pub const EXPIRY_WITHIN: &str = "countersign_expiry_within";
 /// Counter: attempts to push a notice about what expires, by `outcome` (delivered, failed, given_up).
 pub const EXPIRY_NOTICES: &str = "countersign_expiry_notices_total";
+/// Gauge: seconds since a certificate revocation list was issued, by `anchor` and `list`.
+pub const CRL_AGE: &str = "countersign_crl_age_seconds";
+/// Gauge: seconds until a certificate revocation list is out of date, by `anchor` and `list`; negative once it is.
+pub const CRL_SECONDS_LEFT: &str = "countersign_crl_seconds_until_next_update";
+/// Gauge: certificates that a list revokes, by `anchor` and `list`.
+pub const CRL_ENTRIES: &str = "countersign_crl_entries";
+/// Counter: certificate revocation lists that were not taken, by `reason`.
+pub const CRLS_REFUSED: &str = "countersign_crls_refused_total";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
@@ -109,5 +117,13 @@ fn describe() {
     metrics::describe_gauge!(EXPIRY_SOONEST, metrics::Unit::Seconds, "Until the first thing of a kind expires");
     metrics::describe_gauge!(EXPIRY_WITHIN, "Things of a kind that expire within so many days");
     metrics::describe_counter!(EXPIRY_NOTICES, "Attempts to push a notice about what expires");
+    metrics::describe_gauge!(CRL_AGE, metrics::Unit::Seconds, "Age of certificate revocation lists");
+    metrics::describe_gauge!(
+        CRL_SECONDS_LEFT,
+        metrics::Unit::Seconds,
+        "Until certificate revocation lists are out of date"
+    );
+    metrics::describe_gauge!(CRL_ENTRIES, "Certificates that a revocation list revokes");
+    metrics::describe_counter!(CRLS_REFUSED, "Certificate revocation lists that were not taken");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

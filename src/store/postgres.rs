@@ -18,6 +18,7 @@ use crate::registry::store::{Answer, Watch};
 const MIGRATIONS: Migrations = &[
     (1, "registry", include_str!("../../migrations/postgres/0001_registry.sql")),
     (2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
+    (3, "certificate_anchor", include_str!("../../migrations/postgres/0003_certificate_anchor.sql")),
     (4, "notice", include_str!("../../migrations/postgres/0004_notice.sql")),
 ];
 
