@@ -5,7 +5,7 @@
 //!
 //! | kind | canonical form |
 //! | --- | --- |
-//! | distinguished name | RFC 4514 text, most specific RDN first; types by short name in lower case, else dotted; the attributes of one RDN sorted; PrintableString and UTF8String prepared by RFC 4518 and written alike; every other string type as `#` and its DER, so that it matches only the same type and octets; `,` and the other special characters always as `\` and two hexadecimal digits |
+//! | distinguished name | RFC 4514 text, most specific RDN first; types by short name in lower case, else dotted; the attributes of one RDN sorted; PrintableString and UTF8String prepared by RFC 4518 and written alike; domain components in lower case (RFC 5280 §7.3); every other string type as `#` and its DER, so that it matches only the same type and octets; `,` and the other special characters always as `\` and two hexadecimal digits |
 //! | dNSName | lower case; letters, digits and hyphens; no wildcard, no trailing dot |
 //! | URI | scheme and host in lower case, the rest as it is; what RFC 5280 §7.4 would have normalised is not taken, so that one URI has one spelling; no user information |
 //! | iPAddress | four or sixteen octets, written as `std::net` does; a v4-mapped v6 address is a v6 address |
@@ -248,6 +248,9 @@ const MOST_ALT_NAMES: usize = 100;
 
 /// A text longer than this is no name.
 const LONGEST_TEXT_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod corpus;
 
 #[cfg(test)]
 mod tests;
