@@ -210,14 +210,7 @@ impl Names {
                     continue;
                 }
                 tag => {
-                    let kind = match tag {
-                        0xA0 => "otherName",
-                        0xA3 => "x400Address",
-                        0xA4 => "directoryName",
-                        0xA5 => "ediPartyName",
-                        0x88 => "registeredID",
-                        _ => return Err(MalformedName("a subject alternative name is of no known kind")),
-                    };
+                    let kind = unmatchable_kind(tag, name.contents)?;
                     self.alt_texts.push(kind.to_owned());
                     self.unmatchable.get_or_insert_with(|| kind.to_owned());
                     continue;
@@ -238,6 +231,26 @@ impl Names {
             self.uri_count += usize::from(name.tag == 0x86);
         }
         Ok(())
+    }
+}
+
+/// The kinds that no rule can name. What is inside them is read all the same: of an extension with something malformed in
+/// it, another reader sees nothing at all.
+fn unmatchable_kind(tag: u8, mut contents: &[u8]) -> Result<&'static str, MalformedName> {
+    match tag {
+        // OtherName ::= SEQUENCE { type-id OBJECT IDENTIFIER, value [0] EXPLICIT ANY }, the tag [0] in place of SEQUENCE's
+        0xA0 => {
+            der::dotted(der::expect(&mut contents, der::OBJECT_IDENTIFIER)?)?;
+            let mut value = der::whole(contents, 0xA0)?;
+            der::take(&mut value)?;
+            if value.is_empty() { Ok("otherName") } else { Err(der::NotDer.into()) }
+        }
+        0xA3 => Ok("x400Address"),
+        // A CHOICE, so its own tag is inside (X.680 §31.2.7).
+        0xA4 => read_name(contents).map(|_| "directoryName"),
+        0xA5 => Ok("ediPartyName"),
+        0x88 => der::dotted(contents).map(|_| "registeredID").map_err(Into::into),
+        _ => Err(MalformedName("a subject alternative name is of no known kind")),
     }
 }
 
