@@ -62,6 +62,29 @@ pub(super) const ATTRIBUTE_TYPES: &[(&str, &str, Syntax)] = &[
     ("title", "2.5.4.12", Syntax::Directory),
 ];
 
+/// Further names that are understood where an operator writes one, never written here: those that RFC 4519 §4 registers
+/// for the types above, X.520's own, and those that OpenSSL prints for attributes certificates have. What has no syntax
+/// here is written as `#` and its DER all the same.
+const OTHER_NAMES: &[(&str, &str, Option<Syntax>)] = &[
+    ("commonName", "2.5.4.3", Some(Syntax::Directory)),
+    ("countryName", "2.5.4.6", Some(Syntax::Directory)),
+    ("domainComponent", "0.9.2342.19200300.100.1.25", Some(Syntax::DomainLabel)),
+    ("GN", "2.5.4.42", Some(Syntax::Directory)),
+    ("jurisdictionC", "1.3.6.1.4.1.311.60.2.1.3", Some(Syntax::Directory)),
+    ("jurisdictionL", "1.3.6.1.4.1.311.60.2.1.1", Some(Syntax::Directory)),
+    ("jurisdictionST", "1.3.6.1.4.1.311.60.2.1.2", Some(Syntax::Directory)),
+    ("localityName", "2.5.4.7", Some(Syntax::Directory)),
+    ("name", "2.5.4.41", Some(Syntax::Directory)),
+    ("organizationName", "2.5.4.10", Some(Syntax::Directory)),
+    ("organizationalUnitName", "2.5.4.11", Some(Syntax::Directory)),
+    ("pseudonym", "2.5.4.65", Some(Syntax::Directory)),
+    ("stateOrProvinceName", "2.5.4.8", Some(Syntax::Directory)),
+    ("streetAddress", "2.5.4.9", Some(Syntax::Directory)),
+    ("surname", "2.5.4.4", Some(Syntax::Directory)),
+    ("userid", "0.9.2342.19200300.100.1.1", Some(Syntax::Directory)),
+    ("x500UniqueIdentifier", "2.5.4.45", None),
+];
+
 /// The canonical form of a distinguished name written by RFC 4514, strictly.
 ///
 /// # Errors
@@ -111,8 +134,10 @@ impl Value {
             der::IA5_STRING if !element.contents.iter().all(|octet| matches!(octet, 0x20..=0x7E)) => {
                 return Err(MalformedName("an IA5String has an octet that is not visible ASCII"));
             }
+            // No attribute is defined by a tag of its own class: OpenSSL reads nothing of a name with one.
+            tag if tag & 0xC0 != 0 => return Err(MalformedName("an attribute's value is of no universal type")),
             // X.690 §10.2: strings are primitive. A reader of BER would put the pieces together.
-            tag if tag & 0xE0 == 0x20 && !matches!(tag, der::SEQUENCE | der::SET) => return Err(der::NotDer.into()),
+            tag if tag & 0x20 != 0 && !matches!(tag, der::SEQUENCE | der::SET) => return Err(der::NotDer.into()),
             tag => Self::Other { tag, contents: element.contents.to_owned() },
         })
     }
@@ -237,6 +262,9 @@ fn attribute_type(text: &str) -> Result<(String, Option<Syntax>), MalformedName>
     let known = ATTRIBUTE_TYPES.iter().find(|(short, dotted, _)| *dotted == text || short.eq_ignore_ascii_case(text));
     if let Some((_, dotted, syntax)) = known {
         return Ok(((*dotted).to_owned(), Some(*syntax)));
+    }
+    if let Some((_, dotted, syntax)) = OTHER_NAMES.iter().find(|(name, ..)| name.eq_ignore_ascii_case(text)) {
+        return Ok(((*dotted).to_owned(), *syntax));
     }
     // RFC 4512 §1.4: numericoid = number 1*( DOT number ), a number without leading zeros. As wide as `der::dotted` reads.
     let is_number = |part: &str| {

@@ -266,4 +266,7 @@ const LONGEST_TEXT_BYTES: usize = 4096;
 mod corpus;
 
 #[cfg(test)]
+mod openssl_reading;
+
+#[cfg(test)]
 mod tests;

@@ -242,6 +242,7 @@ dn("type/octet-string", "1.3.6.1.4.1.1466.0=#04024869", name(rdn(ava("1.3.6.1.4.
 dn("type/bit-string", "2.5.4.45=#030200a0", name(rdn(ava("2.5.4.45", b"\x00\xa0", 0x03))), MATCH, "x500UniqueIdentifier: the same type and octets", S71)
 dn("type/sequence", "2.5.4.16=#30030c0161", name(rdn(ava("2.5.4.16", tlv(UTF8, b"a"), 0x30))), MATCH, "postalAddress is a SEQUENCE: the same octets", S71)
 dn("type/sequence-other-case", "2.5.4.16=#30030c0141", name(rdn(ava("2.5.4.16", tlv(UTF8, b"a"), 0x30))), NO, "postalAddress is a SEQUENCE: only the same octets", S71)
+dn("type/context-tag", "CN=client", name(rdn(tlv(0x30, oid("2.5.4.3") + tlv(0x80, b"client")))), NAME, "no attribute is defined by a tag of its own class; others read nothing of such a name", "RFC 5280 §4.1.2.4")
 dn("type/integer-for-string", "CN=7", name(rdn(ava("CN", b"\x07", 0x02))), NO, "an INTEGER is no string", S71)
 
 # --- Distinguished names: case, normal form, spaces --------------------------------------------------------------------
@@ -402,6 +403,11 @@ for kind, dotted in TYPES.items():
 for id, rule, subject, verdict, why, section in [
     ("name-in-other-case", "cn=client,o=x", plain(("O", "x"), ("CN", "client")), MATCH, "descriptors have no case", "RFC 4512 §2.5"),
     ("organizationidentifier-in-other-case", "ORGANIZATIONIDENTIFIER=x", plain(("organizationIdentifier", "x")), MATCH, "descriptors have no case", "RFC 4512 §2.5"),
+    ("long-name", "commonName=client,organizationName=x,surname=y,userid=z", plain(("UID", "z"), ("sn", "y"), ("O", "x"), ("CN", "client")), MATCH, "names that RFC 4519 registers beside the short ones", "RFC 4519 §4"),
+    ("openssl-gn", "GN=client", plain(("givenName", "client")), MATCH, "what OpenSSL prints for givenName", S4514_3),
+    ("jurisdiction", "jurisdictionC=de", plain(("1.3.6.1.4.1.311.60.2.1.3", "DE", PRINTABLE)), MATCH, "what OpenSSL prints for an attribute of extended validation", S4514_3),
+    ("unique-identifier", "x500UniqueIdentifier=#030200a0", name(rdn(ava("2.5.4.45", b"\x00\xa0", 0x03))), MATCH, "a BIT STRING is written as its encoding", "RFC 4514 §2.4"),
+    ("unique-identifier-with-text", "x500UniqueIdentifier='1010'B", name(rdn(ava("2.5.4.45", b"\x00\xa0", 0x03))), RULE, "a BIT STRING is written as its encoding", "RFC 4514 §2.4"),
     ("known-number-with-text", "2.5.4.3=client", cn("client"), MATCH, "the type is known, so its syntax is", S4514_3),
     ("unknown-number", "1.2.3.4=#0c0161", name(one("1.2.3.4", "a")), MATCH, "the dotted form and an encoded value", "RFC 4514 §2.4"),
     ("unknown-number-other-case", "1.2.3.4=#0c0141", name(one("1.2.3.4", "a")), MATCH, "in PrintableString and UTF8String every attribute is prepared", S71),
