@@ -147,16 +147,15 @@ impl Node {
 /// Where tags and lengths stand, in DER that is good.
 fn heads(der: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
-    let mut from = vec![0..der.len()];
-    while let Some(range) = from.pop() {
-        let mut at = range.start;
-        while let Some((tag, contents, rest)) = made::split(&der[at..range.end]) {
+    let mut from = vec![(0, der.len())];
+    while let Some((mut at, end)) = from.pop() {
+        while let Some((tag, contents, rest)) = made::split(&der[at..end]) {
             found.push(at);
-            let end = range.end - rest.len();
+            let next = end - rest.len();
             if tag & 0x20 != 0 {
-                from.push(end - contents.len()..end);
+                from.push((next - contents.len(), next));
             }
-            at = end;
+            at = next;
         }
     }
     found

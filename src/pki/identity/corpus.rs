@@ -40,8 +40,15 @@ enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::pki) enum Explained {
+    AddressMapped,
+    Case,
+    GroupedOtherwise,
+    LastCharacter,
+    OtherKind,
+    Reordered,
     Reversed,
     StringType,
+    Wildcard,
 }
 
 /// Every case, file by file.
