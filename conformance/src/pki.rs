@@ -575,6 +575,11 @@ impl Authority {
         sign(&template.content(spki, &self.name, &self.key), &self.key)
     }
 
+    /// A certificate of these octets, whatever they are: where no template can say what is to be written.
+    pub fn sign_content(&self, content: &[u8]) -> Vec<u8> {
+        sign(content, &self.key)
+    }
+
     /// Its own certificate as PEM.
     pub fn to_pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)

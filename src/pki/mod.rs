@@ -51,6 +51,12 @@ pub(crate) mod scene;
 mod tests;
 
 #[cfg(test)]
+mod rfc_examples;
+
+#[cfg(test)]
+mod mutations;
+
+#[cfg(test)]
 mod x509_limbo;
 
 pub use certificate::ParsedCertificate;

@@ -558,40 +558,6 @@ mod registered {
         assert_eq!(verify(&scene, &other), Err(PeerRefusal::NotRegistered));
     }
 
-    #[test]
-    fn the_example_of_rfc_8705() {
-        // Appendix A: version 1, self-signed, good until 2022-05-02.
-        let chain =
-            vec![super::super::certificate::certificates_from(RFC_8705_APPENDIX_A.as_bytes()).unwrap()[0].to_vec()];
-        let scene = self_signed().enrolled(&chain[0], |_| {});
-        let at = |seconds| {
-            Verifier::new().verify_at_once(&presented_list(&chain), &scene.client(), UnixTime::from_seconds(seconds))
-        };
-        let peer = at(1_600_000_000).unwrap();
-        assert_eq!(peer.thumbprint().to_string(), "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0");
-        assert_eq!((peer.serial(), peer.leaf().subject_text()), ("02", "CN=mtls"));
-        assert_eq!(at(1_651_495_029).map(|_| ()), Ok(())); // 2022-05-02T12:37:09Z
-        assert_eq!(at(1_651_495_030).map(|_| ()), Err(PeerRefusal::Expired));
-        // Under any other registration it is refused for its version.
-        let chained = Scene::new("partner-a").named(SubjectAttribute::TlsClientAuthSubjectDn, "CN=mtls");
-        let refused = Verifier::new().verify_at_once(
-            &presented_list(&chain),
-            &chained.client(),
-            UnixTime::from_seconds(1_600_000_000),
-        );
-        assert_eq!(refused.map(|_| ()), Err(PeerRefusal::VersionUnsupported));
-    }
-
-    const RFC_8705_APPENDIX_A: &str = "-----BEGIN CERTIFICATE-----
-MIIBBjCBrAIBAjAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARtdGxzMB4XDTE4MTAx
-ODEyMzcwOVoXDTIyMDUwMjEyMzcwOVowDzENMAsGA1UEAwwEbXRsczBZMBMGByqG
-SM49AgEGCCqGSM49AwEHA0IABNcnyxwqV6hY8QnhxxzFQ03C7HKW9OylMbnQZjjJ
-/Au08/coZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8wCgYIKoZIzj0EAwID
-SQAwRgIhAP0RC1E+vwJD/D1AGHGzuri+hlV/PpQEKTWUVeORWz83AiEA5x2eXZOV
-bUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L+SY=
------END CERTIFICATE-----
-";
-
     fn private_key_jwt(name: Option<&str>) -> Scene {
         let subject = name
             .map(|name| super::super::identity::subject_rule(SubjectAttribute::TlsClientAuthSubjectDn, name).unwrap());

@@ -5,6 +5,7 @@
 
 use stringprep::tables;
 use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 use super::{LONGEST_TEXT_BYTES, MalformedName};
 use crate::pki::der;
@@ -31,6 +32,8 @@ pub(super) enum Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Syntax {
     Directory,
+    /// One label of a domain in an IA5String, compared without case (RFC 5280 §7.3).
+    DomainLabel,
     Ia5,
 }
 
@@ -38,7 +41,7 @@ pub(super) enum Syntax {
 pub(super) const ATTRIBUTE_TYPES: &[(&str, &str, Syntax)] = &[
     ("C", "2.5.4.6", Syntax::Directory),
     ("CN", "2.5.4.3", Syntax::Directory),
-    ("DC", "0.9.2342.19200300.100.1.25", Syntax::Ia5),
+    ("DC", "0.9.2342.19200300.100.1.25", Syntax::DomainLabel),
     ("L", "2.5.4.7", Syntax::Directory),
     ("O", "2.5.4.10", Syntax::Directory),
     ("OU", "2.5.4.11", Syntax::Directory),
@@ -57,6 +60,29 @@ pub(super) const ATTRIBUTE_TYPES: &[(&str, &str, Syntax)] = &[
     ("serialNumber", "2.5.4.5", Syntax::Directory),
     ("sn", "2.5.4.4", Syntax::Directory),
     ("title", "2.5.4.12", Syntax::Directory),
+];
+
+/// Further names that are understood where an operator writes one, never written here: those that RFC 4519 §4 registers
+/// for the types above, X.520's own, and those that OpenSSL prints for attributes certificates have. What has no syntax
+/// here is written as `#` and its DER all the same.
+const OTHER_NAMES: &[(&str, &str, Option<Syntax>)] = &[
+    ("commonName", "2.5.4.3", Some(Syntax::Directory)),
+    ("countryName", "2.5.4.6", Some(Syntax::Directory)),
+    ("domainComponent", "0.9.2342.19200300.100.1.25", Some(Syntax::DomainLabel)),
+    ("GN", "2.5.4.42", Some(Syntax::Directory)),
+    ("jurisdictionC", "1.3.6.1.4.1.311.60.2.1.3", Some(Syntax::Directory)),
+    ("jurisdictionL", "1.3.6.1.4.1.311.60.2.1.1", Some(Syntax::Directory)),
+    ("jurisdictionST", "1.3.6.1.4.1.311.60.2.1.2", Some(Syntax::Directory)),
+    ("localityName", "2.5.4.7", Some(Syntax::Directory)),
+    ("name", "2.5.4.41", Some(Syntax::Directory)),
+    ("organizationName", "2.5.4.10", Some(Syntax::Directory)),
+    ("organizationalUnitName", "2.5.4.11", Some(Syntax::Directory)),
+    ("pseudonym", "2.5.4.65", Some(Syntax::Directory)),
+    ("stateOrProvinceName", "2.5.4.8", Some(Syntax::Directory)),
+    ("streetAddress", "2.5.4.9", Some(Syntax::Directory)),
+    ("surname", "2.5.4.4", Some(Syntax::Directory)),
+    ("userid", "0.9.2342.19200300.100.1.1", Some(Syntax::Directory)),
+    ("x500UniqueIdentifier", "2.5.4.45", None),
 ];
 
 /// The canonical form of a distinguished name written by RFC 4514, strictly.
@@ -108,6 +134,10 @@ impl Value {
             der::IA5_STRING if !element.contents.iter().all(|octet| matches!(octet, 0x20..=0x7E)) => {
                 return Err(MalformedName("an IA5String has an octet that is not visible ASCII"));
             }
+            // No attribute is defined by a tag of its own class: OpenSSL reads nothing of a name with one.
+            tag if tag & 0xC0 != 0 => return Err(MalformedName("an attribute's value is of no universal type")),
+            // X.690 §10.2: strings are primitive. A reader of BER would put the pieces together.
+            tag if tag & 0x20 != 0 && !matches!(tag, der::SEQUENCE | der::SET) => return Err(der::NotDer.into()),
             tag => Self::Other { tag, contents: element.contents.to_owned() },
         })
     }
@@ -161,8 +191,13 @@ fn write_attribute(attribute: &Attribute, spelling: Spelling) -> Result<String, 
                 _ => hexadecimal(der::UTF8_STRING, text.as_bytes()),
             }
         }
-        (Value::Other { tag: der::IA5_STRING, contents }, Some(Syntax::Ia5)) => {
-            escape(&String::from_utf8_lossy(contents)) // ASCII: `Value::from_element` has seen to it
+        (Value::Other { tag: der::IA5_STRING, contents }, Some(syntax @ (Syntax::DomainLabel | Syntax::Ia5))) => {
+            let text = String::from_utf8_lossy(contents); // ASCII: `Value::from_element` has seen to it
+            match (syntax, spelling) {
+                (Syntax::DomainLabel, Spelling::Prepared) => escape(&text.to_ascii_lowercase()),
+                // RFC 5280 §7.1 leaves it open to support a matching rule of its own; §8 tells what emailAddress's confuses.
+                _ => escape(&text),
+            }
         }
         (Value::Other { tag, contents }, _) => hexadecimal(*tag, contents),
     };
@@ -228,12 +263,15 @@ fn attribute_type(text: &str) -> Result<(String, Option<Syntax>), MalformedName>
     if let Some((_, dotted, syntax)) = known {
         return Ok(((*dotted).to_owned(), Some(*syntax)));
     }
-    // RFC 4512 §1.4: numericoid = number 1*( DOT number ), a number without leading zeros.
+    if let Some((_, dotted, syntax)) = OTHER_NAMES.iter().find(|(name, ..)| name.eq_ignore_ascii_case(text)) {
+        return Ok(((*dotted).to_owned(), *syntax));
+    }
+    // RFC 4512 §1.4: numericoid = number 1*( DOT number ), a number without leading zeros. As wide as `der::dotted` reads.
     let is_number = |part: &str| {
         part.bytes().all(|octet| octet.is_ascii_digit())
             && !part.is_empty()
             && (part == "0" || !part.starts_with('0'))
-            && part.len() <= 36
+            && part.parse::<u128>().is_ok()
     };
     let mut parts = text.split('.');
     let root = parts.next().filter(|root| matches!(*root, "0" | "1" | "2"));
@@ -306,7 +344,9 @@ fn attribute_value(text: &str, syntax: Option<Syntax>) -> Result<(Value, &str), 
         Some(Syntax::Directory) => {
             Value::Directory(String::from_utf8(octets).map_err(|_| MalformedName("a value is not UTF-8"))?)
         }
-        Some(Syntax::Ia5) => Value::from_element(der::Element { tag: der::IA5_STRING, contents: &octets })?,
+        Some(Syntax::DomainLabel | Syntax::Ia5) => {
+            Value::from_element(der::Element { tag: der::IA5_STRING, contents: &octets })?
+        }
         // Its syntax is not known here, so text would be a guess (RFC 4514 §2.4 writes such values as `#` and DER).
         None => return Err(MalformedName("the value of a dotted attribute type is written as `#` and its DER")),
     };
@@ -361,12 +401,20 @@ fn prepare_once(stored: &str) -> Result<String, MalformedName> {
         return Err(MalformedName("a string has a character that RFC 4518 prohibits"));
     }
     // §2.6.1: spaces at the ends do not count, nor how many stand together. One where the RFC writes two, none at the ends.
+    // One that carries a combining mark is no space: an accent of its own is such a pair once normalised.
     let mut out = String::with_capacity(normal.len());
-    for word in normal.split(' ').filter(|word| !word.is_empty()) {
-        if !out.is_empty() {
+    let mut after_space = false;
+    let mut characters = normal.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == ' ' && !characters.peek().is_some_and(|next| is_combining_mark(*next)) {
+            after_space = true;
+            continue;
+        }
+        if after_space && !out.is_empty() {
             out.push(' ');
         }
-        out.push_str(word);
+        after_space = false;
+        out.push(character);
     }
     Ok(out)
 }

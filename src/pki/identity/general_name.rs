@@ -134,8 +134,11 @@ fn check_uri_characters(text: &str) -> Result<(), MalformedName> {
     if fragments > 1 { Err(MalformedName("the URI has two fragments")) } else { Ok(()) }
 }
 
-/// RFC 3986 §6.2.2.3: a path in normal form has no dot segments.
+/// RFC 3986 §6.2.2.3: a path in normal form has no dot segments. §3.2.2: brackets stand around an address only.
 fn check_path(rest: &str) -> Result<(), MalformedName> {
+    if rest.contains(['[', ']']) {
+        return Err(MalformedName("the URI has a character that RFC 3986 does not allow"));
+    }
     let path = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(MalformedName("the path of the URI has a dot segment"));

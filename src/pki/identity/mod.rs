@@ -5,7 +5,7 @@
 //!
 //! | kind | canonical form |
 //! | --- | --- |
-//! | distinguished name | RFC 4514 text, most specific RDN first; types by short name in lower case, else dotted; the attributes of one RDN sorted; PrintableString and UTF8String prepared by RFC 4518 and written alike; every other string type as `#` and its DER, so that it matches only the same type and octets; `,` and the other special characters always as `\` and two hexadecimal digits |
+//! | distinguished name | RFC 4514 text, most specific RDN first; types by short name in lower case, else dotted; the attributes of one RDN sorted; PrintableString and UTF8String prepared by RFC 4518 and written alike; domain components in lower case (RFC 5280 §7.3); every other string type as `#` and its DER, so that it matches only the same type and octets; `,` and the other special characters always as `\` and two hexadecimal digits |
 //! | dNSName | lower case; letters, digits and hyphens; no wildcard, no trailing dot |
 //! | URI | scheme and host in lower case, the rest as it is; what RFC 5280 §7.4 would have normalised is not taken, so that one URI has one spelling; no user information |
 //! | iPAddress | four or sixteen octets, written as `std::net` does; a v4-mapped v6 address is a v6 address |
@@ -210,14 +210,7 @@ impl Names {
                     continue;
                 }
                 tag => {
-                    let kind = match tag {
-                        0xA0 => "otherName",
-                        0xA3 => "x400Address",
-                        0xA4 => "directoryName",
-                        0xA5 => "ediPartyName",
-                        0x88 => "registeredID",
-                        _ => return Err(MalformedName("a subject alternative name is of no known kind")),
-                    };
+                    let kind = unmatchable_kind(tag, name.contents)?;
                     self.alt_texts.push(kind.to_owned());
                     self.unmatchable.get_or_insert_with(|| kind.to_owned());
                     continue;
@@ -241,6 +234,26 @@ impl Names {
     }
 }
 
+/// The kinds that no rule can name. What is inside them is read all the same: of an extension with something malformed in
+/// it, another reader sees nothing at all.
+fn unmatchable_kind(tag: u8, mut contents: &[u8]) -> Result<&'static str, MalformedName> {
+    match tag {
+        // OtherName ::= SEQUENCE { type-id OBJECT IDENTIFIER, value [0] EXPLICIT ANY }, the tag [0] in place of SEQUENCE's
+        0xA0 => {
+            der::dotted(der::expect(&mut contents, der::OBJECT_IDENTIFIER)?)?;
+            let mut value = der::whole(contents, 0xA0)?;
+            der::take(&mut value)?;
+            if value.is_empty() { Ok("otherName") } else { Err(der::NotDer.into()) }
+        }
+        0xA3 => Ok("x400Address"),
+        // A CHOICE, so its own tag is inside (X.680 §31.2.7).
+        0xA4 => read_name(contents).map(|_| "directoryName"),
+        0xA5 => Ok("ediPartyName"),
+        0x88 => der::dotted(contents).map(|_| "registeredID").map_err(Into::into),
+        _ => Err(MalformedName("a subject alternative name is of no known kind")),
+    }
+}
+
 type Canonical = fn(&str) -> Result<String, MalformedName>;
 
 /// More names than this in one certificate are refused: each is looked at on every request.
@@ -248,6 +261,12 @@ const MOST_ALT_NAMES: usize = 100;
 
 /// A text longer than this is no name.
 const LONGEST_TEXT_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod corpus;
+
+#[cfg(test)]
+mod openssl_reading;
 
 #[cfg(test)]
 mod tests;

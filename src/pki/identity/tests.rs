@@ -59,6 +59,7 @@ fn what_matches() {
     same("CN=\u{212B}", "CN=\u{E5}"); // Angstrom sign, a with ring: NFKC
     same("CN=e\u{301}", "CN=\u{E9}"); // combining and composed
     same("CN=a\u{A0}b", "CN=a b"); // any separator is a space
+    same("DC=Example", "dc=EXAMPLE"); // domain components have no case (RFC 5280 §7.3)
 }
 
 #[test]
@@ -77,10 +78,13 @@ fn what_does_not_match() {
         "CN=#1e0c0063006c00690065006e0074", // BMPString
         "CN=#1206636c69656e74",             // NumericString, of all things
         "DC=client",
-        "DC=Client", // IA5String: identical octets
         "DC=#0c06636c69656e74",
         "emailAddress=client@a.example",
-        "emailAddress=client@A.example",
+        "emailAddress=client@A.example", // IA5String: identical octets
+        "CN=a\u{B4}",
+        "CN=a \u{B4}", // a space that carries an accent is none that could be left out (RFC 4518 §2.6.1)
+        "CN=\u{B4}a",
+        "CN=\u{301}a",
         "1.2.3.4=#0c06636c69656e74",
         "1.2.3.5=#0c06636c69656e74",
     ];
@@ -358,10 +362,10 @@ proptest! {
             .map(|(kind, value)| {
                 let (_, dotted, syntax) = ATTRIBUTE_TYPES[*kind];
                 let value = match syntax {
-                    Syntax::Ia5 if value.is_ascii() => {
+                    Syntax::DomainLabel | Syntax::Ia5 if value.is_ascii() => {
                         Value::Other { tag: der::IA5_STRING, contents: value.as_bytes().to_vec() }
                     }
-                    Syntax::Directory | Syntax::Ia5 => Value::Directory(value.clone()),
+                    Syntax::Directory | Syntax::DomainLabel | Syntax::Ia5 => Value::Directory(value.clone()),
                 };
                 vec![Attribute { kind: dotted.to_owned(), value }]
             })
