@@ -29,6 +29,9 @@ pub mod anchor;
 /// Path validation (RFC 5280 §6.1).
 mod chain;
 
+/// Does an anchor's word stand behind a certificate, good now or not?
+mod kinship;
+
 /// DER, strictly.
 mod der;
 
@@ -43,6 +46,7 @@ mod tests;
 mod x509_limbo;
 
 pub use certificate::ParsedCertificate;
+pub use kinship::Kinship;
 pub use presented::{Handshake, PresentedChain};
 
 use anchor::AnchorSet;
@@ -252,6 +256,13 @@ impl Verifier {
         }
     }
 
+    /// Which anchor's word stands behind the certificate of `peer`, whether or not that certificate is good now: dates,
+    /// purposes, states and name spaces are not asked. For whoever has to know whose certificate it is before saying what
+    /// is wrong with it; it lets nobody in.
+    pub fn kinship(&self, peer: &PresentedChain, record: &ClientRecord, now: UnixTime) -> Option<Kinship> {
+        kinship::find(peer, &self.anchors_of(record).active, record, now)
+    }
+
     fn chained(
         &self,
         peer: &Arc<PresentedChain>,
@@ -294,6 +305,17 @@ impl Verifier {
         })
     }
 
+    fn anchors_of(&self, record: &ClientRecord) -> Arc<AnchorSet> {
+        match self.anchors.get(&record.anchor_set) {
+            Some(anchors) => anchors,
+            None => {
+                let anchors = Arc::new(AnchorSet::compile(&record.anchors));
+                self.anchors.insert(record.anchor_set, Arc::clone(&anchors));
+                anchors
+            }
+        }
+    }
+
     fn build(
         &self,
         peer: &PresentedChain,
@@ -301,14 +323,7 @@ impl Verifier {
         record: &ClientRecord,
         now: UnixTime,
     ) -> Result<Path, PeerRefusal> {
-        let anchors = match self.anchors.get(&record.anchor_set) {
-            Some(anchors) => anchors,
-            None => {
-                let anchors = Arc::new(AnchorSet::compile(&record.anchors));
-                self.anchors.insert(record.anchor_set, Arc::clone(&anchors));
-                anchors
-            }
-        };
+        let anchors = self.anchors_of(record);
         let built = chain::build(peer, leaf, &anchors.active, &record.anchors, now);
         match built {
             // Would a retired anchor have vouched? Then that is the reason to tell.
