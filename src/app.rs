@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::audit::{AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
+use crate::explanation::{Allowance, Basis};
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
@@ -45,6 +46,8 @@ pub struct App {
     pub audit: AuditLog,
     /// Which issued tokens are dead.
     pub status: Arc<RevocationList>,
+    /// How often anybody may ask about a certificate.
+    pub checks_allowed: Allowance,
     keys_of_clients: client_auth::RegisteredKeys,
     store: Store,
     background: Vec<JoinHandle<()>>,
@@ -97,6 +100,10 @@ impl App {
         Ok(Arc::new(Self {
             pki: pki::Verifier::new(),
             mint: Mint::new(issuer, keys),
+            checks_allowed: Allowance::new(
+                config.limits.certificate_checks_per_address,
+                config.limits.certificate_checks_per_certificate,
+            ),
             keys_of_clients: client_auth::RegisteredKeys::new(),
             config,
             clock,
@@ -114,6 +121,16 @@ impl App {
             issuer: self.config.issuer.as_str(),
             registry: &self.registry,
             keys: &self.keys_of_clients,
+        }
+    }
+
+    /// What an explanation rests on.
+    pub fn explanation(&self) -> Basis<'_> {
+        Basis {
+            registry: &self.registry,
+            pki: &self.pki,
+            keys: &self.keys_of_clients,
+            environment: self.config.environment,
         }
     }
 
