@@ -372,6 +372,8 @@ mod tests {
             ("/tenant/jwks", 200),
             ("/jwks", 404),
             ("/tenant/token", 405),
+            ("/tenant/certificate-check", 400),
+            ("/certificate-check", 404),
         ] {
             assert_eq!(rig.get(path).await.status.as_u16(), status, "{path}");
         }

@@ -228,18 +228,21 @@ impl Scene<'_> {
         let Some(leaf) = self.peer.leaf() else { return (None, Vec::new()) };
         let now = ("now", self.now.to_string());
         match refusal {
-            PeerRefusal::NotYetValid => {
-                let detail = format!("It begins in {}.", span(leaf.not_before().since(self.now)));
-                (Some(detail), dates(leaf).into_iter().chain([now]).collect())
-            }
-            PeerRefusal::Expired => {
-                let detail = format!("It ended {} ago.", span(self.now.since(leaf.not_after())));
-                (Some(detail), dates(leaf).into_iter().chain([now]).collect())
+            PeerRefusal::NotYetValid | PeerRefusal::Expired => {
+                let detail = self.out_of_date((leaf.not_before(), leaf.not_after()));
+                (detail, dates(leaf).into_iter().chain([now]).collect())
             }
             PeerRefusal::IssuerOutOfDate => {
                 let each = |(from, until): (UnixTime, UnixTime)| format!("{from} to {until}");
                 let facts = vec![("issuers_presented", listed(self.peer.issuer_dates().map(each))), now];
-                (None, facts)
+                (self.peer.issuer_dates().find_map(|dates| self.out_of_date(dates)), facts)
+            }
+            PeerRefusal::AnchorOutOfDate => {
+                let Some(kinship) = self.kinship else { return (None, vec![now]) };
+                let (from, until) = kinship.anchor_dates;
+                let anchor = ("anchor", anchor_text(self.record, &kinship.anchor));
+                let facts = vec![anchor, ("not_before", from.to_string()), ("not_after", until.to_string()), now];
+                (self.out_of_date(kinship.anchor_dates), facts)
             }
             PeerRefusal::PurposeMissing => {
                 let mut facts = vec![("extended_key_usage", leaf.purposes_text().to_owned())];
@@ -250,7 +253,7 @@ impl Scene<'_> {
                 (None, facts)
             }
             PeerRefusal::NameMalformed => {
-                let why = leaf.names().err().map(|malformed| format!("Of it: {malformed}."));
+                let why = leaf.names().err().map(|malformed| format!("What was found: {malformed}."));
                 (why, Vec::new())
             }
             PeerRefusal::OutsideNameSpace { name } => {
@@ -268,10 +271,7 @@ impl Scene<'_> {
                 }
                 (None, facts)
             }
-            PeerRefusal::IssuerUnknown
-            | PeerRefusal::SignatureInvalid
-            | PeerRefusal::AnchorRetired
-            | PeerRefusal::AnchorOutOfDate => {
+            PeerRefusal::IssuerUnknown | PeerRefusal::SignatureInvalid | PeerRefusal::AnchorRetired => {
                 let anchors = || self.record.anchors.iter().map(|granted| &granted.anchor);
                 let same_name = anchors().any(|anchor| anchor.subject == leaf.issuer_text());
                 let sent = self.peer.certificates().len().saturating_sub(1);
@@ -307,6 +307,15 @@ impl Scene<'_> {
         }
     }
 
+    /// By how much, of a certificate that is not in date: whole seconds, the last one included (RFC 5280 §4.1.2.5).
+    fn out_of_date(&self, (from, until): (UnixTime, UnixTime)) -> Option<String> {
+        let now = self.now.as_seconds();
+        if now < from.as_seconds() {
+            return Some(format!("It begins in {}.", span(from.since(self.now))));
+        }
+        (now > until.as_seconds()).then(|| format!("It ended {} ago.", span(self.now.since(until))))
+    }
+
     fn of_the_proof(&self, refusal: &ClientAuthRefusal) -> (Option<String>, Vec<(&'static str, String)>) {
         let (Some(leaf), Some(thumbprint)) = (self.peer.leaf(), self.peer.thumbprint()) else {
             return (None, Vec::new());
@@ -317,7 +326,7 @@ impl Scene<'_> {
                 let mut facts = registered_name(rule);
                 facts.push(("presented", listed(names.of(rule.attribute))));
                 let differences: Vec<String> = names.differences(rule).iter().map(ToString::to_string).collect();
-                let detail = (!differences.is_empty()).then(|| format!("Of it: {}.", differences.join("; ")));
+                let detail = (!differences.is_empty()).then(|| format!("What was found: {}.", differences.join("; ")));
                 (detail, facts)
             }
             (ClientAuthRefusal::NameMismatch, None) => {

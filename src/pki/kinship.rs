@@ -13,7 +13,7 @@ use rustls_pki_types::UnixTime as PathTime;
 use webpki::{EndEntityCert, VerifiedPath};
 
 use super::ParsedCertificate;
-use super::anchor::Anchors;
+use super::anchor::{Anchors, CompiledAnchor};
 use super::chain::{EveryPurpose, SIGNATURES, check_structure, path_of};
 use super::presented::PresentedChain;
 use crate::registry::trust_anchor::AnchorOwner;
@@ -24,6 +24,8 @@ use crate::registry::{AnchorId, ClientRecord};
 pub struct Kinship {
     /// The anchor.
     pub anchor: AnchorId,
+    /// First and last second of the anchor's own certificate.
+    pub anchor_dates: (UnixTime, UnixTime),
     /// The first name of the certificate that the anchor may not vouch for, for this participant; also where names cannot
     /// be read.
     pub outside: Option<String>,
@@ -63,7 +65,7 @@ fn leads_to(
     let accept = |candidate: &VerifiedPath<'_>| {
         let path = path_of(candidate, presented, anchors).ok_or(webpki::Error::UnknownIssuer)?;
         check_structure(&path, candidate, presented).map_err(|_| webpki::Error::UnknownIssuer)?;
-        let kinship = through(path.anchor.id, leaf, record).ok_or(webpki::Error::UnknownIssuer)?;
+        let kinship = through(path.anchor, leaf, record).ok_or(webpki::Error::UnknownIssuer)?;
         let is_enough = kinship.is_of_the_participant;
         found.replace(Some(kinship));
         // Another path may tell more.
@@ -82,8 +84,8 @@ fn leads_to(
     found.into_inner()
 }
 
-fn through(anchor: AnchorId, leaf: &ParsedCertificate, record: &ClientRecord) -> Option<Kinship> {
-    let granted = record.anchors.iter().find(|granted| granted.anchor.id == anchor)?;
+fn through(anchor: CompiledAnchor, leaf: &ParsedCertificate, record: &ClientRecord) -> Option<Kinship> {
+    let granted = record.anchors.iter().find(|granted| granted.anchor.id == anchor.id)?;
     let outside = match leaf.names() {
         Ok(names) => names.first_outside(&granted.name_space).map(Cow::into_owned),
         Err(malformed) => Some(malformed.to_string()),
@@ -97,7 +99,8 @@ fn through(anchor: AnchorId, leaf: &ParsedCertificate, record: &ClientRecord) ->
         // Shared: whoever else it is granted to has certificates under it as well.
         AnchorOwner::Operator => (outside.is_none() && !granted.name_space.any) || names_the_client(),
     };
-    Some(Kinship { anchor, outside, is_of_the_participant })
+    let anchor_dates = (anchor.not_before, anchor.not_after);
+    Some(Kinship { anchor: anchor.id, anchor_dates, outside, is_of_the_participant })
 }
 
 #[cfg(test)]

@@ -230,6 +230,7 @@ mod tests {
     use countersign_conformance::KeyKind;
     use countersign_conformance::der::tag;
     use countersign_conformance::pki::{AltName, Attribute, Authority, Name, Template};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::pki::ParsedCertificate;
@@ -325,6 +326,28 @@ mod tests {
             [Difference::KindMissing, Difference::OtherKind("cn=a.example of the subject".to_owned())]
         );
         assert_eq!(of_alt_name(TlsClientAuthSanDns, "a.example", dns("b.example")), []);
+    }
+
+    proptest! {
+        /// Whatever a certificate's authority wrote: it is looked at without panic, and told a difference only where there
+        /// is one.
+        #[test]
+        fn any_string_of_any_type(tag in any::<u8>(), value in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let subject = Name(vec![vec![Attribute { oid: vec![2, 5, 4, 3], tag, value }]]);
+            let rule = subject_rule(SubjectAttribute::TlsClientAuthSubjectDn, "CN=client").unwrap();
+            if let Ok(names) = Names::read(&subject.to_der(), None) {
+                prop_assert!(names.match_rule(&rule) == names.differences(&rule).is_empty());
+            }
+        }
+
+        #[test]
+        fn any_alternative_name(tag in 0x80u8..0x89, value in "[ -~]{0,40}", registered in "[a-z]{1,8}\\.example") {
+            let encoded = countersign_conformance::der::sequence([countersign_conformance::der::tlv(tag, value)]);
+            let rule = subject_rule(SubjectAttribute::TlsClientAuthSanDns, &registered).unwrap();
+            if let Ok(names) = Names::read(&Name::default().to_der(), Some(&encoded)) {
+                prop_assert!(!names.match_rule(&rule) || names.differences(&rule).is_empty());
+            }
+        }
     }
 
     #[test]
