@@ -85,22 +85,24 @@ impl Account {
             PeerStanding::Registered => format!("The certificate is registered itself, and has {left} left."),
         };
         self.passed(StepName::Certificate, says, facts);
-        if let ClientAuthentication::PrivateKeyJwt { signing_alg, .. } = &record.client.authentication {
-            let says = format!(
-                "An assertion signed with {} has to come with each token request. It is not looked at here.",
-                signing_alg.as_str()
-            );
-            self.not_examined(StepName::Assertion, &says);
+        if record.client.authentication.asks_for_assertion() {
+            let says = "An assertion has to come with each token request. It is not looked at here.";
+            self.not_examined(StepName::Assertion, says);
         }
     }
 
     pub(super) fn proven(&mut self, peer: &VerifiedPeer, record: &ClientRecord) {
-        let is_enrolled = record.certificate(peer.thumbprint()).is_some();
-        let (says, facts) = match record.client.authentication.subject() {
-            Some(rule) if !is_enrolled || record.client.authentication.method() == "tls_client_auth" => {
-                ("The certificate carries the registered name.", registered_name(rule))
+        let name = match &record.client.authentication {
+            ClientAuthentication::TlsClientAuth { subject } => Some(subject),
+            ClientAuthentication::SelfSignedTlsClientAuth { .. } => None,
+            // Of one that is enrolled the name is not asked.
+            ClientAuthentication::PrivateKeyJwt { subject, .. } => {
+                subject.as_ref().filter(|_| record.certificate(peer.thumbprint()).is_none())
             }
-            _ => (
+        };
+        let (says, facts) = match name {
+            Some(rule) => ("The certificate carries the registered name.", registered_name(rule)),
+            None => (
                 "The certificate is one of those registered for this client.",
                 vec![("thumbprint", peer.thumbprint().to_string())],
             ),
@@ -167,11 +169,10 @@ impl Account {
             facts: Facts(facts),
             advice: Some(advice::on(refusal)),
         });
-        let signs = self.client.as_ref().is_some_and(|client| {
-            matches!(client.record.client.authentication, ClientAuthentication::PrivateKeyJwt { .. })
-        });
+        let client = self.client.as_ref();
+        let asks = client.is_some_and(|client| client.record.client.authentication.asks_for_assertion());
         for later in StepName::ALL.into_iter().filter(|later| *later > step) {
-            if later != StepName::Assertion || signs {
+            if later != StepName::Assertion || asks {
                 self.not_examined(later, "Not examined, because an earlier step was refused.");
             }
         }
