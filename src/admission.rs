@@ -9,6 +9,7 @@ use countersign_resource_server::time::UnixTime;
 
 use crate::client_auth::AuthenticatedClient;
 use crate::error::refusals;
+use crate::pki::VerifiedPeer;
 use crate::registry::ClientRecord;
 use crate::registry::certificate::{Certificate, CertificateState};
 use crate::registry::client::{ClientState, Environment};
@@ -65,16 +66,34 @@ pub fn admit(
     environment: Environment,
     now: UnixTime,
 ) -> Result<AdmittedClient, AdmissionRefusal> {
-    let record = &client.client().record;
+    examine(&client.client().record, client.peer(), environment, now)?;
+    Ok(AdmittedClient { client })
+}
+
+/// The same, asked of a record and a certificate that need not have proven anything.
+///
+/// # Errors
+/// As [`admit`].
+pub fn examine(
+    record: &ClientRecord,
+    peer: &VerifiedPeer,
+    environment: Environment,
+    now: UnixTime,
+) -> Result<(), AdmissionRefusal> {
+    examine_client(record, environment)?;
+    let certificate = record.certificate(peer.thumbprint()).ok_or(AdmissionRefusal::CertificateNotOnRecord)?;
+    certificate_is_good(certificate, now)?;
+    anchor_is_active(record, peer.anchor().or(certificate.anchor.as_ref()))
+}
+
+/// The part of it that rests on no certificate.
+///
+/// # Errors
+/// The first state that is not good, of organisation and client.
+pub fn examine_client(record: &ClientRecord, environment: Environment) -> Result<(), AdmissionRefusal> {
     participant_is_active(record.participant.state)?;
     client_is_active(record.client.state)?;
-    if record.client.environment != environment {
-        return Err(AdmissionRefusal::EnvironmentMismatch);
-    }
-    let certificate = record.certificate(client.peer().thumbprint()).ok_or(AdmissionRefusal::CertificateNotOnRecord)?;
-    certificate_is_good(certificate, now)?;
-    anchor_is_active(record, client.peer().anchor().or(certificate.anchor.as_ref()))?;
-    Ok(AdmittedClient { client })
+    if record.client.environment == environment { Ok(()) } else { Err(AdmissionRefusal::EnvironmentMismatch) }
 }
 
 const fn participant_is_active(state: ParticipantState) -> Result<(), AdmissionRefusal> {
@@ -95,7 +114,11 @@ const fn client_is_active(state: ClientState) -> Result<(), AdmissionRefusal> {
     }
 }
 
-fn certificate_is_good(certificate: &Certificate, now: UnixTime) -> Result<(), AdmissionRefusal> {
+/// Whether a certificate on record may be used.
+///
+/// # Errors
+/// What its state means.
+pub fn certificate_is_good(certificate: &Certificate, now: UnixTime) -> Result<(), AdmissionRefusal> {
     match certificate.state {
         CertificateState::Active => Ok(()),
         // Authentication puts a sighting on record before this stage; one that is not there was not believed.

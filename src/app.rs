@@ -13,6 +13,7 @@ use crate::audit::{AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
 use crate::expiry::{Watch, WatchSettings};
+use crate::explanation::{Allowance, Basis};
 use crate::fetch::Fetcher;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
@@ -53,6 +54,8 @@ pub struct App {
     pub fetcher: Fetcher,
     /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
     pub expiry: Arc<Watch>,
+    /// How often anybody may ask about a certificate.
+    pub checks_allowed: Allowance,
     keys_of_clients: client_auth::RegisteredKeys,
     store: Store,
     background: Vec<JoinHandle<()>>,
@@ -132,6 +135,10 @@ impl App {
         Ok(Arc::new(Self {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper),
             mint: Mint::new(issuer, keys),
+            checks_allowed: Allowance::new(
+                config.limits.certificate_checks_per_address,
+                config.limits.certificate_checks_per_certificate,
+            ),
             keys_of_clients: client_auth::RegisteredKeys::new(),
             config,
             clock,
@@ -151,6 +158,16 @@ impl App {
             issuer: self.config.issuer.as_str(),
             registry: &self.registry,
             keys: &self.keys_of_clients,
+        }
+    }
+
+    /// What an explanation rests on.
+    pub fn explanation(&self) -> Basis<'_> {
+        Basis {
+            registry: &self.registry,
+            pki: &self.pki,
+            keys: &self.keys_of_clients,
+            environment: self.config.environment,
         }
     }
 

@@ -124,6 +124,10 @@ pub struct Limits {
     pub http2_streams: u32,
     /// `limits.http2_local_resets`: streams this side may have to reset before it ends the connection.
     pub http2_local_resets: usize,
+    /// `limits.certificate_checks_per_address`: from one IPv4 address or one IPv6 /64, a minute.
+    pub certificate_checks_per_address: u32,
+    /// `limits.certificate_checks_per_certificate`: with one certificate, a minute.
+    pub certificate_checks_per_certificate: u32,
 }
 
 impl Default for Limits {
@@ -142,6 +146,8 @@ impl Default for Limits {
             requests: 4096,
             http2_streams: 128,
             http2_local_resets: 1024,
+            certificate_checks_per_address: 60,
+            certificate_checks_per_certificate: 10,
         }
     }
 }
@@ -563,6 +569,14 @@ impl Reader {
                 http2_local_resets: self
                     .number("limits.http2_local_resets", 1..=1_000_000)
                     .unwrap_or(defaults.http2_local_resets),
+                certificate_checks_per_address: self
+                    .number("limits.certificate_checks_per_address", 1..=1_000_000)
+                    .and_then(|checks| u32::try_from(checks).ok())
+                    .unwrap_or(defaults.certificate_checks_per_address),
+                certificate_checks_per_certificate: self
+                    .number("limits.certificate_checks_per_certificate", 1..=1_000_000)
+                    .and_then(|checks| u32::try_from(checks).ok())
+                    .unwrap_or(defaults.certificate_checks_per_certificate),
             },
             log: Log {
                 format: self

@@ -50,6 +50,13 @@ macro_rules! refusals {
                     $( Self::$variant { .. } => $reason ),*
                 }
             }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(&self) -> &'static str {
+                match self {
+                    $( Self::$variant { .. } => concat!($($meaning),*).trim_ascii() ),*
+                }
+            }
         }
     };
 }
@@ -145,7 +152,7 @@ impl ErrorCode {
     pub const fn description(self) -> &'static str {
         match self {
             Self::InvalidClient => {
-                "Client authentication failed. The reason is in the audit log of this server: ask its operator, and give the thumbprint of your certificate."
+                "Client authentication failed. Ask /certificate-check why, with your client_id and the same certificate; or ask the operator of this server, and give the thumbprint of the certificate."
             }
             Self::InvalidRequest => "The request is malformed, has a parameter twice, or lacks one.",
             Self::InvalidScope => "The scope is malformed, or more than this client is entitled to at this resource.",
@@ -184,6 +191,21 @@ impl Refusal {
             Self::Policy(refusal) => refusal.reason(),
             Self::Mint(refusal) => refusal.reason(),
             Self::Audit(refusal) => refusal.reason(),
+        }
+    }
+
+    /// What it means, in a sentence for those who may know it.
+    pub const fn meaning(&self) -> &'static str {
+        match self {
+            Self::Request(refusal) => refusal.meaning(),
+            Self::Lookup(refusal) => refusal.meaning(),
+            Self::Peer(refusal) => refusal.meaning(),
+            Self::ClientAuth(refusal) => refusal.meaning(),
+            Self::Sighting(refusal) => refusal.meaning(),
+            Self::Admission(refusal) => refusal.meaning(),
+            Self::Policy(refusal) => refusal.meaning(),
+            Self::Mint(refusal) => refusal.meaning(),
+            Self::Audit(refusal) => refusal.meaning(),
         }
     }
 

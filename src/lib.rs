@@ -30,6 +30,9 @@ pub mod mint;
 /// What happened, durable before it is answered.
 pub mod audit;
 
+/// Would this certificate be let in, and if not, why?
+pub mod explanation;
+
 /// HTTP and nothing else.
 pub mod endpoint;
 

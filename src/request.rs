@@ -90,6 +90,45 @@ impl RequestRefusal {
     }
 }
 
+impl Parameters {
+    /// RFC 6749 §3.2: "parameters MUST NOT be included more than once", with or without a value, known or not. Sorted, so
+    /// that a body full of names costs no more than sorting them.
+    fn none_comes_twice_but(&self, exception: &str) -> Result<(), RequestRefusal> {
+        let mut names: Vec<&str> =
+            self.0.iter().map(|(name, _)| name.as_str()).filter(|name| *name != exception).collect();
+        names.sort_unstable();
+        match names.array_windows().find(|[one, next]| one == next) {
+            Some([name, _]) => Err(RequestRefusal::ParameterRepeated { name: (*name).to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// RFC 6749 §3.2: sent without a value is omitted.
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What is asked of `/certificate-check`: how the certificate on the connection stands as this client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckRequest {
+    /// Which client.
+    pub client_id: ClientId,
+}
+
+impl CheckRequest {
+    /// Reads the parameters; others than `client_id` are ignored.
+    ///
+    /// # Errors
+    /// [`RequestRefusal`]: a parameter twice, no `client_id`, or one that cannot be one.
+    pub fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
+        parameters.none_comes_twice_but("")?;
+        let client_id = parameters.value("client_id").ok_or(RequestRefusal::ClientIdMissing)?;
+        let client_id = ClientId::parse(client_id).map_err(|_| RequestRefusal::ClientIdMalformed)?;
+        Ok(Self { client_id })
+    }
+}
+
 /// A token request, as far as it can be read without knowing the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {
@@ -116,18 +155,8 @@ impl TokenRequest {
     /// [`RequestRefusal`]: a parameter twice, one missing, two authentication methods, an assertion that names nobody.
     pub fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
         let Parameters(pairs) = parameters;
-        // RFC 6749 §3.2: "parameters MUST NOT be included more than once", with or without a value, known or not.
-        // RFC 8707 §2 excepts `resource`. Sorted, so that a body full of names costs no more than sorting them.
-        let mut names: Vec<&str> =
-            pairs.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "resource").collect();
-        names.sort_unstable();
-        if let Some([name, _]) = names.array_windows().find(|[one, next]| one == next) {
-            return Err(RequestRefusal::ParameterRepeated { name: (*name).to_owned() });
-        }
-        // RFC 6749 §3.2: sent without a value is omitted.
-        let value = |name: &str| {
-            pairs.iter().find(|(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
-        };
+        parameters.none_comes_twice_but("resource")?; // RFC 8707 §2
+        let value = |name: &str| parameters.value(name);
         // RFC 6749 §2.3: at most one authentication method in a request. The certificate on the connection is none by
         // itself: it is there in either case, and the registration says what it counts for.
         if value("client_secret").is_some() {

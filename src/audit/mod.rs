@@ -37,6 +37,7 @@ use crate::error::{Refusal, refusals};
 use crate::mint::{AccessToken, SignedToken};
 use crate::registry::StoreUnavailable;
 use committer::{Committer, Control, Health, Issued, Item, Verdict};
+use record::Occasion;
 use tally::Tally;
 
 refusals! {
@@ -164,20 +165,69 @@ impl AuditLog {
             // Nothing that went past client authentication may go this way, least of all a token.
             return match decision {
                 Err(refusal) => {
-                    self.tally.count(&self.writer, &trail, &refusal);
+                    self.tally.count(&self.writer, &trail, Occasion::Refusal, &refusal);
                     Fenced::Held(Recorded(Err(refusal)))
                 }
                 Ok(_) => unavailable(AuditUnavailable::Unavailable),
             };
         }
+        let verdict = self.hand_over(|deadline, reply| self.item(&trail, &decision, deadline, reply)).await;
+        match (verdict, decision) {
+            (Ok(Verdict::Durable), Ok(token)) => Fenced::Held(Recorded(Ok(token.release(&Durable(()))))),
+            (Ok(Verdict::Durable), Err(refusal)) => Fenced::Held(Recorded(Err(refusal))),
+            (Ok(Verdict::Replayed), _) => Fenced::Held(Recorded(Err(ClientAuthRefusal::AssertionReplayed.into()))),
+            (Ok(Verdict::Stale), _) => Fenced::Stale,
+            (Ok(Verdict::Unavailable), _) => unavailable(AuditUnavailable::Unavailable),
+            (Err(why), _) => unavailable(why),
+        }
+    }
+
+    /// Puts on record that a client's own certificate was checked, and what would have been refused first: durable before
+    /// `answer` leaves.
+    pub async fn record_check<T>(
+        &self,
+        trail: Trail,
+        found: Option<&Refusal>,
+        answer: T,
+    ) -> Recorded<Result<T, Refusal>> {
+        let item = |deadline, reply| Item {
+            request_id: trail.request_id().clone(),
+            at: trail.now(),
+            body: record::check(&self.writer, &trail, found),
+            assertion: None,
+            token: None,
+            deadline,
+            reply,
+        };
+        Recorded(match self.hand_over(item).await {
+            Ok(Verdict::Durable) => Ok(answer),
+            Ok(Verdict::Replayed | Verdict::Stale | Verdict::Unavailable) => Err(AuditUnavailable::Unavailable.into()),
+            Err(why) => Err(why.into()),
+        })
+    }
+
+    /// Counts a check of a certificate that is not known to be the client's own, and what was refused first. Never waits.
+    pub fn count_check<T>(
+        &self,
+        trail: &Trail,
+        found: &Refusal,
+        answer: Result<T, Refusal>,
+    ) -> Recorded<Result<T, Refusal>> {
+        self.tally.count(&self.writer, trail, Occasion::Check, found);
+        Recorded(answer)
+    }
+
+    /// Hands an item to the committer and waits until it is durable, or for [`AuditLimits::patience`] at most.
+    async fn hand_over(
+        &self,
+        item: impl FnOnce(Instant, oneshot::Sender<committer::Reply>) -> Item,
+    ) -> Result<Verdict, AuditUnavailable> {
         let deadline = Instant::now() + self.patience;
         let (reply, mut answer) = oneshot::channel();
-        let item = self.item(&trail, &decision, deadline, reply);
-        match self.queue.try_send(item) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return unavailable(AuditUnavailable::QueueFull),
-            Err(mpsc::error::TrySendError::Closed(_)) => return unavailable(AuditUnavailable::Unavailable),
-        }
+        self.queue.try_send(item(deadline, reply)).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => AuditUnavailable::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => AuditUnavailable::Unavailable,
+        })?;
         let replied = match timeout_at(deadline, &mut answer).await {
             Ok(replied) => replied.ok(),
             Err(_elapsed) => {
@@ -186,16 +236,7 @@ impl AuditLog {
                 answer.try_recv().ok()
             }
         };
-        let Some(replied) = replied else {
-            return unavailable(AuditUnavailable::Unavailable);
-        };
-        match (replied.accept(), decision) {
-            (Verdict::Durable, Ok(token)) => Fenced::Held(Recorded(Ok(token.release(&Durable(()))))),
-            (Verdict::Durable, Err(refusal)) => Fenced::Held(Recorded(Err(refusal))),
-            (Verdict::Replayed, _) => Fenced::Held(Recorded(Err(ClientAuthRefusal::AssertionReplayed.into()))),
-            (Verdict::Stale, _) => Fenced::Stale,
-            (Verdict::Unavailable, _) => unavailable(AuditUnavailable::Unavailable),
-        }
+        replied.map(committer::Reply::accept).ok_or(AuditUnavailable::Unavailable)
     }
 
     /// Counts a handshake that failed. Never waits.

@@ -73,7 +73,8 @@ struct Certificate<'a> {
 
 #[derive(Serialize)]
 struct Asked<'a> {
-    grant_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<&'a str>,
     with_assertion: bool,
@@ -100,13 +101,51 @@ pub(super) fn decision(node: &str, trail: &Trail, decision: Result<&SignedToken,
 }
 
 /// The same, as part of another record.
-pub(super) fn sample(node: &str, trail: &Trail, refusal: &Refusal) -> serde_json::Value {
-    serde_json::to_value(facts(node, trail, Err(refusal))).unwrap_or_default()
+pub(super) fn sample(node: &str, trail: &Trail, occasion: Occasion, refusal: &Refusal) -> serde_json::Value {
+    let facts = match occasion {
+        Occasion::Check => checked(node, trail, Some(refusal)),
+        Occasion::Refusal => facts(node, trail, Err(refusal)),
+    };
+    serde_json::to_value(facts).unwrap_or_default()
 }
 
 fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, &'a Refusal>) -> Decision<'a> {
-    let client = trail.client().map(|found| &*found.record);
     let refusal = decision.err();
+    Decision {
+        kind: "decision",
+        outcome: if refusal.is_some() { "refused" } else { "issued" },
+        stage: refusal.map(Refusal::stage),
+        reason: refusal.map(Refusal::reason),
+        token: decision.ok().map(|token| Token {
+            jti: token.jti(),
+            aud: token.resource().as_str(),
+            scope: token.scope().to_string(),
+            exp: token.expires_at(),
+            kid: token.kid(),
+            assertion_jti: token.assertion().map(|used| used.jti.as_str()),
+        }),
+        ..about(node, trail)
+    }
+}
+
+/// The record of a check of a client's own certificate: what would have been refused first, if anything.
+pub(super) fn check(node: &str, trail: &Trail, found: Option<&Refusal>) -> String {
+    text(&checked(node, trail, found))
+}
+
+fn checked<'a>(node: &'a str, trail: &'a Trail, found: Option<&'a Refusal>) -> Decision<'a> {
+    Decision {
+        kind: "check",
+        outcome: "checked",
+        stage: found.map(Refusal::stage),
+        reason: found.map(Refusal::reason),
+        ..about(node, trail)
+    }
+}
+
+/// What a record says whatever came of it.
+fn about<'a>(node: &'a str, trail: &'a Trail) -> Decision<'a> {
+    let client = trail.client().map(|found| &*found.record);
     Decision {
         kind: "decision",
         at: trail.now(),
@@ -114,7 +153,7 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
         request_id: trail.request_id().as_str(),
         peer: peer(trail.peer()),
         asked: trail.what_was_asked().map(|asked| Asked {
-            grant_type: &asked.grant_type,
+            grant_type: asked.grant_type.as_deref(),
             client_id: asked.client_id.as_deref(),
             with_assertion: asked.with_assertion,
             scope: asked.scope.as_deref(),
@@ -127,17 +166,10 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
         authentication: client.map(|record| record.client.authentication.method()),
         anchor: trail.anchor().map(|anchor| anchor.as_str()),
         registry_version: trail.client().map(|found| found.version.0),
-        outcome: if refusal.is_some() { "refused" } else { "issued" },
-        stage: refusal.map(Refusal::stage),
-        reason: refusal.map(Refusal::reason),
-        token: decision.ok().map(|token| Token {
-            jti: token.jti(),
-            aud: token.resource().as_str(),
-            scope: token.scope().to_string(),
-            exp: token.expires_at(),
-            kid: token.kid(),
-            assertion_jti: token.assertion().map(|used| used.jti.as_str()),
-        }),
+        outcome: "",
+        stage: None,
+        reason: None,
+        token: None,
     }
 }
 
@@ -197,9 +229,18 @@ pub(super) fn withheld(
     text(&Body { kind: "withheld", at, node, request_id: request_id.as_str(), of_sequence: sequence, jti, reason: why })
 }
 
+/// What nobody authenticated for: a token that was asked for, or a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Occasion {
+    Check,
+    Refusal,
+}
+
 /// What is told apart among refusals nobody authenticated for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(super) struct RefusalKey {
+    #[serde(skip)]
+    pub(super) occasion: Occasion,
     pub(super) stage: &'static str,
     pub(super) reason: &'static str,
     pub(super) address: IpAddr,
@@ -225,11 +266,17 @@ pub(super) fn refusals(
         until: UnixTime,
         node: &'a str,
         count: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        outcome: Option<&'static str>,
         #[serde(flatten)]
         key: &'a RefusalKey,
         first: &'a serde_json::Value,
     }
-    text(&Body { kind: "refusals", at: first, until: last, node, count, key, first: sample })
+    let (kind, outcome) = match key.occasion {
+        Occasion::Check => ("checks", Some("checked")),
+        Occasion::Refusal => ("refusals", None),
+    };
+    text(&Body { kind, at: first, until: last, node, count, outcome, key, first: sample })
 }
 
 /// What was refused but not told apart, for want of room; and decisions nobody waited for that were never written.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_resource_server::time::UnixTime;
 
-use super::record::{self, RefusalKey};
+use super::record::{self, Occasion, RefusalKey};
 use super::trail::Trail;
 use crate::error::Refusal;
 use crate::registry::Thumbprint;
@@ -58,19 +58,21 @@ impl Tally {
         Self { rows, counted: Mutex::default() }
     }
 
-    pub(super) fn count(&self, node: &str, trail: &Trail, refusal: &Refusal) {
+    pub(super) fn count(&self, node: &str, trail: &Trail, occasion: Occasion, refusal: &Refusal) {
         let key = RefusalKey {
+            occasion,
             stage: refusal.stage(),
             reason: refusal.reason(),
             address: whose(trail.peer().handshake.remote.ip()),
             thumbprint: trail.peer().thumbprint().map(ToString::to_string),
             claimed_client_id: trail.what_was_asked().and_then(|asked| asked.client_id.clone()),
         };
-        self.add(key, trail.now(), || record::sample(node, trail, refusal));
+        self.add(key, trail.now(), || record::sample(node, trail, occasion, refusal));
     }
 
     pub(super) fn count_handshake(&self, handshake: &RefusedHandshake, now: UnixTime) {
         let key = RefusalKey {
+            occasion: Occasion::Refusal,
             stage: HandshakeRefusal::STAGE,
             reason: handshake.reason,
             address: whose(handshake.remote.ip()),
@@ -169,7 +171,7 @@ mod tests {
                 resources: Vec::new(),
             });
         }
-        tally.count("node", &trail, &refusal.into());
+        tally.count("node", &trail, Occasion::Refusal, &refusal.into());
     }
 
     fn rows(tally: &Tally) -> Vec<Value> {

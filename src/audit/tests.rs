@@ -631,3 +631,51 @@ async fn what_is_left_is_written_before_the_end_and_nothing_after() {
     assert_eq!(refusal(fenced), "audit_unavailable");
     assert!(store.of_kind("decision").is_empty());
 }
+
+#[tokio::test]
+async fn a_check_of_a_clients_own_certificate_is_durable_before_its_answer() {
+    let store = FakeStore::closed();
+    let log = log(&store).await;
+    let mut trail = trail_of(&client());
+    trail.asked_about(&ClientId::parse("client").unwrap());
+    let found = Refusal::from(PolicyRefusal::NoEntitlement);
+    let waiting = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move { log.record_check(trail, Some(&found), "answer").await }
+    });
+    store.asked().await;
+    assert!(!waiting.is_finished());
+    store.let_pass(1);
+    assert_eq!(waiting.await.unwrap().into_answer(), Ok("answer"));
+    let body = &store.bodies()[0];
+    assert_eq!((&body["kind"], &body["outcome"]), (&"check".into(), &"checked".into()));
+    assert_eq!((&body["stage"], &body["reason"]), (&"policy".into(), &"no_entitlement".into()));
+    assert_eq!(body["asked"], serde_json::json!({ "client_id": "client", "with_assertion": false }));
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_be_written_is_not_answered() {
+    let store = FakeStore::closed();
+    let log = log_with(&store, FakeChanges::none(), impatient()).await;
+    let unanswered = log.record_check(trail_of(&client()), None, "answer").await.into_answer();
+    assert_eq!(unanswered, Err(AuditUnavailable::Unavailable.into()));
+    store.let_pass(Semaphore::MAX_PERMITS >> 1);
+    log.flush().await;
+    assert_eq!(store.of_kind("withheld").len(), store.of_kind("check").len(), "what was written late is followed up");
+}
+
+#[tokio::test]
+async fn checks_of_strangers_are_counted_apart_from_refusals() {
+    let store = FakeStore::open();
+    let log = log(&store).await;
+    for _ in 0..3 {
+        assert_eq!(log.count_check(&stranger("192.0.2.9:1"), &UNKNOWN, Ok("answer")).into_answer(), Ok("answer"));
+    }
+    assert_eq!(refusal(log.record(stranger("192.0.2.9:1"), Err(UNKNOWN)).await), "client_unknown");
+    log.flush().await;
+    let (checks, refusals) = (store.of_kind("checks"), store.of_kind("refusals"));
+    assert_eq!((checks.len(), refusals.len()), (1, 1));
+    assert_eq!((&checks[0]["count"], &checks[0]["outcome"]), (&3.into(), &"checked".into()));
+    assert_eq!((&checks[0]["first"]["kind"], &refusals[0]["first"]["kind"]), (&"check".into(), &"decision".into()));
+    assert_eq!((&refusals[0]["count"], refusals[0].get("outcome")), (&1.into(), None));
+}

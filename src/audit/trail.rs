@@ -11,7 +11,7 @@ use countersign_resource_server::time::UnixTime;
 
 use crate::mint::random_octets;
 use crate::pki::PresentedChain;
-use crate::registry::{AnchorId, FoundClient};
+use crate::registry::{AnchorId, ClientId, FoundClient};
 use crate::request::TokenRequest;
 
 /// Names one request in logs, records and the answer's header: 128 random bits in hexadecimal.
@@ -51,7 +51,8 @@ pub struct Trail {
 /// What was asked, as far as the record keeps it.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    pub(super) grant_type: String,
+    /// None where no token was asked for.
+    pub(super) grant_type: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) with_assertion: bool,
     pub(super) scope: Option<String>,
@@ -67,7 +68,7 @@ impl Trail {
     /// Notes what was asked.
     pub fn asked(&mut self, request: &TokenRequest) {
         self.asked = Some(Asked {
-            grant_type: shortened(&request.grant_type).into_owned(),
+            grant_type: Some(shortened(&request.grant_type).into_owned()),
             client_id: Some(request.client_id.as_str().to_owned()),
             with_assertion: request.client_assertion.is_some(),
             scope: request.scope.as_deref().map(|scope| shortened(scope).into_owned()),
@@ -77,6 +78,17 @@ impl Trail {
                 .take(RESOURCES)
                 .map(|resource| shortened(resource).into_owned())
                 .collect(),
+        });
+    }
+
+    /// Notes whom a check is about.
+    pub fn asked_about(&mut self, client_id: &ClientId) {
+        self.asked = Some(Asked {
+            grant_type: None,
+            client_id: Some(client_id.as_str().to_owned()),
+            with_assertion: false,
+            scope: None,
+            resources: Vec::new(),
         });
     }
 

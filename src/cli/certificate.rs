@@ -1,19 +1,26 @@
 //! `countersign certificate …`: the certificates of clients.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use countersign_resource_server::time::UnixTime;
 
 use super::expiring::{self, ExpiringArguments};
+use super::output::{Output, printable};
 use super::session::{Failure, Session};
 use super::{every, found};
+use crate::client_auth::RegisteredKeys;
+use crate::explanation::{self, Advice, Audience, Basis, Explanation, Facts, Outcome};
 use crate::pki::certificate::{ParsedCertificate, certificates_from, key_hash_from};
+use crate::pki::{PresentedChain, Verifier};
 use crate::registry::certificate::{Certificate, Replacement, RevocationReason};
 use crate::registry::edit::CertificateSelector;
 use crate::registry::{ClientId, KeyHash, Thumbprint};
 
-/// Certificates: enrol, list, supersede, revoke.
+/// Certificates: enrol, explain, list, supersede, revoke.
 #[derive(Debug, Subcommand)]
 pub(super) enum CertificateCommand {
     /// Enrol a certificate before it is first seen.
@@ -32,6 +39,17 @@ pub(super) enum CertificateCommand {
         /// Why, for the history.
         #[arg(long)]
         why: Option<String>,
+    },
+    /// Say step by step whether a certificate would be let in, and if not, why; exit code 1 if not.
+    Explain {
+        /// PEM, the leaf first and its issuers behind it; or DER.
+        file: PathBuf,
+        /// As whom.
+        #[arg(long)]
+        client: ClientId,
+        /// When, by RFC 3339; now, where it is not given.
+        #[arg(long, value_parser = super::entitlement::instant)]
+        at: Option<UnixTime>,
     },
     /// List all, or one client's.
     List {
@@ -152,6 +170,17 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
             }
             session.output.done(&sentence, &after)
         }
+        CertificateCommand::Explain { file, client, at } => {
+            let explanation = explained(&file, &client, at.unwrap_or(session.now), session).await?;
+            match session.output {
+                Output::Json => session.output.record(&explanation)?,
+                Output::People => session.output.text(&in_words(&explanation))?,
+            }
+            match explanation.first_reason() {
+                None => Ok(()),
+                Some(reason) => Err(format!("it would not be let in: {reason}").into()),
+            }
+        }
         CertificateCommand::List { client } => {
             if let Some(client) = &client {
                 super::client::stored(client, session).await?;
@@ -216,6 +245,61 @@ async fn revoke_key(key: &str, why: Option<String>, session: &Session) -> Result
         ),
         &serde_json::json!({ "key_hash": key, "registry_version": version }),
     )
+}
+
+/// The same path as a token request's, from this command's own view of the registry.
+async fn explained(file: &Path, client: &ClientId, at: UnixTime, session: &Session) -> Result<Explanation, Failure> {
+    let octets = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let peer =
+        PresentedChain::read(&octets).map_err(|_| format!("{}: no certificate in PEM or DER", file.display()))?;
+    let peer = Arc::new(peer);
+    let (pki, keys) = (Verifier::new(), RegisteredKeys::new());
+    let basis = Basis { registry: &session.registry, pki: &pki, keys: &keys, environment: session.config.environment };
+    Ok(explanation::explain(&basis, &peer, client, Audience::Operator, at).await)
+}
+
+/// For people: a line for each step, and below it what was compared and what to do.
+fn in_words(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let mut line = |indent: usize, content: &str| {
+        let _ = writeln!(text, "{:indent$}{}", "", printable(content));
+    };
+    if let Some(certificate) = &explanation.certificate {
+        line(0, &format!("certificate {}", certificate.thumbprint));
+        if let Some(read) = &certificate.read {
+            line(0, &format!("  subject {}, issuer {}", or_none(&read.subject), or_none(&read.issuer)));
+        }
+    }
+    line(0, &format!("as client {}, at {}", explanation.client_id, explanation.at));
+    for step in &explanation.steps {
+        let mark = match step.outcome {
+            Outcome::Passed => "passed",
+            Outcome::Refused => "REFUSED",
+            Outcome::NotExamined => "-",
+        };
+        line(0, &format!("{:<12} {mark:<8} {}", step.step.as_str(), step.says));
+        told_below(&mut line, &step.facts, step.advice.as_ref());
+    }
+    for finding in &explanation.besides {
+        line(0, &format!("{:<12} {:<8} {}", "besides", "REFUSED", finding.says));
+        told_below(&mut line, &finding.facts, Some(&finding.advice));
+    }
+    let verdict = if explanation.would_be_let_in { "it would be let in" } else { "it would not be let in" };
+    line(0, verdict);
+    text.trim_end().to_owned()
+}
+
+fn told_below(line: &mut impl FnMut(usize, &str), facts: &Facts, advice: Option<&Advice>) {
+    for (name, value) in &facts.0 {
+        line(22, &format!("{name}: {value}"));
+    }
+    if let Some(advice) = advice {
+        line(22, &format!("-> {}: {}", advice.whose.as_str(), advice.text));
+    }
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "(none)" } else { text }
 }
 
 /// The first certificate of a PEM or DER file.

@@ -346,6 +346,7 @@ async fn doubts(
 fn sheet(client: &Client, session: &Session) -> String {
     let issuer = &session.config.issuer;
     let token_url = session.config.mtls_url_of("/token");
+    let check_url = session.config.mtls_url_of("/certificate-check");
     let assertion = match client.authentication {
         ClientAuthentication::PrivateKeyJwt { .. } => {
             " \\\n      -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \\\n      -d client_assertion=\"$ASSERTION\""
@@ -354,7 +355,9 @@ fn sheet(client: &Client, session: &Session) -> String {
     };
     format!(
         "\nFor the partner:\n  issuer     {issuer}\n  token URL  {token_url}\n  client_id  {id}\n  method     {method}\n\n  \
-         curl --cert certificate.pem --key certificate.key {token_url} \\\n      -d grant_type=client_credentials -d client_id={id}{assertion}",
+         curl --cert certificate.pem --key certificate.key {token_url} \\\n      -d grant_type=client_credentials -d client_id={id}{assertion}\n\n  \
+         would the certificate be let in, and if not, why:\n  \
+         curl --cert certificate.pem --key certificate.key '{check_url}?client_id={id}'",
         id = client.id,
         method = client.authentication.method(),
     )

@@ -122,7 +122,7 @@ fn scope_token(text: &str) -> Result<ScopeToken, String> {
     ScopeToken::parse(text).map_err(|error| error.to_string())
 }
 
-fn instant(text: &str) -> Result<UnixTime, String> {
+pub(super) fn instant(text: &str) -> Result<UnixTime, String> {
     let parsed = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| "an instant by RFC 3339, for example 2027-01-01T00:00:00Z".to_owned())?;
     Ok(UnixTime::from_seconds(parsed.unix_timestamp()))

@@ -145,7 +145,7 @@ pub(super) fn table(columns: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 /// Names come out of certificates: what a terminal would obey is shown, not sent.
-fn printable(cell: &str) -> String {
+pub(super) fn printable(cell: &str) -> String {
     cell.chars()
         .flat_map(|character| {
             let escaped = character.is_control()

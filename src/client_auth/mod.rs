@@ -133,32 +133,40 @@ pub async fn authenticate(
     context: &Context<'_>,
     now: UnixTime,
 ) -> Result<AuthenticatedClient, Refusal> {
-    let assertion = prove(&client.record, &peer, request, context.issuer, context.keys, now)?;
+    let assertion = check_assertion(&client.record, request, context.issuer, context.keys, now)?;
+    let sighting = examine(&client.record, &peer, context.keys)?;
     context.registry.note_seen(*peer.thumbprint(), now);
-    let client = match enrolment(&client.record, &peer)? {
+    let client = match sighting {
         None => client,
         Some(sighting) => context.registry.sighted(&client, &sighting, now).await?,
     };
     Ok(AuthenticatedClient { client, peer, assertion })
 }
 
-/// The proof alone, without the record-keeping that may follow it.
-fn prove(
+/// The certificate's part of the proof alone, and what is to be put on record of it: nothing, where it is there already.
+/// Puts nothing on record and proves nothing by itself: an assertion that is asked for may still be missing.
+///
+/// # Errors
+/// A [`ClientAuthRefusal`].
+pub fn examine(
     record: &ClientRecord,
     peer: &VerifiedPeer,
+    keys: &RegisteredKeys,
+) -> Result<Option<Sighting>, ClientAuthRefusal> {
+    check_certificate(record, peer, keys)?;
+    enrolment(record, peer)
+}
+
+/// RFC 8705 §2: the method is the registered one. What else the request brings neither helps nor is passed over.
+fn check_assertion(
+    record: &ClientRecord,
     request: &TokenRequest,
     issuer: &str,
     keys: &RegisteredKeys,
     now: UnixTime,
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
-    // RFC 8705 §2: the method is the registered one. What else the request brings neither helps nor is passed over.
     match (&record.client.authentication, &request.client_assertion) {
-        (ClientAuthentication::TlsClientAuth { subject }, None) => {
-            tls_client_auth::check(subject, peer)?;
-            Ok(None)
-        }
-        (ClientAuthentication::SelfSignedTlsClientAuth { .. }, None) => {
-            self_signed_tls_client_auth::check(&*keys.of(record)?, peer)?;
+        (ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::SelfSignedTlsClientAuth { .. }, None) => {
             Ok(None)
         }
         (
@@ -166,14 +174,28 @@ fn prove(
             Some(_),
         ) => Err(ClientAuthRefusal::AssertionUnexpected),
         (ClientAuthentication::PrivateKeyJwt { .. }, None) => Err(ClientAuthRefusal::AssertionMissing),
-        (ClientAuthentication::PrivateKeyJwt { signing_alg, subject, .. }, Some(assertion)) => {
-            let assertion =
-                private_key_jwt::check(assertion, &*keys.of(record)?, *signing_alg, &record.client.id, issuer, now)?;
-            // Design §3: the token is bound all the same, to a certificate that is enrolled or carries the registered name.
-            if record.certificate(peer.thumbprint()).is_none() {
-                tls_client_auth::check(subject.as_ref().ok_or(ClientAuthRefusal::NameMismatch)?, peer)?;
-            }
-            Ok(Some(assertion))
+        (ClientAuthentication::PrivateKeyJwt { signing_alg, .. }, Some(assertion)) => {
+            private_key_jwt::check(assertion, &*keys.of(record)?, *signing_alg, &record.client.id, issuer, now)
+                .map(Some)
+        }
+    }
+}
+
+/// Whether the certificate is the client's, by the registered method.
+fn check_certificate(
+    record: &ClientRecord,
+    peer: &VerifiedPeer,
+    keys: &RegisteredKeys,
+) -> Result<(), ClientAuthRefusal> {
+    match &record.client.authentication {
+        ClientAuthentication::TlsClientAuth { subject } => tls_client_auth::check(subject, peer),
+        ClientAuthentication::SelfSignedTlsClientAuth { .. } => {
+            self_signed_tls_client_auth::check(&*keys.of(record)?, peer)
+        }
+        // Design §3: the token is bound all the same, to a certificate that is enrolled or carries the registered name.
+        ClientAuthentication::PrivateKeyJwt { .. } if record.certificate(peer.thumbprint()).is_some() => Ok(()),
+        ClientAuthentication::PrivateKeyJwt { subject, .. } => {
+            tls_client_auth::check(subject.as_ref().ok_or(ClientAuthRefusal::NameMismatch)?, peer)
         }
     }
 }

@@ -37,7 +37,10 @@ fn prove_with(
     assertion: Option<String>,
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
     let peer = peer(scene, credential);
-    prove(&scene.record, &peer, &request(assertion), ISSUER, &RegisteredKeys::new(), now())
+    let keys = RegisteredKeys::new();
+    let assertion = check_assertion(&scene.record, &request(assertion), ISSUER, &keys, now())?;
+    check_certificate(&scene.record, &peer, &keys)?;
+    Ok(assertion)
 }
 
 mod tls_client_auth {

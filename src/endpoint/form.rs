@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::request::{Parameters, RequestRefusal};
@@ -40,6 +42,23 @@ pub(super) async fn read(
     }
 }
 
+/// RFC 9112 §3.2: one `Host`, and one that is a host. hyper lets none, two, or another pass; two could be read as two
+/// different servers on the way here.
+///
+/// # Errors
+/// `HostMalformed`.
+pub(super) fn check_host(head: &Parts) -> Result<(), RequestRefusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host_is_one = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            Authority::try_from(host.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
+        }
+        (None, None) => head.version != Version::HTTP_11,
+        _ => false,
+    };
+    if host_is_one { Ok(()) } else { Err(RequestRefusal::HostMalformed) }
+}
+
 /// Whether the one `Content-Type` is a form in UTF-8, sent as it is.
 fn is_form(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
@@ -70,8 +89,8 @@ fn is_form_type(content_type: &str) -> bool {
     })
 }
 
-/// The pairs of `body`. Empty ones between two `&` are passed over; a name without `=` has the empty value.
-fn parse(body: &[u8]) -> Result<Parameters, RequestRefusal> {
+/// The pairs of a body or a query. Empty ones between two `&` are passed over; a name without `=` has the empty value.
+pub(super) fn parse(body: &[u8]) -> Result<Parameters, RequestRefusal> {
     let mut pairs = Vec::new();
     for pair in body.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
         if pairs.len() == MOST_PAIRS {

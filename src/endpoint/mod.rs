@@ -3,6 +3,9 @@
 //! Takes requests, makes one call each, gives responses. No decision is taken here, and no status code is chosen outside
 //! [`response`]; whatever the framework would answer by itself is answered in JSON instead.
 
+/// `GET` and `POST /certificate-check`.
+mod certificate_check;
+
 /// Form bodies to pairs.
 mod form;
 
@@ -32,14 +35,18 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
+use crate::config::Limits;
 use crate::error::Refusal;
 use crate::request::RequestRefusal;
 use crate::telemetry;
 
 /// Where the endpoints are, below the issuer's path.
 pub mod path {
+    /// Design §8.
+    pub const CERTIFICATE_CHECK: &str = "/certificate-check";
     /// RFC 7517 §5.
     pub const JWKS: &str = "/jwks";
     /// RFC 8414 §3; the issuer's path goes behind it.
@@ -53,10 +60,16 @@ pub mod path {
 /// The routes that strangers reach.
 pub fn router(app: Arc<App>) -> Router {
     let metadata = Arc::new(metadata::document(&app.config));
-    let places = token::Places::new(&app.config.limits);
+    let places = Places::new(&app.config.limits);
     let endpoints = |base: &str| {
         Router::new()
             .route(&format!("{base}{}", path::TOKEN), post(token::token).with_state((app.clone(), places.clone())))
+            .route(
+                &format!("{base}{}", path::CERTIFICATE_CHECK),
+                get(certificate_check::certificate_check)
+                    .post(certificate_check::certificate_check)
+                    .with_state((app.clone(), places.clone())),
+            )
             .route(&format!("{base}{}", path::JWKS), get(jwks::jwks).with_state(app.clone()))
             .route(&format!("{base}{}", path::REVOCATIONS), get(revocations::revocations).with_state(app.clone()))
     };
@@ -77,6 +90,21 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.merge(endpoints(face.mtls_url.path()));
     }
     router.method_not_allowed_fallback(method_not_allowed).fallback(unknown_path)
+}
+
+/// Places for requests that are being decided: tokens and checks have them in common.
+#[derive(Clone, Debug)]
+struct Places(Arc<Semaphore>);
+
+impl Places {
+    fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Semaphore::new(limits.requests)))
+    }
+
+    /// One of them, given back when it is dropped; none, where all are taken.
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 /// The routes of the operations listener.
@@ -230,6 +258,7 @@ mod tests {
             (rig.post(&[FORM], "grant_type=client_credentials").await, 400, "invalid_request"),
             (rig.post(&[FORM], "grant_type=client_credentials&client_id=x").await, 400, "invalid_client"),
             (rig.get("/revocations?wait=x").await, 400, "invalid_request"),
+            (rig.get("/certificate-check").await, 400, "invalid_request"),
         ] {
             assert_eq!((answer.status.as_u16(), answer.error().as_str()), (status, code));
         }
@@ -238,7 +267,12 @@ mod tests {
     #[tokio::test]
     async fn another_method_is_told_which_ones_there_are() {
         let rig = Rig::start(|_| {}).await;
-        for (path, allowed) in [("/token", "POST"), ("/jwks", "GET,HEAD"), ("/revocations", "GET,HEAD")] {
+        for (path, allowed) in [
+            ("/token", "POST"),
+            ("/certificate-check", "GET,HEAD,POST"),
+            ("/jwks", "GET,HEAD"),
+            ("/revocations", "GET,HEAD"),
+        ] {
             for method in [Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE, Method::PATCH] {
                 let answer = rig.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
                 assert_eq!((answer.status.as_u16(), answer.error().as_str()), (405, "invalid_request"));
@@ -338,6 +372,8 @@ mod tests {
             ("/tenant/jwks", 200),
             ("/jwks", 404),
             ("/tenant/token", 405),
+            ("/tenant/certificate-check", 400),
+            ("/certificate-check", 404),
         ] {
             assert_eq!(rig.get(path).await.status.as_u16(), status, "{path}");
         }

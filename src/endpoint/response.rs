@@ -3,12 +3,15 @@
 //! Takes what was decided, gives responses by the table of design §8. Every failure is the JSON of RFC 6749 §5.2 with
 //! the fixed sentence of its code: why something was refused is told to the audit log alone.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, PRAGMA, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::audit::RequestId;
 use crate::error::{ErrorCode, Refusal};
@@ -46,6 +49,22 @@ pub(super) fn challenge(scheme: &str) -> Response<Body> {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
+}
+
+/// Too many requests: when to come again, in whole seconds (RFC 9110 §10.2.3), never earlier than that.
+pub(super) fn too_many_requests(retry_after: Duration) -> Response<Body> {
+    let mut response = refusal(&Refusal::Request(RequestRefusal::TooManyRequests));
+    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response
+}
+
+/// An answer about one request that is not a token.
+pub(super) fn told(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(body) {
+        Ok(body) => never_stored(status, JSON, body.into()),
+        Err(_) => failure(), // strings, numbers and structs of them always have a JSON form
+    }
 }
 
 /// An answer that could not be decided: this side failed.

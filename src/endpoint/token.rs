@@ -8,30 +8,17 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Response, Version};
+use axum::http::{HeaderMap, Response};
 
-use tokio::sync::Semaphore;
-
-use super::{form, observe, response};
+use super::{Places, form, observe, response};
 use crate::app::App;
 use crate::audit::RequestId;
 use crate::config::Limits;
 use crate::issuance;
 use crate::pki::PresentedChain;
 use crate::request::{Parameters, RequestRefusal};
-
-/// Places for requests that are being decided.
-#[derive(Clone, Debug)]
-pub(super) struct Places(Arc<Semaphore>);
-
-impl Places {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self(Arc::new(Semaphore::new(limits.requests)))
-    }
-}
 
 /// Answers a token request.
 pub(super) async fn token(
@@ -45,8 +32,8 @@ pub(super) async fn token(
     let request_id = RequestId::random();
     // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
     // here. No place is held while a body is awaited.
-    let place = Arc::clone(&places.0).try_acquire_owned();
-    let parameters = if place.is_ok() { parameters } else { Err(RequestRefusal::Overloaded) };
+    let place = places.take();
+    let parameters = if place.is_some() { parameters } else { Err(RequestRefusal::Overloaded) };
     // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
     // task of its own and not in that of the connection.
     let issuing = tokio::spawn({
@@ -84,19 +71,7 @@ pub(super) async fn token(
 }
 
 async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    // RFC 9112 §3.2: none, two, or one that is no host: hyper lets each pass. Two could be read as two different servers on
-    // the way here.
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host_is_one = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => {
-            Authority::try_from(host.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
-        }
-        (None, None) => head.version != Version::HTTP_11,
-        _ => false,
-    };
-    if !host_is_one {
-        return Err(RequestRefusal::HostMalformed);
-    }
+    form::check_host(head)?;
     // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
     // take two different ones for the request.
     if head.uri.query().is_some_and(|query| !query.is_empty()) {

@@ -13,6 +13,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
+use super::PeerRefusal;
+use super::chain;
 use super::crl::Serial;
 use super::der;
 use super::identity::{self, MalformedName, Names};
@@ -335,6 +337,20 @@ impl ParsedCertificate {
             not_before: self.not_before,
             not_after: self.not_after,
             anchor: None,
+        }
+    }
+
+    /// Everything about it alone that keeps a certificate from leading to an anchor at `now`, whoever issued it.
+    pub fn defects(&self, now: UnixTime) -> Vec<PeerRefusal> {
+        chain::defects(self).chain(chain::check_dates(self, now).err()).collect()
+    }
+
+    /// What its extended key usage says, for people.
+    pub const fn purposes_text(&self) -> &'static str {
+        match self.purposes {
+            Purposes::Unstated => "not stated (no extended key usage)",
+            Purposes::ClientAuth => "clientAuth",
+            Purposes::Others => "others than clientAuth",
         }
     }
 

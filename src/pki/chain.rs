@@ -48,36 +48,34 @@ struct PathCertificate {
 /// # Errors
 /// The first that fails.
 pub(super) fn check_end_entity(leaf: &ParsedCertificate) -> Result<(), PeerRefusal> {
-    // RFC 5280 §4.1.2.1: extensions, on which all that follows rests, are version 3.
-    if !leaf.is_version_3() {
-        return Err(PeerRefusal::VersionUnsupported);
-    }
-    if leaf.key_strength() == KeyStrength::Insufficient {
-        return Err(PeerRefusal::KeyTooWeak);
-    }
-    // RFC 5280 §4.1.2.4: the issuer MUST be a non-empty name.
-    if leaf.issuer_is_empty() {
-        return Err(PeerRefusal::Malformed);
-    }
-    // RFC 5280 §4.2.1.9, §4.2.1.10: CA:TRUE and name constraints belong to authorities.
-    if leaf.authority() != Authority::None || leaf.name_constraints() != NameConstraints::Absent {
-        return Err(PeerRefusal::IsAuthority);
-    }
-    // RFC 5280 §4.2.1.3: a key that authenticates in TLS signs; one that signs certificates is an authority's.
-    if let Some(usage) = leaf.key_usage() {
-        if usage.key_cert_sign {
-            return Err(PeerRefusal::IsAuthority);
-        }
-        if !usage.digital_signature {
-            return Err(PeerRefusal::KeyUsageForbids);
-        }
-    }
-    let names = leaf.names().map_err(|_| PeerRefusal::NameMalformed)?;
-    // X.509-SVID §2: exactly one URI, if it is a SPIFFE ID.
-    if names.spiffe_id_is_ambiguous() {
-        return Err(PeerRefusal::SpiffeIdAmbiguous);
-    }
-    Ok(())
+    defects(leaf).next().map_or(Ok(()), Err)
+}
+
+/// Each of these checks that fails, the most telling first.
+pub(super) fn defects(leaf: &ParsedCertificate) -> impl Iterator<Item = PeerRefusal> {
+    let usage = leaf.key_usage();
+    [
+        // RFC 5280 §4.1.2.1: extensions, on which all that follows rests, are version 3.
+        (!leaf.is_version_3(), PeerRefusal::VersionUnsupported),
+        (leaf.key_strength() == KeyStrength::Insufficient, PeerRefusal::KeyTooWeak),
+        // RFC 5280 §4.1.2.4: the issuer MUST be a non-empty name.
+        (leaf.issuer_is_empty(), PeerRefusal::Malformed),
+        // RFC 5280 §4.2.1.9, §4.2.1.10: CA:TRUE and name constraints belong to authorities. §4.2.1.3: a key that signs
+        // certificates is an authority's too.
+        (
+            leaf.authority() != Authority::None
+                || leaf.name_constraints() != NameConstraints::Absent
+                || usage.is_some_and(|usage| usage.key_cert_sign),
+            PeerRefusal::IsAuthority,
+        ),
+        // RFC 5280 §4.2.1.3: a key that authenticates in TLS signs.
+        (usage.is_some_and(|usage| !usage.digital_signature), PeerRefusal::KeyUsageForbids),
+        (leaf.names().is_err(), PeerRefusal::NameMalformed),
+        // X.509-SVID §2: exactly one URI, if it is a SPIFFE ID.
+        (leaf.names().is_ok_and(super::identity::Names::spiffe_id_is_ambiguous), PeerRefusal::SpiffeIdAmbiguous),
+    ]
+    .into_iter()
+    .filter_map(|(fails, refusal)| fails.then_some(refusal))
 }
 
 /// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both inclusive, in whole seconds.
@@ -249,7 +247,7 @@ pub(super) fn build(
 }
 
 /// What webpki's path is in our terms.
-fn path_of(candidate: &VerifiedPath<'_>, presented: &PresentedChain, anchors: &Anchors) -> Option<Path> {
+pub(super) fn path_of(candidate: &VerifiedPath<'_>, presented: &PresentedChain, anchors: &Anchors) -> Option<Path> {
     let place = anchors.for_paths.iter().position(|anchor| std::ptr::eq(anchor, candidate.anchor()))?;
     let intermediates = candidate
         .intermediate_certificates()
@@ -272,7 +270,11 @@ fn path_of(candidate: &VerifiedPath<'_>, presented: &PresentedChain, anchors: &A
 }
 
 /// What webpki leaves out about the issuers in a path.
-fn check_structure(path: &Path, candidate: &VerifiedPath<'_>, presented: &PresentedChain) -> Result<(), PeerRefusal> {
+pub(super) fn check_structure(
+    path: &Path,
+    candidate: &VerifiedPath<'_>,
+    presented: &PresentedChain,
+) -> Result<(), PeerRefusal> {
     let mut below = 0;
     for issuer in candidate.intermediate_certificates() {
         let known = presented.intermediates().iter().find(|known| known.der == issuer.der());
@@ -295,7 +297,7 @@ fn check_structure(path: &Path, candidate: &VerifiedPath<'_>, presented: &Presen
 }
 
 /// Purposes are judged by the anchor's policy, in [`Path::judge`].
-struct EveryPurpose;
+pub(super) struct EveryPurpose;
 
 impl ExtendedKeyUsageValidator for EveryPurpose {
     fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {

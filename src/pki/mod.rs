@@ -40,6 +40,9 @@ pub mod revocation;
 /// Did this key sign that?
 mod signature;
 
+/// Does an anchor's word stand behind a certificate, good now or not?
+mod kinship;
+
 /// DER, strictly.
 mod der;
 
@@ -60,6 +63,7 @@ mod mutations;
 mod x509_limbo;
 
 pub use certificate::ParsedCertificate;
+pub use kinship::Kinship;
 pub use presented::{Handshake, PresentedChain};
 
 use anchor::AnchorSet;
@@ -307,6 +311,13 @@ impl Verifier {
         }
     }
 
+    /// Which anchor's word stands behind the certificate of `peer`, whether or not that certificate is good now: dates,
+    /// purposes, states and name spaces are not asked. For whoever has to know whose certificate it is before saying what
+    /// is wrong with it; it lets nobody in.
+    pub fn kinship(&self, peer: &PresentedChain, record: &ClientRecord, now: UnixTime) -> Option<Kinship> {
+        kinship::find(peer, &self.anchors_of(record).active, record, now)
+    }
+
     async fn chained(
         &self,
         peer: &Arc<PresentedChain>,
@@ -415,6 +426,17 @@ impl Verifier {
         futures_util::future::try_join_all(asked).await.map(drop)
     }
 
+    fn anchors_of(&self, record: &ClientRecord) -> Arc<AnchorSet> {
+        match self.anchors.get(&record.anchor_set) {
+            Some(anchors) => anchors,
+            None => {
+                let anchors = Arc::new(AnchorSet::compile(&record.anchors));
+                self.anchors.insert(record.anchor_set, Arc::clone(&anchors));
+                anchors
+            }
+        }
+    }
+
     fn build(
         &self,
         peer: &PresentedChain,
@@ -423,14 +445,7 @@ impl Verifier {
         lists: &Lists,
         now: UnixTime,
     ) -> Result<Path, PeerRefusal> {
-        let anchors = match self.anchors.get(&record.anchor_set) {
-            Some(anchors) => anchors,
-            None => {
-                let anchors = Arc::new(AnchorSet::compile(&record.anchors));
-                self.anchors.insert(record.anchor_set, Arc::clone(&anchors));
-                anchors
-            }
-        };
+        let anchors = self.anchors_of(record);
         let built = chain::build(peer, leaf, &anchors.active, &record.anchors, lists, now);
         match built {
             // Would a retired anchor have vouched? Then that is the reason to tell.

@@ -3,13 +3,14 @@
 //! Takes DER as TLS delivered it, gives a [`PresentedChain`]: what depends on the certificates alone is computed once
 //! and kept with the connection. Possession of the leaf's key is proven by then; nothing else is.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::certificate::ParsedCertificate;
+use super::certificate::{MalformedCertificate, ParsedCertificate, certificates_from};
 use crate::registry::Thumbprint;
 
 /// What the connection is, whoever is at the other end.
@@ -75,6 +76,16 @@ impl PresentedChain {
         }
     }
 
+    /// A list as it stands in a file, DER or PEM, as if it had been presented: nobody is connected, and possession of
+    /// nothing is proven.
+    ///
+    /// # Errors
+    /// [`MalformedCertificate`] if there is no certificate.
+    pub fn read(file: &[u8]) -> Result<Self, MalformedCertificate> {
+        let nobody = Handshake { remote: (Ipv4Addr::UNSPECIFIED, 0).into(), protocol: "none", resumed: false };
+        Ok(Self::new(nobody, certificates_from(file)?))
+    }
+
     /// The thumbprint of the leaf.
     pub const fn thumbprint(&self) -> Option<&Thumbprint> {
         self.thumbprint.as_ref()
@@ -88,6 +99,11 @@ impl PresentedChain {
     /// What the leaf says: claimed, until a verifier has looked. Absent if there is none or it cannot be read.
     pub const fn leaf(&self) -> Option<&Arc<ParsedCertificate>> {
         self.leaf.as_ref()
+    }
+
+    /// First and last second of each certificate after the leaf that a path may use, in the order they came.
+    pub fn issuer_dates(&self) -> impl Iterator<Item = (UnixTime, UnixTime)> {
+        self.intermediates.iter().map(|issuer| (issuer.facts.not_before(), issuer.facts.not_after()))
     }
 
     /// The certificates after the leaf that a path may use.

@@ -127,7 +127,7 @@ mod rfc_9440_appendix_a {
         );
         assert_eq!((read.not_before().as_seconds(), read.not_after().as_seconds()), (BEGINS, ENDS));
         assert_eq!(read.subject_alt_names_text(), ["email:bdc@example.com"]);
-        assert_eq!(read.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));
+        assert_eq!(read.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false, crl_sign: false }));
         assert_eq!((read.purposes(), read.authority()), (Purposes::ClientAuth, Authority::None));
         assert!(!read.has_unknown_critical_extension()); // its subjectAltName is critical
         let authorities = [&intermediate, &root].map(|der| ParsedCertificate::read(der).unwrap().authority());
@@ -196,8 +196,11 @@ mod rfc_5280_appendix_c {
         );
         assert!(ca.is_self_issued() && !end_entity.is_self_issued());
         assert_eq!(ca.authority(), Authority::Certifies { path_length: None, critical: true });
-        assert_eq!(ca.key_usage(), Some(KeyUsage { digital_signature: false, key_cert_sign: true }));
-        assert_eq!(end_entity.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));
+        assert_eq!(ca.key_usage(), Some(KeyUsage { digital_signature: false, key_cert_sign: true, crl_sign: true }));
+        assert_eq!(
+            end_entity.key_usage(),
+            Some(KeyUsage { digital_signature: true, key_cert_sign: false, crl_sign: false })
+        );
         assert_eq!((end_entity.purposes(), end_entity.authority()), (Purposes::Unstated, Authority::None));
         assert_eq!(end_entity.subject_alt_names_text(), ["email:end.entity@example.com"]);
         assert_eq!(dsa.subject_alt_names_text(), ["URI:http://www.example.com/users/DSAendentity.html"]);

@@ -18,8 +18,8 @@ use crate::admission::AdmittedClient;
 use crate::client_auth::UsedAssertion;
 use crate::error::{ErrorCode, refusals};
 use crate::pki::VerifiedPeer;
-use crate::registry::FoundClient;
 use crate::registry::resource_server::ResourceServer;
+use crate::registry::{ClientRecord, FoundClient};
 use crate::request::TokenRequest;
 
 refusals! {
@@ -154,15 +154,7 @@ pub fn authorize(
     let asked = scope::parse(request.scope.as_deref())?;
     let entitlements = &client.authenticated().client().record.entitlements;
     let entitled = resource::single_out(entitlements, &request.resources, asked.as_ref(), now)?;
-    let granted = scope::grant(&entitled, asked)?;
-    // Tokens count in whole seconds, and are dead at their last: one that ends in this second never lived.
-    let is_ending = |end: UnixTime| end.as_seconds() <= now.as_seconds();
-    if is_ending(client.authenticated().peer().not_after()) {
-        return Err(PolicyRefusal::CertificateEnding);
-    }
-    if granted.ends_at.is_some_and(is_ending) {
-        return Err(PolicyRefusal::EntitlementEnding);
-    }
+    let granted = grant(&entitled, asked, client.authenticated().peer(), now)?;
     let expires_no_later_than = [
         Some(now.after(longest_lifetime(lifetime, &client, &entitled.resource_server))),
         Some(client.authenticated().peer().not_after()),
@@ -178,6 +170,59 @@ pub fn authorize(
         expires_no_later_than,
         client,
     })
+}
+
+/// What the client could get if it asked for each API in turn and for everything there.
+///
+/// # Errors
+/// As [`authorize`] refuses who asks without `resource` and `scope`, where there is nothing to get.
+pub fn examine(record: &ClientRecord, peer: &VerifiedPeer, now: UnixTime) -> Result<Vec<Obtainable>, PolicyRefusal> {
+    let mut first_refusal = None;
+    let mut obtainable = Vec::new();
+    for entitled in resource::every(&record.entitlements, now)? {
+        match grant(&entitled, None, peer, now) {
+            Ok(granted) => obtainable.push(Obtainable {
+                resource_server: entitled.resource_server,
+                scope: granted.scope,
+                ends_at: granted.ends_at,
+            }),
+            Err(refusal) => drop(first_refusal.get_or_insert(refusal)),
+        }
+    }
+    match first_refusal {
+        Some(refusal) if obtainable.is_empty() => Err(refusal),
+        _ => Ok(obtainable),
+    }
+}
+
+/// What a client could get at one API.
+#[derive(Clone, Debug)]
+pub struct Obtainable {
+    /// The API.
+    pub resource_server: Arc<ResourceServer>,
+    /// Everything it may have there.
+    pub scope: Scope,
+    /// When the first entitlement for it ends.
+    pub ends_at: Option<UnixTime>,
+}
+
+/// The scope at one API, if a token for it would live at all.
+fn grant(
+    entitled: &resource::Entitled,
+    asked: Option<Scope>,
+    peer: &VerifiedPeer,
+    now: UnixTime,
+) -> Result<scope::GrantedScope, PolicyRefusal> {
+    let granted = scope::grant(entitled, asked)?;
+    // Tokens count in whole seconds, and are dead at their last: one that ends in this second never lived.
+    let is_ending = |end: UnixTime| end.as_seconds() <= now.as_seconds();
+    if is_ending(peer.not_after()) {
+        return Err(PolicyRefusal::CertificateEnding);
+    }
+    if granted.ends_at.is_some_and(is_ending) {
+        return Err(PolicyRefusal::EntitlementEnding);
+    }
+    Ok(granted)
 }
 
 /// The shortest of the default, the client's, the resource server's and the hard limit.

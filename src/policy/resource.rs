@@ -35,17 +35,24 @@ pub(super) fn single_out(
     if granted.is_empty() {
         return Err(PolicyRefusal::NoEntitlement);
     }
-    let usable = usable(granted, now);
     match resources {
-        [] if usable.is_empty() => Err(why_none_is_usable(granted, now)),
-        [] => by_scope(usable, scope),
-        [resource] => usable
+        [] => by_scope(every(granted, now)?, scope),
+        [resource] => usable(granted, now)
             .into_iter()
             .find(|entitled| entitled.resource_server.resource.as_str() == resource)
             .ok_or_else(|| why_not_usable(granted, resource, now)),
         // RFC 8707 §2 lets a server refuse what it will not combine: one token, one audience.
         _ => Err(PolicyRefusal::ResourceSeveral),
     }
+}
+
+/// Every resource server the client could get a token for now: one at least.
+pub(super) fn every(granted: &[GrantedEntitlement], now: UnixTime) -> Result<Vec<Entitled>, PolicyRefusal> {
+    if granted.is_empty() {
+        return Err(PolicyRefusal::NoEntitlement);
+    }
+    let usable = usable(granted, now);
+    if usable.is_empty() { Err(why_none_is_usable(granted, now)) } else { Ok(usable) }
 }
 
 /// The active resource servers with an entitlement that holds now.

@@ -82,6 +82,14 @@ impl ClientAuthentication {
         }
     }
 
+    /// Whether an assertion has to come with each token request.
+    pub const fn asks_for_assertion(&self) -> bool {
+        match self {
+            Self::PrivateKeyJwt { .. } => true,
+            Self::TlsClientAuth { .. } | Self::SelfSignedTlsClientAuth { .. } => false,
+        }
+    }
+
     /// The registered name, where there is one.
     pub const fn subject(&self) -> Option<&SubjectRule> {
         match self {

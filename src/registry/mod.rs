@@ -527,6 +527,17 @@ impl Registry {
     }
 }
 
+/// Whether a certificate has still to be put on record, as far as the record in memory tells.
+fn store_has_to_be_asked(record: &ClientRecord, sighting: &Sighting, now: UnixTime) -> Result<bool, SightingRefusal> {
+    match record.certificate(&sighting.thumbprint) {
+        Some(known) => Ok(known.state == CertificateState::Announced),
+        // Whoever may not enrol shall not be able to keep the store busy.
+        None if !record.client.enrols_on_first_use() => Err(SightingRefusal::Required),
+        None if record.live_certificates(now) >= edit::LIVE_CERTIFICATES => Err(SightingRefusal::LimitReached),
+        None => Ok(true),
+    }
+}
+
 fn gap_after(version: RegistryVersion) -> StoreUnavailable {
     StoreUnavailable::because(format_args!("the changes after version {version} are not on record"))
 }
@@ -876,17 +887,8 @@ impl Registry {
     ) -> Result<FoundClient, SightingRefusal> {
         let client = &proven.record.client.id;
         let found = self.client(client).await.map_err(SightingRefusal::from)?;
-        match found.record.certificate(&sighting.thumbprint) {
-            Some(known) if known.state != CertificateState::Announced => {
-                return Ok(self.resting_on(proven, found, None));
-            }
-            Some(_) => {}
-            // Whoever may not enrol shall not be able to keep the store busy.
-            None if !found.record.client.enrols_on_first_use() => return Err(SightingRefusal::Required),
-            None if found.record.live_certificates(now) >= edit::LIVE_CERTIFICATES => {
-                return Err(SightingRefusal::LimitReached);
-            }
-            None => {}
+        if !store_has_to_be_asked(&found.record, sighting, now)? {
+            return Ok(self.resting_on(proven, found, None));
         }
         let explanation = Explanation { actor: Actor::Server { node: self.node.clone() }, at: now, why: None };
         let applied = self.store.sighted(client, sighting, explanation).await.map_err(|refusal| {
@@ -903,6 +905,27 @@ impl Registry {
         }
         let found = self.client(client).await.map_err(SightingRefusal::from)?;
         Ok(self.resting_on(proven, found, made))
+    }
+
+    /// The record as [`Registry::sighted`] would leave it, without putting anything on record: for a question, never for a
+    /// decision. It asks the store what that would, under no lock.
+    ///
+    /// # Errors
+    /// [`SightingRefusal`], as [`Registry::sighted`] gives it.
+    pub async fn would_be_sighted(
+        &self,
+        client: &ClientId,
+        sighting: &Sighting,
+        now: UnixTime,
+    ) -> Result<Arc<ClientRecord>, SightingRefusal> {
+        let found = self.client(client).await.map_err(SightingRefusal::from)?;
+        if !store_has_to_be_asked(&found.record, sighting, now)? {
+            return Ok(found.record);
+        }
+        match self.store.would_be_sighted(client, sighting, now).await.map_err(SightingRefusal::from)? {
+            None => Ok(found.record),
+            Some(certificate) => Ok(Arc::new(found.record.with_certificate(certificate))),
+        }
     }
 
     /// Notes that the certificate was seen at `now`; written down with others in a while. Never waits: a sighting that

@@ -93,6 +93,15 @@ impl ClientRecord {
         })
     }
 
+    /// The same with `certificate` as it is given, new or changed.
+    #[must_use]
+    pub fn with_certificate(&self, certificate: Certificate) -> Self {
+        let mut record = self.clone();
+        record.certificates.retain(|own| own.thumbprint != certificate.thumbprint);
+        record.certificates.push(certificate);
+        record
+    }
+
     /// How many of its certificates count against its limit at `now`.
     pub fn live_certificates(&self, now: UnixTime) -> usize {
         self.certificates.iter().filter(|certificate| certificate.live_until() > now).count()

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 
+use super::certificate::Certificate;
 use super::client::SubjectAttribute;
 use super::edit::{Applied, Edit, EditRefusal};
 use super::history::{Change, Explanation, HistoryEntry};
@@ -35,6 +36,15 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
         sighting: &'a Sighting,
         explanation: Explanation,
     ) -> BoxFuture<'a, Result<Applied, EditRefusal>>;
+
+    /// The certificate as [`RegistryStore::sighted`] would put it on record at `now`; none, where it would leave all as it
+    /// is. Writes nothing and takes no lock.
+    fn would_be_sighted<'a>(
+        &'a self,
+        client: &'a ClientId,
+        sighting: &'a Sighting,
+        now: UnixTime,
+    ) -> BoxFuture<'a, Result<Option<Certificate>, EditRefusal>>;
 
     /// Notes when certificates were last seen; takes no version.
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()>;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use super::{Engine, Migrate, OpenError, Store, open};
-use crate::registry::certificate::{CertificateState, RevocationReason, Sighting};
+use crate::registry::certificate::{Certificate, CertificateState, RevocationReason, Sighting};
 use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
 use crate::registry::fixture::{
@@ -105,6 +105,7 @@ contract!(
     a_rewritten_certificate_is_not_enrolled,
     a_certificate_with_a_revoked_key_is_not_enrolled,
     a_seventeenth_certificate_is_not_enrolled,
+    what_a_sighting_would_do_is_what_it_does,
     a_last_sighting_takes_no_version_and_never_goes_back,
     a_sighting_does_not_make_an_older_proof_newer,
     a_certificate_maps_by_itself_or_by_a_rule_that_enrols,
@@ -867,6 +868,51 @@ async fn a_seventeenth_certificate_is_not_enrolled(bench: &Bench) {
     assert!(matches!(refused, Err(EditRefusal::CertificateLimit { .. })), "{refused:?}");
 }
 
+/// Asked first, nothing is changed by it; then done, and the same comes of it.
+async fn asked_and_done(bench: &Bench, id: &str, sighting: &Sighting) -> Result<(), SightingRefusal> {
+    let before = bench.registry.catch_up().await.unwrap();
+    let asked = bench.registry.would_be_sighted(&client_id(id), sighting, NOW).await;
+    assert_eq!(bench.registry.catch_up().await.unwrap(), before, "{id}: asking takes no version");
+    let done = bench.sighted(id, sighting, NOW).await;
+    let certificate = |record: &ClientRecord| record.certificate(&sighting.thumbprint).cloned();
+    let asked = asked.map(|record| certificate(&record));
+    assert_eq!(asked, done.as_ref().map(|found| certificate(&found.record)).map_err(Clone::clone), "{id}");
+    done.map(drop)
+}
+
+async fn what_a_sighting_would_do_is_what_it_does(bench: &Bench) {
+    bench.populate().await;
+    bench.join("bolt", &["bolt-1", "bolt-2"], "ca").await;
+    let registry = &bench.registry;
+    let asked_and_done = async |id: &str, sighting: Sighting| asked_and_done(bench, id, &sighting).await;
+    assert_eq!(asked_and_done("acme-1", sighting(1, "ca")).await, Ok(()));
+    assert_eq!(asked_and_done("acme-1", sighting(1, "ca")).await, Ok(()), "on record already");
+    registry.add_certificate(client_id("acme-1"), facts(2), because("announced")).await.unwrap();
+    assert_eq!(asked_and_done("acme-1", sighting(2, "ca")).await, Ok(()));
+    let taken = asked_and_done("bolt-1", sighting(1, "ca")).await;
+    assert_eq!(taken, Err(SightingRefusal::CertificateTaken));
+    let rewritten = Sighting { thumbprint: facts(3).thumbprint, ..sighting(1, "ca") };
+    assert_eq!(asked_and_done("acme-1", rewritten).await, Err(SightingRefusal::SerialTaken));
+    registry.revoke_key(facts(4).key_hash, because("x")).await.unwrap();
+    assert_eq!(asked_and_done("acme-1", sighting(4, "ca")).await, Err(SightingRefusal::KeyRevoked));
+    for number in 5..=20 {
+        registry.add_certificate(client_id("bolt-1"), facts(number), because("announced")).await.unwrap();
+    }
+    assert_eq!(asked_and_done("bolt-1", sighting(21, "ca")).await, Err(SightingRefusal::LimitReached));
+    let required = Client {
+        enrolment: Enrolment::Required,
+        ..registry.client(&client_id("bolt-2")).await.unwrap().record.client.clone()
+    };
+    registry.change_client(required, Vec::new(), because("x")).await.unwrap();
+    assert_eq!(asked_and_done("bolt-2", sighting(22, "ca")).await, Err(SightingRefusal::Required));
+    registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")).await.unwrap();
+    assert_eq!(asked_and_done("acme-1", sighting(23, "ca")).await, Ok(()), "which enrols nothing");
+    assert_eq!(
+        bench.registry.client(&client_id("acme-1")).await.unwrap().record.certificate(&facts(23).thumbprint),
+        None
+    );
+}
+
 async fn a_last_sighting_takes_no_version_and_never_goes_back(bench: &Bench) {
     bench.populate().await;
     bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
@@ -1507,6 +1553,15 @@ impl RegistryStore for Slow {
         explanation: Explanation,
     ) -> BoxFuture<'a, Result<Applied, EditRefusal>> {
         self.store.sighted(client, sighting, explanation)
+    }
+
+    fn would_be_sighted<'a>(
+        &'a self,
+        client: &'a ClientId,
+        sighting: &'a Sighting,
+        now: UnixTime,
+    ) -> BoxFuture<'a, Result<Option<Certificate>, EditRefusal>> {
+        self.store.would_be_sighted(client, sighting, now)
     }
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {

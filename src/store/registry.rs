@@ -109,19 +109,9 @@ impl RegistryStore for Store {
         // A request waits for it, perhaps behind many others on SQLite. Given up midway it leaves nothing.
         in_time(async move {
             // Read first: a certificate that will be refused again and again takes no lock.
-            let mut reader = self.readers.acquire().await?;
-            let judged = match constraint::sighting(&mut reader, client, sighting, explanation.at).await {
-                // Another connection of the same client may have enrolled it between two of these queries: a second look
-                // knows it.
-                Err(EditRefusal::CertificateTaken) => {
-                    constraint::sighting(&mut reader, client, sighting, explanation.at).await
-                }
-                judged => judged,
-            };
-            if judged?.is_none() {
+            if self.judge_sighting(client, sighting, explanation.at).await?.is_none() {
                 return Ok(Applied::default());
             }
-            drop(reader);
             let (turn, transaction) = self.begin_registry_write(REQUEST_TRIES).await?;
             let mut writing = Writing::begin(transaction, explanation).await?;
             let applied = if writing.sighting(client, sighting).await? {
@@ -133,6 +123,15 @@ impl RegistryStore for Store {
             Ok(applied)
         })
         .boxed()
+    }
+
+    fn would_be_sighted<'a>(
+        &'a self,
+        client: &'a ClientId,
+        sighting: &'a Sighting,
+        now: UnixTime,
+    ) -> BoxFuture<'a, Result<Option<Certificate>, EditRefusal>> {
+        in_time(self.judge_sighting(client, sighting, now)).boxed()
     }
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
@@ -279,6 +278,22 @@ impl RegistryStore for Store {
 }
 
 impl Store {
+    /// What a sighting would change, read under no lock.
+    async fn judge_sighting(
+        &self,
+        client: &ClientId,
+        sighting: &Sighting,
+        now: UnixTime,
+    ) -> Result<Option<Certificate>, EditRefusal> {
+        let mut reader = self.readers.acquire().await?;
+        match constraint::sighting(&mut reader, client, sighting, now).await {
+            // Another connection of the same client may have enrolled it between two of these queries: a second look
+            // knows it.
+            Err(EditRefusal::CertificateTaken) => constraint::sighting(&mut reader, client, sighting, now).await,
+            judged => judged,
+        }
+    }
+
     /// Begins to write when it is this writer's turn. Between two tries others in this process have theirs: what they
     /// wait for may be shorter than another process's work.
     async fn begin_registry_write(&self, tries: usize) -> Result<(Turn, Transaction<'static, Any>), sqlx::Error> {

@@ -81,7 +81,7 @@ impl Drop for Permit {
 }
 
 /// One IPv4 address, or the /64 that one IPv6 host has to itself.
-fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,

@@ -28,8 +28,10 @@ mod tests;
 pub use acceptor::{PlainAcceptor, TlsAcceptor};
 pub use client_config::{ClientConfigError, client_config, fetching_config};
 pub use connection::Permits;
+pub(crate) use connection::neighbourhood;
 pub use reload::{ServerCertificate, ServerCertificateError};
 pub use server_config::{ClientCertificates, server_config};
+pub(crate) use verifier::check_bounds;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

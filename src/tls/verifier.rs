@@ -110,7 +110,14 @@ impl ClientCertVerifier for PossessionVerifier {
     }
 }
 
-fn check_bounds(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), HandshakeRefusal> {
+/// Whether a list of certificates is within the bounds of a handshake.
+///
+/// # Errors
+/// The first bound that is exceeded.
+pub(crate) fn check_bounds(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), HandshakeRefusal> {
     if intermediates.len() >= LONGEST_CHAIN {
         return Err(HandshakeRefusal::ChainTooLong);
     }

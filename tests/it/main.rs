@@ -25,6 +25,8 @@ mod circle;
 
 mod change;
 
+mod check;
+
 mod durability;
 
 mod perimeter;

@@ -614,12 +614,17 @@ pub(crate) fn rule(attribute: SubjectAttribute, value: &str) -> SubjectRule {
 }
 
 fn tls_client(party: &Party, participant: &str, subject: SubjectRule) -> Client {
+    client_of(party.id, participant, ClientAuthentication::TlsClientAuth { subject })
+}
+
+/// A client of the sandbox that enrols on first use.
+pub(crate) fn client_of(id: &str, participant: &str, authentication: ClientAuthentication) -> Client {
     Client {
-        id: ClientId::parse(party.id).unwrap(),
+        id: ClientId::parse(id).unwrap(),
         participant_id: ParticipantId::parse(participant).unwrap(),
         environment: Environment::Sandbox,
         contact: None,
-        authentication: ClientAuthentication::TlsClientAuth { subject },
+        authentication,
         access_token_signing_alg: SigningAlgorithm::ES256,
         access_token_lifetime_seconds: None,
         enrolment: Enrolment::OnFirstUse,

@@ -11,6 +11,9 @@
 //! | iPAddress | four or sixteen octets, written as `std::net` does; a v4-mapped v6 address is a v6 address |
 //! | rfc822Name | local part as it is, host as a dNSName (RFC 5280 §7.5) |
 
+/// How a name misses the registered one, for people.
+mod difference;
+
 /// Distinguished names: RFC 4514 text, RFC 4518 preparation.
 mod distinguished_name;
 
@@ -19,6 +22,7 @@ mod general_name;
 
 use std::borrow::Cow;
 
+pub use difference::Difference;
 pub use distinguished_name::distinguished_name;
 use distinguished_name::{Spelling, read_name, write_name};
 pub use general_name::{dns_name, email_address, ip_address, uri};

@@ -11,7 +11,7 @@ use countersign_conformance::{Key, KeyKind};
 use super::{Case, Expected, invalid_client};
 use crate::world::{Party, World, subject_of_a};
 
-pub(super) fn cases(world: &World) -> Vec<Case> {
+pub(crate) fn cases(world: &World) -> Vec<Case> {
     let mut cases = none(world);
     cases.extend(leaves(world));
     cases.extend(keys(world));

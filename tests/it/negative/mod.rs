@@ -5,7 +5,7 @@
 
 mod assertion;
 
-mod certificate;
+pub(crate) mod certificate;
 
 mod form;
 
