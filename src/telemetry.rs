@@ -37,7 +37,7 @@ pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
 /// Gauge: seconds until the first thing of a `kind` (leaf, intermediate, anchor, crl, server) expires; infinite where there
 /// is none.
 pub const EXPIRY_SOONEST: &str = "countersign_expiry_soonest_seconds";
-/// Gauge: how many things of a `kind` expire `within` a number of days, or are expired since a week at most.
+/// Gauge: how many things of a `kind` expire `within` a number of days, or have expired; of certificates, in the last week.
 pub const EXPIRY_WITHIN: &str = "countersign_expiry_within";
 /// Counter: attempts to push a notice about what expires, by `outcome` (delivered, failed, given_up).
 pub const EXPIRY_NOTICES: &str = "countersign_expiry_notices_total";

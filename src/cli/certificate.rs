@@ -409,9 +409,9 @@ fn serial(text: &str) -> Result<String, String> {
     let even = if significant.is_empty() {
         "00".to_owned()
     } else {
-        format!("{}{significant}", if significant.len() % 2 == 0 { "" } else { "0" })
+        format!("{}{significant}", if significant.len().is_multiple_of(2) { "" } else { "0" })
     };
-    Ok(if even.as_bytes()[0] >= b'8' { format!("00{even}") } else { even })
+    Ok(if even.starts_with(['8', '9', 'a', 'b', 'c', 'd', 'e', 'f']) { format!("00{even}") } else { even })
 }
 
 #[cfg(test)]

@@ -714,3 +714,55 @@ async fn what_expires_is_found_by_its_index() {
         );
     }
 }
+
+/// Where a test's log goes.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One event for each certificate and threshold, on the node that was first; who is late is named.
+#[tokio::test]
+async fn each_threshold_is_one_event_in_the_log() {
+    let bench = Bench::sqlite().await;
+    partner(&bench, "acme", 1, end()).await;
+    let next = ending(2, end().after(300 * DAY));
+    bench.registry.add_certificate(client_id("acme-1"), next, because("next")).await.unwrap();
+    let receivers = Arc::new(Receivers::default());
+    let nodes = [watch(&bench, &receivers), watch(&bench, &receivers)];
+    let log = Log::default();
+    let lines = {
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        for days in [30, 30, 14, 0] {
+            for node in &nodes {
+                node.tick(end().before(days * DAY)).await.unwrap();
+            }
+        }
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    };
+    let events: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event.get("expiry.kind").is_some())
+        .collect();
+    let thresholds: Vec<_> = events.iter().map(|event| event["expiry.threshold"].as_str().unwrap()).collect();
+    assert_eq!(thresholds, ["30d", "14d", "expired"]);
+    for event in &events {
+        assert_eq!(event["level"], "WARN");
+        assert_eq!((&event["client.id"], &event["participant.id"]), (&"acme-1".into(), &"acme".into()));
+        assert_eq!(event["participant.contact"], "ops@acme.example");
+        assert_eq!(event["expiry.id"], facts(1).thumbprint.to_string());
+        assert!(event["message"].as_str().unwrap().contains("was never seen"), "{event}");
+    }
+}
