@@ -36,14 +36,7 @@ struct Scene {
 impl Scene {
     /// With lists of root and intermediate that revoke nothing.
     async fn on(engine: &Engine, time: Time) -> Self {
-        let rig = Rig::on(engine, time).await;
-        let issuing = rig.world.a_root.intermediate("Partner A Issuing 3");
-        let credential = issuing.issue(&Template::client(subject_of_a("a-dn"), rig.world.now), KeyKind::P256);
-        let lists = rig.directory().join("lists");
-        std::fs::create_dir(&lists).unwrap();
-        let scene = Self { rig, issuing, credential, lists };
-        scene.publish_of_root(&scene.list(7));
-        scene.publish(&scene.list(7));
+        let scene = Self::without_sources(engine, time).await;
         let location = scene.lists.display().to_string();
         let issuer_der = Some(scene.issuing.certificate.clone());
         scene
@@ -52,6 +45,19 @@ impl Scene {
                 ..RevocationSources::default()
             })
             .await;
+        scene
+    }
+
+    /// With lists that nobody looks for.
+    async fn without_sources(engine: &Engine, time: Time) -> Self {
+        let rig = Rig::on(engine, time).await;
+        let issuing = rig.world.a_root.intermediate("Partner A Issuing 3");
+        let credential = issuing.issue(&Template::client(subject_of_a("a-dn"), rig.world.now), KeyKind::P256);
+        let lists = rig.directory().join("lists");
+        std::fs::create_dir(&lists).unwrap();
+        let scene = Self { rig, issuing, credential, lists };
+        scene.publish_of_root(&scene.list(7));
+        scene.publish(&scene.list(7));
         scene
     }
 
@@ -315,6 +321,77 @@ async fn a_list_past_its_time_is_no_list() {
     {
         assert!(metrics.contains(name), "{name}");
     }
+}
+
+/// The operator names a directory; which intermediate signs a list in it is learnt from the first path that leads there.
+#[tokio::test]
+async fn an_intermediates_list_is_known_once_a_path_has_shown_it() {
+    let scene = Scene::without_sources(&Engine::Sqlite, Time::Machine).await;
+    let location = scene.lists.display().to_string();
+    let crls = vec![CrlSource { location, issuer_der: None }];
+    scene.configure(RevocationSources { crls, ..RevocationSources::default() }).await;
+    scene.until("ok").await;
+    // A stranger's intermediate of the same name beside it, with a list of its own, changes nothing.
+    let stranger = scene.rig.world.stranger_root.intermediate("Partner A Issuing 3");
+    put(&scene.lists.join("stranger.crl"), &scene.list(99).revoking(scene.revoked(1)).signed_by(&stranger));
+    let mut chain = scene.credential.clone();
+    chain.chain.push(stranger.certificate.clone());
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let answer = scene.rig.peer(&chain).ask(scene.rig.address, &scene.party().request()).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer}");
+    scene.publish(&scene.list(8).revoking(scene.revoked(1)));
+    scene.until("peer_revoked").await;
+}
+
+/// From the command line to the next request, and what the operator reads on the way.
+#[tokio::test]
+async fn an_operator_names_a_list_and_sees_what_is_there() {
+    let scene = Scene::without_sources(&Engine::Sqlite, Time::Machine).await;
+    let rig = &scene.rig;
+    let id = anchor(rig).await.id.to_string();
+    let said = async |arguments: &[&str]| {
+        let output = rig.command(arguments).await;
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), text)
+    };
+    let (_, text) = said(&["anchor", "check-revocation", &id]).await;
+    assert!(text.contains("no revocation source: only what is revoked in this registry is refused"), "{text}");
+    let issuer = rig.file("issuing.pem", &scene.issuing.to_pem()).display().to_string();
+    put(&scene.lists.join("readme"), b"no list");
+    let (changed, text) = said(&["anchor", "change", &id, "--crl", "lists", "--crl-issuer", &issuer]).await;
+    assert!(changed, "{text}");
+    for part in [
+        "it is refused",
+        "issuing.crl: revocation list 7, issued ",
+        "root.pem: revocation list 7, issued ",
+        "0 revoked, for all certificates of its issuer",
+        "note: ",
+        "readme: not taken: there is no revocation list there",
+        "tokens it vouched for have ended",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    scene.until("ok").await;
+    scene.publish(&scene.list(8).revoking(scene.revoked(1)));
+    scene.until("peer_revoked").await;
+    let (_, text) = said(&["--json", "anchor", "check-revocation", &id]).await;
+    let reports: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(reports[0]["list"]["entries"], 1, "{reports}");
+    for (arguments, problem) in [
+        (vec!["anchor", "change", &id], "say what changes"),
+        (vec!["anchor", "change", &id, "--crl", "ldap://crl.example/"], "must be a file, a directory, or an http"),
+        (vec!["anchor", "change", &id, "--crl-url-prefix", "http://crl.example"], "a whole host and a slash"),
+        (vec!["anchor", "change", &id, "--crl-issuer", &issuer], "goes with --crl"),
+        (vec!["anchor", "change", &id, "--no-crl", "--crl", "x"], "cannot be used with"),
+    ] {
+        let (changed, text) = said(&arguments).await;
+        assert!(!changed && text.contains(problem), "{problem}: {text}");
+    }
+    // A source that fails is a note and no error; without lists nothing is unknown.
+    let (changed, text) = said(&["anchor", "change", &id, "--crl", "missing.crl"]).await;
+    assert!(changed && text.contains("missing.crl: not taken: it cannot be read"), "{text}");
+    let (changed, text) = said(&["anchor", "change", &id, "--no-crl"]).await;
+    assert!(changed && text.contains("no revocation source"), "{text}");
 }
 
 /// A server of lists, and how often it was asked.
