@@ -367,6 +367,7 @@ impl Verifier {
                         Ok(path)
                     }
                     Err(refusal) => {
+                        self.learn_from_unknown(&refusal, peer, record);
                         self.dead_ends.insert(search, refusal.clone());
                         Err(refusal)
                     }
@@ -382,6 +383,16 @@ impl Verifier {
         if revocation::uses_lists(&anchor.revocation) {
             let points = path.links(leaf).flat_map(|link| allowed_points(&link, anchor)).collect();
             keeper.learn(&anchor.id, path.intermediates_in(peer), points);
+        }
+    }
+
+    /// Where a path was refused because a list is missing, its intermediates may be what is missing to know that list by. Whoever
+    /// keeps lists takes those that an anchor has certified, and no others.
+    fn learn_from_unknown(&self, refusal: &PeerRefusal, peer: &PresentedChain, record: &ClientRecord) {
+        let (Some(keeper), PeerRefusal::RevocationUnknown { .. }) = (&self.keeper, refusal) else { return };
+        let intermediates: Vec<Vec<u8>> = peer.intermediates().iter().map(|issuer| issuer.der.to_vec()).collect();
+        for granted in record.anchors.iter().filter(|granted| revocation::uses_lists(&granted.anchor.revocation)) {
+            keeper.learn(&granted.anchor.id, intermediates.clone(), Vec::new());
         }
     }
 

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -75,7 +77,8 @@ fn verdict(case: &Case) -> Result<(), String> {
                 scene = scene.granting(&anchor, change, any);
                 for pem in &case.crls {
                     // What is refused, or somebody else's, is not held.
-                    let _ = crl::hold_for(&lists, &anchor, pem.as_bytes(), now);
+                    let list = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).unwrap();
+                    let _ = crl::hold(&lists, &anchor, &list, now);
                 }
             }
             Err(unfit) => refused = Some(format!("anchor: {unfit:?}")),

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::index::{Kind, RevocationList};
-use super::keeper::known_issuers;
 use super::source::{self, Found, Judging, Place};
+use super::watched::known_issuers;
 use crate::fetch::Fetcher;
 use crate::registry::trust_anchor::TrustAnchor;
 

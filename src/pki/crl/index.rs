@@ -22,7 +22,7 @@ pub struct Serial([u8; 20]);
 
 impl Serial {
     /// The serial number with these content octets; none if its value has more than 20 (RFC 5280 §4.1.2.2).
-    pub(crate) fn of(contents: &[u8]) -> Option<Self> {
+    pub fn of(contents: &[u8]) -> Option<Self> {
         let zeros = contents.iter().take_while(|&&octet| octet == 0).count();
         let value = contents.get(zeros..)?;
         let mut octets = [0; 20];
@@ -193,6 +193,12 @@ pub struct HeldLists(ArcSwap<Lists>);
 impl HeldLists {
     pub(in crate::pki) fn now(&self) -> arc_swap::Guard<Arc<Lists>> {
         self.0.load()
+    }
+
+    /// Whether the certificate with this serial number of this issuer is on one of the lists.
+    pub fn revokes(&self, issuer_key: &KeyHash, serial: Serial, now: UnixTime) -> bool {
+        let subject = Subject { serial: Some(serial), is_authority: false, points: &[] };
+        matches!(self.now().status(issuer_key, &subject, now), ListStatus::Revoked { .. })
     }
 
     /// Puts `list` in the place of the one with its issuer and scope; gives back that one.

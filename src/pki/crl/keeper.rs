@@ -4,7 +4,7 @@
 //! run out, distribution points when a certificate first names one. What cannot be used changes nothing: what is held
 //! stays, and ages. No request waits for it, but for the first fetch of a distribution point, and then not for long.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_resource_server::time::{Clock, UnixTime};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -22,10 +21,11 @@ use super::index::{HeldLists, RevocationList, Scope};
 use super::marks::{self, Swapped};
 use super::source::{self, Fingerprint, Found, Judging, Place};
 use super::verification::{ListIssuer, Verified, add_issued, succeeds, verify};
+use super::watched::{Source, SourceId, Watched};
 use crate::fetch::{Fetcher, is_allowed};
 use crate::pki::revocation::uses_lists;
 use crate::registry::history::Touched;
-use crate::registry::trust_anchor::{AnchorMaterial, AnchorState, TrustAnchor};
+use crate::registry::trust_anchor::{AnchorState, TrustAnchor};
 use crate::registry::{AnchorId, KeyHash, Page, Registry, RegistryVersion, StoreUnavailable};
 use crate::telemetry;
 
@@ -36,20 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// jumps makes nobody ask too often.
 const TICK: Duration = Duration::from_secs(1);
 
-/// An address is asked again after so many ticks at the latest: a list may come out of its turn.
-const REFRESH_TICKS: u64 = 3_600;
-
-/// And not before so many, however close the list's end is.
-const SHORTEST_REFRESH_TICKS: u64 = 30;
-
-/// After failures: the first wait, doubled each time, and the longest.
-const RETRY_TICKS: (u64, u64) = (5, 600);
-
 /// A file is read again after so many ticks even if it looks the same.
 const REREAD_TICKS: u64 = 600;
-
-/// Intermediates learnt from paths, for each anchor: the latest.
-const MOST_LEARNT: usize = 64;
 
 /// Distribution points learnt from certificates, for each anchor.
 const MOST_POINTS: usize = 256;
@@ -59,6 +47,12 @@ const POINT_TICKS: u64 = 7 * 86_400;
 
 /// Addresses that are asked at the same time.
 const FETCHES: usize = 8;
+
+/// And of one anchor: somebody's slow publisher keeps nobody else's lists waiting.
+const FETCHES_OF_ONE_ANCHOR: usize = 2;
+
+/// Certificates that the lists of one anchor may name, all of them together: 160 MB.
+const MOST_ENTRIES: usize = 5_000_000;
 
 /// What it takes to keep lists.
 #[derive(Debug)]
@@ -133,83 +127,6 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Event")
     }
-}
-
-/// An anchor and a place where it, or a certificate under it, says that lists are.
-type SourceId = (AnchorId, String);
-
-/// A place that is looked at.
-#[derive(Debug)]
-struct Source {
-    place: Place,
-    /// Named by certificates only, and last so many ticks after the start.
-    point_since: Option<u64>,
-    due: u64,
-    failures: u32,
-    looking: bool,
-    looked: bool,
-    /// Whether something there was refused this time; the earliest nextUpdate of what was not.
-    refused: bool,
-    next_update: Option<UnixTime>,
-    /// Some list there is of nobody known: worth another look when somebody becomes known.
-    issuer_unknown: bool,
-    fingerprint: Option<Fingerprint>,
-    read_at: u64,
-    /// What was said of each list there last, so that the log says it once.
-    said: BTreeMap<String, String>,
-    waiting: Vec<oneshot::Sender<()>>,
-}
-
-impl Source {
-    fn new(location: &str, point_since: Option<u64>) -> Self {
-        Self {
-            place: Place::of(location),
-            point_since,
-            due: 0,
-            failures: 0,
-            looking: false,
-            looked: false,
-            refused: false,
-            next_update: None,
-            issuer_unknown: false,
-            fingerprint: None,
-            read_at: 0,
-            said: BTreeMap::new(),
-            waiting: Vec::new(),
-        }
-    }
-}
-
-/// An anchor whose lists are kept.
-#[derive(Debug)]
-struct Watched {
-    anchor: TrustAnchor,
-    learnt: Vec<Vec<u8>>,
-    /// The anchor first, then those it certified.
-    issuers: Vec<Arc<ListIssuer>>,
-}
-
-impl Watched {
-    fn new(anchor: TrustAnchor, learnt: Vec<Vec<u8>>) -> Option<Self> {
-        let own = match &anchor.material {
-            AnchorMaterial::X509 { certificate_der } => ListIssuer::anchor(certificate_der)?,
-        };
-        let mut watched = Self { anchor, learnt, issuers: vec![Arc::new(own)] };
-        watched.know_issuers();
-        Some(watched)
-    }
-
-    fn know_issuers(&mut self) {
-        self.issuers.truncate(1);
-        let given = self.anchor.revocation.crls.iter().filter_map(|source| source.issuer_der.as_deref());
-        let candidates: Vec<&[u8]> = given.chain(self.learnt.iter().map(Vec::as_slice)).collect();
-        add_issued(&mut self.issuers, &candidates);
-    }
-}
-
-/// The issuers of `anchor` that are known without having seen a path: itself, and those its sources name.
-pub(super) fn known_issuers(anchor: &TrustAnchor) -> Vec<Arc<ListIssuer>> {
-    Watched::new(anchor.clone(), Vec::new()).map(|watched| watched.issuers).unwrap_or_default()
 }
 
 /// Everything the keeper knows.
@@ -376,7 +293,7 @@ impl Keeping {
                 .or_insert_with(|| Source::new(&own.location, None));
             source.point_since = None;
             // Who may sign lists may have changed.
-            (source.due, source.fingerprint) = (0, None);
+            (source.due, source.fingerprint, source.again) = (0, None, true);
         }
         self.anchors.insert(id.clone(), watched);
     }
@@ -420,13 +337,8 @@ impl Keeping {
             loaded
         };
         for (id, verified) in tokio::task::spawn_blocking(load).await.unwrap_or_default() {
-            if let Some(watched) = self.anchors.get_mut(&id)
-                && let Some(own) = verified.issuer.chain.first()
-            {
-                watched.learnt.extend(verified.issuer.chain.iter().cloned());
-                if !watched.issuers.iter().any(|issuer| issuer.is(own)) {
-                    watched.know_issuers();
-                }
+            if let Some(watched) = self.anchors.get_mut(&id) {
+                watched.learn(verified.issuer.chain.clone());
             }
             // Of two anchors with one list, the second finds it held.
             let _ = self.take(&id, verified, None);
@@ -441,6 +353,9 @@ impl Keeping {
             Some(held) => succeeds(&list, held)?,
             None => true,
         };
+        if is_new && self.entries_under(anchor, &list) > MOST_ENTRIES {
+            return Err(ListRefusal::TooMany);
+        }
         self.suppliers.entry((list.issuer_key, list.scope.clone())).or_default().insert(anchor.clone());
         if !is_new {
             return Ok(false);
@@ -467,6 +382,17 @@ impl Keeping {
         // Ends with this task.
         let _ = self.swapped.send(Swapped { list, previous, anchors });
         Ok(true)
+    }
+
+    /// How many certificates the lists of `anchor` would name with `list` among them.
+    fn entries_under(&self, anchor: &AnchorId, list: &RevocationList) -> usize {
+        let is_own = |other: &RevocationList| {
+            let key = (other.issuer_key, other.scope.clone());
+            key != (list.issuer_key, list.scope.clone())
+                && self.suppliers.get(&key).is_some_and(|anchors| anchors.contains(anchor))
+        };
+        let lists = self.setup.lists.now();
+        lists.all().filter(|other| is_own(other)).map(|other| other.entries.len()).sum::<usize>() + list.entries.len()
     }
 
     fn measure(&mut self) {
@@ -503,20 +429,10 @@ impl Keeping {
 
     fn learn(&mut self, anchor: &AnchorId, intermediates: Vec<Vec<u8>>, points: Vec<String>) {
         let Some(watched) = self.anchors.get_mut(anchor) else { return };
-        let known = watched.issuers.len();
-        for der in intermediates {
-            if !watched.issuers.iter().any(|issuer| issuer.is(&der)) && !watched.learnt.contains(&der) {
-                if watched.learnt.len() >= MOST_LEARNT {
-                    watched.learnt.remove(0);
-                }
-                watched.learnt.push(der);
-                watched.know_issuers();
-            }
-        }
-        if watched.issuers.len() != known {
+        if watched.learn(intermediates) {
             let own = self.sources.iter_mut().filter(|((of, _), source)| of == anchor && source.issuer_unknown);
             for (_, source) in own {
-                (source.due, source.fingerprint) = (0, None);
+                (source.due, source.fingerprint, source.again) = (0, None, true);
             }
         }
         for point in points {
@@ -568,6 +484,11 @@ impl Keeping {
 
     fn look_at_sources(&mut self) {
         let held: HashSet<[u8; 32]> = self.setup.lists.now().all().map(|list| list.digest).collect();
+        let is_fetched = |source: &Source| source.looking && matches!(source.place, Place::Url(_));
+        let mut fetched: HashMap<AnchorId, usize> = HashMap::new();
+        for ((anchor, _), _) in self.sources.iter().filter(|(_, source)| is_fetched(source)) {
+            *fetched.entry(anchor.clone()).or_default() += 1;
+        }
         for (id, source) in &mut self.sources {
             let is_due = match source.place {
                 Place::Url(_) => source.due <= self.tick,
@@ -578,10 +499,18 @@ impl Keeping {
             if !is_due || source.looking {
                 continue;
             }
+            if matches!(source.place, Place::Url(_)) {
+                let fetched = fetched.entry(id.0.clone()).or_default();
+                if *fetched >= FETCHES_OF_ONE_ANCHOR {
+                    continue;
+                }
+                *fetched += 1;
+            }
             if source.read_at + REREAD_TICKS <= self.tick {
                 source.fingerprint = None;
             }
             (source.looking, source.refused, source.next_update) = (true, false, None);
+            source.again = false;
             let judging = Judging {
                 issuers: watched.issuers.clone(),
                 held: held.clone(),
@@ -650,37 +579,10 @@ impl Keeping {
 
     fn looked(&mut self, id: &SourceId, fingerprint: Option<Fingerprint>) {
         let now = self.setup.clock.now();
-        let Some(source) = self.sources.get_mut(id) else { return };
-        source.looking = false;
-        source.looked = true;
-        if fingerprint.is_none() || source.fingerprint != fingerprint {
-            source.read_at = self.tick;
+        if let Some(source) = self.sources.get_mut(id) {
+            source.looked(id, fingerprint, self.tick, now);
         }
-        source.fingerprint = fingerprint;
-        // Whoever waited looks at the lists now.
-        source.waiting.clear();
-        let ticks = if source.refused {
-            source.failures += 1;
-            let doubled = RETRY_TICKS.0.saturating_mul(1 << source.failures.saturating_sub(1).min(16));
-            doubled.min(RETRY_TICKS.1)
-        } else {
-            source.failures = 0;
-            // Half of what is left, so that there are tries to spare before the end.
-            let left = source.next_update.map_or(0, |end| end.as_seconds().saturating_sub(now.as_seconds()) / 2);
-            u64::try_from(left).unwrap_or(0).clamp(SHORTEST_REFRESH_TICKS, REFRESH_TICKS)
-        };
-        source.due = self.tick + jittered(ticks, id, self.tick);
     }
-}
-
-/// `ticks`, give or take a fifth: not all sources at one time, and not all nodes.
-fn jittered(ticks: u64, id: &SourceId, tick: u64) -> u64 {
-    let mut hash = Sha256::new();
-    hash.update(id.1.as_bytes());
-    hash.update(std::process::id().to_be_bytes());
-    hash.update(tick.to_be_bytes());
-    let octet: u64 = hash.finalize().first().copied().unwrap_or_default().into();
-    (ticks * (204 + octet * 102 / 255) / 255).max(1)
 }
 
 /// One look at one source.

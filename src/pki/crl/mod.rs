@@ -16,6 +16,9 @@ mod reader;
 /// A list to one that is believed.
 mod verification;
 
+/// What is known of an anchor and of a place.
+mod watched;
+
 /// Where lists come from.
 mod source;
 
@@ -37,25 +40,21 @@ mod tests;
 pub use index::{HeldLists, Serial};
 pub(super) use index::{ListStatus, Lists, Subject};
 
-use crate::fetch::FetchError;
+use countersign_resource_server::time::UnixTime;
 
-/// Verifies the first list in `octets`, DER or PEM, by the anchor with this certificate alone, and holds it.
+use crate::fetch::FetchError;
+use crate::registry::KeyHash;
+
+/// Verifies one list by the anchor with this certificate alone, and holds it: how a list is measured and tested without a
+/// registry. A server's lists come through its [`keeper`].
 ///
 /// # Errors
 /// [`ListRefusal`].
-#[cfg(test)]
-pub(super) fn hold_for(
-    lists: &HeldLists,
-    anchor_der: &[u8],
-    octets: &[u8],
-    now: countersign_resource_server::time::UnixTime,
-) -> Result<(), ListRefusal> {
-    use rustls_pki_types::pem::PemObject;
-    let der = rustls_pki_types::CertificateRevocationListDer::from_pem_slice(octets)
-        .map_or_else(|_| octets.to_vec(), |list| list.to_vec());
+pub fn hold(lists: &HeldLists, anchor_der: &[u8], list_der: &[u8], now: UnixTime) -> Result<KeyHash, ListRefusal> {
     let anchor = verification::ListIssuer::anchor(anchor_der).ok_or(ListRefusal::IssuerUnknown)?;
-    lists.put(&verification::verify(&der, &[anchor.into()], now)?.list);
-    Ok(())
+    let list = verification::verify(list_der, &[anchor.into()], now)?.list;
+    lists.put(&list);
+    Ok(list.issuer_key)
 }
 
 /// Why a list is not taken. What was held before stays, and ages.
@@ -128,7 +127,7 @@ pub enum ListRefusal {
     #[error("it is longer than revocation.crl_bytes")]
     TooLong,
     /// Too many.
-    #[error("there are too many lists there")]
+    #[error("there are too many lists there, or too many certificates on the lists of this anchor")]
     TooMany,
     /// The file.
     #[error("it cannot be read: {0}")]

@@ -1,0 +1,223 @@
+//! What the keeper knows of one anchor and of one place: whose lists are taken there, and when it is looked at again.
+//!
+//! Takes what was found there, gives when it is due: before its lists run out, and after failures in growing steps. It
+//! fetches nothing itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_resource_server::time::UnixTime;
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::source::{Fingerprint, Place};
+use super::verification::{ListIssuer, add_issued};
+use crate::registry::AnchorId;
+use crate::registry::trust_anchor::{AnchorMaterial, TrustAnchor};
+
+/// An address is asked again after so many ticks at the latest: a list may come out of its turn.
+const REFRESH_TICKS: u64 = 3_600;
+
+/// And not before so many, however close the list's end is.
+const SHORTEST_REFRESH_TICKS: u64 = 30;
+
+/// After failures: the first wait, doubled each time, and the longest.
+const RETRY_TICKS: (u64, u64) = (5, 600);
+
+/// Of more lists at one place than this it is forgotten what was said of each.
+const MOST_SAID: usize = 2_048;
+
+/// Intermediates learnt from paths, for each anchor: the latest.
+const MOST_LEARNT: usize = 64;
+
+/// An anchor and a place where it, or a certificate under it, says that lists are.
+pub(super) type SourceId = (AnchorId, String);
+
+/// A place that is looked at.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) place: Place,
+    /// Named by certificates only, and last so many ticks after the start.
+    pub(super) point_since: Option<u64>,
+    pub(super) due: u64,
+    pub(super) failures: u32,
+    pub(super) looking: bool,
+    pub(super) looked: bool,
+    /// Whether something there was refused this time; the earliest nextUpdate of what was not.
+    pub(super) refused: bool,
+    pub(super) next_update: Option<UnixTime>,
+    /// Some list there is of nobody known: worth another look when somebody becomes known.
+    pub(super) issuer_unknown: bool,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) read_at: u64,
+    /// Whom lists there are taken from has changed since the last look began.
+    pub(super) again: bool,
+    /// What was said of each list there last, so that the log says it once.
+    pub(super) said: BTreeMap<String, String>,
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Source {
+    pub(super) fn new(location: &str, point_since: Option<u64>) -> Self {
+        Self {
+            place: Place::of(location),
+            point_since,
+            due: 0,
+            failures: 0,
+            looking: false,
+            looked: false,
+            refused: false,
+            next_update: None,
+            issuer_unknown: false,
+            fingerprint: None,
+            read_at: 0,
+            again: false,
+            said: BTreeMap::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Everything there has been found: says when it is looked at again.
+    pub(super) fn looked(&mut self, id: &SourceId, fingerprint: Option<Fingerprint>, tick: u64, now: UnixTime) {
+        self.looking = false;
+        self.looked = true;
+        if fingerprint.is_none() || self.fingerprint != fingerprint {
+            self.read_at = tick;
+        }
+        self.fingerprint = fingerprint;
+        // Whoever waited looks at the lists now.
+        self.waiting.clear();
+        if self.said.len() > MOST_SAID {
+            self.said.clear();
+        }
+        let ticks = if self.refused {
+            self.failures += 1;
+            let doubled = RETRY_TICKS.0.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
+            doubled.min(RETRY_TICKS.1)
+        } else {
+            self.failures = 0;
+            // Half of what is left, so that there are tries to spare before the end.
+            let left = self.next_update.map_or(0, |end| end.as_seconds().saturating_sub(now.as_seconds()) / 2);
+            u64::try_from(left).unwrap_or(0).clamp(SHORTEST_REFRESH_TICKS, REFRESH_TICKS)
+        };
+        self.due = tick + jittered(ticks, id, tick);
+        if self.again {
+            (self.due, self.fingerprint) = (0, None);
+        }
+    }
+}
+
+/// An anchor whose lists are kept.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) anchor: TrustAnchor,
+    pub(super) learnt: Vec<Vec<u8>>,
+    /// The anchor first, then those it certified.
+    pub(super) issuers: Vec<Arc<ListIssuer>>,
+}
+
+impl Watched {
+    pub(super) fn new(anchor: TrustAnchor, learnt: Vec<Vec<u8>>) -> Option<Self> {
+        let own = match &anchor.material {
+            AnchorMaterial::X509 { certificate_der } => ListIssuer::anchor(certificate_der)?,
+        };
+        let mut watched = Self { anchor, learnt, issuers: vec![Arc::new(own)] };
+        watched.know_issuers();
+        Some(watched)
+    }
+
+    /// Takes in the certificate of an intermediate, if the anchor has certified it, directly or through others; says whether it
+    /// is new.
+    pub(super) fn learn(&mut self, intermediates: Vec<Vec<u8>>) -> bool {
+        let known = self.issuers.len();
+        let candidates: Vec<&[u8]> = intermediates.iter().map(Vec::as_slice).collect();
+        add_issued(&mut self.issuers, &candidates);
+        let new: Vec<Arc<ListIssuer>> = self.issuers.iter().skip(known).cloned().collect();
+        // What nobody known has issued is not kept: whoever presents a certificate can present others beside it.
+        self.learnt.extend(new.iter().filter_map(|issuer| issuer.chain.first().cloned()));
+        if self.learnt.len() > MOST_LEARNT {
+            let over = self.learnt.len() - MOST_LEARNT;
+            self.learnt.drain(..over);
+            self.know_issuers();
+        }
+        !new.is_empty()
+    }
+
+    pub(super) fn know_issuers(&mut self) {
+        self.issuers.truncate(1);
+        let given = self.anchor.revocation.crls.iter().filter_map(|source| source.issuer_der.as_deref());
+        let candidates: Vec<&[u8]> = given.chain(self.learnt.iter().map(Vec::as_slice)).collect();
+        add_issued(&mut self.issuers, &candidates);
+    }
+}
+
+/// The issuers of `anchor` that are known without having seen a path: itself, and those its sources name.
+pub(super) fn known_issuers(anchor: &TrustAnchor) -> Vec<Arc<ListIssuer>> {
+    Watched::new(anchor.clone(), Vec::new()).map(|watched| watched.issuers).unwrap_or_default()
+}
+
+/// `ticks`, give or take a fifth: not all sources at one time, and not all nodes.
+fn jittered(ticks: u64, id: &SourceId, tick: u64) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(id.1.as_bytes());
+    hash.update(std::process::id().to_be_bytes());
+    hash.update(tick.to_be_bytes());
+    let octet: u64 = hash.finalize().first().copied().unwrap_or_default().into();
+    (ticks * (204 + octet * 102 / 255) / 255).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::pki::Authority;
+
+    use super::*;
+    use crate::pki::scene::{NOW, Scene, now};
+
+    fn source_at(tick: u64, change: impl FnOnce(&mut Source)) -> Source {
+        let mut source = Source::new("https://crl.example/1", None);
+        change(&mut source);
+        let id = (AnchorId::parse("anchor").unwrap(), "https://crl.example/1".to_owned());
+        source.looked(&id, None, tick, now());
+        source
+    }
+
+    #[test]
+    fn an_address_is_asked_again_before_its_list_runs_out() {
+        for (left, expected) in [(86_400, 3_600), (3_600, 1_800), (60, 30), (1, 30), (-1, 30)] {
+            let end = UnixTime::from_seconds(NOW + left);
+            let wait = source_at(100, |source| source.next_update = Some(end)).due - 100;
+            assert!((expected * 4 / 5..=expected * 6 / 5).contains(&wait), "{left}: {wait}");
+        }
+    }
+
+    #[test]
+    fn failures_are_tried_again_in_growing_steps() {
+        for (failures, expected) in [(0, 5), (1, 10), (2, 20), (5, 160), (7, 600), (60, 600)] {
+            let source = source_at(100, |source| (source.refused, source.failures) = (true, failures));
+            let wait = source.due - 100;
+            assert!((expected * 4 / 5..=expected * 6 / 5).contains(&wait), "{failures}: {wait}");
+        }
+        assert_eq!(source_at(0, |source| source.failures = 9).failures, 0, "a success begins anew");
+    }
+
+    #[test]
+    fn only_what_the_anchor_has_certified_is_learnt_and_the_latest_of_it() {
+        let root = Authority::root("Root", NOW);
+        let scene = Scene::new("partner-a").trusting(&root);
+        let anchor = scene.record.anchors.first().unwrap().anchor.as_ref().clone();
+        let mut watched = Watched::new(anchor, Vec::new()).unwrap();
+        let stranger = Authority::root("Root", NOW).intermediate("Issuing").certificate;
+        assert!(!watched.learn(vec![stranger, root.twin().certificate, vec![0; 9]]));
+        assert_eq!(watched.learnt.len(), 0);
+        let policy = root.intermediate("Policy");
+        let issuing = policy.intermediate("Issuing");
+        assert!(watched.learn(vec![issuing.certificate.clone(), policy.certificate.clone()]));
+        assert!(!watched.learn(vec![policy.certificate.clone()]), "known");
+        assert_eq!((watched.learnt.len(), watched.issuers.len()), (2, 3));
+        for number in 0..MOST_LEARNT {
+            watched.learn(vec![root.intermediate(&format!("Issuing {number}")).certificate]);
+        }
+        assert_eq!((watched.learnt.len(), watched.issuers.len()), (MOST_LEARNT, 1 + MOST_LEARNT));
+        assert!(!watched.issuers.iter().any(|issuer| issuer.is(&policy.certificate)), "the oldest made room");
+    }
+}
