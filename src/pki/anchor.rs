@@ -176,6 +176,8 @@ pub(super) struct CompiledAnchor {
     pub(super) not_before: UnixTime,
     pub(super) not_after: UnixTime,
     pub(super) path_length: Option<usize>,
+    pub(super) name_constraint_count: usize,
+    pub(super) subject_key_id: Option<Box<[u8]>>,
 }
 
 impl AnchorSet {
@@ -219,6 +221,8 @@ impl Anchors {
                 Authority::Certifies { path_length, .. } => path_length,
                 Authority::None => None,
             },
+            name_constraint_count: facts.name_constraint_count(),
+            subject_key_id: facts.subject_key_id().map(Box::from),
         });
         Ok(())
     }

@@ -4,6 +4,9 @@
 //! between what has to be asked again on each request. rustls-webpki builds and validates the path; what it leaves out is
 //! added here, each rule beside its section. It knows nothing of clients.
 
+/// What one search for a path may cost.
+mod effort;
+
 use std::cell::RefCell;
 
 use countersign_resource_server::time::UnixTime;
@@ -16,6 +19,9 @@ use super::certificate::{Authority, KeyStrength, NameConstraints, ParsedCertific
 use super::presented::PresentedChain;
 use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
 use crate::registry::{GrantedAnchor, KeyHash, PathIssuer};
+
+use effort::Candidates;
+pub(super) use effort::Effort;
 
 /// A path that was found good once. Signatures and structure stay good; what does not is asked by [`Path::judge`].
 #[derive(Clone, Debug)]
@@ -158,12 +164,14 @@ impl Path {
 /// Builds a path from the leaf of `presented` to one of `anchors` that is good now.
 ///
 /// # Errors
-/// The most telling failure: of a path that reached an anchor, else of the nearest attempt.
+/// The most telling failure: of a path that reached an anchor, else of the nearest attempt; [`PeerRefusal::PathTooComplex`]
+/// where `effort` did not last.
 pub(super) fn build(
     presented: &PresentedChain,
     leaf: &ParsedCertificate,
     anchors: &Anchors,
     granted: &[GrantedAnchor],
+    effort: &Effort,
     now: UnixTime,
 ) -> Result<Path, PeerRefusal> {
     let seconds = u64::try_from(now.as_seconds()).map_err(|_| PeerRefusal::NotYetValid)?;
@@ -171,6 +179,10 @@ pub(super) fn build(
     let der = presented.certificates().first().ok_or(PeerRefusal::NoCertificate)?;
     let end_entity = EndEntityCert::try_from(der).map_err(|error| refusal_of(&error))?;
     let intermediates: Vec<_> = presented.intermediates().iter().map(|issuer| issuer.der.clone()).collect();
+    let candidates = Candidates::of(presented, leaf, anchors, effort)?;
+    let metered = candidates.metered();
+    let signatures: Vec<&dyn SignatureVerificationAlgorithm> =
+        metered.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     let reached: RefCell<Option<Path>> = RefCell::new(None);
     let failed: RefCell<Option<PeerRefusal>> = RefCell::new(None);
     // Called for every path whose signatures, dates and constraints are good: the anchor's own terms decide which of them
@@ -189,7 +201,7 @@ pub(super) fn build(
         }
     };
     let built = end_entity.verify_for_usage(
-        SIGNATURES,
+        &signatures,
         &anchors.for_paths,
         &intermediates,
         time,
@@ -200,7 +212,7 @@ pub(super) fn build(
     match (built.map(|_| ()), reached.into_inner(), failed.into_inner()) {
         (Ok(()), Some(path), _) => Ok(path),
         (_, _, Some(refusal)) => Err(refusal),
-        (Err(error), ..) => Err(refusal_of(&error)),
+        (Err(error), ..) => Err(effort.refusal().unwrap_or_else(|| refusal_of(&error))),
         (Ok(()), None, None) => Err(PeerRefusal::IssuerUnknown), // webpki has asked `accept` if it is content
     }
 }
@@ -255,26 +267,6 @@ impl ExtendedKeyUsageValidator for EveryPurpose {
         Ok(())
     }
 }
-
-/// How certificates may be signed. SHA-1 is not among them, nor RSA below 2048 bits.
-const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
-    webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    webpki::aws_lc_rs::ECDSA_P256_SHA384,
-    webpki::aws_lc_rs::ECDSA_P256_SHA512,
-    webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    webpki::aws_lc_rs::ECDSA_P384_SHA512,
-    webpki::aws_lc_rs::ECDSA_P521_SHA256,
-    webpki::aws_lc_rs::ECDSA_P521_SHA384,
-    webpki::aws_lc_rs::ECDSA_P521_SHA512,
-    webpki::aws_lc_rs::ED25519,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA384,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-];
 
 /// webpki's most telling failure in our words. The leaf's own dates were looked at before.
 fn refusal_of(error: &webpki::Error) -> PeerRefusal {

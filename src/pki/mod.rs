@@ -46,7 +46,7 @@ pub use certificate::ParsedCertificate;
 pub use presented::{Handshake, PresentedChain};
 
 use anchor::AnchorSet;
-use chain::Path;
+use chain::{Effort, Path};
 
 refusals! {
     /// Why a certificate is not good now.
@@ -186,8 +186,8 @@ impl VerifiedPeer {
 pub struct Verifier {
     anchors: moka::sync::Cache<AnchorSetId, Arc<AnchorSet>>,
     paths: moka::sync::Cache<PathKey, Arc<Path>>,
-    /// Searches that led nowhere. A stranger's list of look-alike issuers can cost eighty signature checks, a request on
-    /// a connection that is open next to nothing: within the second and the record it was judged by, once is enough.
+    /// Searches that led nowhere. A stranger's list of look-alike issuers can cost a millisecond, a request on a connection
+    /// that is open next to nothing: within the second and the record it was judged by, once is enough.
     dead_ends: moka::sync::Cache<(PathKey, RegistryVersion, i64), PeerRefusal>,
 }
 
@@ -309,11 +309,12 @@ impl Verifier {
                 anchors
             }
         };
-        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, now);
+        let effort = Effort::after_reading(peer, leaf);
+        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, &effort, now);
         match built {
             // Would a retired anchor have vouched? Then that is the reason to tell.
             Err(PeerRefusal::IssuerUnknown) if !anchors.retired.compiled.is_empty() => {
-                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, now)
+                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, &effort, now)
                     .err()
                     .filter(|refusal| *refusal == PeerRefusal::AnchorRetired)
                     .unwrap_or(PeerRefusal::IssuerUnknown))
