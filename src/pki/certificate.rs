@@ -12,6 +12,7 @@ use x509_parser::nom::Parser;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
+use super::anchor::UncheckedNames;
 use super::der;
 use super::identity::{self, MalformedName, Names};
 use crate::registry::client::{SubjectAttribute, SubjectRule};
@@ -93,8 +94,8 @@ pub(super) enum Purposes {
 pub(super) enum NameConstraints {
     Absent,
     Honoured,
-    /// On directory names, URIs or kinds that webpki does not compare: it refuses every certificate they concern.
-    Unsupported,
+    /// On kinds of names that webpki does not compare: it refuses every certificate they concern.
+    Unsupported(UncheckedNames),
 }
 
 /// The octets are not a certificate that can be read in exactly one way.
@@ -521,7 +522,7 @@ fn name_constraints(value: &[u8]) -> Result<(NameConstraints, usize), der::NotDe
     if contents.is_empty() {
         return Err(der::NotDer);
     }
-    let (mut found, mut count) = (NameConstraints::Honoured, 0);
+    let (mut unchecked, mut count) = (UncheckedNames::default(), 0);
     while !contents.is_empty() {
         let mut subtrees = der::take(&mut contents)?.contents;
         if subtrees.is_empty() {
@@ -531,12 +532,17 @@ fn name_constraints(value: &[u8]) -> Result<(NameConstraints, usize), der::NotDe
             count += 1;
             let mut subtree = der::expect(&mut subtrees, der::SEQUENCE)?;
             // webpki compares dNSName and iPAddress. Of the others it refuses every certificate that has such a name.
-            if !matches!(der::take(&mut subtree)?.tag, 0x82 | 0x87) {
-                found = NameConstraints::Unsupported;
+            match der::take(&mut subtree)?.tag {
+                0x82 | 0x87 => {}
+                0x81 => unchecked.email = true,
+                0x86 => unchecked.uri = true,
+                0xA4 => unchecked.directory = true,
+                _ => unchecked.other = true,
             }
         }
     }
-    Ok((found, count))
+    let all_checked = unchecked == UncheckedNames::default();
+    Ok((if all_checked { NameConstraints::Honoured } else { NameConstraints::Unsupported(unchecked) }, count))
 }
 
 // RFC 5280 §4.2.1.1: SEQUENCE { keyIdentifier [0] OCTET STRING OPTIONAL, … }

@@ -35,4 +35,6 @@ mod http2;
 
 mod operations;
 
+mod anchor;
+
 mod interop;
