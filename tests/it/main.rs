@@ -19,6 +19,8 @@ mod success;
 
 mod negative;
 
+mod impersonation;
+
 mod sessions;
 
 mod circle;
