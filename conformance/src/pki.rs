@@ -461,6 +461,39 @@ impl Credential {
         Some(twin)
     }
 
+    /// With these octets behind the leaf: a second object, or none.
+    #[must_use]
+    pub fn with_trailing(mut self, octets: &[u8]) -> Self {
+        if let Some(leaf) = self.chain.first_mut() {
+            leaf.extend_from_slice(octets);
+        }
+        self
+    }
+
+    /// With one more length octet than DER has (X.690 §10.1) at the leaf's outermost SEQUENCE, which no signature covers:
+    /// the same certificate in BER, with another thumbprint.
+    #[must_use]
+    pub fn with_longer_length(mut self) -> Self {
+        if let Some(leaf) = self.chain.first_mut()
+            && let Some((tag, content, _)) = der::split(leaf)
+        {
+            let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
+            *leaf = der::concat([&[tag, 0x83][..], &length[1..], content]);
+        }
+        self
+    }
+
+    /// With the leaf's outermost SEQUENCE in the indefinite form (X.690 §8.1.3.6), which DER has not.
+    #[must_use]
+    pub fn with_indefinite_length(mut self) -> Self {
+        if let Some(leaf) = self.chain.first_mut()
+            && let Some((tag, content, _)) = der::split(leaf)
+        {
+            *leaf = der::concat([&[tag, 0x80][..], content, &[0, 0]]);
+        }
+        self
+    }
+
     /// With one bit of the leaf's signature flipped.
     #[must_use]
     pub fn with_broken_signature(mut self) -> Self {

@@ -5,11 +5,13 @@ mod revocation;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use self::revocation::Revocation;
+use super::output::Output;
 use super::session::{Failure, Session};
 use super::{every, found};
-use crate::pki::anchor::check_anchor;
+use crate::pki::anchor::{AnchorNote, check_anchor, grant_notes, notes};
 use crate::pki::certificate::certificates_from;
 use crate::pki::identity;
 use crate::registry::trust_anchor::{
@@ -161,20 +163,30 @@ pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(),
         }
         AnchorCommand::Grant { id, participant, names, why } => {
             let name_space = names.read()?;
+            let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
+            let cautions = cautions(&anchor, &participant, &name_space, session).await?;
             let version = session
                 .registry
                 .grant_anchor(participant.clone(), id.clone(), name_space.clone(), session.explain(why))
                 .await?;
             let sentence = format!(
-                "anchor {id} vouches for {} of {participant}, registry version {version}",
+                "anchor {id} vouches for {} of {participant}, registry version {version}{cautions}",
                 described(&name_space)
             );
             session.output.done(&sentence, &name_space)
         }
         AnchorCommand::List { participant: None } => {
             let all = every(|page| session.registry.anchors(page), |one: &TrustAnchor| one.id.to_string()).await?;
-            session.output.list(&all, ["id", "state", "owner", "subject"], |one| {
-                [one.id.to_string(), one.state.as_str().to_owned(), owner(&one.owner), one.subject.clone()]
+            let all: Vec<Noted<'_>> = all.iter().map(|anchor| Noted::now(anchor, session)).collect();
+            session.output.list(&all, ["id", "state", "owner", "subject", "notes"], |Noted { anchor, notes }| {
+                let names: Vec<&str> = notes.iter().map(|note| note.name).collect();
+                [
+                    anchor.id.to_string(),
+                    anchor.state.as_str().to_owned(),
+                    owner(&anchor.owner),
+                    anchor.subject.clone(),
+                    names.join(" "),
+                ]
             })
         }
         AnchorCommand::List { participant: Some(participant) } => {
@@ -189,7 +201,15 @@ pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(),
                 .list(&grants, ["id", "vouches for"], |one| [one.anchor_id.to_string(), described(&one.name_space)])
         }
         AnchorCommand::Show { id } => {
-            session.output.record(&found(session.registry.anchor(&id).await?, "trust anchor", &id)?)
+            let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
+            let noted = Noted::now(&anchor, session);
+            match session.output {
+                Output::Json => session.output.record(&noted),
+                Output::People => {
+                    session.output.record(&anchor)?;
+                    noted.notes.iter().try_for_each(|note| session.output.note(&format!("note: {}", note.sentence)))
+                }
+            }
         }
         AnchorCommand::Withdraw { id, participant, why } => {
             let version =
@@ -240,11 +260,12 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
         sentence.push_str(&format!("\n  note: {finding}"));
     }
     if let Some(participant) = add.owner {
+        let cautions = cautions(&anchor, &participant, &name_space, session).await?;
         version = session
             .registry
             .grant_anchor(participant.clone(), anchor.id.clone(), name_space.clone(), session.explain(add.why))
             .await?;
-        sentence.push_str(&format!("\n  it vouches for {} of {participant}", described(&name_space)));
+        sentence.push_str(&format!("\n  it vouches for {} of {participant}{cautions}", described(&name_space)));
     } else {
         sentence.push_str("\n  it is the operator's and vouches for nobody until `countersign anchor grant` says so");
     }
@@ -275,6 +296,40 @@ async fn amend(change: Change, session: &Session) -> Result<(), Failure> {
     }
     sentence.push_str(&format!("\n  registry version {version}"));
     session.output.done(&sentence, &anchor)
+}
+
+/// An anchor with what there is to say of it now.
+#[derive(Debug, Serialize)]
+struct Noted<'a> {
+    #[serde(flatten)]
+    anchor: &'a TrustAnchor,
+    notes: Vec<AnchorNote>,
+}
+
+impl<'a> Noted<'a> {
+    fn now(anchor: &'a TrustAnchor, session: &Session) -> Self {
+        Self { anchor, notes: notes(anchor, session.now) }
+    }
+}
+
+/// What there is to say of granting `anchor` to `participant` for these names, each on a line of its own.
+async fn cautions(
+    anchor: &TrustAnchor,
+    participant: &ParticipantId,
+    name_space: &NameSpace,
+    session: &Session,
+) -> Result<String, Failure> {
+    let granted = every(
+        |page| session.registry.grants(participant, page),
+        |one: &crate::registry::trust_anchor::AnchorGrant| one.anchor_id.to_string(),
+    )
+    .await?;
+    let mut others = Vec::new();
+    for grant in granted {
+        others.extend(session.registry.anchor(&grant.anchor_id).await?);
+    }
+    let notes = grant_notes(anchor, name_space, &others, session.now);
+    Ok(notes.iter().map(|note| format!("\n  caution: {}", note.sentence)).collect())
 }
 
 impl Names {
@@ -318,4 +373,29 @@ fn described(names: &NameSpace) -> String {
         .chain(names.uri_prefixes.iter().map(|prefix| format!("URI {prefix}…")))
         .collect();
     if all.is_empty() { "no name (give it a name space)".to_owned() } else { all.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        add: Add,
+    }
+
+    fn policy(arguments: &[&str]) -> EkuPolicy {
+        let line = ["add", "ca.pem"].iter().chain(arguments);
+        Line::try_parse_from(line).unwrap().add.extended_key_usage.into()
+    }
+
+    /// Issue 3, item 1: whoever says nothing gets the strictest policy.
+    #[test]
+    fn client_auth_is_required_of_new_anchors() {
+        assert_eq!(policy(&[]), EkuPolicy::Required);
+        assert_eq!(policy(&["--extended-key-usage", "any"]), EkuPolicy::Any);
+    }
 }

@@ -3,16 +3,22 @@
 //! Takes the anchors that the registry has granted, gives an [`AnchorSet`] that is compiled once per set; and, before an
 //! anchor is enrolled, says what is wrong with it ([`check_anchor`]). It knows nothing of clients.
 
+/// What an operator should know before trusting an anchor.
+mod finding;
+
 use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
+use serde::Serialize;
 
-use super::certificate::{Authority, KeyStrength, MalformedCertificate, NameConstraints, ParsedCertificate, Purposes};
+use super::certificate::{Authority, KeyStrength, MalformedCertificate, ParsedCertificate};
 use super::signature::Signer;
 use crate::registry::GrantedAnchor;
-use crate::registry::trust_anchor::{AnchorMaterial, AnchorState, TrustAnchor};
+use crate::registry::trust_anchor::{AnchorMaterial, AnchorOwner, AnchorState, NameSpace, TrustAnchor};
 use crate::registry::{AnchorId, KeyHash};
+
+pub use finding::{AnchorFinding, UncheckedNames};
 
 /// At most so many active anchors of one name count for one participant (design §2): a leaf may be tried with each.
 pub const MOST_ANCHORS_OF_ONE_NAME: usize = 8;
@@ -32,26 +38,6 @@ pub struct AnchorFacts {
     pub not_after: UnixTime,
     /// What the operator should know before trusting it.
     pub findings: Vec<AnchorFinding>,
-}
-
-/// What does not stop an anchor from vouching but may surprise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnchorFinding {
-    /// It has name constraints that cannot be checked.
-    #[error(
-        "its name constraints concern directory names, URIs or e-mail addresses: certificates with such names are refused, \
-         with directory names all of them"
-    )]
-    NameConstraintsUnsupported,
-    /// It is not yet valid.
-    #[error("it is not valid yet: until then it vouches for nothing")]
-    NotYetValid,
-    /// Its extended key usage leaves clientAuth out.
-    #[error("its extended key usage leaves clientAuth out")]
-    PurposeMissing,
-    /// The certificate was issued by somebody else: the path ends here all the same, and its issuer's word does not count.
-    #[error("it is an intermediate: paths end at it, and whether its own issuer still stands by it is not asked")]
-    Intermediate,
 }
 
 /// Why a certificate cannot be an anchor.
@@ -109,27 +95,90 @@ pub fn check_anchor(der: &[u8], now: UnixTime) -> Result<AnchorFacts, UnfitAncho
     }
     let anchor = CertificateDer::from(der);
     webpki::anchor_from_trusted_cert(&anchor).map_err(|_| UnfitAnchor::Malformed)?;
-    let mut findings = Vec::new();
-    if facts.name_constraints() == NameConstraints::Unsupported {
-        findings.push(AnchorFinding::NameConstraintsUnsupported);
-    }
-    if facts.not_before() > now {
-        findings.push(AnchorFinding::NotYetValid);
-    }
-    if facts.purposes() == Purposes::Others {
-        findings.push(AnchorFinding::PurposeMissing);
-    }
-    if !facts.is_self_issued() {
-        findings.push(AnchorFinding::Intermediate);
-    }
     Ok(AnchorFacts {
         id: anchor_id(facts.key_hash()).ok_or(UnfitAnchor::Malformed)?,
         subject: facts.subject_text().to_owned(),
         subject_der: facts.subject_der().to_owned(),
         not_before: facts.not_before(),
         not_after: facts.not_after(),
-        findings,
+        findings: finding::find(der, &facts, now),
     })
+}
+
+/// A finding, or what makes it unfit by now, for whoever looks at an anchor on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnchorNote {
+    /// A short name for it.
+    pub name: &'static str,
+    /// What it means, in words.
+    pub sentence: String,
+}
+
+/// What there is to say of an anchor on record, as of now: also that it no longer is what it was when it was enrolled.
+pub fn notes(anchor: &TrustAnchor, now: UnixTime) -> Vec<AnchorNote> {
+    let AnchorMaterial::X509 { certificate_der } = &anchor.material;
+    match check_anchor(certificate_der, now) {
+        Ok(facts) => facts.findings.iter().map(AnchorNote::from).collect(),
+        Err(UnfitAnchor::Expired) => {
+            vec![AnchorNote { name: "expired", sentence: "it has expired: it vouches for nothing any more".to_owned() }]
+        }
+        Err(unfit) => vec![AnchorNote { name: "unfit", sentence: format!("it vouches for nothing: {unfit}") }],
+    }
+}
+
+/// What there is to say of a grant: of `anchor` beside those that the participant has already, for these names.
+pub fn grant_notes(
+    anchor: &TrustAnchor,
+    name_space: &NameSpace,
+    others: &[TrustAnchor],
+    now: UnixTime,
+) -> Vec<AnchorNote> {
+    let subject = |anchor: &TrustAnchor| {
+        let AnchorMaterial::X509 { certificate_der } = &anchor.material;
+        ParsedCertificate::read(certificate_der).ok().map(|facts| facts.subject_der().to_owned())
+    };
+    let own = subject(anchor);
+    let namesakes: Vec<String> = others
+        .iter()
+        .filter(|other| {
+            other.id != anchor.id && other.state == AnchorState::Active && own.is_some() && subject(other) == own
+        })
+        .map(|other| other.id.to_string())
+        .collect();
+    let mut notes = Vec::new();
+    if name_space.any && anchor.owner == AnchorOwner::Operator {
+        notes.push(AnchorNote {
+            name: "any_name_shared",
+            sentence:
+                "it is shared, and here it may vouch for any name: whoever gets a certificate from this CA under a \
+                       client's registered name passes for that client; give it a narrow name space"
+                    .to_owned(),
+        });
+    }
+    if name_space.any && self::notes(anchor, now).iter().any(|note| note.name == AnchorFinding::Public.as_str()) {
+        notes.push(AnchorNote {
+            name: "any_name_public",
+            sentence: "a public CA may vouch for any name here: give it a narrow name space".to_owned(),
+        });
+    }
+    if !namesakes.is_empty() {
+        notes.push(AnchorNote {
+            name: "same_name_other_key",
+            sentence: format!(
+                "the participant has {} of the same name with another key: {}; signatures tell them apart, and \
+                 {MOST_ANCHORS_OF_ONE_NAME} of one name are the most; retire the old one once nothing is issued under it",
+                if namesakes.len() == 1 { "an anchor" } else { "anchors" },
+                namesakes.join(", ")
+            ),
+        });
+    }
+    notes
+}
+
+impl From<&AnchorFinding> for AnchorNote {
+    fn from(finding: &AnchorFinding) -> Self {
+        Self { name: finding.as_str(), sentence: finding.to_string() }
+    }
 }
 
 /// The name of the anchor with this key.
@@ -188,6 +237,8 @@ pub(super) struct CompiledAnchor {
     pub(super) not_before: UnixTime,
     pub(super) not_after: UnixTime,
     pub(super) path_length: Option<usize>,
+    pub(super) name_constraint_count: usize,
+    pub(super) subject_key_id: Option<Box<[u8]>>,
 }
 
 impl AnchorSet {
@@ -232,6 +283,8 @@ impl Anchors {
                 Authority::Certifies { path_length, .. } => path_length,
                 Authority::None => None,
             },
+            name_constraint_count: facts.name_constraint_count(),
+            subject_key_id: facts.subject_key_id().map(Box::from),
         });
         Ok(())
     }
@@ -252,7 +305,7 @@ enum SetAside {
 mod tests {
     use countersign_conformance::KeyKind;
     use countersign_conformance::pki::{
-        AltName, Authority as Made, BasicConstraints, Defect, Extension, KeyUsage, Name, Template, purpose,
+        AltName, Attribute, Authority as Made, BasicConstraints, Defect, Extension, KeyUsage, Name, Template, purpose,
     };
 
     use super::*;
@@ -307,10 +360,143 @@ mod tests {
         assert_eq!(check(|template| template.permitted = vec![AltName::Dns("a.example".to_owned())]), Ok(vec![]));
         assert_eq!(
             check(|template| template.permitted = vec![AltName::Directory(Name::common("x"))]),
-            Ok(vec![AnchorFinding::NameConstraintsUnsupported])
+            Ok(vec![AnchorFinding::NameConstraintsUnsupported(UncheckedNames {
+                directory: true,
+                ..UncheckedNames::default()
+            })])
         );
         let intermediate = Made::root("Root", NOW).intermediate("Issuing");
         assert_eq!(check_anchor(&intermediate.certificate, now()).unwrap().findings, [AnchorFinding::Intermediate]);
+        let limited = |template: &mut Template, length| {
+            template.basic_constraints = Some(BasicConstraints { ca: true, path_length: Some(length) });
+        };
+        assert_eq!(check(|template| limited(template, 0)), Ok(vec![AnchorFinding::NoIntermediates]));
+        assert_eq!(check(|template| limited(template, 1)), Ok(vec![]));
+        const TWENTY_YEARS: i64 = 20 * 365 * 86_400;
+        assert_eq!(check(|template| template.not_after = NOW + TWENTY_YEARS), Ok(vec![]));
+        assert_eq!(check(|template| template.not_after = NOW + TWENTY_YEARS + 1), Ok(vec![AnchorFinding::LongLived]));
+    }
+
+    #[test]
+    fn constraints_that_nobody_checks_are_told_by_kind() {
+        let sentence = |names: Vec<AltName>| {
+            let findings = check(|template| template.excluded = names).unwrap();
+            findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(sentence(vec![AltName::Dns("a.example".to_owned()), AltName::Raw(0x87, vec![0; 8])]), "");
+        let uri = AltName::Uri("a.example".to_owned());
+        let email = AltName::Email("a.example".to_owned());
+        assert_eq!(
+            sentence(vec![uri.clone()]),
+            "its name constraints concern URIs, which are not compared here: every certificate under it that has such a name \
+             is refused, be it permitted or not"
+        );
+        assert!(sentence(vec![email.clone(), uri.clone()]).contains("e-mail addresses and URIs, which"));
+        assert!(sentence(vec![AltName::Raw(0x88, vec![42])]).contains("names of other kinds"));
+        let directory = AltName::Directory(Name::common("x"));
+        assert!(
+            sentence(vec![uri, directory]).ends_with(
+                "directory names and URIs, which are not compared here: every certificate under it is refused"
+            )
+        );
+    }
+
+    #[test]
+    fn a_public_ca_is_known_by_its_key_and_what_it_issued_by_its_name() {
+        let public = |der: &[u8]| check_anchor(der, now()).unwrap().findings.contains(&AnchorFinding::Public);
+        let signer = Made::root("Partner A CA", NOW);
+        let template = Template::authority(Name::common("Whatever it calls itself"), NOW);
+        for root in webpki_roots::TLS_SERVER_ROOTS {
+            let key = countersign_conformance::der::tlv(0x30, &root.subject_public_key_info);
+            let certificate = signer.sign(&template, &key);
+            if ParsedCertificate::read(&certificate).unwrap().key_strength() == KeyStrength::Sufficient {
+                assert!(public(&certificate), "{:?}", root.subject);
+            }
+        }
+        let printable =
+            |kind, value| vec![Attribute::new(kind, value).tagged(countersign_conformance::der::tag::PRINTABLE_STRING)];
+        let issuer = Name(vec![
+            printable("C", "US"),
+            printable("O", "Internet Security Research Group"),
+            printable("CN", "ISRG Root X1"),
+        ]);
+        let issued = Template { issuer: Some(issuer), ..template };
+        assert!(public(&signer.sign(&issued, &signer.key.spki())));
+        assert!(!public(&signer.certificate));
+    }
+
+    #[test]
+    fn small_keys_and_old_signatures() {
+        let rsa = |kind, not_after| {
+            let template = Template { not_after, ..Template::authority(Name::common("RSA"), NOW) };
+            Made::root_with(template, kind, NOW).certificate
+        };
+        let findings = |der: &[u8]| check_anchor(der, now()).unwrap().findings;
+        const END_OF_2030: i64 = 1_924_991_999;
+        assert_eq!(findings(&rsa(KeyKind::Rsa2048, END_OF_2030)), []);
+        let small = rsa(KeyKind::Rsa2048, END_OF_2030 + 1);
+        assert_eq!(findings(&small), [AnchorFinding::SmallKey]);
+        assert_eq!(findings(&rsa(KeyKind::Rsa3072, END_OF_2030 + 1)), []);
+        // sha256WithRSAEncryption to sha1WithRSAEncryption, inside and out.
+        let mut old = small;
+        let with_sha256 = [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 11];
+        for at in 0..old.len() - with_sha256.len() {
+            if old[at..].starts_with(&with_sha256) {
+                old[at + 8] = 5;
+            }
+        }
+        assert_eq!(findings(&old), [AnchorFinding::SignatureOutdated, AnchorFinding::SmallKey]);
+    }
+
+    fn on_record(certificate: &[u8], owner: AnchorOwner) -> TrustAnchor {
+        let any = NameSpace { any: true, ..NameSpace::default() };
+        let scene = Scene::new("partner-a").granting(certificate, |anchor| anchor.owner = owner, any);
+        TrustAnchor::clone(&scene.record.anchors[0].anchor)
+    }
+
+    fn names_of(notes: &[AnchorNote]) -> Vec<&'static str> {
+        notes.iter().map(|note| note.name).collect()
+    }
+
+    #[test]
+    fn what_there_is_to_say_of_an_anchor_on_record_is_said_as_of_now() {
+        let mut template = Template::authority(Name::common("Partner A CA"), NOW);
+        (template.not_before, template.not_after) = (NOW - 1, NOW + 1);
+        let root = Made::root_with(template, KeyKind::P256, NOW);
+        let mut anchor = on_record(&root.certificate, AnchorOwner::Operator);
+        let at = |anchor: &TrustAnchor, seconds| names_of(&notes(anchor, UnixTime::from_seconds(seconds)));
+        assert_eq!(at(&anchor, NOW - 2), ["not_yet_valid"]);
+        assert_eq!(at(&anchor, NOW + 1), [""; 0]);
+        assert_eq!(at(&anchor, NOW + 2), ["expired"]);
+        let AnchorMaterial::X509 { certificate_der } = &mut anchor.material;
+        certificate_der.pop();
+        assert_eq!(at(&anchor, NOW), ["unfit"]);
+    }
+
+    #[test]
+    fn what_there_is_to_say_of_a_grant() {
+        let (old, new) = (Made::root("Partner CA", NOW), Made::root("Partner CA", NOW));
+        let participant = || AnchorOwner::Participant(crate::registry::ParticipantId::parse("partner-a").unwrap());
+        let (shared, own) =
+            (on_record(&old.certificate, AnchorOwner::Operator), on_record(&new.certificate, participant()));
+        let any = NameSpace { any: true, ..NameSpace::default() };
+        let narrow = NameSpace { dns_suffixes: vec!["a.example".to_owned()], ..NameSpace::default() };
+        let said = |anchor: &TrustAnchor, names: &NameSpace, others: &[TrustAnchor]| {
+            names_of(&grant_notes(anchor, names, others, now()))
+        };
+        assert_eq!(said(&shared, &any, &[]), ["any_name_shared"]);
+        assert_eq!(said(&shared, &narrow, &[]), [""; 0]);
+        assert_eq!(said(&own, &any, &[]), [""; 0]);
+        assert_eq!(said(&own, &narrow, &[shared.clone(), own.clone()]), ["same_name_other_key"]);
+        let retired = TrustAnchor { state: AnchorState::Retired, ..shared };
+        let other = on_record(&Made::root("Another CA", NOW).certificate, participant());
+        assert_eq!(said(&own, &narrow, &[retired, other]), [""; 0]);
+        // A public CA, whoever it is said to belong to.
+        let key = countersign_conformance::der::tlv(0x30, &webpki_roots::TLS_SERVER_ROOTS[0].subject_public_key_info);
+        let public = old.sign(&Template::authority(Name::common("Partner CA"), NOW), &key);
+        let public = on_record(&public, participant());
+        assert_eq!(said(&public, &any, &[]), ["any_name_public"]);
+        assert_eq!(said(&public, &narrow, &[]), [""; 0]);
     }
 
     #[test]

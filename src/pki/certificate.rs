@@ -14,6 +14,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::PeerRefusal;
+use super::anchor::UncheckedNames;
 use super::chain;
 use super::crl::Serial;
 use super::der;
@@ -53,6 +54,11 @@ pub struct ParsedCertificate {
     purposes: Purposes,
     name_constraints: NameConstraints,
     critical_extension_unknown: bool,
+    /// How many subtrees its name constraints have, and how many alternative names it has: what comparing them costs.
+    name_constraint_count: usize,
+    alt_name_count: usize,
+    subject_key_id: Option<Box<[u8]>>,
+    authority_key_id: Option<Box<[u8]>>,
 }
 
 /// Whether a key is within the bounds that a handshake accepts.
@@ -101,8 +107,8 @@ pub(super) enum Purposes {
 pub(super) enum NameConstraints {
     Absent,
     Honoured,
-    /// On directory names, URIs or kinds that webpki does not compare: it refuses every certificate they concern.
-    Unsupported,
+    /// On kinds of names that webpki does not compare: it refuses every certificate they concern.
+    Unsupported(UncheckedNames),
 }
 
 /// The octets are not a certificate that can be read in exactly one way.
@@ -243,6 +249,10 @@ impl ParsedCertificate {
             purposes: extensions.purposes,
             name_constraints: extensions.name_constraints,
             critical_extension_unknown: extensions.critical_unknown,
+            name_constraint_count: extensions.name_constraint_count,
+            alt_name_count: extensions.alt_names.map_or(0, count_of_elements),
+            subject_key_id: extensions.subject_key_id.map(Box::from),
+            authority_key_id: extensions.authority_key_id.map(Box::from),
         })
     }
 
@@ -370,6 +380,26 @@ impl ParsedCertificate {
         self.name_constraints
     }
 
+    /// How many subtrees its name constraints have.
+    pub(super) const fn name_constraint_count(&self) -> usize {
+        self.name_constraint_count
+    }
+
+    /// How many alternative names it has, whatever they are.
+    pub(super) const fn alt_name_count(&self) -> usize {
+        self.alt_name_count
+    }
+
+    /// RFC 5280 §4.2.1.2: what its key calls itself.
+    pub(super) fn subject_key_id(&self) -> Option<&[u8]> {
+        self.subject_key_id.as_deref()
+    }
+
+    /// RFC 5280 §4.2.1.1: what the key is called that signed it.
+    pub(super) fn authority_key_id(&self) -> Option<&[u8]> {
+        self.authority_key_id.as_deref()
+    }
+
     pub(super) const fn has_unknown_critical_extension(&self) -> bool {
         self.critical_extension_unknown
     }
@@ -446,6 +476,9 @@ struct Extensions<'a> {
     purposes: Purposes,
     name_constraints: NameConstraints,
     crl_points: Vec<String>,
+    name_constraint_count: usize,
+    subject_key_id: Option<&'a [u8]>,
+    authority_key_id: Option<&'a [u8]>,
     critical_unknown: bool,
 }
 
@@ -458,6 +491,9 @@ impl<'a> Extensions<'a> {
             purposes: Purposes::Unstated,
             name_constraints: NameConstraints::Absent,
             crl_points: Vec::new(),
+            name_constraint_count: 0,
+            subject_key_id: None,
+            authority_key_id: None,
             critical_unknown: false,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
@@ -471,7 +507,9 @@ impl<'a> Extensions<'a> {
                 [0x55, 0x1D, 15] => found.key_usage = Some(key_usage(extension.value)?),
                 [0x55, 0x1D, 17] => found.alt_names = Some(extension.value),
                 [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
-                [0x55, 0x1D, 30] => found.name_constraints = name_constraints(extension.value)?,
+                [0x55, 0x1D, 30] => {
+                    (found.name_constraints, found.name_constraint_count) = name_constraints(extension.value)?;
+                }
                 [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
                 // Points that cannot be read are none: then only a list that speaks for all certificates speaks for this one.
                 [0x55, 0x1D, 31] => {
@@ -480,6 +518,12 @@ impl<'a> Extensions<'a> {
                 }
                 // Certificate policies: none is ever asked for (RFC 5280 §6.1.1 (c): any-policy).
                 [0x55, 0x1D, 32] => {}
+                // Key identifiers help to find a path and decide nothing: RFC 5280 §4.2.1.1, §4.2.1.2 has them not critical,
+                // and one that cannot be read is none.
+                [0x55, 0x1D, 14] if !extension.critical => {
+                    found.subject_key_id = der::whole(extension.value, der::OCTET_STRING).ok();
+                }
+                [0x55, 0x1D, 35] if !extension.critical => found.authority_key_id = key_identifier(extension.value),
                 _ => found.critical_unknown |= extension.critical,
             }
         }
@@ -572,27 +616,45 @@ fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
 }
 
 // RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }
-fn name_constraints(value: &[u8]) -> Result<NameConstraints, der::NotDer> {
+fn name_constraints(value: &[u8]) -> Result<(NameConstraints, usize), der::NotDer> {
     let mut contents = der::whole(value, der::SEQUENCE)?;
     // "Conforming CAs MUST NOT issue certificates where name constraints is an empty sequence", nor are the lists empty.
     if contents.is_empty() {
         return Err(der::NotDer);
     }
-    let mut found = NameConstraints::Honoured;
+    let (mut unchecked, mut count) = (UncheckedNames::default(), 0);
     while !contents.is_empty() {
         let mut subtrees = der::take(&mut contents)?.contents;
         if subtrees.is_empty() {
             return Err(der::NotDer);
         }
         while !subtrees.is_empty() {
+            count += 1;
             let mut subtree = der::expect(&mut subtrees, der::SEQUENCE)?;
             // webpki compares dNSName and iPAddress. Of the others it refuses every certificate that has such a name.
-            if !matches!(der::take(&mut subtree)?.tag, 0x82 | 0x87) {
-                found = NameConstraints::Unsupported;
+            match der::take(&mut subtree)?.tag {
+                0x82 | 0x87 => {}
+                0x81 => unchecked.email = true,
+                0x86 => unchecked.uri = true,
+                0xA4 => unchecked.directory = true,
+                _ => unchecked.other = true,
             }
         }
     }
-    Ok(found)
+    let all_checked = unchecked == UncheckedNames::default();
+    Ok((if all_checked { NameConstraints::Honoured } else { NameConstraints::Unsupported(unchecked) }, count))
+}
+
+// RFC 5280 §4.2.1.1: SEQUENCE { keyIdentifier [0] OCTET STRING OPTIONAL, … }
+fn key_identifier(value: &[u8]) -> Option<&[u8]> {
+    let mut contents = der::whole(value, der::SEQUENCE).ok()?;
+    der::expect(&mut contents, 0x80).ok()
+}
+
+/// How many elements a SEQUENCE has, up to the first that cannot be read.
+fn count_of_elements(value: &[u8]) -> usize {
+    let mut contents = der::whole(value, der::SEQUENCE).unwrap_or_default();
+    std::iter::from_fn(|| der::take(&mut contents).ok()).count()
 }
 
 /// Design §3: RSA 2048 to 4096 or P-256 at least. Only the usual encoding of a key is taken, so that one key has one hash.

@@ -4,11 +4,14 @@
 //! between what has to be asked again on each request. rustls-webpki builds and validates the path; what it leaves out is
 //! added here, each rule beside its section. It knows nothing of clients.
 
+/// What one search for a path may cost.
+mod effort;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
-use rustls_pki_types::UnixTime as PathTime;
+use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime as PathTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
 
 use super::PeerRefusal;
@@ -17,9 +20,12 @@ use super::certificate::{Authority, KeyStrength, NameConstraints, ParsedCertific
 use super::crl::{Lists, Serial, Subject};
 use super::presented::PresentedChain;
 use super::revocation::{self, Link};
-use super::signature::{SIGNATURES, Signer};
+use super::signature::Signer;
 use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
 use crate::registry::{GrantedAnchor, KeyHash, PathIssuer};
+
+use effort::Candidates;
+pub(super) use effort::Effort;
 
 /// A path that was found good once. Signatures and structure stay good; what does not is asked by [`Path::judge`].
 #[derive(Clone, Debug)]
@@ -198,20 +204,17 @@ impl Path {
 /// Builds a path from the leaf of `presented` to one of `anchors` that is good now.
 ///
 /// # Errors
-/// The most telling failure: of a path that reached an anchor, else of the nearest attempt.
+/// The most telling failure: of a path that reached an anchor, else of the nearest attempt; [`PeerRefusal::PathTooComplex`]
+/// where `effort` did not last.
 pub(super) fn build(
     presented: &PresentedChain,
     leaf: &ParsedCertificate,
     anchors: &Anchors,
     granted: &[GrantedAnchor],
     lists: &Lists,
+    effort: &Effort,
     now: UnixTime,
 ) -> Result<Path, PeerRefusal> {
-    let seconds = u64::try_from(now.as_seconds()).map_err(|_| PeerRefusal::NotYetValid)?;
-    let time = PathTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    let der = presented.certificates().first().ok_or(PeerRefusal::NoCertificate)?;
-    let end_entity = EndEntityCert::try_from(der).map_err(|error| refusal_of(&error))?;
-    let intermediates: Vec<_> = presented.intermediates().iter().map(|issuer| issuer.der.clone()).collect();
     let reached: RefCell<Option<Path>> = RefCell::new(None);
     let failed: RefCell<Option<PeerRefusal>> = RefCell::new(None);
     // Called for every path whose signatures, dates and constraints are good: the anchor's own terms decide which of them
@@ -229,21 +232,46 @@ pub(super) fn build(
             }
         }
     };
-    let built = end_entity.verify_for_usage(
-        SIGNATURES,
-        &anchors.for_paths,
-        &intermediates,
-        time,
-        EveryPurpose,
-        None, // revocation lists are looked at in `judge`: on every request, and by each anchor's own terms
-        Some(&accept),
-    );
-    match (built.map(|_| ()), reached.into_inner(), failed.into_inner()) {
+    let searched = search(presented, leaf, anchors, effort, now, &accept);
+    match (searched, reached.into_inner(), failed.into_inner()) {
         (Ok(()), Some(path), _) => Ok(path),
         (_, _, Some(refusal)) => Err(refusal),
-        (Err(error), ..) => Err(refusal_of(&error)),
+        (Err(refusal), ..) => Err(refusal),
         (Ok(()), None, None) => Err(PeerRefusal::IssuerUnknown), // webpki has asked `accept` if it is content
     }
+}
+
+/// Offers `accept` every path from the leaf to one of `anchors` whose signatures, dates and constraints are good at `at`,
+/// until it takes one or `effort` is used up.
+///
+/// # Errors
+/// Of the nearest attempt; [`PeerRefusal::PathTooComplex`] where `effort` did not last.
+pub(super) fn search(
+    presented: &PresentedChain,
+    leaf: &ParsedCertificate,
+    anchors: &Anchors,
+    effort: &Effort,
+    at: UnixTime,
+    accept: &dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error>,
+) -> Result<(), PeerRefusal> {
+    let seconds = u64::try_from(at.as_seconds()).map_err(|_| PeerRefusal::NotYetValid)?;
+    let der = presented.certificates().first().ok_or(PeerRefusal::NoCertificate)?;
+    let end_entity = EndEntityCert::try_from(der).map_err(|error| refusal_of(&error))?;
+    let intermediates: Vec<_> = presented.intermediates().iter().map(|issuer| issuer.der.clone()).collect();
+    let candidates = Candidates::of(presented, leaf, anchors, effort)?;
+    let metered = candidates.metered();
+    let signatures: Vec<&dyn SignatureVerificationAlgorithm> =
+        metered.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
+    let searched = end_entity.verify_for_usage(
+        &signatures,
+        &anchors.for_paths,
+        &intermediates,
+        PathTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+        EveryPurpose,
+        None, // revocation lists are looked at in `judge`: on every request, and by each anchor's own terms
+        Some(accept),
+    );
+    searched.map(|_| ()).map_err(|error| effort.refusal().unwrap_or_else(|| refusal_of(&error)))
 }
 
 /// What webpki's path is in our terms.
@@ -297,7 +325,7 @@ pub(super) fn check_structure(
 }
 
 /// Purposes are judged by the anchor's policy, in [`Path::judge`].
-pub(super) struct EveryPurpose;
+struct EveryPurpose;
 
 impl ExtendedKeyUsageValidator for EveryPurpose {
     fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {

@@ -6,17 +6,14 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::time::Duration;
 
 use countersign_resource_server::time::UnixTime;
-use rustls_pki_types::UnixTime as PathTime;
-use webpki::{EndEntityCert, VerifiedPath};
+use webpki::VerifiedPath;
 
 use super::ParsedCertificate;
 use super::anchor::{Anchors, CompiledAnchor};
-use super::chain::{EveryPurpose, check_structure, path_of};
+use super::chain::{self, Effort, check_structure, path_of};
 use super::presented::PresentedChain;
-use super::signature::SIGNATURES;
 use crate::registry::trust_anchor::AnchorOwner;
 use crate::registry::{AnchorId, ClientRecord};
 
@@ -49,7 +46,8 @@ pub(super) fn find(
     let youngest = presented.issuer_dates().map(|(from, _)| from).fold(leaf.not_before(), UnixTime::max);
     let mut instants = vec![now.max(leaf.not_before()).min(leaf.not_after()), youngest];
     instants.dedup();
-    instants.into_iter().find_map(|at| leads_to(presented, leaf, anchors, record, at))
+    let effort = Effort::after_reading(presented, leaf);
+    instants.into_iter().find_map(|at| leads_to(presented, leaf, anchors, record, &effort, at))
 }
 
 fn leads_to(
@@ -57,11 +55,9 @@ fn leads_to(
     leaf: &ParsedCertificate,
     anchors: &Anchors,
     record: &ClientRecord,
+    effort: &Effort,
     at: UnixTime,
 ) -> Option<Kinship> {
-    let seconds = u64::try_from(at.as_seconds()).ok()?;
-    let end_entity = EndEntityCert::try_from(presented.certificates().first()?).ok()?;
-    let intermediates: Vec<_> = presented.intermediates().iter().map(|issuer| issuer.der.clone()).collect();
     let found: RefCell<Option<Kinship>> = RefCell::new(None);
     let accept = |candidate: &VerifiedPath<'_>| {
         let path = path_of(candidate, presented, anchors).ok_or(webpki::Error::UnknownIssuer)?;
@@ -72,16 +68,8 @@ fn leads_to(
         // Another path may tell more.
         if is_enough { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
     };
-    let searched = end_entity.verify_for_usage(
-        SIGNATURES,
-        &anchors.for_paths,
-        &intermediates,
-        PathTime::since_unix_epoch(Duration::from_secs(seconds)),
-        EveryPurpose,
-        None,
-        Some(&accept),
-    );
-    drop(searched);
+    // Whatever ended the search: what was found before counts.
+    drop(chain::search(presented, leaf, anchors, effort, at, &accept));
     found.into_inner()
 }
 

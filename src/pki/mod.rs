@@ -67,7 +67,7 @@ pub use kinship::Kinship;
 pub use presented::{Handshake, PresentedChain};
 
 use anchor::AnchorSet;
-use chain::Path;
+use chain::{Effort, Path};
 use crl::keeper::Keeper;
 use crl::{HeldLists, ListStatus, Lists};
 use revocation::{Link, Question, Status, StatusSource, UnknownStatus};
@@ -218,9 +218,8 @@ impl VerifiedPeer {
 pub struct Verifier {
     anchors: moka::sync::Cache<AnchorSetId, Arc<AnchorSet>>,
     paths: moka::sync::Cache<PathKey, Arc<Path>>,
-    /// Searches that led nowhere. A stranger's list of look-alike issuers can cost eighty signature checks, a request on
-    /// a connection that is open next to nothing: within the second, the record and the lists it was judged by, once is
-    /// enough.
+    /// Searches that led nowhere. A stranger's list of look-alike issuers can cost a millisecond, a request on a connection
+    /// that is open next to nothing: within the second, the record and the lists it was judged by, once is enough.
     dead_ends: moka::sync::Cache<(PathKey, RegistryVersion, i64, u64), PeerRefusal>,
     /// The revocation lists that are held.
     lists: Arc<HeldLists>,
@@ -457,11 +456,12 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Path, PeerRefusal> {
         let anchors = self.anchors_of(record);
-        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, lists, now);
+        let effort = Effort::after_reading(peer, leaf);
+        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, lists, &effort, now);
         match built {
             // Would a retired anchor have vouched? Then that is the reason to tell.
             Err(PeerRefusal::IssuerUnknown) if !anchors.retired.compiled.is_empty() => {
-                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, lists, now)
+                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, lists, &effort, now)
                     .err()
                     .filter(|refusal| *refusal == PeerRefusal::AnchorRetired)
                     .unwrap_or(PeerRefusal::IssuerUnknown))

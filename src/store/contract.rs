@@ -653,7 +653,7 @@ async fn certificates_are_found_by_issuer_and_by_anchor(bench: &Bench) {
     let mut expected: Vec<_> =
         [1, 2, 3, 5].into_iter().map(|number| (facts(number).thumbprint, facts(number).serial)).collect();
     expected.sort_by(|(_, one), (_, other)| one.cmp(other));
-    let issuer = sighting(1, "ca").issuer_key;
+    let issuer = sighting(1, "ca").issuer_key.unwrap();
     let mut serials = bench.registry.live_serials(&issuer, None, 3).await.unwrap();
     assert_eq!(serials.len(), 3);
     let last = serials.last().unwrap().1.clone();

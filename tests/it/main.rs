@@ -19,6 +19,8 @@ mod success;
 
 mod negative;
 
+mod impersonation;
+
 mod sessions;
 
 mod revocation_lists;
@@ -40,5 +42,7 @@ mod http2;
 mod life;
 
 mod operations;
+
+mod anchor;
 
 mod interop;

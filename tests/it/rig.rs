@@ -462,9 +462,10 @@ async fn enrol(registry: &Registry, world: &World) {
     enrolment.states(&retired).await;
 }
 
-struct Enrolling<'a> {
-    registry: &'a Registry,
-    world: &'a World,
+/// Enters records, each by the operation that an operator would use.
+pub(crate) struct Enrolling<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) world: &'a World,
 }
 
 impl Enrolling<'_> {
@@ -476,7 +477,7 @@ impl Enrolling<'_> {
         explanation(self.at())
     }
 
-    async fn participant(&self, id: &str, state: ParticipantState) {
+    pub(crate) async fn participant(&self, id: &str, state: ParticipantState) {
         let participant = Participant {
             id: ParticipantId::parse(id).unwrap(),
             legal_name: format!("{id} Ltd"),
@@ -489,7 +490,12 @@ impl Enrolling<'_> {
         self.registry.add_participant(participant, self.explanation()).await.unwrap();
     }
 
-    async fn anchor(&self, authority: &Authority, owner: Option<&str>, grants: &[(&str, NameSpace)]) -> AnchorId {
+    pub(crate) async fn anchor(
+        &self,
+        authority: &Authority,
+        owner: Option<&str>,
+        grants: &[(&str, NameSpace)],
+    ) -> AnchorId {
         let facts = anchor::check_anchor(&authority.certificate, self.at()).unwrap();
         let owner =
             owner.map_or(AnchorOwner::Operator, |id| AnchorOwner::Participant(ParticipantId::parse(id).unwrap()));
@@ -526,11 +532,11 @@ impl Enrolling<'_> {
         self.registry.add_resource_server(resource_server, self.explanation()).await.unwrap();
     }
 
-    async fn client(&self, client: Client, certificates: Vec<CertificateFacts>) {
+    pub(crate) async fn client(&self, client: Client, certificates: Vec<CertificateFacts>) {
         self.registry.add_client(client, certificates, self.explanation()).await.unwrap();
     }
 
-    async fn certificate(&self, party: &Party) {
+    pub(crate) async fn certificate(&self, party: &Party) {
         let client = ClientId::parse(party.id).unwrap();
         self.registry.add_certificate(client, facts(&party.credential), self.explanation()).await.unwrap();
     }
@@ -571,7 +577,14 @@ impl Enrolling<'_> {
         self.entitle(&world.a_not_started, "accounts", "accounts:read", at.after(day), None).await;
     }
 
-    async fn entitle(&self, party: &Party, to: &str, scopes: &str, starts_at: UnixTime, ends_at: Option<UnixTime>) {
+    pub(crate) async fn entitle(
+        &self,
+        party: &Party,
+        to: &str,
+        scopes: &str,
+        starts_at: UnixTime,
+        ends_at: Option<UnixTime>,
+    ) {
         let entitlement = Entitlement {
             id: EntitlementId::parse(&format!("{}-{to}", party.id)).unwrap(),
             client_id: ClientId::parse(party.id).unwrap(),
@@ -618,7 +631,8 @@ pub(crate) fn rule(attribute: SubjectAttribute, value: &str) -> SubjectRule {
     identity::subject_rule(attribute, value).unwrap()
 }
 
-fn tls_client(party: &Party, participant: &str, subject: SubjectRule) -> Client {
+/// A client that authenticates by its certificate's name.
+pub(crate) fn tls_client(party: &Party, participant: &str, subject: SubjectRule) -> Client {
     client_of(party.id, participant, ClientAuthentication::TlsClientAuth { subject })
 }
 
