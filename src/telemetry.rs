@@ -34,13 +34,19 @@ pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_n
 pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
 /// Gauge: seconds since the revocation list was signed.
 pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
+/// Counter: questions that responders were asked, by `outcome`: `good`, `revoked`, `unknown`, or why there was no answer.
+pub const OCSP_ANSWERS: &str = "countersign_ocsp_answers_total";
+/// Histogram: seconds that such a question took.
+pub const OCSP_SECONDS: &str = "countersign_ocsp_exchange_duration_seconds";
+/// Gauge: certificates whose status is remembered.
+pub const OCSP_REMEMBERED: &str = "countersign_ocsp_remembered_certificates";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
 /// Field: the short reason of a refusal.
 pub const REFUSAL: &str = "refusal";
 
-/// Buckets of [`REQUEST_SECONDS`]: from a tenth of a millisecond to a long poll.
+/// Buckets of [`REQUEST_SECONDS`] and [`OCSP_SECONDS`]: from a tenth of a millisecond to a long poll.
 const BUCKETS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
 
 /// Sends log lines to standard error in the configured shape. Where a subscriber is set already, it stays.
@@ -64,11 +70,11 @@ pub fn start_log(log: &Log) {
 pub fn start_metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let make = || {
-        let builder = PrometheusBuilder::new();
-        let builder = match builder.set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &BUCKETS) {
-            Ok(builder) => builder,
-            Err(_) => PrometheusBuilder::new(), // only an empty list of buckets is refused
-        };
+        let builder =
+            [REQUEST_SECONDS, OCSP_SECONDS].into_iter().try_fold(PrometheusBuilder::new(), |builder, name| {
+                builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &BUCKETS)
+            });
+        let builder = builder.unwrap_or_else(|_| PrometheusBuilder::new()); // only an empty list of buckets is refused
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         // Where another recorder is set already, metrics stay there and this handle is empty.
@@ -99,5 +105,8 @@ fn describe() {
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
     metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
+    metrics::describe_counter!(OCSP_ANSWERS, "Questions to OCSP responders by outcome");
+    metrics::describe_histogram!(OCSP_SECONDS, metrics::Unit::Seconds, "What a question to an OCSP responder took");
+    metrics::describe_gauge!(OCSP_REMEMBERED, "Certificates whose status is remembered");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

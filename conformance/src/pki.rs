@@ -347,7 +347,7 @@ impl Template {
     }
 }
 
-fn extension(extension: &Extension) -> Vec<u8> {
+pub(crate) fn extension(extension: &Extension) -> Vec<u8> {
     let mut parts = vec![der::oid(&extension.oid)];
     if extension.critical {
         parts.push(der::tlv(0x01, [0xFF]));

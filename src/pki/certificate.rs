@@ -15,6 +15,7 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 use super::crl::Serial;
 use super::der;
 use super::identity::{self, MalformedName, Names};
+use super::ocsp::access;
 use crate::registry::client::{SubjectAttribute, SubjectRule};
 use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
 
@@ -50,6 +51,7 @@ pub struct ParsedCertificate {
     purposes: Purposes,
     name_constraints: NameConstraints,
     critical_extension_unknown: bool,
+    status_signing: StatusSigning,
 }
 
 /// Whether a key is within the bounds that a handshake accepts.
@@ -91,6 +93,15 @@ pub(super) enum Purposes {
     ClientAuth,
     /// clientAuth is not. anyExtendedKeyUsage does not stand in for it: §4.2.1.12 leaves that to the application.
     Others,
+}
+
+/// What a certificate says about signing the status of others (RFC 6960 §4.2.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StatusSigning {
+    /// Its extended key usage has OCSPSigning.
+    pub(super) delegated: bool,
+    /// It has id-pkix-ocsp-nocheck: its own status need not be asked for (§4.2.2.2.1).
+    pub(super) unchecked: bool,
 }
 
 /// The name constraints (RFC 5280 §4.2.1.10), as far as the path validator's gaps go.
@@ -215,7 +226,7 @@ impl ParsedCertificate {
             subject: subject.to_owned(),
             spki: key.raw.to_owned(),
             crl_points: extensions.crl_points,
-            responder_urls: Vec::new(),
+            responder_urls: extensions.responder_urls,
             version_3: certificate.version() == X509Version::V3,
             key_strength: key_strength(key),
             authority: extensions.authority,
@@ -223,6 +234,7 @@ impl ParsedCertificate {
             purposes: extensions.purposes,
             name_constraints: extensions.name_constraints,
             critical_extension_unknown: extensions.critical_unknown,
+            status_signing: extensions.status_signing,
         })
     }
 
@@ -370,8 +382,13 @@ impl ParsedCertificate {
         &self.crl_points
     }
 
+    /// Where it says that its status can be asked for: foreign text.
     pub(super) fn responder_urls(&self) -> &[String] {
         &self.responder_urls
+    }
+
+    pub(super) const fn status_signing(&self) -> StatusSigning {
+        self.status_signing
     }
 }
 
@@ -412,6 +429,8 @@ struct Extensions<'a> {
     purposes: Purposes,
     name_constraints: NameConstraints,
     crl_points: Vec<String>,
+    responder_urls: Vec<String>,
+    status_signing: StatusSigning,
     critical_unknown: bool,
 }
 
@@ -424,6 +443,8 @@ impl<'a> Extensions<'a> {
             purposes: Purposes::Unstated,
             name_constraints: NameConstraints::Absent,
             crl_points: Vec::new(),
+            responder_urls: Vec::new(),
+            status_signing: StatusSigning::default(),
             critical_unknown: false,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
@@ -438,7 +459,7 @@ impl<'a> Extensions<'a> {
                 [0x55, 0x1D, 17] => found.alt_names = Some(extension.value),
                 [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
                 [0x55, 0x1D, 30] => found.name_constraints = name_constraints(extension.value)?,
-                [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
+                [0x55, 0x1D, 37] => (found.purposes, found.status_signing.delegated) = purposes(extension.value)?,
                 // Points that cannot be read are none: then only a list that speaks for all certificates speaks for this one.
                 [0x55, 0x1D, 31] => {
                     found.crl_points = crl_points(extension.value).unwrap_or_default();
@@ -446,12 +467,26 @@ impl<'a> Extensions<'a> {
                 }
                 // Certificate policies: none is ever asked for (RFC 5280 §6.1.1 (c): any-policy).
                 [0x55, 0x1D, 32] => {}
+                // RFC 5280 §4.2.2.1: never critical. One that cannot be read names no responder.
+                AUTHORITY_INFO_ACCESS if !extension.critical => {
+                    found.responder_urls = access::responder_urls(extension.value).unwrap_or_default();
+                }
+                // RFC 6960 §4.2.2.2.1: its value is NULL. Critical, which it should not be, it counts as not understood.
+                OCSP_NO_CHECK if !extension.critical => {
+                    found.status_signing.unchecked = der::whole(extension.value, der::NULL).is_ok_and(<[u8]>::is_empty);
+                }
                 _ => found.critical_unknown |= extension.critical,
             }
         }
         Ok(found)
     }
 }
+
+/// id-pe-authorityInfoAccess (RFC 5280 §4.2.2.1).
+const AUTHORITY_INFO_ACCESS: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 1, 1];
+
+/// id-pkix-ocsp-nocheck (RFC 6960 §4.2.2.2.1).
+const OCSP_NO_CHECK: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 0x30, 1, 5];
 
 /// More extensions than this are refused, so that looking for one that comes twice stays cheap.
 const MOST_EXTENSIONS: usize = 64;
@@ -521,20 +556,23 @@ fn crl_points(value: &[u8]) -> Result<Vec<String>, der::NotDer> {
     Ok(points)
 }
 
-// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
-fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
+// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER. Beside the purposes: whether OCSPSigning is one of them.
+fn purposes(value: &[u8]) -> Result<(Purposes, bool), der::NotDer> {
     const CLIENT_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 2];
+    const OCSP_SIGNING: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 9];
     let mut contents = der::whole(value, der::SEQUENCE)?;
     if contents.is_empty() {
         return Err(der::NotDer);
     }
-    let mut purposes = Purposes::Others;
+    let mut found = (Purposes::Others, false);
     while !contents.is_empty() {
-        if der::expect(&mut contents, der::OBJECT_IDENTIFIER)? == CLIENT_AUTH {
-            purposes = Purposes::ClientAuth;
+        match der::expect(&mut contents, der::OBJECT_IDENTIFIER)? {
+            CLIENT_AUTH => found.0 = Purposes::ClientAuth,
+            OCSP_SIGNING => found.1 = true,
+            _ => {}
         }
     }
-    Ok(purposes)
+    Ok(found)
 }
 
 // RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }

@@ -32,6 +32,9 @@ mod chain;
 /// Which certificates have their issuers taken back? (RFC 5280 §5, §6.3)
 pub mod crl;
 
+/// Is it still good, as its issuer's responder says? (RFC 6960)
+pub mod ocsp;
+
 /// Has its issuer taken this one back?
 pub mod revocation;
 

@@ -1,0 +1,1 @@
+//! What goes on when nobody asks.
