@@ -26,9 +26,11 @@ pub struct Responder {
     shared: Arc<Shared>,
 }
 
+type Rule = dyn Fn(&Asked) -> Reply + Send + Sync;
+
 struct Shared {
     asked: Mutex<Vec<Asked>>,
-    reply: Mutex<Arc<dyn Fn(&Asked) -> Reply + Send + Sync>>,
+    reply: Mutex<Arc<Rule>>,
     kept: Mutex<Vec<TcpStream>>,
     stops: AtomicBool,
 }

@@ -20,8 +20,8 @@ use super::revocation::{Question, Status, StatusSource};
 use super::signature::Signer;
 use crate::fetch::{self, Bounds, FetchError, Fetcher};
 use crate::mint::random_octets;
-use crate::registry::KeyHash;
 use crate::registry::trust_anchor::{NoncePolicy, OcspPolicy};
+use crate::registry::{AnchorId, KeyHash};
 use crate::telemetry;
 
 /// Where a certificate says that it can be asked after.
@@ -47,6 +47,8 @@ mod watch;
 
 #[cfg(test)]
 mod tests;
+
+pub use watch::{Consequences, FoundRevoked};
 
 use answer::Answer;
 use memory::{Known, Standing};
@@ -88,6 +90,8 @@ type LineId = [u8; 32];
 
 /// One certificate that was asked after.
 struct Line {
+    /// Under which anchor it was presented.
+    anchor: AnchorId,
     issuer: Signer,
     issuer_key: KeyHash,
     /// As the registry has it.
@@ -166,6 +170,7 @@ impl Asking {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         };
+        add(question.anchor.as_str().as_bytes());
         add(question.issuer_name_der);
         add(question.issuer_spki_der);
         add(question.serial.as_bytes());
@@ -181,6 +186,7 @@ impl Asking {
             Signer { name_der: question.issuer_name_der.to_owned(), spki_der: question.issuer_spki_der.to_owned() };
         let line = Arc::new(Line {
             id: CertId::new(&issuer, &hex::decode(question.serial).ok()?).ok()?,
+            anchor: question.anchor.clone(),
             issuer,
             issuer_key: *question.issuer_key,
             serial: question.serial.to_owned(),
