@@ -15,6 +15,8 @@ use crate::registry::trust_anchor::NoncePolicy;
 
 mod answers;
 
+mod interop;
+
 mod questions;
 
 const NONCE: Nonce = [7; NONCE_BYTES];
