@@ -40,6 +40,14 @@ pub const OCSP_ANSWERS: &str = "countersign_ocsp_answers_total";
 pub const OCSP_SECONDS: &str = "countersign_ocsp_exchange_duration_seconds";
 /// Gauge: certificates whose status is remembered.
 pub const OCSP_REMEMBERED: &str = "countersign_ocsp_remembered_certificates";
+/// Gauge: seconds since a certificate revocation list was issued, by `anchor` and `list`.
+pub const CRL_AGE: &str = "countersign_crl_age_seconds";
+/// Gauge: seconds until a certificate revocation list is out of date, by `anchor` and `list`; negative once it is.
+pub const CRL_SECONDS_LEFT: &str = "countersign_crl_seconds_until_next_update";
+/// Gauge: certificates that a list revokes, by `anchor` and `list`.
+pub const CRL_ENTRIES: &str = "countersign_crl_entries";
+/// Counter: certificate revocation lists that were not taken, by `reason`.
+pub const CRLS_REFUSED: &str = "countersign_crls_refused_total";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
@@ -108,5 +116,13 @@ fn describe() {
     metrics::describe_counter!(OCSP_ANSWERS, "Questions to OCSP responders by outcome");
     metrics::describe_histogram!(OCSP_SECONDS, metrics::Unit::Seconds, "What a question to an OCSP responder took");
     metrics::describe_gauge!(OCSP_REMEMBERED, "Certificates whose status is remembered");
+    metrics::describe_gauge!(CRL_AGE, metrics::Unit::Seconds, "Age of certificate revocation lists");
+    metrics::describe_gauge!(
+        CRL_SECONDS_LEFT,
+        metrics::Unit::Seconds,
+        "Until certificate revocation lists are out of date"
+    );
+    metrics::describe_gauge!(CRL_ENTRIES, "Certificates that a revocation list revokes");
+    metrics::describe_counter!(CRLS_REFUSED, "Certificate revocation lists that were not taken");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

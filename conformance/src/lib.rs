@@ -16,6 +16,9 @@ pub mod pki;
 /// Certificate status with every defect.
 pub mod ocsp;
 
+/// Revocation lists with every defect.
+pub mod crl;
+
 /// Tokens with every defect.
 pub mod forge;
 

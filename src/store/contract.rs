@@ -1505,6 +1505,15 @@ impl RegistryStore for Slow {
         self.store.touch_last_seen(seen)
     }
 
+    fn live_serials<'a>(
+        &'a self,
+        issuer_key: &'a KeyHash,
+        after: String,
+        limit: u32,
+    ) -> Answer<'a, Vec<(Thumbprint, String)>> {
+        self.store.live_serials(issuer_key, after, limit)
+    }
+
     fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {
         self.store.knows(thumbprint, names)
     }

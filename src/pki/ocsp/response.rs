@@ -90,7 +90,7 @@ impl<'a> Response<'a> {
     // SEQUENCE { tbsResponseData, signatureAlgorithm, signature BIT STRING, certs [0] EXPLICIT SEQUENCE OF OPTIONAL }
     fn read_basic(basic: &'a [u8], id: &CertId) -> Result<Self, Unusable> {
         let mut parts = der::whole(basic, der::SEQUENCE)?;
-        let signed = der::expect_whole(&mut parts, der::SEQUENCE)?;
+        let (signed, data) = der::expect_whole(&mut parts, der::SEQUENCE)?;
         let algorithm = der::expect(&mut parts, der::SEQUENCE)?;
         let signature = der::expect(&mut parts, der::BIT_STRING)?;
         let mut certificates = Vec::new();
@@ -100,10 +100,10 @@ impl<'a> Response<'a> {
                 if certificates.len() == MOST_CERTIFICATES {
                     return Err(Unusable::Malformed);
                 }
-                certificates.push(der::expect_whole(&mut list, der::SEQUENCE)?);
+                certificates.push(der::expect_whole(&mut list, der::SEQUENCE)?.0);
             }
         }
-        let (responder, said, nonce) = read_data(der::whole(signed, der::SEQUENCE)?, id)?;
+        let (responder, said, nonce) = read_data(data, id)?;
         Ok(Self { signed, algorithm, signature, responder, said, nonce, certificates })
     }
 }

@@ -92,15 +92,14 @@ fn delegate(certificate: &[u8], response: &Response<'_>, issuer: &Signer, now: U
 // RFC 5280 §4.1: SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue BIT STRING }
 fn is_issued_by(certificate: &[u8], issuer: &Signer) -> Result<bool, der::NotDer> {
     let mut parts = der::whole(certificate, der::SEQUENCE)?;
-    let to_be_signed = der::expect_whole(&mut parts, der::SEQUENCE)?;
+    let (to_be_signed, mut fields) = der::expect_whole(&mut parts, der::SEQUENCE)?;
     let algorithm = der::expect(&mut parts, der::SEQUENCE)?;
     let signature = der::whole(parts, der::BIT_STRING)?;
     // SEQUENCE { version [0], serialNumber, signature AlgorithmIdentifier, issuer Name, … }
-    let mut fields = der::whole(to_be_signed, der::SEQUENCE)?;
     der::expect(&mut fields, 0xA0)?;
     der::expect(&mut fields, der::INTEGER)?;
     // RFC 5280 §4.1.1.2: inside as outside.
     let inside = der::expect(&mut fields, der::SEQUENCE)?;
-    let name = der::expect_whole(&mut fields, der::SEQUENCE)?;
+    let (name, _) = der::expect_whole(&mut fields, der::SEQUENCE)?;
     Ok(inside == algorithm && name == issuer.name_der && issuer.has_signed(algorithm, to_be_signed, signature))
 }
