@@ -388,6 +388,7 @@ impl Verifier {
             let question = Question {
                 anchor: &anchor.id,
                 serial: link.serial,
+                is_authority: link.subject.is_authority,
                 issuer_name_der: &link.issuer.name_der,
                 issuer_spki_der: &link.issuer.spki_der,
                 issuer_key: link.issuer_key,

@@ -148,7 +148,10 @@ pub(in crate::pki) async fn revoke(
 }
 
 /// Ends the tokens of certificates, once for each reason.
-async fn end_tokens(
+///
+/// # Errors
+/// [`StoreUnavailable`].
+pub(in crate::pki) async fn end_tokens(
     registry: &Registry,
     certificates: Vec<Thumbprint>,
     why: &str,

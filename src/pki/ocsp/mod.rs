@@ -45,9 +45,13 @@ mod signer;
 /// What goes on when nobody asks.
 mod watch;
 
+/// What a revocation means for certificates on record.
+mod consequence;
+
 #[cfg(test)]
 mod tests;
 
+pub use consequence::OnRecord;
 pub use watch::{Consequences, FoundRevoked};
 
 use answer::Answer;
@@ -96,6 +100,7 @@ struct Line {
     issuer_key: KeyHash,
     /// As the registry has it.
     serial: String,
+    is_authority: bool,
     id: CertId,
     /// The responders, in the order in which they are asked.
     urls: Vec<String>,
@@ -174,7 +179,7 @@ impl Asking {
         add(question.issuer_name_der);
         add(question.issuer_spki_der);
         add(question.serial.as_bytes());
-        add(&[u8::from(policy.nonce == NoncePolicy::Required)]);
+        add(&[u8::from(question.is_authority), u8::from(policy.nonce == NoncePolicy::Required)]);
         for url in &urls {
             add(url.as_bytes());
         }
@@ -190,6 +195,7 @@ impl Asking {
             issuer,
             issuer_key: *question.issuer_key,
             serial: question.serial.to_owned(),
+            is_authority: question.is_authority,
             urls: urls.into_iter().cloned().collect(),
             nonce: policy.nonce,
             state: Mutex::new(State { known: Known::default(), asking: None, wanted_at: now, is_on_record: false }),

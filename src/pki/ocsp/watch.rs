@@ -36,6 +36,8 @@ pub struct FoundRevoked {
     pub issuer_key: KeyHash,
     /// Lower-case hexadecimal of its serial number's content octets.
     pub serial: String,
+    /// Whether it is an intermediate's.
+    pub is_authority: bool,
     /// When, as its issuer says.
     pub at: UnixTime,
     /// Why, as its issuer says.
@@ -101,6 +103,7 @@ impl Asking {
                 anchor: line.anchor.clone(),
                 issuer_key: line.issuer_key,
                 serial: line.serial.clone(),
+                is_authority: line.is_authority,
                 at,
                 reason,
             };

@@ -68,6 +68,7 @@ impl Scene {
         let question = Question {
             anchor: &self.anchor,
             serial: &serial,
+            is_authority: false,
             issuer_name_der: &name,
             issuer_spki_der: &spki,
             issuer_key: &KeyHash::of(&spki),
@@ -293,6 +294,7 @@ async fn a_revocation_is_put_on_record_once_also_if_that_fails_at_first() {
         anchor: scene.anchor.clone(),
         issuer_key: KeyHash::of(&scene.issuer.key.spki()),
         serial: hex::encode(ocsp::serial_of(leaf.certificate())),
+        is_authority: false,
         at: second(-100),
         reason: CrlReason::KeyCompromise,
     };
