@@ -21,6 +21,10 @@ mod negative;
 
 mod sessions;
 
+mod ocsp;
+
+mod revocation_lists;
+
 mod circle;
 
 mod change;

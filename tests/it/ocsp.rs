@@ -10,12 +10,14 @@ use countersign::registry::trust_anchor::{NoncePolicy, OcspPolicy, RevocationSou
 use countersign::registry::{Page, Thumbprint};
 use countersign_conformance::KeyKind;
 use countersign_conformance::ocsp::{self, Asked, HttpResponder, Reply, Status};
-use countersign_conformance::pki::{Authority, Credential, Template};
-use countersign_resource_server::time::{Clock, SystemClock};
+use countersign_conformance::pki::{Authority, Template};
+use countersign_resource_server::time::Clock;
 
+use crate::circle::{call, calls};
+use crate::operations::get;
 use crate::rig::{Engine, Rig, Time, thumbprint};
-use crate::sessions::{EVERY_WAY, Kept, Line};
-use crate::wire::{Answer, Request};
+use crate::sessions::{EVERY_WAY, Line};
+use crate::wire::Answer;
 use crate::world::{Party, subject_of_a};
 
 /// How soon what a responder said has to be in force (design §6).
@@ -123,7 +125,7 @@ impl Stage {
     }
 }
 
-const fn revoked(rig: &Rig, reason: u8) -> Status {
+fn revoked(rig: &Rig, reason: u8) -> Status {
     Status::Revoked { at: rig.world.now - 100, reason: Some(reason) }
 }
 
@@ -196,10 +198,6 @@ async fn the_request_that_waits_for_the_answer_is_refused() {
     }
 }
 
-fn call(token: &str) -> Request {
-    Request::get("/accounts").with_header("Authorization", &format!("Bearer {token}"))
-}
-
 /// A token from before dies at the API within five seconds, whether its certificate is revoked, on hold, or its issuer is.
 #[tokio::test]
 async fn tokens_issued_before_die_at_the_guarded_api() {
@@ -210,7 +208,7 @@ async fn tokens_issued_before_die_at_the_guarded_api() {
         let stage = Stage::under(rig, 4, Some(&issuing), |_| {}, |_, _| {}).await;
         let api = stage.rig.guarded_api().await;
         let token = stage.ask().await.token();
-        let calls = async || stage.rig.peer(&stage.party.credential).ask(api.address, &call(&token)).await.unwrap();
+        let calls = async || calls(&stage.rig, &api, &stage.party.credential, &call(&token)).await;
         let answer = calls().await;
         assert_eq!(answer.status, 200, "{what}: {answer}");
         let taken_back = if of_issuer { &issuing.certificate[..] } else { stage.leaf() };
@@ -345,18 +343,17 @@ async fn a_key_is_revoked_only_with_a_certificate_that_has_authenticated() {
     assert_eq!(stage.ask().await.status, 200, "the key's holder");
 }
 
-/// The machine's own clock reads what is made for it: no test above depends on which one it is.
 #[tokio::test]
 async fn the_status_is_shown_in_metrics() {
     let stage = Stage::set(Rig::on(&Engine::Sqlite, Time::Machine).await, 3_600, |_, _| {}).await;
-    assert!(SystemClock::new().now().as_seconds() >= stage.rig.world.now);
     assert_eq!(stage.ask().await.status, 200);
     let text = within_five_seconds("the metrics", async || {
-        let text = crate::wire::plain(stage.rig.operations, "/metrics").await;
+        let (_, text) = get(&stage.rig, "/metrics").await;
         text.contains("countersign_ocsp_remembered_certificates").then_some(text)
     })
     .await;
-    for line in ["countersign_ocsp_answers_total{outcome=\"good\"}", "countersign_ocsp_exchange_duration_seconds_count"] {
+    for line in ["countersign_ocsp_answers_total{outcome=\"good\"}", "countersign_ocsp_exchange_duration_seconds_count"]
+    {
         assert!(text.contains(line), "{line} in {text}");
     }
 }

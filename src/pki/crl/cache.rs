@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -62,7 +63,10 @@ impl Cache {
 
     /// Puts a list in the place of the one before it.
     pub(super) fn write(&self, name: &str, list: &[u8], chain: &[Vec<u8>]) -> std::io::Result<()> {
-        let beside = self.0.join(format!(".{name}.new"));
+        // A name of its own: another process may write the same list in the same directory.
+        static WRITTEN: AtomicU64 = AtomicU64::new(0);
+        let own = (std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
+        let beside = self.0.join(format!(".{name}.{}.{}", own.0, own.1));
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(list)?;
         for certificate in chain {
