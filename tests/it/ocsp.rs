@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::registry::certificate::{CertificateState, RevocationReason};
+use countersign::registry::edit::RecordKind;
 use countersign::registry::trust_anchor::{NoncePolicy, OcspPolicy, RevocationSources, TrustAnchor, Unknown};
-use countersign::registry::{Page, Thumbprint};
+use countersign::registry::{Page, RegistryVersion, Thumbprint};
 use countersign_conformance::KeyKind;
 use countersign_conformance::ocsp::{self, Asked, HttpResponder, Reply, Status};
 use countersign_conformance::pki::{Authority, Template};
 use countersign_resource_server::time::Clock;
 
 use crate::circle::{call, calls};
-use crate::operations::get;
+use crate::operations::{get, said};
 use crate::rig::{Engine, Rig, Time, thumbprint};
 use crate::sessions::{EVERY_WAY, Line};
 use crate::wire::Answer;
@@ -244,6 +245,30 @@ async fn a_hold_is_lifted() {
     }
 }
 
+/// A node that finds a hold later than another has issued tokens meanwhile: it ends them too.
+#[tokio::test]
+async fn every_node_ends_the_tokens_of_a_hold() {
+    let stage = Stage::set(Rig::start().await, 3_600, |_, _| {}).await;
+    let other = stage.rig.another_node().await;
+    let ask_other =
+        async || stage.rig.peer(&stage.party.credential).ask(other.address, &stage.party.request()).await.unwrap();
+    assert_eq!((stage.ask().await.status, ask_other().await.status), (200, 200));
+    stage.says.say(stage.leaf(), revoked(&stage.rig, 6));
+    stage.rig.clock.advance(RENEWAL);
+    let subject = RecordKind::Certificate.subject(&thumbprint(&stage.party.credential).to_string());
+    let mut nodes = within_five_seconds("both have ended its tokens", async || {
+        let history = stage.rig.app.registry.history(RegistryVersion(0), Some(subject.clone()), 100).await.unwrap();
+        let ended = history.into_iter().filter(|entry| entry.action == "certificate.end_tokens");
+        let nodes: Vec<_> = ended.map(|entry| entry.actor).collect();
+        (nodes.len() == 2).then_some(nodes)
+    })
+    .await;
+    nodes.dedup();
+    assert_eq!(nodes.len(), 2, "{nodes:?}");
+    assert_eq!((stage.ask().await.status, ask_other().await.status), (400, 400));
+    other.stop().await;
+}
+
 #[tokio::test]
 async fn what_unknown_and_silence_mean_is_the_anchors_word() {
     let replies: [(&str, fn(&Asked) -> Reply); 4] = [
@@ -356,4 +381,47 @@ async fn the_status_is_shown_in_metrics() {
     {
         assert!(text.contains(line), "{line} in {text}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_says_who_is_asked() {
+    let rig = Rig::start().await;
+    let root = rig.file("root.pem", &rig.world.stranger_root.to_pem()).display().to_string();
+    let add = async |more: &[&str]| said(&rig, &[&["anchor", "add", &root][..], more].concat()).await;
+    for (wrong, sentence) in [
+        (&["--ocsp"][..], "say whom to ask"),
+        (&["--ocsp", "--ocsp-unreachable", "accept"], "say whom to ask"),
+        (&["--ocsp-responder", "http://ocsp.partner.example/"], "--ocsp"),
+        (&["--ocsp", "--ocsp-responder", "ldap://ocsp.partner.example/"], "must be an http or https URL"),
+        (&["--ocsp", "--ocsp-responder", "http://user@ocsp.partner.example/"], "must be an http or https URL"),
+        (&["--ocsp", "--ocsp-url-prefix", "http://ocsp.partner.example"], "a whole host and a slash"),
+        (
+            &["--ocsp", "--ocsp-responder", "http://a.example/", "--ocsp-url-prefix", "http://b.example/"],
+            "cannot be used",
+        ),
+    ] {
+        let (done, told) = add(wrong).await;
+        assert!(!done && told.contains(sentence), "{wrong:?}: {told}");
+    }
+    let (done, told) = add(&["--ocsp", "--ocsp-responder", "http://ocsp.partner.example"]).await;
+    let expected = "status is asked of http://ocsp.partner.example/; a certificate that the responder does not know is \
+                    refused, one without an answer is refused";
+    assert!(done && told.contains(expected), "{told}");
+    let anchors = rig.app.registry.anchors(Page::first(16)).await.unwrap();
+    let anchor = anchors.into_iter().find(|anchor| anchor.material.octets() == rig.world.stranger_root.certificate);
+    let id = anchor.unwrap().id.to_string();
+    let change = async |more: &[&str]| said(&rig, &[&["anchor", "change", &id][..], more].concat()).await;
+    let prefix = ["--ocsp", "--ocsp-url-prefix", "http://a.example/", "--ocsp-unreachable", "accept"];
+    let (done, told) = change(&[&prefix[..], &["--ocsp-nonce", "required"]].concat()).await;
+    let expected = "status is asked of what certificates name under http://a.example/; a certificate that the responder \
+                    does not know is refused, one without an answer is accepted; answers must repeat";
+    assert!(done && told.contains(expected), "{told}");
+    // What is not said stays.
+    let (done, told) = change(&["--ocsp", "--ocsp-unknown", "accept"]).await;
+    assert!(
+        done && told.contains("does not know is accepted, one without an answer is accepted; answers must"),
+        "{told}"
+    );
+    let (done, told) = change(&["--no-ocsp"]).await;
+    assert!(done && told.contains("no revocation source"), "{told}");
 }

@@ -148,10 +148,7 @@ pub(in crate::pki) async fn revoke(
 }
 
 /// Ends the tokens of certificates, once for each reason.
-///
-/// # Errors
-/// [`StoreUnavailable`].
-pub(in crate::pki) async fn end_tokens(
+async fn end_tokens(
     registry: &Registry,
     certificates: Vec<Thumbprint>,
     why: &str,

@@ -33,7 +33,7 @@ mod tests;
 
 pub use index::{HeldLists, Serial};
 pub(super) use index::{ListStatus, Lists, Subject};
-pub(super) use marks::{end_tokens, revoke};
+pub(super) use marks::revoke;
 
 use crate::fetch::FetchError;
 

@@ -274,11 +274,16 @@ impl Asking {
         let _place = places.acquire().await.map_err(|_| NoAnswer::Fetch(FetchError::TimedOut))?;
         let nonce = random_octets();
         let request = Bytes::from(request::request(&line.id, &nonce));
-        let answer = self
-            .fetcher
-            .post(url, "application/ocsp-response", "application/ocsp-request", request, bounds)
-            .await
-            .map_err(NoAnswer::Fetch)?;
+        let post = || {
+            let (accept, content_type) = ("application/ocsp-response", "application/ocsp-request");
+            self.fetcher.post(url, accept, content_type, request.clone(), bounds)
+        };
+        let answer = match post().await {
+            // A connection that was kept from before may have been closed by the other side meanwhile: once more.
+            Err(FetchError::Connection(_)) => post().await,
+            answer => answer,
+        }
+        .map_err(NoAnswer::Fetch)?;
         answer::read(&answer.body, &line.id, &line.issuer, &nonce, line.nonce, now).map_err(NoAnswer::Unusable)
     }
 }
