@@ -231,7 +231,8 @@ pub fn to_pem(der: &[u8]) -> String {
 mod tests {
     use x509_parser::prelude::*;
 
-    use super::*;
+    use super::IssuingDistributionPoint;
+    use super::*; // x509-parser has one as well
 
     const NOW: i64 = 1_800_000_000;
 

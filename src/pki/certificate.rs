@@ -739,6 +739,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_it_says_of_ocsp() {
+        use countersign_conformance::pki::Extension;
+        use countersign_conformance::{ocsp, pki::purpose};
+        let read = |change: &dyn Fn(&mut Template)| {
+            let mut template = Template::client(Name::common("client"), NOW);
+            change(&mut template);
+            let parsed =
+                ParsedCertificate::read(Authority::root("Root", NOW).issue(&template, KeyKind::P256).certificate());
+            parsed.unwrap()
+        };
+        let plain = read(&|_| {});
+        assert_eq!((plain.responder_urls().len(), plain.status_signing()), (0, StatusSigning::default()));
+        let aia = ocsp::responders(&["http://a.example/", "http://b.example/"]);
+        let named = read(&|template| template.extensions.push(aia.clone()));
+        assert_eq!(named.responder_urls(), ["http://a.example/", "http://b.example/"]);
+        // Never critical (RFC 5280 §4.2.2.1); and one that cannot be read names nobody.
+        let critical = read(&|template| template.extensions.push(Extension { critical: true, ..aia.clone() }));
+        assert!(critical.has_unknown_critical_extension() && critical.responder_urls().is_empty());
+        let broken = read(&|template| template.extensions.push(Extension { value: vec![0x30, 1], ..aia.clone() }));
+        assert!(!broken.has_unknown_critical_extension() && broken.responder_urls().is_empty());
+        let delegate = read(&|template| *template = ocsp::delegate("Status", NOW));
+        assert_eq!(delegate.status_signing(), StatusSigning { delegated: true, unchecked: true });
+        assert_eq!(delegate.purposes(), Purposes::Others, "signing status is not authenticating");
+        let both =
+            read(&|template| template.purposes = vec![ocsp::OCSP_SIGNING.to_vec(), purpose::CLIENT_AUTH.to_vec()]);
+        assert_eq!((both.status_signing().delegated, both.purposes()), (true, Purposes::ClientAuth));
+    }
+
     proptest! {
         #[test]
         fn a_bent_octet_never_panics(place in 0_usize..400, octet in any::<u8>()) {

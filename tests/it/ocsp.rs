@@ -269,9 +269,11 @@ async fn every_node_ends_the_tokens_of_a_hold() {
     other.stop().await;
 }
 
+type Rule = fn(&Asked) -> Reply;
+
 #[tokio::test]
 async fn what_unknown_and_silence_mean_is_the_anchors_word() {
-    let replies: [(&str, fn(&Asked) -> Reply); 4] = [
+    let replies: [(&str, Rule); 4] = [
         ("down", |_| Reply::Http(503)),
         ("tryLater", |_| Reply::Octets(ocsp::unsuccessful(3))),
         ("garbage", |_| Reply::Octets(b"garbage".to_vec())),

@@ -74,6 +74,31 @@ const QUESTIONS_AT_A_TIME: usize = 16;
 /// Responders whose questions are counted.
 const REMEMBERED_RESPONDERS: u64 = 1024;
 
+/// What `octets` say at `now` of the certificate with this serial number (in hexadecimal) of this issuer (name and key in DER),
+/// whichever request they answer: how a responder's answer is judged, without asking anybody.
+///
+/// # Errors
+/// Why they say nothing that counts, in words.
+pub fn judge(
+    octets: &[u8],
+    issuer_name_der: &[u8],
+    issuer_spki_der: &[u8],
+    serial: &str,
+    now: UnixTime,
+) -> Result<Status, String> {
+    let issuer = Signer { name_der: issuer_name_der.to_owned(), spki_der: issuer_spki_der.to_owned() };
+    let serial = hex::decode(serial).map_err(|error| error.to_string())?;
+    let id = CertId::new(&issuer, &serial).map_err(|_| "the issuer's key cannot be read".to_owned())?;
+    let response = response::Response::read(octets, &id).map_err(|why| why.to_string())?;
+    let nonce = response.nonce.and_then(|nonce| nonce.try_into().ok()).unwrap_or_default();
+    let answer = answer::read(octets, &id, &issuer, &nonce, NoncePolicy::IfPresent, now);
+    match answer.map_err(|why| why.to_string())?.status {
+        CertStatus::Good => Ok(Status::Good),
+        CertStatus::Revoked { at, reason } => Ok(Status::Revoked { at, reason }),
+        CertStatus::Unknown => Ok(Status::Unknown),
+    }
+}
+
 /// Asks responders, and remembers what they said.
 #[derive(Debug)]
 pub struct Responders(Arc<Asking>);

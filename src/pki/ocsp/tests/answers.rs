@@ -9,10 +9,10 @@ use countersign_conformance::pki::{
 use countersign_conformance::{Key, KeyKind, der as made};
 
 use super::{Asked, NONCE, good_until, second};
-use crate::pki::ocsp::Unusable;
 use crate::pki::ocsp::request::{CertId, NONCE_BYTES};
 use crate::pki::ocsp::response::CertStatus;
-use crate::pki::revocation::CrlReason;
+use crate::pki::ocsp::{Unusable, judge};
+use crate::pki::revocation::{CrlReason, Status};
 use crate::pki::scene::NOW;
 use crate::pki::signature::Signer;
 use crate::registry::trust_anchor::NoncePolicy;
@@ -344,6 +344,18 @@ fn garbage_and_what_is_cut_short() {
     }
     assert_eq!(asked.read(&[good, vec![0]].concat()), Err(Unusable::Malformed));
     assert_eq!(asked.read(b"<html>"), Err(Unusable::Malformed));
+}
+
+#[test]
+fn a_kept_answer_is_judged_without_asking() {
+    let asked = Asked::new();
+    let serial = hex::encode(ocsp::serial_of(asked.leaf.certificate()));
+    let judge =
+        |octets: &[u8], now| judge(octets, &asked.signer.name_der, &asked.signer.spki_der, &serial, second(now));
+    let good = asked.good().signed(&asked.issuer.key);
+    assert_eq!(judge(&good, 0), Ok(Status::Good));
+    assert_eq!(judge(&good, 3_600), Err("it is out of date".to_owned()));
+    assert!(judge(b"", 0).is_err());
 }
 
 /// Every octet replaced by several others, and pairs of them: nothing but the original is believed, and nothing panics.
