@@ -229,10 +229,9 @@ pub fn to_pem(der: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use x509_parser::prelude::*;
+    use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension, ReasonCode, X509Certificate};
 
-    use super::IssuingDistributionPoint;
-    use super::*; // x509-parser has one as well
+    use super::*;
 
     const NOW: i64 = 1_800_000_000;
 
