@@ -20,6 +20,7 @@ use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
 use crate::pki::crl::HeldLists;
 use crate::pki::crl::keeper::{self, Keeper};
+use crate::pki::ocsp::{self, Responders};
 use crate::pki::{self, PresentedChain};
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
@@ -131,9 +132,17 @@ impl App {
             longest_bytes: config.crl_bytes,
         })
         .await?;
-        let background = vec![keeping, registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh()];
+        let responders = Arc::new(Responders::new(fetcher.clone(), Arc::clone(&clock)));
+        let consequences = Arc::new(ocsp::OnRecord::new(Arc::clone(&registry), Arc::clone(&clock)));
+        let background = vec![
+            keeping,
+            responders.keep_current(consequences),
+            registry.keep_current(),
+            keys.watch(KEYS_WATCHED_EVERY),
+            status.keep_fresh(),
+        ];
         Ok(Arc::new(Self {
-            pki: pki::Verifier::with_lists(lists).kept_by(keeper),
+            pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),
             mint: Mint::new(issuer, keys),
             checks_allowed: Allowance::new(
                 config.limits.certificate_checks_per_address,

@@ -41,6 +41,12 @@ pub const EXPIRY_SOONEST: &str = "countersign_expiry_soonest_seconds";
 pub const EXPIRY_WITHIN: &str = "countersign_expiry_within";
 /// Counter: attempts to push a notice about what expires, by `outcome` (delivered, failed, given_up).
 pub const EXPIRY_NOTICES: &str = "countersign_expiry_notices_total";
+/// Counter: questions that responders were asked, by `outcome`: `good`, `revoked`, `unknown`, or why there was no answer.
+pub const OCSP_ANSWERS: &str = "countersign_ocsp_answers_total";
+/// Histogram: seconds that such a question took.
+pub const OCSP_SECONDS: &str = "countersign_ocsp_exchange_duration_seconds";
+/// Gauge: certificates whose status is remembered.
+pub const OCSP_REMEMBERED: &str = "countersign_ocsp_remembered_certificates";
 /// Gauge: seconds since a certificate revocation list was issued, by `anchor` and `list`.
 pub const CRL_AGE: &str = "countersign_crl_age_seconds";
 /// Gauge: seconds until a certificate revocation list is out of date, by `anchor` and `list`; negative once it is.
@@ -55,7 +61,7 @@ pub const REQUEST_ID: &str = "request.id";
 /// Field: the short reason of a refusal.
 pub const REFUSAL: &str = "refusal";
 
-/// Buckets of [`REQUEST_SECONDS`]: from a tenth of a millisecond to a long poll.
+/// Buckets of [`REQUEST_SECONDS`] and [`OCSP_SECONDS`]: from a tenth of a millisecond to a long poll.
 const BUCKETS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
 
 /// Sends log lines to standard error in the configured shape. Where a subscriber is set already, it stays.
@@ -79,11 +85,11 @@ pub fn start_log(log: &Log) {
 pub fn start_metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let make = || {
-        let builder = PrometheusBuilder::new();
-        let builder = match builder.set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &BUCKETS) {
-            Ok(builder) => builder,
-            Err(_) => PrometheusBuilder::new(), // only an empty list of buckets is refused
-        };
+        let builder =
+            [REQUEST_SECONDS, OCSP_SECONDS].into_iter().try_fold(PrometheusBuilder::new(), |builder, name| {
+                builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &BUCKETS)
+            });
+        let builder = builder.unwrap_or_else(|_| PrometheusBuilder::new()); // only an empty list of buckets is refused
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         // Where another recorder is set already, metrics stay there and this handle is empty.
@@ -117,6 +123,9 @@ fn describe() {
     metrics::describe_gauge!(EXPIRY_SOONEST, metrics::Unit::Seconds, "Until the first thing of a kind expires");
     metrics::describe_gauge!(EXPIRY_WITHIN, "Things of a kind that expire within so many days");
     metrics::describe_counter!(EXPIRY_NOTICES, "Attempts to push a notice about what expires");
+    metrics::describe_counter!(OCSP_ANSWERS, "Questions to OCSP responders by outcome");
+    metrics::describe_histogram!(OCSP_SECONDS, metrics::Unit::Seconds, "What a question to an OCSP responder took");
+    metrics::describe_gauge!(OCSP_REMEMBERED, "Certificates whose status is remembered");
     metrics::describe_gauge!(CRL_AGE, metrics::Unit::Seconds, "Age of certificate revocation lists");
     metrics::describe_gauge!(
         CRL_SECONDS_LEFT,

@@ -1,5 +1,5 @@
 //! Judges mutual-TLS authorization servers and resource servers from outside, and makes what that takes: certificates with
-//! every defect ([`pki`]) and tokens with every defect ([`forge`]).
+//! every defect ([`pki`], their status in [`ocsp`]) and tokens with every defect ([`forge`]).
 //!
 //! It links nothing of Countersign, so that it cannot share a mistake with what it judges; its factories also serve the
 //! server's own tests. It reads no clock: whoever asks says what time it is.
@@ -12,6 +12,9 @@ pub mod key;
 
 /// Certificates with every defect.
 pub mod pki;
+
+/// Certificate status with every defect.
+pub mod ocsp;
 
 /// Revocation lists with every defect.
 pub mod crl;

@@ -1,5 +1,7 @@
 //! `countersign anchor …`: what may vouch for names.
 
+mod ocsp;
+
 mod revocation;
 
 use std::path::PathBuf;
@@ -7,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use self::ocsp::Ocsp;
 use self::revocation::Revocation;
 use super::output::Output;
 use super::session::{Failure, Session};
@@ -94,6 +97,9 @@ pub(super) struct Add {
     /// Where its revocations are.
     #[command(flatten)]
     revocation: Revocation,
+    /// Whether the status of its certificates is asked for.
+    #[command(flatten)]
+    ocsp: Ocsp,
     /// Why, for the history.
     #[arg(long)]
     why: Option<String>,
@@ -113,6 +119,12 @@ pub(super) struct Change {
     /// No revocation list any more, and no distribution point.
     #[arg(long, conflicts_with_all = ["crls", "crl_issuers", "crl_url_prefixes"])]
     no_crl: bool,
+    /// Whether the status of its certificates is asked for.
+    #[command(flatten)]
+    ocsp: Ocsp,
+    /// No status asked for any more.
+    #[arg(long, conflicts_with = "ocsp")]
+    no_ocsp: bool,
     /// Why, for the history.
     #[arg(long)]
     why: Option<String>,
@@ -251,6 +263,7 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
         state: AnchorState::Active,
     };
     add.revocation.apply(&mut anchor)?;
+    add.ocsp.apply(&mut anchor)?;
     let mut version = session
         .registry
         .add_anchor(anchor.clone(), facts.subject_der.clone(), session.explain(add.why.clone()))
@@ -269,7 +282,7 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
     } else {
         sentence.push_str("\n  it is the operator's and vouches for nobody until `countersign anchor grant` says so");
     }
-    sentence.push_str(&format!("\n  {}", revocation::described(&anchor)));
+    sentence.push_str(&format!("\n  {}", revoked(&anchor)));
     sentence.push_str(&revocation::sentences(&revocation::look(&anchor, session).await?));
     sentence.push_str(&format!("\n  registry version {version}"));
     session.output.done(&sentence, &anchor)
@@ -277,19 +290,24 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
 
 async fn amend(change: Change, session: &Session) -> Result<(), Failure> {
     let before = found(session.registry.anchor(&change.id).await?, "trust anchor", &change.id)?;
-    if change.revocation.is_empty() && change.extended_key_usage.is_none() && !change.no_crl {
+    let about_sources = !change.revocation.is_empty() || !change.ocsp.is_empty() || change.no_crl || change.no_ocsp;
+    if !about_sources && change.extended_key_usage.is_none() {
         return Err("say what changes: see `countersign anchor change --help`".into());
     }
     let mut anchor = before.clone();
     if change.no_crl {
         (anchor.revocation.crls, anchor.revocation.crl_url_prefixes) = (Vec::new(), Vec::new());
     }
+    if change.no_ocsp {
+        anchor.revocation.ocsp = None;
+    }
     if let Some(eku) = change.extended_key_usage {
         anchor.eku_policy = eku.into();
     }
     change.revocation.apply(&mut anchor)?;
+    change.ocsp.apply(&mut anchor)?;
     let version = session.registry.change_anchor(anchor.clone(), session.explain(change.why)).await?;
-    let mut sentence = format!("anchor {} changed: {}", anchor.id, revocation::described(&anchor));
+    let mut sentence = format!("anchor {} changed: {}", anchor.id, revoked(&anchor));
     sentence.push_str(&revocation::sentences(&revocation::look(&anchor, session).await?));
     if before.is_narrowed_by(&anchor) {
         sentence.push_str("\n  tokens it vouched for have ended: clients ask for new ones");
@@ -330,6 +348,16 @@ async fn cautions(
     }
     let notes = grant_notes(anchor, name_space, &others, session.now);
     Ok(notes.iter().map(|note| format!("\n  caution: {}", note.sentence)).collect())
+}
+
+/// What says that a certificate is taken back, in words.
+fn revoked(anchor: &TrustAnchor) -> String {
+    match ocsp::described(anchor) {
+        // Of lists there is nothing to say where there are none.
+        Some(asked) if anchor.revocation.crls.is_empty() && anchor.revocation.crl_url_prefixes.is_empty() => asked,
+        Some(asked) => format!("{}\n  {asked}", revocation::described(anchor)),
+        None => revocation::described(anchor),
+    }
 }
 
 impl Names {

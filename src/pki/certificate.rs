@@ -19,6 +19,7 @@ use super::chain;
 use super::crl::Serial;
 use super::der;
 use super::identity::{self, MalformedName, Names};
+use super::ocsp::access;
 use crate::registry::client::{SubjectAttribute, SubjectRule};
 use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
 
@@ -59,6 +60,7 @@ pub struct ParsedCertificate {
     alt_name_count: usize,
     subject_key_id: Option<Box<[u8]>>,
     authority_key_id: Option<Box<[u8]>>,
+    status_signing: StatusSigning,
 }
 
 /// Whether a key is within the bounds that a handshake accepts.
@@ -100,6 +102,15 @@ pub(super) enum Purposes {
     ClientAuth,
     /// clientAuth is not. anyExtendedKeyUsage does not stand in for it: §4.2.1.12 leaves that to the application.
     Others,
+}
+
+/// What a certificate says about signing the status of others (RFC 6960 §4.2.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StatusSigning {
+    /// Its extended key usage has OCSPSigning.
+    pub(super) delegated: bool,
+    /// It has id-pkix-ocsp-nocheck: its own status need not be asked for (§4.2.2.2.1).
+    pub(super) unchecked: bool,
 }
 
 /// The name constraints (RFC 5280 §4.2.1.10), as far as the path validator's gaps go.
@@ -241,7 +252,7 @@ impl ParsedCertificate {
             subject: subject.to_owned(),
             spki: key.raw.to_owned(),
             crl_points: extensions.crl_points,
-            responder_urls: Vec::new(),
+            responder_urls: extensions.responder_urls,
             version_3: certificate.version() == X509Version::V3,
             key_strength: key_strength(key),
             authority: extensions.authority,
@@ -253,6 +264,7 @@ impl ParsedCertificate {
             alt_name_count: extensions.alt_names.map_or(0, count_of_elements),
             subject_key_id: extensions.subject_key_id.map(Box::from),
             authority_key_id: extensions.authority_key_id.map(Box::from),
+            status_signing: extensions.status_signing,
         })
     }
 
@@ -434,8 +446,13 @@ impl ParsedCertificate {
         &self.crl_points
     }
 
+    /// Where it says that its status can be asked for: foreign text.
     pub(super) fn responder_urls(&self) -> &[String] {
         &self.responder_urls
+    }
+
+    pub(super) const fn status_signing(&self) -> StatusSigning {
+        self.status_signing
     }
 }
 
@@ -479,6 +496,8 @@ struct Extensions<'a> {
     name_constraint_count: usize,
     subject_key_id: Option<&'a [u8]>,
     authority_key_id: Option<&'a [u8]>,
+    responder_urls: Vec<String>,
+    status_signing: StatusSigning,
     critical_unknown: bool,
 }
 
@@ -494,6 +513,8 @@ impl<'a> Extensions<'a> {
             name_constraint_count: 0,
             subject_key_id: None,
             authority_key_id: None,
+            responder_urls: Vec::new(),
+            status_signing: StatusSigning::default(),
             critical_unknown: false,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
@@ -510,7 +531,7 @@ impl<'a> Extensions<'a> {
                 [0x55, 0x1D, 30] => {
                     (found.name_constraints, found.name_constraint_count) = name_constraints(extension.value)?;
                 }
-                [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
+                [0x55, 0x1D, 37] => (found.purposes, found.status_signing.delegated) = purposes(extension.value)?,
                 // Points that cannot be read are none: then only a list that speaks for all certificates speaks for this one.
                 [0x55, 0x1D, 31] => {
                     found.crl_points = crl_points(extension.value).unwrap_or_default();
@@ -524,12 +545,26 @@ impl<'a> Extensions<'a> {
                     found.subject_key_id = der::whole(extension.value, der::OCTET_STRING).ok();
                 }
                 [0x55, 0x1D, 35] if !extension.critical => found.authority_key_id = key_identifier(extension.value),
+                // RFC 5280 §4.2.2.1: never critical. One that cannot be read names no responder.
+                AUTHORITY_INFO_ACCESS if !extension.critical => {
+                    found.responder_urls = access::responder_urls(extension.value).unwrap_or_default();
+                }
+                // RFC 6960 §4.2.2.2.1: its value is NULL. Critical, which it should not be, it counts as not understood.
+                OCSP_NO_CHECK if !extension.critical => {
+                    found.status_signing.unchecked = der::whole(extension.value, der::NULL).is_ok_and(<[u8]>::is_empty);
+                }
                 _ => found.critical_unknown |= extension.critical,
             }
         }
         Ok(found)
     }
 }
+
+/// id-pe-authorityInfoAccess (RFC 5280 §4.2.2.1).
+const AUTHORITY_INFO_ACCESS: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 1, 1];
+
+/// id-pkix-ocsp-nocheck (RFC 6960 §4.2.2.2.1).
+const OCSP_NO_CHECK: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 0x30, 1, 5];
 
 /// More extensions than this are refused, so that looking for one that comes twice stays cheap.
 const MOST_EXTENSIONS: usize = 64;
@@ -599,20 +634,23 @@ fn crl_points(value: &[u8]) -> Result<Vec<String>, der::NotDer> {
     Ok(points)
 }
 
-// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
-fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
+// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER. Beside the purposes: whether OCSPSigning is one of them.
+fn purposes(value: &[u8]) -> Result<(Purposes, bool), der::NotDer> {
     const CLIENT_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 2];
+    const OCSP_SIGNING: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 9];
     let mut contents = der::whole(value, der::SEQUENCE)?;
     if contents.is_empty() {
         return Err(der::NotDer);
     }
-    let mut purposes = Purposes::Others;
+    let mut found = (Purposes::Others, false);
     while !contents.is_empty() {
-        if der::expect(&mut contents, der::OBJECT_IDENTIFIER)? == CLIENT_AUTH {
-            purposes = Purposes::ClientAuth;
+        match der::expect(&mut contents, der::OBJECT_IDENTIFIER)? {
+            CLIENT_AUTH => found.0 = Purposes::ClientAuth,
+            OCSP_SIGNING => found.1 = true,
+            _ => {}
         }
     }
-    Ok(purposes)
+    Ok(found)
 }
 
 // RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }
@@ -795,6 +833,35 @@ mod tests {
         for length in 0..der.len() {
             assert!(ParsedCertificate::read(&der[..length]).is_err());
         }
+    }
+
+    #[test]
+    fn what_it_says_of_ocsp() {
+        use countersign_conformance::pki::Extension;
+        use countersign_conformance::{ocsp, pki::purpose};
+        let read = |change: &dyn Fn(&mut Template)| {
+            let mut template = Template::client(Name::common("client"), NOW);
+            change(&mut template);
+            let parsed =
+                ParsedCertificate::read(Authority::root("Root", NOW).issue(&template, KeyKind::P256).certificate());
+            parsed.unwrap()
+        };
+        let plain = read(&|_| {});
+        assert_eq!((plain.responder_urls().len(), plain.status_signing()), (0, StatusSigning::default()));
+        let aia = ocsp::responders(&["http://a.example/", "http://b.example/"]);
+        let named = read(&|template| template.extensions.push(aia.clone()));
+        assert_eq!(named.responder_urls(), ["http://a.example/", "http://b.example/"]);
+        // Never critical (RFC 5280 §4.2.2.1); and one that cannot be read names nobody.
+        let critical = read(&|template| template.extensions.push(Extension { critical: true, ..aia.clone() }));
+        assert!(critical.has_unknown_critical_extension() && critical.responder_urls().is_empty());
+        let broken = read(&|template| template.extensions.push(Extension { value: vec![0x30, 1], ..aia.clone() }));
+        assert!(!broken.has_unknown_critical_extension() && broken.responder_urls().is_empty());
+        let delegate = read(&|template| *template = ocsp::delegate("Status", NOW));
+        assert_eq!(delegate.status_signing(), StatusSigning { delegated: true, unchecked: true });
+        assert_eq!(delegate.purposes(), Purposes::Others, "signing status is not authenticating");
+        let both =
+            read(&|template| template.purposes = vec![ocsp::OCSP_SIGNING.to_vec(), purpose::CLIENT_AUTH.to_vec()]);
+        assert_eq!((both.status_signing().delegated, both.purposes()), (true, Purposes::ClientAuth));
     }
 
     proptest! {

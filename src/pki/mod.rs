@@ -34,6 +34,9 @@ mod chain;
 /// Which certificates have their issuers taken back? (RFC 5280 §5, §6.3)
 pub mod crl;
 
+/// Is it still good, as its issuer's responder says? (RFC 6960)
+pub mod ocsp;
+
 /// Has its issuer taken this one back?
 pub mod revocation;
 
@@ -412,6 +415,7 @@ impl Verifier {
             let question = Question {
                 anchor: &anchor.id,
                 serial: link.serial,
+                is_authority: link.subject.is_authority,
                 issuer_name_der: &link.issuer.name_der,
                 issuer_spki_der: &link.issuer.spki_der,
                 issuer_key: link.issuer_key,

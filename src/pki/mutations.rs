@@ -366,5 +366,5 @@ fn the_mutations_reach_what_they_are_meant_for() {
         refusals.extend(verified.err().map(|refusal| refusal.reason().to_owned()));
     }
     assert!(readable > 200, "{readable}");
-    assert!(refusals.len() >= 10, "{refusals:?}");
+    assert!(refusals.len() >= 8, "{refusals:?}");
 }

@@ -29,6 +29,8 @@ pub struct Question<'a> {
     pub anchor: &'a AnchorId,
     /// Lower-case hexadecimal of the serial number's content octets.
     pub serial: &'a str,
+    /// Whether it is an intermediate's.
+    pub is_authority: bool,
     /// The issuer's name, the whole DER (RFC 6960 §4.1.1: issuerNameHash is made of it).
     pub issuer_name_der: &'a [u8],
     /// The issuer's SubjectPublicKeyInfo, the whole DER.

@@ -38,7 +38,7 @@ impl Signer {
 }
 
 /// The contents of the AlgorithmIdentifier, and the key.
-fn split_spki(spki: &[u8]) -> Result<(&[u8], &[u8]), der::NotDer> {
+pub(super) fn split_spki(spki: &[u8]) -> Result<(&[u8], &[u8]), der::NotDer> {
     let mut contents = der::whole(spki, der::SEQUENCE)?;
     let algorithm = der::expect(&mut contents, der::SEQUENCE)?;
     match der::expect(&mut contents, der::BIT_STRING)? {

@@ -482,6 +482,18 @@ impl Registry {
         self.store.live_serials(issuer_key, after.unwrap_or_default(), limit).await
     }
 
+    /// The certificate on record that this key issued under this serial number.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn certificate_of(
+        &self,
+        issuer_key: &KeyHash,
+        serial: &str,
+    ) -> Result<Option<Thumbprint>, StoreUnavailable> {
+        self.store.certificate_of(issuer_key, serial).await
+    }
+
     /// The resource server with this id.
     ///
     /// # Errors

@@ -61,6 +61,9 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Answer<'a, Vec<(Thumbprint, String)>>;
 
+    /// The certificate that `issuer_key` issued under this serial number, whatever state it is in.
+    fn certificate_of<'a>(&'a self, issuer_key: &'a KeyHash, serial: &'a str) -> Answer<'a, Option<Thumbprint>>;
+
     /// Whether a certificate maps to anybody: enrolled and not revoked itself, a resource server's, or one of `names` is
     /// the rule of an active resource server or of an active client that enrols on first use.
     fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool>;

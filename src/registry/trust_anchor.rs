@@ -100,6 +100,20 @@ pub struct OcspPolicy {
     pub unknown: Unknown,
     /// What it means that no good answer came in time.
     pub unreachable: Unknown,
+    /// What it means that an answer does not say which request it answers.
+    #[serde(default)]
+    pub nonce: NoncePolicy,
+}
+
+/// Whether a status answer has to repeat the nonce of its request (RFC 6960 §4.4.1). One that repeats another is never taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoncePolicy {
+    /// It may leave it out, as responders do that sign beforehand (RFC 5019 §4): then its dates bound how old it can be.
+    #[default]
+    IfPresent,
+    /// It must repeat it.
+    Required,
 }
 
 /// Who an anchor belongs to: exactly one participant, or the operator, who may share it.

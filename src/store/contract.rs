@@ -95,6 +95,7 @@ contract!(
     what_an_issuer_revoked_is_revoked_once,
     certificates_are_found_by_issuer_and_by_anchor,
     certificates_of_before_know_their_anchor,
+    a_certificate_is_found_by_issuer_key_and_serial,
     a_key_is_revoked_before_any_certificate_has_it,
     an_entitlement_stays_within_its_resource_server,
     whatever_ends_admission_leaves_a_mark,
@@ -609,6 +610,19 @@ async fn a_certificate_is_revoked_by_issuer_key_and_serial(bench: &Bench) {
     assert!(matches!(revoke(b"another issuer").await, Err(EditRefusal::NotFound { .. })));
     revoke(b"issuer").await.unwrap();
     assert_eq!(bench.record("acme-1").await.certificates[0].state.as_str(), "revoked");
+}
+
+async fn a_certificate_is_found_by_issuer_key_and_serial(bench: &Bench) {
+    bench.populate().await;
+    let found =
+        async |issuer: &[u8], serial: &str| bench.registry.certificate_of(&KeyHash::of(issuer), serial).await.unwrap();
+    assert_eq!(found(b"issuer", &facts(1).serial).await, None);
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    assert_eq!(found(b"issuer", &facts(1).serial).await, Some(facts(1).thumbprint));
+    assert_eq!(found(b"another issuer", &facts(1).serial).await, None);
+    assert_eq!(found(b"issuer", &facts(2).serial).await, None);
+    revoke(bench, 1, RevocationReason::KeyCompromise).await;
+    assert_eq!(found(b"issuer", &facts(1).serial).await, Some(facts(1).thumbprint), "also when it is revoked");
 }
 
 async fn what_an_issuer_revokes_takes_a_key_along_only_where_it_was_proven(bench: &Bench) {
@@ -1652,6 +1666,10 @@ impl RegistryStore for Slow {
         limit: u32,
     ) -> Answer<'a, Vec<(Thumbprint, String)>> {
         self.store.live_serials(issuer_key, after, limit)
+    }
+
+    fn certificate_of<'a>(&'a self, issuer_key: &'a KeyHash, serial: &'a str) -> Answer<'a, Option<Thumbprint>> {
+        self.store.certificate_of(issuer_key, serial)
     }
 
     fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {

@@ -232,6 +232,20 @@ impl RegistryStore for Store {
         .boxed()
     }
 
+    fn certificate_of<'a>(&'a self, issuer_key: &'a KeyHash, serial: &'a str) -> Answer<'a, Option<Thumbprint>> {
+        async move {
+            let row = sqlx::query("SELECT thumbprint FROM certificate WHERE issuer_key = $1 AND serial = $2")
+                .bind(issuer_key.to_string())
+                .bind(serial)
+                .fetch_optional(&self.readers)
+                .await?;
+            let Some(row) = row else { return Ok(None) };
+            let thumbprint: String = row.try_get(0)?;
+            Ok(Some(Thumbprint::parse(&thumbprint).map_err(StoreUnavailable::because)?))
+        }
+        .boxed()
+    }
+
     fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>> {
         async move {
             let query = sqlx::query(if subject.is_some() { HISTORY_OF_SUBJECT } else { HISTORY });

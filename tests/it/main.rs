@@ -23,6 +23,8 @@ mod impersonation;
 
 mod sessions;
 
+mod ocsp;
+
 mod revocation_lists;
 
 mod circle;

@@ -43,7 +43,7 @@ async fn the_operator_sees_health_and_what_was_refused() {
 }
 
 /// What a command said, on either stream, and whether it succeeded.
-async fn said(rig: &Rig, arguments: &[&str]) -> (bool, String) {
+pub(crate) async fn said(rig: &Rig, arguments: &[&str]) -> (bool, String) {
     let output = rig.command(arguments).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())

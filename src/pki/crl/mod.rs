@@ -39,6 +39,7 @@ mod tests;
 
 pub use index::{HeldLists, Serial};
 pub(super) use index::{ListStatus, Lists, Subject};
+pub(super) use marks::revoke;
 
 use countersign_resource_server::time::UnixTime;
 
