@@ -229,7 +229,7 @@ pub fn to_pem(der: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use x509_parser::prelude::*;
+    use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension, ReasonCode, X509Certificate};
 
     use super::*;
 
