@@ -16,4 +16,7 @@ pub mod pki;
 /// Tokens with every defect.
 pub mod forge;
 
+/// What a SPIFFE trust domain issues.
+pub mod spiffe;
+
 pub use key::{JwsAlgorithm, Key, KeyKind};
