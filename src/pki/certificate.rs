@@ -14,6 +14,7 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::der;
 use super::identity::{self, MalformedName, Names};
+use super::spiffe::CarriedId;
 use crate::registry::client::{SubjectAttribute, SubjectRule};
 use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
 
@@ -41,6 +42,11 @@ pub struct ParsedCertificate {
     purposes: Purposes,
     name_constraints: NameConstraints,
     critical_extension_unknown: bool,
+    spiffe_id: CarriedId,
+    /// X509-SVID §3.1, §4.3: what an SVID marks critical, whatever else it is.
+    key_usage_is_critical: bool,
+    alt_names_are_critical: bool,
+    may_serve: bool,
 }
 
 /// Whether a key is within the bounds that a handshake accepts.
@@ -65,11 +71,12 @@ pub(super) enum Authority {
     },
 }
 
-/// The two bits of the key usage that matter here (RFC 5280 §4.2.1.3).
+/// The bits of the key usage that matter here (RFC 5280 §4.2.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyUsage {
     pub(super) digital_signature: bool,
     pub(super) key_cert_sign: bool,
+    pub(super) crl_sign: bool,
 }
 
 /// The extended key usage (RFC 5280 §4.2.1.12).
@@ -209,6 +216,10 @@ impl ParsedCertificate {
             purposes: extensions.purposes,
             name_constraints: extensions.name_constraints,
             critical_extension_unknown: extensions.critical_unknown,
+            spiffe_id: CarriedId::read(extensions.alt_names),
+            key_usage_is_critical: extensions.key_usage_is_critical,
+            alt_names_are_critical: extensions.alt_names_are_critical,
+            may_serve: extensions.may_serve,
         })
     }
 
@@ -326,6 +337,24 @@ impl ParsedCertificate {
         self.critical_extension_unknown
     }
 
+    /// The SPIFFE ID it carries, whoever issued it.
+    pub(super) const fn spiffe_id(&self) -> &CarriedId {
+        &self.spiffe_id
+    }
+
+    pub(super) const fn key_usage_is_critical(&self) -> bool {
+        self.key_usage_is_critical
+    }
+
+    pub(super) const fn alt_names_are_critical(&self) -> bool {
+        self.alt_names_are_critical
+    }
+
+    /// Whether its extended key usage leaves serverAuth to it.
+    pub(super) const fn may_serve(&self) -> bool {
+        self.may_serve
+    }
+
     pub(super) const fn is_version_3(&self) -> bool {
         self.version_3
     }
@@ -381,6 +410,9 @@ struct Extensions<'a> {
     purposes: Purposes,
     name_constraints: NameConstraints,
     critical_unknown: bool,
+    key_usage_is_critical: bool,
+    alt_names_are_critical: bool,
+    may_serve: bool,
 }
 
 impl<'a> Extensions<'a> {
@@ -392,6 +424,9 @@ impl<'a> Extensions<'a> {
             purposes: Purposes::Unstated,
             name_constraints: NameConstraints::Absent,
             critical_unknown: false,
+            key_usage_is_critical: false,
+            alt_names_are_critical: false,
+            may_serve: true,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
         for extension in certificate.extensions() {
@@ -401,11 +436,21 @@ impl<'a> Extensions<'a> {
             }
             seen.push(id);
             match id {
-                [0x55, 0x1D, 15] => found.key_usage = Some(key_usage(extension.value)?),
-                [0x55, 0x1D, 17] => found.alt_names = Some(extension.value),
+                [0x55, 0x1D, 15] => {
+                    found.key_usage = Some(key_usage(extension.value)?);
+                    found.key_usage_is_critical = extension.critical;
+                }
+                [0x55, 0x1D, 17] => {
+                    found.alt_names = Some(extension.value);
+                    found.alt_names_are_critical = extension.critical;
+                }
                 [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
                 [0x55, 0x1D, 30] => found.name_constraints = name_constraints(extension.value)?,
-                [0x55, 0x1D, 37] => found.purposes = purposes(extension.value)?,
+                [0x55, 0x1D, 37] => {
+                    const SERVER_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 1];
+                    found.purposes = purposes(extension.value)?;
+                    found.may_serve = names_purpose(extension.value, SERVER_AUTH)?;
+                }
                 // Certificate policies: none is ever asked for (RFC 5280 §6.1.1 (c): any-policy).
                 [0x55, 0x1D, 32] => {}
                 _ => found.critical_unknown |= extension.critical,
@@ -426,7 +471,8 @@ fn key_usage(value: &[u8]) -> Result<KeyUsage, der::NotDer> {
         return Err(der::NotDer);
     }
     let first = octets.first().copied().unwrap_or(0);
-    Ok(KeyUsage { digital_signature: first & 0x80 != 0, key_cert_sign: first & 0x04 != 0 })
+    let bit = |mask: u8| first & mask != 0;
+    Ok(KeyUsage { digital_signature: bit(0x80), key_cert_sign: bit(0x04), crl_sign: bit(0x02) })
 }
 
 // RFC 5280 §4.2.1.9: SEQUENCE { cA BOOLEAN DEFAULT FALSE, pathLenConstraint INTEGER (0..MAX) OPTIONAL }
@@ -455,20 +501,22 @@ fn authority(value: &[u8], critical: bool) -> Result<Authority, der::NotDer> {
     Ok(if certifies { Authority::Certifies { path_length, critical } } else { Authority::None })
 }
 
-// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
 fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
     const CLIENT_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 2];
+    Ok(if names_purpose(value, CLIENT_AUTH)? { Purposes::ClientAuth } else { Purposes::Others })
+}
+
+// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
+fn names_purpose(value: &[u8], purpose: &[u8]) -> Result<bool, der::NotDer> {
     let mut contents = der::whole(value, der::SEQUENCE)?;
     if contents.is_empty() {
         return Err(der::NotDer);
     }
-    let mut purposes = Purposes::Others;
+    let mut named = false;
     while !contents.is_empty() {
-        if der::expect(&mut contents, der::OBJECT_IDENTIFIER)? == CLIENT_AUTH {
-            purposes = Purposes::ClientAuth;
-        }
+        named |= der::expect(&mut contents, der::OBJECT_IDENTIFIER)? == purpose;
     }
-    Ok(purposes)
+    Ok(named)
 }
 
 // RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }
@@ -583,7 +631,10 @@ mod tests {
         assert_eq!(parsed.issuer_text(), "CN=Root");
         assert_eq!(parsed.subject_alt_names_text(), ["DNS:Client.a.example", "URI:spiffe://a.example/c"]);
         assert_eq!(parsed.purposes(), Purposes::ClientAuth);
-        assert_eq!(parsed.key_usage(), Some(KeyUsage { digital_signature: true, key_cert_sign: false }));
+        assert_eq!(
+            parsed.key_usage(),
+            Some(KeyUsage { digital_signature: true, key_cert_sign: false, crl_sign: false })
+        );
         assert_eq!(parsed.authority(), ReadAuthority::None);
         let proposed = parsed.proposed_rules();
         let canonical: Vec<_> =

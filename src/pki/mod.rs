@@ -23,6 +23,12 @@ pub mod certificate;
 /// The one reader of names: subject DN and SANs.
 pub mod identity;
 
+/// SPIFFE IDs and trust domain names.
+pub mod spiffe;
+
+/// A trust domain's keys (SPIFFE bundle).
+pub mod bundle;
+
 /// Trust anchors by participant; what is checked before one is enrolled.
 pub mod anchor;
 
@@ -40,13 +46,17 @@ pub(crate) mod scene;
 mod tests;
 
 #[cfg(test)]
+mod svid_tests;
+
+#[cfg(test)]
 mod x509_limbo;
 
 pub use certificate::ParsedCertificate;
 pub use presented::{Handshake, PresentedChain};
 
-use anchor::AnchorSet;
-use chain::Path;
+use anchor::{AnchorSet, Anchors};
+use chain::{Naming, Path};
+use spiffe::{CarriedId, SpiffeId};
 
 refusals! {
     /// Why a certificate is not good now.
@@ -99,6 +109,16 @@ refusals! {
         PathTooLong => "peer_path_too_long",
         /// Looking for a path took more than it may.
         PathTooComplex => "peer_path_too_complex",
+        /// It has no SPIFFE ID, and its client is known by one.
+        SpiffeIdMissing => "peer_spiffe_id_missing",
+        /// It has a URI that begins like a SPIFFE ID and is none, or is one without a path.
+        SpiffeIdMalformed => "peer_spiffe_id_malformed",
+        /// It is no X509-SVID: no critical key usage, or no subject and alternative names that are not critical.
+        SvidExtensionWrong => "peer_svid_extension_wrong",
+        /// The trust domain of its SPIFFE ID does not vouch for this client's participant.
+        TrustDomainUnknown => "peer_trust_domain_unknown",
+        /// An intermediate has the SPIFFE ID of a workload, or of another trust domain.
+        IssuerSpiffeIdWrong => "peer_issuer_spiffe_id_wrong",
     }
 }
 
@@ -123,6 +143,14 @@ pub enum Standing {
     },
     /// This very certificate is on record for the client.
     Registered,
+    /// It is an X509-SVID: a path leads to an authority of its SPIFFE ID's trust domain, or to an anchor that may vouch for
+    /// that trust domain's URIs by name. The id is its only name.
+    Svid {
+        /// The anchor.
+        anchor: AnchorId,
+        /// Who it is.
+        id: SpiffeId,
+    },
 }
 
 impl VerifiedPeer {
@@ -174,7 +202,7 @@ impl VerifiedPeer {
     /// The anchor that vouches for it, unless it is registered itself.
     pub const fn anchor(&self) -> Option<&AnchorId> {
         match &self.standing {
-            Standing::Chained { anchor } => Some(anchor),
+            Standing::Chained { anchor } | Standing::Svid { anchor, .. } => Some(anchor),
             Standing::Registered => None,
         }
     }
@@ -188,7 +216,7 @@ pub struct Verifier {
     paths: moka::sync::Cache<PathKey, Arc<Path>>,
     /// Searches that led nowhere. A stranger's list of look-alike issuers can cost eighty signature checks, a request on
     /// a connection that is open next to nothing: within the second and the record it was judged by, once is enough.
-    dead_ends: moka::sync::Cache<(PathKey, RegistryVersion, i64), PeerRefusal>,
+    dead_ends: moka::sync::Cache<(PathKey, Naming, RegistryVersion, i64), PeerRefusal>,
 }
 
 /// Under which a good path is remembered: for whom, under which anchors, for exactly which list of certificates.
@@ -235,7 +263,7 @@ impl Verifier {
         let on_record = record.certificate(leaf.thumbprint());
         match &record.client.authentication {
             // RFC 8705 §2.1: the subject of a certificate whose chain is validated.
-            ClientAuthentication::TlsClientAuth { .. } => self.chained(peer, leaf, record, now),
+            ClientAuthentication::TlsClientAuth { .. } => self.chained(peer, leaf, Naming::Attribute, record, now),
             // RFC 8705 §2.2: not validated using a chain. Version 1 and CA:TRUE are allowed (its appendix A has such a
             // one), so webpki, which takes neither, is not asked.
             ClientAuthentication::SelfSignedTlsClientAuth { .. } => match on_record {
@@ -246,8 +274,15 @@ impl Verifier {
             // that was enrolled on an anchor's word still needs that word.
             ClientAuthentication::PrivateKeyJwt { subject, .. } => match (on_record, subject) {
                 (Some(certificate), _) if certificate.anchor.is_none() => registered(peer, leaf, now),
-                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, record, now),
+                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, Naming::Attribute, record, now),
                 (None, None) => Err(PeerRefusal::NotRegistered),
+            },
+            // draft-schwenkschuster-oauth-spiffe-client-auth §3.2.
+            ClientAuthentication::SpiffeX509 { .. } => self.chained(peer, leaf, Naming::Svid, record, now),
+            // The certificate beside a JWT-SVID, by the rule of design §3 for assertions: an enrolled one, or an SVID.
+            ClientAuthentication::SpiffeJwt { .. } => match on_record {
+                Some(certificate) if certificate.anchor.is_none() => registered(peer, leaf, now),
+                Some(_) | None => self.chained(peer, leaf, Naming::Svid, record, now),
             },
         }
     }
@@ -256,22 +291,27 @@ impl Verifier {
         &self,
         peer: &Arc<PresentedChain>,
         leaf: &Arc<ParsedCertificate>,
+        naming: Naming,
         record: &ClientRecord,
         now: UnixTime,
     ) -> Result<VerifiedPeer, PeerRefusal> {
         chain::check_end_entity(leaf)?;
+        if naming == Naming::Svid {
+            spiffe::check_svid(leaf)?;
+        }
         chain::check_dates(leaf, now)?;
         let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
         let path = match self.paths.get(&key) {
-            Some(path) if path.judge(leaf, &record.anchors, now).is_ok() => path,
+            Some(path) if path.judge(leaf, naming, &record.anchors, now).is_ok() => path,
             // Not seen before; or no longer good, and then another path may be.
             Some(_) | None => {
-                // All that a search depends on: the list, the anchors with what this record grants them, the second.
-                let search = (key, record.as_of, now.as_seconds());
+                // All that a search depends on: the list, by what it is known, the anchors with what this record grants
+                // them, the second.
+                let search = (key, naming, record.as_of, now.as_seconds());
                 if let Some(refusal) = self.dead_ends.get(&search) {
                     return Err(refusal);
                 }
-                match self.build(peer, leaf, record, now) {
+                match self.build(peer, leaf, naming, record, now) {
                     Ok(path) => {
                         let path = Arc::new(path);
                         self.paths.insert(search.0, Arc::clone(&path));
@@ -284,13 +324,18 @@ impl Verifier {
                 }
             }
         };
+        let anchor = path.anchor.id.clone();
+        let is_svid = naming == Naming::Svid || path.anchor.trust_domain.is_some();
         Ok(VerifiedPeer {
             presented: Arc::clone(peer),
             leaf: Arc::clone(leaf),
             issuer_key: Some(path.issuer_key()),
             issuers: path.issuers(),
             not_after: path.not_after(leaf),
-            standing: Standing::Chained { anchor: path.anchor.id.clone() },
+            standing: match leaf.spiffe_id() {
+                CarriedId::One(id) if is_svid => Standing::Svid { anchor, id: id.clone() },
+                _ => Standing::Chained { anchor },
+            },
         })
     }
 
@@ -298,6 +343,7 @@ impl Verifier {
         &self,
         peer: &PresentedChain,
         leaf: &ParsedCertificate,
+        naming: Naming,
         record: &ClientRecord,
         now: UnixTime,
     ) -> Result<Path, PeerRefusal> {
@@ -309,16 +355,29 @@ impl Verifier {
                 anchors
             }
         };
-        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, now);
-        match built {
-            // Would a retired anchor have vouched? Then that is the reason to tell.
-            Err(PeerRefusal::IssuerUnknown) if !anchors.retired.compiled.is_empty() => {
-                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, now)
-                    .err()
-                    .filter(|refusal| *refusal == PeerRefusal::AnchorRetired)
-                    .unwrap_or(PeerRefusal::IssuerUnknown))
+        let build = |among: &Anchors| chain::build(peer, leaf, naming, among, &record.anchors, now);
+        // The trust domain is chosen by the id (SPIFFE Federation §7.3); a CA may have been given its names as well.
+        let id = leaf.spiffe_id().id();
+        let refused_by_its_own = match id.and_then(|id| anchors.trust_domain_of(id)).map(build) {
+            Some(Ok(path)) => return Ok(path),
+            Some(Err(refusal)) => Some(refusal),
+            None => None,
+        };
+        match (build(&anchors.active), refused_by_its_own) {
+            (Ok(path), _) => Ok(path),
+            (Err(_), Some(refusal)) if refusal != PeerRefusal::IssuerUnknown => Err(refusal),
+            (Err(PeerRefusal::IssuerUnknown), own) => {
+                // Would a retired anchor have vouched? Then that is the reason to tell.
+                let retired = (!anchors.retired.compiled.is_empty()).then(|| build(&anchors.retired).err()).flatten();
+                Err(match retired {
+                    Some(PeerRefusal::AnchorRetired) => PeerRefusal::AnchorRetired,
+                    _ if own.is_none() && id.is_some() && (naming == Naming::Svid || anchors.has_trust_domains()) => {
+                        PeerRefusal::TrustDomainUnknown
+                    }
+                    _ => PeerRefusal::IssuerUnknown,
+                })
             }
-            built => built,
+            (Err(refusal), _) => Err(refusal),
         }
     }
 }

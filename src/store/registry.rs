@@ -27,8 +27,8 @@ use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
-    AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, Mark, Page, Record, RegistryVersion,
-    RevocationState, Selection, Sighting, Thumbprint,
+    AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, Mark, Page, Record,
+    RegistryVersion, RevocationState, Selection, Sighting, Thumbprint,
 };
 
 /// How often an operator's change that finds another process writing to SQLite tries, each time for a second.
@@ -392,6 +392,9 @@ fn listing(selection: &Selection) -> (&'static str, String) {
         Selection::Participants => (of!("participant", "id", "-1", "$3 = ''"), String::new()),
         Selection::ResourceServer(id) => (of!("resource_server", "id", "-1", "id = $3"), id.to_string()),
         Selection::ResourceServers => (of!("resource_server", "id", "-1", "$3 = ''"), String::new()),
+        Selection::TrustDomains => {
+            (of!("trust_anchor", "id", "-1", "substr(id, 1, 3) = $3"), AnchorId::TRUST_DOMAIN.to_owned())
+        }
     }
 }
 
