@@ -23,6 +23,8 @@ mod sessions;
 
 mod circle;
 
+mod spiffe;
+
 mod change;
 
 mod durability;
