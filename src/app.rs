@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::audit::{AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
+use crate::fetch::Fetcher;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
@@ -20,7 +21,7 @@ use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::store::{self, Migrate, OpenError, Store};
-use crate::tls::{HandshakeObserver, PerimeterGuard, RefusedHandshake};
+use crate::tls::{self, HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
 /// How many names of one certificate a strict perimeter looks up, the subject first: each is a query, and strangers ask.
 const MOST_NAMES: usize = 32;
@@ -45,6 +46,8 @@ pub struct App {
     pub audit: AuditLog,
     /// Which issued tokens are dead.
     pub status: Arc<RevocationList>,
+    /// Whatever others publish comes through it.
+    pub fetcher: Fetcher,
     keys_of_clients: client_auth::RegisteredKeys,
     store: Store,
     background: Vec<JoinHandle<()>>,
@@ -68,6 +71,14 @@ pub enum AppError {
     /// The revocation list cannot be drawn up.
     #[error(transparent)]
     List(#[from] ListUnavailable),
+    /// The certificate authorities of `fetch.roots` cannot be used.
+    #[error("{path}: {problem}")]
+    FetchRoots {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl App {
@@ -77,6 +88,7 @@ impl App {
     /// # Errors
     /// [`AppError`]; then nothing runs.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
+        let fetcher = fetcher(&config)?;
         let store = store::open(config.store.as_str(), Migrate::Apply).await?;
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
         let keys = Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), clock.now())?);
@@ -103,6 +115,7 @@ impl App {
             registry,
             audit,
             status,
+            fetcher,
             store,
             background,
         }))
@@ -134,6 +147,21 @@ impl App {
         }
         self.store.close().await;
     }
+}
+
+/// What the server fetches with, believing over HTTPS whom `config` says.
+///
+/// # Errors
+/// [`AppError::FetchRoots`].
+pub fn fetcher(config: &Config) -> Result<Fetcher, AppError> {
+    let refused = |problem: String| AppError::FetchRoots {
+        path: config.fetch_roots.as_ref().map_or_else(|| "fetch.roots".to_owned(), |path| path.display().to_string()),
+        problem,
+    };
+    let roots =
+        config.fetch_roots.as_ref().map(std::fs::read).transpose().map_err(|error| refused(error.to_string()))?;
+    let tls = tls::fetching_config(roots.as_deref()).map_err(|error| refused(error.to_string()))?;
+    Ok(Fetcher::new(&Arc::new(tls)))
 }
 
 impl Drop for App {

@@ -50,6 +50,11 @@ pub struct Config {
     pub log: Log,
     /// `drain_seconds`: how long requests under way may take once the server is told to stop. Default 10.
     pub drain: Duration,
+    /// `fetch.roots`: a PEM file with the certificate authorities that HTTPS servers are believed by when something is fetched
+    /// from them. Default: what the system trusts.
+    pub fetch_roots: Option<PathBuf>,
+    /// `revocation.crl_bytes`: the longest certificate revocation list that is read. Default 64 MiB.
+    pub crl_bytes: usize,
 }
 
 impl Config {
@@ -549,6 +554,8 @@ impl Reader {
                 filter: self.log_filter().unwrap_or_else(|| "info".to_owned()),
             },
             drain: self.seconds("drain_seconds", 0..=600).unwrap_or(Duration::from_secs(10)),
+            fetch_roots: self.path("fetch.roots"),
+            crl_bytes: self.number("revocation.crl_bytes", 1024..=1 << 30).unwrap_or(64 << 20),
             data_directory,
             issuer,
         }

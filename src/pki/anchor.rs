@@ -3,11 +3,14 @@
 //! Takes the anchors that the registry has granted, gives an [`AnchorSet`] that is compiled once per set; and, before an
 //! anchor is enrolled, says what is wrong with it ([`check_anchor`]). It knows nothing of clients.
 
+use std::sync::Arc;
+
 use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
 
 use super::bundle::Bundle;
 use super::certificate::{Authority, KeyStrength, MalformedCertificate, NameConstraints, ParsedCertificate, Purposes};
+use super::signature::Signer;
 use super::spiffe::{SpiffeId, TrustDomain};
 use crate::registry::GrantedAnchor;
 use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
@@ -177,6 +180,7 @@ pub(super) struct Anchors {
 pub(super) struct CompiledAnchor {
     pub(super) id: AnchorId,
     pub(super) key_hash: KeyHash,
+    pub(super) signer: Arc<Signer>,
     pub(super) not_before: UnixTime,
     pub(super) not_after: UnixTime,
     pub(super) path_length: Option<usize>,
@@ -271,6 +275,7 @@ impl Anchors {
         self.compiled.push(CompiledAnchor {
             id: id.clone(),
             key_hash: *facts.key_hash(),
+            signer: Arc::new(Signer::of(&facts)),
             not_before: facts.not_before(),
             not_after: facts.not_after(),
             path_length: match facts.authority() {

@@ -12,6 +12,7 @@ use x509_parser::nom::Parser;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
+use super::crl::Serial;
 use super::der;
 use super::identity::{self, MalformedName, Names};
 use super::spiffe::CarriedId;
@@ -27,6 +28,8 @@ pub struct ParsedCertificate {
     thumbprint: Thumbprint,
     key_hash: KeyHash,
     serial: String,
+    /// The same, as revocation lists are asked for it.
+    serial_number: Option<Serial>,
     not_before: UnixTime,
     not_after: UnixTime,
     names: Result<Names, MalformedName>,
@@ -35,6 +38,12 @@ pub struct ParsedCertificate {
     self_issued: bool,
     /// The subject's whole DER: anchors of one name are counted by it.
     subject: Vec<u8>,
+    /// The whole SubjectPublicKeyInfo: what it signed is verified by it.
+    spki: Vec<u8>,
+    /// Where it says that its revocation list is (RFC 5280 §4.2.1.13).
+    crl_points: Vec<String>,
+    /// Where it says that its status can be asked for (RFC 5280 §4.2.2.1).
+    responder_urls: Vec<String>,
     version_3: bool,
     key_strength: KeyStrength,
     authority: Authority,
@@ -201,6 +210,7 @@ impl ParsedCertificate {
             thumbprint: Thumbprint::of(der),
             key_hash: KeyHash::of(key.raw),
             serial: hex::encode(serial),
+            serial_number: Serial::of(serial),
             not_before: instant(certificate.validity().not_before.timestamp()),
             not_after: instant(certificate.validity().not_after.timestamp()),
             names: names(subject, extensions.alt_names),
@@ -209,6 +219,9 @@ impl ParsedCertificate {
             issuer_text: identity::name_text(issuer).unwrap_or_default(),
             issuer_is_empty: der::whole(issuer, der::SEQUENCE)?.is_empty(),
             subject: subject.to_owned(),
+            spki: key.raw.to_owned(),
+            crl_points: extensions.crl_points,
+            responder_urls: Vec::new(),
             version_3: certificate.version() == X509Version::V3,
             key_strength: key_strength(key),
             authority: extensions.authority,
@@ -371,6 +384,23 @@ impl ParsedCertificate {
     pub(super) fn subject_der(&self) -> &[u8] {
         &self.subject
     }
+
+    pub(super) fn spki_der(&self) -> &[u8] {
+        &self.spki
+    }
+
+    pub(super) const fn serial_number(&self) -> Option<Serial> {
+        self.serial_number
+    }
+
+    /// The URIs of its CRL distribution points: foreign text.
+    pub(super) fn crl_points(&self) -> &[String] {
+        &self.crl_points
+    }
+
+    pub(super) fn responder_urls(&self) -> &[String] {
+        &self.responder_urls
+    }
 }
 
 /// Whether `x509-parser`, which passes over what it cannot read at the end of a SEQUENCE, has seen all of the
@@ -409,6 +439,7 @@ struct Extensions<'a> {
     key_usage: Option<KeyUsage>,
     purposes: Purposes,
     name_constraints: NameConstraints,
+    crl_points: Vec<String>,
     critical_unknown: bool,
     key_usage_is_critical: bool,
     alt_names_are_critical: bool,
@@ -423,6 +454,7 @@ impl<'a> Extensions<'a> {
             key_usage: None,
             purposes: Purposes::Unstated,
             name_constraints: NameConstraints::Absent,
+            crl_points: Vec::new(),
             critical_unknown: false,
             key_usage_is_critical: false,
             alt_names_are_critical: false,
@@ -451,6 +483,11 @@ impl<'a> Extensions<'a> {
                     found.purposes = purposes(extension.value)?;
                     found.may_serve = names_purpose(extension.value, SERVER_AUTH)?;
                 }
+                // Points that cannot be read are none: then only a list that speaks for all certificates speaks for this one.
+                [0x55, 0x1D, 31] => {
+                    found.crl_points = crl_points(extension.value).unwrap_or_default();
+                    found.critical_unknown |= extension.critical;
+                }
                 // Certificate policies: none is ever asked for (RFC 5280 §6.1.1 (c): any-policy).
                 [0x55, 0x1D, 32] => {}
                 _ => found.critical_unknown |= extension.critical,
@@ -463,7 +500,7 @@ impl<'a> Extensions<'a> {
 /// More extensions than this are refused, so that looking for one that comes twice stays cheap.
 const MOST_EXTENSIONS: usize = 64;
 
-// RFC 5280 §4.2.1.3: KeyUsage ::= BIT STRING { digitalSignature (0), … keyCertSign (5), … }
+// RFC 5280 §4.2.1.3: KeyUsage ::= BIT STRING { digitalSignature (0), … keyCertSign (5), cRLSign (6), … }
 fn key_usage(value: &[u8]) -> Result<KeyUsage, der::NotDer> {
     let bits = der::whole(value, der::BIT_STRING)?;
     let (&unused, octets) = bits.split_first().ok_or(der::NotDer)?;
@@ -499,6 +536,34 @@ fn authority(value: &[u8], critical: bool) -> Result<Authority, der::NotDer> {
         return Err(der::NotDer);
     }
     Ok(if certifies { Authority::Certifies { path_length, critical } } else { Authority::None })
+}
+
+/// More distribution points than this, or longer ones, are not looked at: they are foreign text that would be kept.
+const MOST_CRL_POINTS: usize = 8;
+const LONGEST_CRL_POINT_BYTES: usize = 512;
+
+// RFC 5280 §4.2.1.13: SEQUENCE OF SEQUENCE { distributionPoint [0], reasons [1], cRLIssuer [2] }, all optional
+fn crl_points(value: &[u8]) -> Result<Vec<String>, der::NotDer> {
+    let mut list = der::whole(value, der::SEQUENCE)?;
+    let mut points = Vec::new();
+    while !list.is_empty() {
+        let mut point = der::expect(&mut list, der::SEQUENCE)?;
+        let mut names = Vec::new();
+        let mut is_plain = true;
+        while !point.is_empty() {
+            match der::take(&mut point)? {
+                der::Element { tag: 0xA0, contents } => names = der::point_uris(contents)?,
+                // Lists for some reasons only, or of another issuer, are not read here: such a point leads to none.
+                der::Element { tag: 0x81 | 0xA2, .. } => is_plain = false,
+                _ => return Err(der::NotDer),
+            }
+        }
+        if is_plain {
+            points.extend(names.into_iter().filter(|name| name.len() <= LONGEST_CRL_POINT_BYTES));
+        }
+    }
+    points.truncate(MOST_CRL_POINTS);
+    Ok(points)
 }
 
 fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {

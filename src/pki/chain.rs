@@ -5,15 +5,19 @@
 //! added here, each rule beside its section. It knows nothing of clients.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
-use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime as PathTime};
+use rustls_pki_types::UnixTime as PathTime;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
 
 use super::anchor::{Anchors, CompiledAnchor};
 use super::certificate::{Authority, KeyStrength, NameConstraints, ParsedCertificate, Purposes};
+use super::crl::{Lists, Serial, Subject};
 use super::identity::Names;
 use super::presented::PresentedChain;
+use super::revocation::{self, Link};
+use super::signature::{SIGNATURES, Signer};
 use super::spiffe::CarriedId;
 use super::{PeerRefusal, spiffe};
 use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
@@ -31,7 +35,11 @@ pub(super) struct Path {
 #[derive(Clone, Debug)]
 struct PathCertificate {
     key_hash: KeyHash,
+    signer: Arc<Signer>,
     serial: String,
+    serial_number: Option<Serial>,
+    crl_points: Vec<String>,
+    responder_urls: Vec<String>,
     not_before: UnixTime,
     not_after: UnixTime,
     purposes: Purposes,
@@ -125,13 +133,14 @@ impl Path {
         intermediates.chain([self.anchor.not_after]).fold(leaf.not_after(), UnixTime::min)
     }
 
-    /// What is asked of a path on every request: dates, and the anchor's standing, purposes and name space for this
-    /// participant. (Revocation of every certificate in it will be asked here, once there are revocation lists.)
+    /// What is asked of a path on every request: dates, the anchor's standing, purposes and name space for this participant,
+    /// and what `lists` say of every certificate in it.
     pub(super) fn judge(
         &self,
         leaf: &ParsedCertificate,
         naming: Naming,
         granted: &[GrantedAnchor],
+        lists: &Lists,
         now: UnixTime,
     ) -> Result<(), PeerRefusal> {
         check_dates(leaf, now)?;
@@ -157,8 +166,10 @@ impl Path {
             if !id.is_of(trust_domain) {
                 return Err(PeerRefusal::IssuerUnknown); // no search leads here: an id is sought under its own trust domain
             }
-            let within = space.any || Names::is_under_a_prefix(id.as_str(), space);
-            return if within { Ok(()) } else { Err(outside(id.as_str())) };
+            if !space.any && !Names::is_under_a_prefix(id.as_str(), space) {
+                return Err(outside(id.as_str()));
+            }
+            return revocation::judge(self.links(leaf), &granted.anchor, lists, now);
         }
         if naming == Naming::Svid {
             // A CA that may vouch for anything was not thereby made the authority of every trust domain.
@@ -171,7 +182,31 @@ impl Path {
         if let Some(name) = names.first_outside(space) {
             return Err(PeerRefusal::OutsideNameSpace { name: name.into_owned() });
         }
-        Ok(())
+        revocation::judge(self.links(leaf), &granted.anchor, lists, now)
+    }
+
+    /// Every certificate of the path but the anchor, the leaf first, each with who issued it.
+    pub(super) fn links<'a>(&'a self, leaf: &'a ParsedCertificate) -> impl Iterator<Item = Link<'a>> {
+        let issuers = self.intermediates.iter().map(|issuer| (&issuer.key_hash, &*issuer.signer));
+        let issuers = issuers.chain([(&self.anchor.key_hash, &*self.anchor.signer)]);
+        let of_leaf = Subject {
+            serial: leaf.serial_number(),
+            is_authority: false, // or it would have been refused
+            points: leaf.crl_points(),
+        };
+        let certificates = std::iter::once((leaf.serial(), of_leaf, leaf.responder_urls())).chain(
+            self.intermediates.iter().map(|issuer| {
+                let subject = Subject { serial: issuer.serial_number, is_authority: true, points: &issuer.crl_points };
+                (issuer.serial.as_str(), subject, issuer.responder_urls.as_slice())
+            }),
+        );
+        certificates.zip(issuers).map(|((serial, subject, responder_urls), (issuer_key, issuer))| Link {
+            serial,
+            subject,
+            responder_urls,
+            issuer_key,
+            issuer,
+        })
     }
 
     /// RFC 5280 §4.2.1.12, by the anchor's policy. In an intermediate the extension restricts what it issues, as
@@ -199,6 +234,7 @@ pub(super) fn build(
     naming: Naming,
     anchors: &Anchors,
     granted: &[GrantedAnchor],
+    lists: &Lists,
     now: UnixTime,
 ) -> Result<Path, PeerRefusal> {
     let seconds = u64::try_from(now.as_seconds()).map_err(|_| PeerRefusal::NotYetValid)?;
@@ -212,7 +248,8 @@ pub(super) fn build(
     // is taken, so that a leaf inside one anchor's name space is not lost to another anchor that also issued it.
     let accept = |candidate: &VerifiedPath<'_>| {
         let path = path_of(candidate, presented, anchors).ok_or(webpki::Error::UnknownIssuer)?;
-        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, naming, granted, now)) {
+        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, naming, granted, lists, now))
+        {
             Ok(()) => {
                 reached.replace(Some(path));
                 Ok(())
@@ -229,7 +266,7 @@ pub(super) fn build(
         &intermediates,
         time,
         EveryPurpose,
-        None, // no revocation lists yet: the registry's own revocations are what counts
+        None, // revocation lists are looked at in `judge`: on every request, and by each anchor's own terms
         Some(&accept),
     );
     match (built.map(|_| ()), reached.into_inner(), failed.into_inner()) {
@@ -249,7 +286,11 @@ fn path_of(candidate: &VerifiedPath<'_>, presented: &PresentedChain, anchors: &A
             let facts = &presented.intermediates().iter().find(|known| known.der == issuer.der())?.facts;
             Some(PathCertificate {
                 key_hash: *facts.key_hash(),
+                signer: Arc::new(Signer::of(facts)),
                 serial: facts.serial().to_owned(),
+                serial_number: facts.serial_number(),
+                crl_points: facts.crl_points().to_vec(),
+                responder_urls: facts.responder_urls().to_vec(),
                 not_before: facts.not_before(),
                 not_after: facts.not_after(),
                 purposes: facts.purposes(),
@@ -293,26 +334,6 @@ impl ExtendedKeyUsageValidator for EveryPurpose {
         Ok(())
     }
 }
-
-/// How certificates may be signed. SHA-1 is not among them, nor RSA below 2048 bits.
-const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
-    webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    webpki::aws_lc_rs::ECDSA_P256_SHA384,
-    webpki::aws_lc_rs::ECDSA_P256_SHA512,
-    webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    webpki::aws_lc_rs::ECDSA_P384_SHA512,
-    webpki::aws_lc_rs::ECDSA_P521_SHA256,
-    webpki::aws_lc_rs::ECDSA_P521_SHA384,
-    webpki::aws_lc_rs::ECDSA_P521_SHA512,
-    webpki::aws_lc_rs::ED25519,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA384,
-    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA512,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-    webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-];
 
 /// webpki's most telling failure in our words. The leaf's own dates were looked at before.
 fn refusal_of(error: &webpki::Error) -> PeerRefusal {

@@ -33,13 +33,25 @@ pub(super) fn take<'a>(input: &mut &'a [u8]) -> Result<Element<'a>, NotDer> {
     let (&first, rest) = rest.split_first().ok_or(NotDer)?;
     let (length, rest) = match first {
         0..=0x7F => (usize::from(first), rest),
-        // X.690 §10.1: the definite form, in the fewest octets. Three length octets are more than any limit here lets in.
+        // X.690 §10.1: the definite form, in the fewest octets. Five length octets are more than any limit here lets in.
         0x81 => match rest.split_first().ok_or(NotDer)? {
             (&length, rest) if length >= 0x80 => (usize::from(length), rest),
             _ => return Err(NotDer),
         },
         0x82 => match rest.split_at_checked(2).ok_or(NotDer)? {
             (&[high, low], rest) if high > 0 => (usize::from(u16::from_be_bytes([high, low])), rest),
+            _ => return Err(NotDer),
+        },
+        0x83 => match rest.split_at_checked(3).ok_or(NotDer)? {
+            (&[high, middle, low], rest) if high > 0 => {
+                (usize::try_from(u32::from_be_bytes([0, high, middle, low])).map_err(|_| NotDer)?, rest)
+            }
+            _ => return Err(NotDer),
+        },
+        0x84 => match rest.split_at_checked(4).ok_or(NotDer)? {
+            (&[first, second, third, fourth], rest) if first > 0 => {
+                (usize::try_from(u32::from_be_bytes([first, second, third, fourth])).map_err(|_| NotDer)?, rest)
+            }
             _ => return Err(NotDer),
         },
         _ => return Err(NotDer),
@@ -59,6 +71,24 @@ pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Result<&'a [u8], NotD
 pub(super) fn whole(mut input: &[u8], tag: u8) -> Result<&[u8], NotDer> {
     let contents = expect(&mut input, tag)?;
     if input.is_empty() { Ok(contents) } else { Err(NotDer) }
+}
+
+/// The URIs of a DistributionPointName (RFC 5280 §4.2.1.13): fullName is a list of general names; a name relative to the
+/// issuer's is none that could be fetched or compared here.
+pub(super) fn point_uris(mut name: &[u8]) -> Result<Vec<String>, NotDer> {
+    let Element { tag, contents: mut names } = take(&mut name)?;
+    if !name.is_empty() || !matches!(tag, 0xA0 | 0xA1) {
+        return Err(NotDer);
+    }
+    let mut uris = Vec::new();
+    while tag == 0xA0 && !names.is_empty() {
+        let name = take(&mut names)?;
+        if name.tag == 0x86 {
+            let uri = std::str::from_utf8(name.contents).map_err(|_| NotDer)?;
+            uris.push(uri.to_owned());
+        }
+    }
+    Ok(uris)
 }
 
 /// `contents` under `tag` with its length.
@@ -120,6 +150,10 @@ mod tests {
         for wrong in [
             &[0x0C, 0x81, 0x01, b'a'][..],
             &[0x0C, 0x82, 0x00, 0x80],
+            &[0x0C, 0x83, 0x00, 0x80, 0x00],
+            &[0x0C, 0x84, 0x00, 0x80, 0x00, 0x00],
+            &[0x0C, 0x84, 0xFF, 0xFF, 0xFF, 0xFF],
+            &[0x0C, 0x85, 0x01, 0x00, 0x00, 0x00, 0x00],
             &[0x0C, 0x80, 0x00, 0x00],
             &[0x0C, 0x02, b'a'],
             &[0x1F, 0x81, 0x00],

@@ -35,6 +35,15 @@ pub mod anchor;
 /// Path validation (RFC 5280 §6.1).
 mod chain;
 
+/// Which certificates have their issuers taken back? (RFC 5280 §5, §6.3)
+pub mod crl;
+
+/// Has its issuer taken this one back?
+pub mod revocation;
+
+/// Did this key sign that?
+mod signature;
+
 /// DER, strictly.
 mod der;
 
@@ -56,6 +65,8 @@ pub use presented::{Handshake, PresentedChain};
 
 use anchor::{AnchorSet, Anchors};
 use chain::{Naming, Path};
+use crl::{HeldLists, ListStatus, Lists};
+use revocation::{Question, Status, StatusSource, UnknownStatus};
 use spiffe::{CarriedId, SpiffeId};
 
 refusals! {
@@ -109,6 +120,14 @@ refusals! {
         PathTooLong => "peer_path_too_long",
         /// Looking for a path took more than it may.
         PathTooComplex => "peer_path_too_complex",
+        /// Its issuer has revoked it.
+        Revoked { /** When, as the issuer says. */ at: UnixTime } => "peer_revoked",
+        /// An intermediate in its path is revoked, or on hold.
+        IssuerRevoked => "peer_issuer_revoked",
+        /// Its issuer has put it on hold.
+        OnHold => "peer_on_hold",
+        /// Whether it, or an intermediate, was revoked is not known, and its anchor says that it has to be.
+        RevocationUnknown { /** What is missing. */ why: UnknownStatus } => "peer_revocation_unknown",
         /// It has no SPIFFE ID, and its client is known by one.
         SpiffeIdMissing => "peer_spiffe_id_missing",
         /// It has a URI that begins like a SPIFFE ID and is none, or is one without a path.
@@ -215,8 +234,13 @@ pub struct Verifier {
     anchors: moka::sync::Cache<AnchorSetId, Arc<AnchorSet>>,
     paths: moka::sync::Cache<PathKey, Arc<Path>>,
     /// Searches that led nowhere. A stranger's list of look-alike issuers can cost eighty signature checks, a request on
-    /// a connection that is open next to nothing: within the second and the record it was judged by, once is enough.
-    dead_ends: moka::sync::Cache<(PathKey, Naming, RegistryVersion, i64), PeerRefusal>,
+    /// a connection that is open next to nothing: within the second, the record and the lists it was judged by, once is
+    /// enough.
+    dead_ends: moka::sync::Cache<(PathKey, Naming, RegistryVersion, i64, u64), PeerRefusal>,
+    /// The revocation lists that are held.
+    lists: Arc<HeldLists>,
+    /// Who is asked for the status of certificates, where somebody is.
+    status: Option<Arc<dyn StatusSource>>,
 }
 
 /// Under which a good path is remembered: for whom, under which anchors, for exactly which list of certificates.
@@ -232,8 +256,13 @@ const REMEMBERED_PATHS: u64 = 16 * 1024;
 const REMEMBERED_DEAD_ENDS: u64 = 1024;
 
 impl Verifier {
-    /// A verifier that remembers nothing yet.
+    /// A verifier that remembers nothing yet and holds no revocation lists.
     pub fn new() -> Self {
+        Self::with_lists(Arc::default())
+    }
+
+    /// A verifier that remembers nothing yet, and goes by these revocation lists.
+    pub fn with_lists(lists: Arc<HeldLists>) -> Self {
         Self {
             anchors: moka::sync::Cache::new(REMEMBERED_ANCHOR_SETS),
             paths: moka::sync::Cache::new(REMEMBERED_PATHS),
@@ -241,7 +270,15 @@ impl Verifier {
                 .max_capacity(REMEMBERED_DEAD_ENDS)
                 .eviction_policy(moka::policy::EvictionPolicy::lru())
                 .build(),
+            lists,
+            status: None,
         }
+    }
+
+    /// Asks `source` for the status of certificates under anchors that want it.
+    #[must_use]
+    pub fn asking(self, source: Arc<dyn StatusSource>) -> Self {
+        Self { status: Some(source), ..self }
     }
 
     /// Whether the certificate of `peer` is good now for `client`. What has to be true follows from the client's
@@ -263,7 +300,9 @@ impl Verifier {
         let on_record = record.certificate(leaf.thumbprint());
         match &record.client.authentication {
             // RFC 8705 §2.1: the subject of a certificate whose chain is validated.
-            ClientAuthentication::TlsClientAuth { .. } => self.chained(peer, leaf, Naming::Attribute, record, now),
+            ClientAuthentication::TlsClientAuth { .. } => {
+                self.chained(peer, leaf, Naming::Attribute, record, now).await
+            }
             // RFC 8705 §2.2: not validated using a chain. Version 1 and CA:TRUE are allowed (its appendix A has such a
             // one), so webpki, which takes neither, is not asked.
             ClientAuthentication::SelfSignedTlsClientAuth { .. } => match on_record {
@@ -274,20 +313,20 @@ impl Verifier {
             // that was enrolled on an anchor's word still needs that word.
             ClientAuthentication::PrivateKeyJwt { subject, .. } => match (on_record, subject) {
                 (Some(certificate), _) if certificate.anchor.is_none() => registered(peer, leaf, now),
-                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, Naming::Attribute, record, now),
+                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, Naming::Attribute, record, now).await,
                 (None, None) => Err(PeerRefusal::NotRegistered),
             },
             // draft-schwenkschuster-oauth-spiffe-client-auth §3.2.
-            ClientAuthentication::SpiffeX509 { .. } => self.chained(peer, leaf, Naming::Svid, record, now),
+            ClientAuthentication::SpiffeX509 { .. } => self.chained(peer, leaf, Naming::Svid, record, now).await,
             // The certificate beside a JWT-SVID, by the rule of design §3 for assertions: an enrolled one, or an SVID.
             ClientAuthentication::SpiffeJwt { .. } => match on_record {
                 Some(certificate) if certificate.anchor.is_none() => registered(peer, leaf, now),
-                Some(_) | None => self.chained(peer, leaf, Naming::Svid, record, now),
+                Some(_) | None => self.chained(peer, leaf, Naming::Svid, record, now).await,
             },
         }
     }
 
-    fn chained(
+    async fn chained(
         &self,
         peer: &Arc<PresentedChain>,
         leaf: &Arc<ParsedCertificate>,
@@ -300,30 +339,8 @@ impl Verifier {
             spiffe::check_svid(leaf)?;
         }
         chain::check_dates(leaf, now)?;
-        let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
-        let path = match self.paths.get(&key) {
-            Some(path) if path.judge(leaf, naming, &record.anchors, now).is_ok() => path,
-            // Not seen before; or no longer good, and then another path may be.
-            Some(_) | None => {
-                // All that a search depends on: the list, by what it is known, the anchors with what this record grants
-                // them, the second.
-                let search = (key, naming, record.as_of, now.as_seconds());
-                if let Some(refusal) = self.dead_ends.get(&search) {
-                    return Err(refusal);
-                }
-                match self.build(peer, leaf, naming, record, now) {
-                    Ok(path) => {
-                        let path = Arc::new(path);
-                        self.paths.insert(search.0, Arc::clone(&path));
-                        path
-                    }
-                    Err(refusal) => {
-                        self.dead_ends.insert(search, refusal.clone());
-                        return Err(refusal);
-                    }
-                }
-            }
-        };
+        let path = self.path(peer, leaf, naming, record, now)?;
+        self.settle(&path, leaf, record, now).await?;
         let anchor = path.anchor.id.clone();
         let is_svid = naming == Naming::Svid || path.anchor.trust_domain.is_some();
         Ok(VerifiedPeer {
@@ -339,12 +356,84 @@ impl Verifier {
         })
     }
 
+    /// A path that is good now as far as that can be said without asking anybody.
+    fn path(
+        &self,
+        peer: &PresentedChain,
+        leaf: &ParsedCertificate,
+        naming: Naming,
+        record: &ClientRecord,
+        now: UnixTime,
+    ) -> Result<Arc<Path>, PeerRefusal> {
+        let lists = self.lists.now();
+        let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
+        match self.paths.get(&key) {
+            Some(path) if path.judge(leaf, naming, &record.anchors, &lists, now).is_ok() => Ok(path),
+            // Not seen before; or no longer good, and then another path may be.
+            Some(_) | None => {
+                // All that a search depends on: the list, by what it is known, the anchors with what this record grants them,
+                // the second, and which revocation lists are held.
+                let search = (key, naming, record.as_of, now.as_seconds(), lists.generation);
+                if let Some(refusal) = self.dead_ends.get(&search) {
+                    return Err(refusal);
+                }
+                match self.build(peer, leaf, naming, record, &lists, now) {
+                    Ok(path) => {
+                        let path = Arc::new(path);
+                        self.paths.insert(search.0, Arc::clone(&path));
+                        Ok(path)
+                    }
+                    Err(refusal) => {
+                        self.dead_ends.insert(search, refusal.clone());
+                        Err(refusal)
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left to ask about a path: where the anchor wants a certificate's status asked for.
+    async fn settle(
+        &self,
+        path: &Path,
+        leaf: &ParsedCertificate,
+        record: &ClientRecord,
+        now: UnixTime,
+    ) -> Result<(), PeerRefusal> {
+        let granted = record.anchors.iter().find(|granted| granted.anchor.id == path.anchor.id);
+        let anchor = &*granted.ok_or(PeerRefusal::IssuerUnknown)?.anchor; // always: the path was judged by it
+        if !revocation::may_become_known(&anchor.revocation) {
+            return Ok(());
+        }
+        let asked = path.links(leaf).map(async |link| {
+            let question = Question {
+                anchor: &anchor.id,
+                serial: link.serial,
+                issuer_name_der: &link.issuer.name_der,
+                issuer_spki_der: &link.issuer.spki_der,
+                issuer_key: link.issuer_key,
+                responder_urls: link.responder_urls,
+            };
+            let answered = match (&anchor.revocation.ocsp, &self.status) {
+                (Some(policy), Some(source)) => Some(source.status(question, policy, now).await),
+                (Some(_), None) => Some(Status::Unreachable),
+                (None, _) => None,
+            };
+            // Looked at last: a list may have come meanwhile.
+            let listed: ListStatus = self.lists.now().status(link.issuer_key, &link.subject, now);
+            revocation::decide(&link, anchor, listed, answered)
+        });
+        // All at the same time: each may take as long as the source lets it.
+        futures_util::future::try_join_all(asked).await.map(drop)
+    }
+
     fn build(
         &self,
         peer: &PresentedChain,
         leaf: &ParsedCertificate,
         naming: Naming,
         record: &ClientRecord,
+        lists: &Lists,
         now: UnixTime,
     ) -> Result<Path, PeerRefusal> {
         let anchors = match self.anchors.get(&record.anchor_set) {
@@ -355,7 +444,7 @@ impl Verifier {
                 anchors
             }
         };
-        let build = |among: &Anchors| chain::build(peer, leaf, naming, among, &record.anchors, now);
+        let build = |among: &Anchors| chain::build(peer, leaf, naming, among, &record.anchors, lists, now);
         // The trust domain is chosen by the id (SPIFFE Federation §7.3); a CA may have been given its names as well.
         let id = leaf.spiffe_id().id();
         let refused_by_its_own = match id.and_then(|id| anchors.trust_domain_of(id)).map(build) {

@@ -1,4 +1,4 @@
-//! The other end of the handshake, for the quickstart's callers.
+//! The other end of the handshake: for the quickstart's callers, and for what the server fetches.
 
 use std::sync::Arc;
 
@@ -15,6 +15,34 @@ pub enum ClientConfigError {
     /// Not for TLS.
     #[error("a certificate or key cannot be used: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// A TLS client that presents no certificate and trusts `roots`, in PEM; where there are none, what the system trusts.
+///
+/// # Errors
+/// [`ClientConfigError`].
+pub fn fetching_config(roots: Option<&[u8]>) -> Result<ClientConfig, ClientConfigError> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Some(pem) => {
+            for root in CertificateDer::pem_slice_iter(pem) {
+                store.add(root?)?;
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            let (_, unusable) = store.add_parsable_certificates(found.certs);
+            if store.is_empty() {
+                // Plain HTTP still works, which is what revocation lists mostly come by.
+                tracing::warn!(unusable, "the system trusts no certificate authority: nothing is fetched over HTTPS");
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store)
+        .with_no_client_auth())
 }
 
 /// A TLS client that trusts `roots` and presents `certificate`, all in PEM.

@@ -26,7 +26,7 @@ mod verifier;
 mod tests;
 
 pub use acceptor::{PlainAcceptor, TlsAcceptor};
-pub use client_config::{ClientConfigError, client_config};
+pub use client_config::{ClientConfigError, client_config, fetching_config};
 pub use connection::Permits;
 pub use reload::{ServerCertificate, ServerCertificateError};
 pub use server_config::{ClientCertificates, server_config};
