@@ -16,7 +16,7 @@ use crate::fetch::Fetcher;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
-use crate::pki::{self, PresentedChain};
+use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
@@ -105,7 +105,9 @@ impl App {
             AuditLimits::default(),
         )
         .await?;
-        let background = vec![registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh()];
+        let node = config.node.as_str();
+        let bundles = bundle::refresh::keep(&registry, fetcher.clone(), Arc::clone(&clock), node);
+        let background = vec![registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh(), bundles];
         Ok(Arc::new(Self {
             pki: pki::Verifier::new(),
             mint: Mint::new(issuer, keys),

@@ -34,6 +34,12 @@ pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_n
 pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
 /// Gauge: seconds since the revocation list was signed.
 pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
+/// Gauge: seconds since a trust domain's endpoint last confirmed the bundle that is held, by `trust_domain`.
+pub const BUNDLE_AGE: &str = "countersign_trust_domain_bundle_age_seconds";
+/// Gauge: `spiffe_sequence` of the bundle that is held, by `trust_domain`.
+pub const BUNDLE_SEQUENCE: &str = "countersign_trust_domain_bundle_sequence";
+/// Counter: how often bundle endpoints were asked, by `trust_domain` and `outcome` (`replaced`, `unchanged`, `failed`).
+pub const BUNDLE_REFRESHES: &str = "countersign_trust_domain_bundle_refreshes_total";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
@@ -99,5 +105,8 @@ fn describe() {
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
     metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
+    metrics::describe_gauge!(BUNDLE_AGE, metrics::Unit::Seconds, "Since a trust domain's bundle was last confirmed");
+    metrics::describe_gauge!(BUNDLE_SEQUENCE, "Sequence of a trust domain's bundle");
+    metrics::describe_counter!(BUNDLE_REFRESHES, "Bundle endpoints asked");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

@@ -4,6 +4,12 @@
 //! [`Bundle`]: its X.509 authorities, its JWT authorities, its sequence and refresh hint. A key that cannot be used is set
 //! aside with its reason and stops nothing. It knows nothing of where bundles come from.
 
+/// The bundle endpoint that is believed by its SPIFFE ID.
+mod endpoint;
+
+/// The next bundle, from wherever it is published.
+pub mod refresh;
+
 use std::time::Duration;
 
 use base64::Engine;
