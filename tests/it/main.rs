@@ -25,6 +25,8 @@ mod circle;
 
 mod spiffe;
 
+mod bundle_endpoint;
+
 mod change;
 
 mod durability;

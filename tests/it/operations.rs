@@ -8,7 +8,7 @@ use countersign_conformance::pki::{AltName, Name, Template};
 
 use crate::rig::Rig;
 
-async fn get(rig: &Rig, path: &str) -> (u16, String) {
+pub(crate) async fn get(rig: &Rig, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(rig.operations).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
