@@ -68,6 +68,11 @@ mod tests {
         assert_eq!(metadata["jwks_uri"], "https://as.example/tenant/jwks");
         assert_eq!(metadata["response_types_supported"], json!([]));
         assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);
+        let methods = metadata["token_endpoint_auth_methods_supported"].as_array().unwrap();
+        assert!(methods.contains(&"spiffe_x509".into()) && methods.contains(&"spiffe_jwt".into()));
+        // RFC 8414 §2: every algorithm a method goes by is listed.
+        let algorithms = metadata["token_endpoint_auth_signing_alg_values_supported"].as_array().unwrap();
+        assert!(crate::client_auth::JWT_SVID_ALGORITHMS.iter().all(|one| algorithms.contains(&one.as_str().into())));
         assert_eq!(metadata.get("mtls_endpoint_aliases"), None);
     }
 

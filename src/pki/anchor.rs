@@ -275,7 +275,7 @@ impl Anchors {
         self.compiled.push(CompiledAnchor {
             id: id.clone(),
             key_hash: *facts.key_hash(),
-            signer: Arc::new(Signer::of(&facts)),
+            signer: Arc::new(Signer::of(facts)),
             not_before: facts.not_before(),
             not_after: facts.not_after(),
             path_length: match facts.authority() {

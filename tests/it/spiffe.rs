@@ -37,13 +37,28 @@ async fn trust(rig: &Rig, domain: &Domain, endpoint: BundleEndpoint) -> AnchorId
 }
 
 async fn trust_bundle(rig: &Rig, name: &str, bundle: &str, endpoint: BundleEndpoint) -> AnchorId {
+    let owner = ParticipantId::parse("partner-a").unwrap();
+    let id = trust_as(rig, name, bundle, endpoint, Some(owner.clone())).await;
+    let prefix = TrustDomain::parse(name).unwrap().prefix();
+    let space = identity::name_space(&NameSpace { uri_prefixes: vec![prefix], ..NameSpace::default() }).unwrap();
+    rig.app.registry.grant_anchor(owner, id.clone(), space, rig.explanation()).await.unwrap();
+    id
+}
+
+/// Enters a trust domain of this participant, or of the operator. It vouches for nobody yet.
+async fn trust_as(
+    rig: &Rig,
+    name: &str,
+    bundle: &str,
+    endpoint: BundleEndpoint,
+    owner: Option<ParticipantId>,
+) -> AnchorId {
     let trust_domain = TrustDomain::parse(name).unwrap();
     let id = AnchorId::of_trust_domain(&trust_domain);
-    let participant = ParticipantId::parse("partner-a").unwrap();
     let anchor = TrustAnchor {
         id: id.clone(),
         subject: format!("spiffe://{name}"),
-        owner: AnchorOwner::Participant(participant.clone()),
+        owner: owner.map_or(AnchorOwner::Operator, AnchorOwner::Participant),
         eku_policy: EkuPolicy::IfPresent,
         unknown_revocation: Unknown::Accept,
         revocation: RevocationSources::default(),
@@ -56,9 +71,6 @@ async fn trust_bundle(rig: &Rig, name: &str, bundle: &str, endpoint: BundleEndpo
     };
     let subject = anchor.subject.clone().into_bytes();
     rig.app.registry.add_anchor(anchor, subject, rig.explanation()).await.unwrap();
-    let space = NameSpace { uri_prefixes: vec![trust_domain.prefix()], ..NameSpace::default() };
-    let space = identity::name_space(&space).unwrap();
-    rig.app.registry.grant_anchor(participant, id.clone(), space, rig.explanation()).await.unwrap();
     id
 }
 
@@ -217,6 +229,10 @@ async fn the_full_circle_through_a_rotation() {
     let by_jwt_id = ClientId::parse("by-jwt").unwrap();
     rig.app.registry.add_certificate(by_jwt_id, crate::rig::facts(&certificate), rig.explanation()).await.unwrap();
     let x509 = old.svid("/x509");
+    // A connection that outlives the authority of its certificate, and a session that is resumed after it.
+    let peer = rig.peer(&x509);
+    let mut kept = peer.connect(rig.address).await.unwrap();
+    assert_eq!(kept.ask(&form(Some("by-x509"), None)).await.unwrap().status, 200);
     let token_by_x509 = ask(&rig, &x509, &form(Some("by-x509"), None)).await.token();
     let jwt = old.jwt_svid("/jwt", &rig.world.issuer).compact();
     let token_by_jwt = ask(&rig, &certificate, &form(Some("by-jwt"), Some(jwt.clone()))).await.token();
@@ -252,6 +268,9 @@ async fn the_full_circle_through_a_rotation() {
     });
     assert!(dead.await.is_ok(), "the token by X509-SVID is alive a second later");
     refused(&rig, &ask(&rig, &x509, &form(Some("by-x509"), None)).await, "peer_signature_invalid").await;
+    assert_eq!(kept.ask(&form(Some("by-x509"), None)).await.unwrap().status, 400, "on the kept connection");
+    let answer = peer.ask(rig.address, &form(Some("by-x509"), None)).await.unwrap();
+    assert_eq!(answer.status, 400, "on a resumed session");
     let after = new.svid("/x509");
     let token = ask(&rig, &after, &form(Some("by-x509"), None)).await.token();
     assert!(works(&after, &token).await);
@@ -260,4 +279,44 @@ async fn the_full_circle_through_a_rotation() {
 
 async fn ask_api(rig: &Rig, api: std::net::SocketAddr, credential: &Credential, token: &str) -> Answer {
     rig.peer(credential).ask(api, &call(token)).await.unwrap()
+}
+
+/// Design §3, perimeter: an SVID maps to the client that is registered under its id, however it is registered.
+#[tokio::test]
+async fn a_strict_perimeter_knows_who_is_registered_by_a_spiffe_id() {
+    let strict = |config: &mut countersign::config::Config| config.perimeter = countersign::config::Perimeter::Strict;
+    let rig = Rig::configured(&Engine::Sqlite, Time::Standing, strict).await;
+    let domain = Domain::new("partner-a.test", rig.world.now);
+    trust(&rig, &domain, BundleEndpoint::File).await;
+    register(&rig, "by-x509", by_x509(&domain.id("/x509"))).await;
+    register(&rig, "by-jwt", by_jwt(&domain.id("/jwt"))).await;
+    assert_eq!(ask(&rig, &domain.svid("/x509"), &form(Some("by-x509"), None)).await.status, 200);
+    let jwt = domain.jwt_svid("/jwt", &rig.world.issuer).compact();
+    assert_eq!(ask(&rig, &domain.svid("/jwt"), &form(Some("by-jwt"), Some(jwt))).await.status, 200);
+    let closed = rig.peer(&domain.svid("/nobody")).ask(rig.address, &form(Some("by-x509"), None)).await;
+    assert!(closed.is_err(), "{closed:?}");
+    rig.stop().await;
+}
+
+/// Two participants under one trust domain of the operator's, each with the ids below a path of its own.
+#[tokio::test]
+async fn two_participants_under_one_shared_trust_domain() {
+    let rig = Rig::start().await;
+    let domain = Domain::new("shared.test", rig.world.now);
+    let id = trust_as(&rig, &domain.name, &domain.bundle(1), BundleEndpoint::File, None).await;
+    for participant in ["partner-a", "partner-c"] {
+        let space = NameSpace { uri_prefixes: vec![domain.id(&format!("/{participant}/"))], ..NameSpace::default() };
+        let space = identity::name_space(&space).unwrap();
+        let participant = ParticipantId::parse(participant).unwrap();
+        rig.app.registry.grant_anchor(participant, id.clone(), space, rig.explanation()).await.unwrap();
+    }
+    register(&rig, "of-a", by_x509(&domain.id("/partner-a/x"))).await;
+    // A client of A's by mistake registered under an id of C's.
+    register(&rig, "astray", by_x509(&domain.id("/partner-c/x"))).await;
+    assert_eq!(ask(&rig, &domain.svid("/partner-a/x"), &form(Some("of-a"), None)).await.status, 200);
+    let of_c = domain.svid("/partner-c/x");
+    for client in ["of-a", "astray"] {
+        refused(&rig, &ask(&rig, &of_c, &form(Some(client), None)).await, "peer_outside_name_space").await;
+    }
+    rig.stop().await;
 }

@@ -37,7 +37,7 @@ fn both_kinds_of_key_with_sequence_and_hint() {
     let domain = domain();
     let bundle = parse(&domain.bundle(9)).unwrap();
     assert_eq!((bundle.sequence, bundle.refresh_hint), (Some(9), Some(Duration::from_secs(300))));
-    assert_eq!(bundle.x509_authorities, [domain.authority.certificate.clone()]);
+    assert_eq!(bundle.x509_authorities, std::slice::from_ref(&domain.authority.certificate));
     assert!(bundle.jwt_authorities.by_kid(&domain.jwt_key.jwk_thumbprint()).is_some());
     assert_eq!(bundle.set_aside, []);
 }
@@ -155,12 +155,12 @@ fn one_defect_of_an_x509_authority() {
 #[test]
 fn what_an_x509_authority_may_be() {
     let nameless = Authority::root("A plain root", NOW);
-    assert_eq!(of(&[x509_key(&nameless)]).x509_authorities, [nameless.certificate.clone()]);
+    assert_eq!(of(&[x509_key(&nameless)]).x509_authorities, std::slice::from_ref(&nameless.certificate));
     // "All but the first MUST be ignored", whatever they are.
     let (domain, mut key) = (domain(), x509_key(&nameless));
     key["x5c"].as_array_mut().unwrap().extend([json!("not base64"), domain.x509_key()["x5c"][0].clone()]);
     key["kid"] = "a name it should not have".into();
-    assert_eq!(of(&[key]).x509_authorities, [nameless.certificate.clone()]);
+    assert_eq!(of(&[key]).x509_authorities, std::slice::from_ref(&nameless.certificate));
     // The same certificate twice is one; P-384 and RSA are good for certificates.
     assert_eq!(of(&[domain.x509_key(), domain.x509_key()]).x509_authorities.len(), 1);
     for kind in [KeyKind::P384, KeyKind::Rsa2048] {

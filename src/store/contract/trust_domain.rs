@@ -98,6 +98,8 @@ async fn a_trust_domain_has_one_owner(bench: &Bench) {
 
 async fn a_trust_domain_goes_by_its_name(bench: &Bench) {
     bench.populate().await;
+    let broken = bench.registry.add_anchor(trust_domain(NAME, "{"), b"x".to_vec(), because("x")).await;
+    assert!(matches!(broken, Err(EditRefusal::Malformed(_))), "{broken:?}");
     for id in ["td~b.example", "a.example"] {
         let misnamed = TrustAnchor { id: anchor_id(id), ..trust_domain(NAME, &domain().bundle(1)) };
         let refused = bench.registry.add_anchor(misnamed, b"x".to_vec(), because("x")).await;

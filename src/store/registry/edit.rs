@@ -236,7 +236,8 @@ impl Writing {
             return Err(malformed("a new trust anchor is active"));
         }
         // One key, one owner; and a key that was retired stays so. The same for the name of a trust domain.
-        if let Some(trust_domain) = anchor.material.trust_domain() {
+        if let AnchorMaterial::TrustDomain { trust_domain, bundle, .. } = &anchor.material {
+            Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| malformed(&reason.to_string()))?;
             if anchor.id != AnchorId::of_trust_domain(trust_domain) {
                 return Err(malformed("a trust domain is named by its name"));
             }
@@ -286,9 +287,10 @@ impl Writing {
             return Err(EditRefusal::BundleOvertaken);
         }
         let next = Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| malformed(&reason.to_string()))?;
-        // A bundle that cannot be read vouched for nobody.
-        let lost = Bundle::parse(held.as_bytes(), trust_domain)
-            .map_or(Lost::default(), |before| next.lost(&before, self.explanation.at));
+        // A bundle that cannot be read vouched for nobody; and a clock that is wrong makes no authority out of date.
+        let surely = self.explanation.at.before(MARK_KEPT_LONGER);
+        let lost =
+            Bundle::parse(held.as_bytes(), trust_domain).map_or(Lost::default(), |before| next.lost(&before, surely));
         *current = bundle;
         if lost.x509 {
             self.mark(MarkKind::Anchor, id);
