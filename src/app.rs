@@ -16,6 +16,8 @@ use crate::fetch::Fetcher;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
+use crate::pki::crl::HeldLists;
+use crate::pki::crl::keeper::{self, Keeper};
 use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
@@ -105,11 +107,21 @@ impl App {
             AuditLimits::default(),
         )
         .await?;
-        let node = config.node.as_str();
-        let bundles = bundle::refresh::keep(&registry, fetcher.clone(), Arc::clone(&clock), node);
-        let background = vec![registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh(), bundles];
+        let lists = Arc::new(HeldLists::default());
+        let (keeper, keeping) = Keeper::open(keeper::Setup {
+            registry: Arc::clone(&registry),
+            fetcher: fetcher.clone(),
+            clock: Arc::clone(&clock),
+            lists: Arc::clone(&lists),
+            directory: config.data_directory.join("crls"),
+            longest_bytes: config.crl_bytes,
+        })
+        .await?;
+        let bundles = bundle::refresh::keep(&registry, fetcher.clone(), Arc::clone(&clock), config.node.as_str());
+        let background =
+            vec![keeping, bundles, registry.keep_current(), keys.watch(KEYS_WATCHED_EVERY), status.keep_fresh()];
         Ok(Arc::new(Self {
-            pki: pki::Verifier::new(),
+            pki: pki::Verifier::with_lists(lists).kept_by(keeper),
             mint: Mint::new(issuer, keys),
             keys_of_clients: client_auth::RegisteredKeys::new(),
             config,

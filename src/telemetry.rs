@@ -34,6 +34,14 @@ pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_n
 pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
 /// Gauge: seconds since the revocation list was signed.
 pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
+/// Gauge: seconds since a certificate revocation list was issued, by `anchor` and `list`.
+pub const CRL_AGE: &str = "countersign_crl_age_seconds";
+/// Gauge: seconds until a certificate revocation list is out of date, by `anchor` and `list`; negative once it is.
+pub const CRL_SECONDS_LEFT: &str = "countersign_crl_seconds_until_next_update";
+/// Gauge: certificates that a list revokes, by `anchor` and `list`.
+pub const CRL_ENTRIES: &str = "countersign_crl_entries";
+/// Counter: certificate revocation lists that were not taken, by `reason`.
+pub const CRLS_REFUSED: &str = "countersign_crls_refused_total";
 /// Gauge: seconds since a trust domain's endpoint last confirmed the bundle that is held, by `trust_domain`.
 pub const BUNDLE_AGE: &str = "countersign_trust_domain_bundle_age_seconds";
 /// Gauge: `spiffe_sequence` of the bundle that is held, by `trust_domain`.
@@ -105,6 +113,14 @@ fn describe() {
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
     metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
+    metrics::describe_gauge!(CRL_AGE, metrics::Unit::Seconds, "Age of certificate revocation lists");
+    metrics::describe_gauge!(
+        CRL_SECONDS_LEFT,
+        metrics::Unit::Seconds,
+        "Until certificate revocation lists are out of date"
+    );
+    metrics::describe_gauge!(CRL_ENTRIES, "Certificates that a revocation list revokes");
+    metrics::describe_counter!(CRLS_REFUSED, "Certificate revocation lists that were not taken");
     metrics::describe_gauge!(BUNDLE_AGE, metrics::Unit::Seconds, "Since a trust domain's bundle was last confirmed");
     metrics::describe_gauge!(BUNDLE_SEQUENCE, "Sequence of a trust domain's bundle");
     metrics::describe_counter!(BUNDLE_REFRESHES, "Bundle endpoints asked");

@@ -13,6 +13,9 @@ pub mod key;
 /// Certificates with every defect.
 pub mod pki;
 
+/// Revocation lists with every defect.
+pub mod crl;
+
 /// Tokens with every defect.
 pub mod forge;
 

@@ -347,7 +347,7 @@ impl Template {
     }
 }
 
-fn extension(extension: &Extension) -> Vec<u8> {
+pub(crate) fn extension(extension: &Extension) -> Vec<u8> {
     let mut parts = vec![der::oid(&extension.oid)];
     if extension.critical {
         parts.push(der::tlv(0x01, [0xFF]));
@@ -357,14 +357,14 @@ fn extension(extension: &Extension) -> Vec<u8> {
 }
 
 /// RFC 7093 §2: the leftmost 160 bits of the SHA-256.
-fn key_identifier(spki: &[u8]) -> [u8; 20] {
+pub(crate) fn key_identifier(spki: &[u8]) -> [u8; 20] {
     let mut identifier = [0; 20];
     identifier.copy_from_slice(&Sha256::digest(spki)[..20]);
     identifier
 }
 
 /// RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
-fn time(seconds: i64) -> Vec<u8> {
+pub(crate) fn time(seconds: i64) -> Vec<u8> {
     let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     let (date, clock) = (at.date(), at.time());
     let rest = format!(

@@ -1,9 +1,12 @@
 //! `countersign anchor …`: what may vouch for names.
 
+mod revocation;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::revocation::Revocation;
 use super::session::{Failure, Session};
 use super::{every, found};
 use crate::pki::anchor::check_anchor;
@@ -14,11 +17,18 @@ use crate::registry::trust_anchor::{
 };
 use crate::registry::{AnchorId, ParticipantId};
 
-/// Trust anchors: enrol, grant, withdraw, retire.
+/// Trust anchors: enrol, grant, change, withdraw, retire.
 #[derive(Debug, Subcommand)]
 pub(super) enum AnchorCommand {
     /// Enrol a CA certificate and, with --owner, grant it to that participant.
     Add(Add),
+    /// Change what an anchor's leaves must say, or where its revocations are. What is not given stays.
+    Change(Change),
+    /// Look at every revocation list of an anchor once, and say what is there.
+    CheckRevocation {
+        /// Its id.
+        id: AnchorId,
+    },
     /// Let an anchor vouch for a participant's names, or replace which names.
     Grant {
         /// Its id: the hash of its key.
@@ -79,6 +89,28 @@ pub(super) struct Add {
     /// Which names it vouches for, for its owner.
     #[command(flatten)]
     names: Names,
+    /// Where its revocations are.
+    #[command(flatten)]
+    revocation: Revocation,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+/// What changes about an anchor.
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    /// Its id.
+    id: AnchorId,
+    /// What its leaves must say about their purpose.
+    #[arg(long, value_enum)]
+    extended_key_usage: Option<Eku>,
+    /// Where its revocations are.
+    #[command(flatten)]
+    revocation: Revocation,
+    /// No revocation list any more, and no distribution point.
+    #[arg(long, conflicts_with_all = ["crls", "crl_issuers", "crl_url_prefixes"])]
+    no_crl: bool,
     /// Why, for the history.
     #[arg(long)]
     why: Option<String>,
@@ -119,6 +151,14 @@ pub(super) enum Eku {
 pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(), Failure> {
     match command {
         AnchorCommand::Add(add) => enrol(add, session).await,
+        AnchorCommand::Change(change) => amend(change, session).await,
+        AnchorCommand::CheckRevocation { id } => {
+            let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
+            let reports = revocation::look(&anchor, session).await?;
+            let sentence =
+                format!("anchor {id}: {}{}", revocation::described(&anchor), revocation::sentences(&reports));
+            session.output.done(&sentence, &reports)
+        }
         AnchorCommand::Grant { id, participant, names, why } => {
             let name_space = names.read()?;
             let version = session
@@ -179,17 +219,18 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
     };
     let facts = check_anchor(certificate, session.now)?;
     let name_space = add.names.read()?;
-    let anchor = TrustAnchor {
+    let mut anchor = TrustAnchor {
         id: facts.id.clone(),
         material: AnchorMaterial::X509 { certificate_der: certificate.to_vec() },
         subject: facts.subject.clone(),
         owner: add.owner.clone().map_or(AnchorOwner::Operator, AnchorOwner::Participant),
         eku_policy: add.extended_key_usage.into(),
-        // No revocation source can be configured for an anchor yet: the registry's own revocations are what counts.
+        // Without a source there is nothing that could be unknown.
         unknown_revocation: Unknown::Accept,
         revocation: RevocationSources::default(),
         state: AnchorState::Active,
     };
+    add.revocation.apply(&mut anchor)?;
     let mut version = session
         .registry
         .add_anchor(anchor.clone(), facts.subject_der.clone(), session.explain(add.why.clone()))
@@ -206,6 +247,31 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
         sentence.push_str(&format!("\n  it vouches for {} of {participant}", described(&name_space)));
     } else {
         sentence.push_str("\n  it is the operator's and vouches for nobody until `countersign anchor grant` says so");
+    }
+    sentence.push_str(&format!("\n  {}", revocation::described(&anchor)));
+    sentence.push_str(&revocation::sentences(&revocation::look(&anchor, session).await?));
+    sentence.push_str(&format!("\n  registry version {version}"));
+    session.output.done(&sentence, &anchor)
+}
+
+async fn amend(change: Change, session: &Session) -> Result<(), Failure> {
+    let before = found(session.registry.anchor(&change.id).await?, "trust anchor", &change.id)?;
+    if change.revocation.is_empty() && change.extended_key_usage.is_none() && !change.no_crl {
+        return Err("say what changes: see `countersign anchor change --help`".into());
+    }
+    let mut anchor = before.clone();
+    if change.no_crl {
+        (anchor.revocation.crls, anchor.revocation.crl_url_prefixes) = (Vec::new(), Vec::new());
+    }
+    if let Some(eku) = change.extended_key_usage {
+        anchor.eku_policy = eku.into();
+    }
+    change.revocation.apply(&mut anchor)?;
+    let version = session.registry.change_anchor(anchor.clone(), session.explain(change.why)).await?;
+    let mut sentence = format!("anchor {} changed: {}", anchor.id, revocation::described(&anchor));
+    sentence.push_str(&revocation::sentences(&revocation::look(&anchor, session).await?));
+    if before.is_narrowed_by(&anchor) {
+        sentence.push_str("\n  tokens it vouched for have ended: clients ask for new ones");
     }
     sentence.push_str(&format!("\n  registry version {version}"));
     session.output.done(&sentence, &anchor)

@@ -115,6 +115,15 @@ impl Path {
         self.intermediates.first().map_or(self.anchor.key_hash, |issuer| issuer.key_hash)
     }
 
+    /// The certificates of its intermediates, which came with `presented`.
+    pub(super) fn intermediates_in(&self, presented: &PresentedChain) -> Vec<Vec<u8>> {
+        let is_in_path = |facts: &ParsedCertificate| {
+            self.intermediates.iter().any(|own| own.key_hash == *facts.key_hash() && own.serial == facts.serial())
+        };
+        let own = presented.intermediates().iter().filter(|known| is_in_path(&known.facts));
+        own.map(|known| known.der.to_vec()).collect()
+    }
+
     /// The intermediates as the registry keeps them, the leaf's issuer first.
     pub(super) fn issuers(&self) -> Vec<PathIssuer> {
         let issuers = self.intermediates.iter().skip(1).map(|issuer| issuer.key_hash).chain([self.anchor.key_hash]);

@@ -67,6 +67,14 @@ pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Result<&'a [u8], NotD
     if element.tag == tag { Ok(element.contents) } else { Err(NotDer) }
 }
 
+/// Takes the first element off `input`, which must be of this kind: all of it, and its contents.
+pub(super) fn expect_whole<'a>(input: &mut &'a [u8], tag: u8) -> Result<(&'a [u8], &'a [u8]), NotDer> {
+    let before = *input;
+    let contents = expect(input, tag)?;
+    let (whole, _) = before.split_at_checked(before.len() - input.len()).ok_or(NotDer)?;
+    Ok((whole, contents))
+}
+
 /// The contents of `input`, which must be one element of this kind and nothing else.
 pub(super) fn whole(mut input: &[u8], tag: u8) -> Result<&[u8], NotDer> {
     let contents = expect(&mut input, tag)?;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use countersign_resource_server::time::UnixTime;
 
 use crate::error::refusals;
+use crate::fetch::is_allowed;
 use crate::registry::client::ClientAuthentication;
+use crate::registry::trust_anchor::TrustAnchor;
 use crate::registry::{
     AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, ParticipantId, PathIssuer, RegistryVersion, Thumbprint,
 };
@@ -65,8 +67,9 @@ pub use presented::{Handshake, PresentedChain};
 
 use anchor::{AnchorSet, Anchors};
 use chain::{Naming, Path};
+use crl::keeper::Keeper;
 use crl::{HeldLists, ListStatus, Lists};
-use revocation::{Question, Status, StatusSource, UnknownStatus};
+use revocation::{Link, Question, Status, StatusSource, UnknownStatus};
 use spiffe::{CarriedId, SpiffeId};
 
 refusals! {
@@ -239,6 +242,8 @@ pub struct Verifier {
     dead_ends: moka::sync::Cache<(PathKey, Naming, RegistryVersion, i64, u64), PeerRefusal>,
     /// The revocation lists that are held.
     lists: Arc<HeldLists>,
+    /// Who gets them, and is told what paths show.
+    keeper: Option<Arc<Keeper>>,
     /// Who is asked for the status of certificates, where somebody is.
     status: Option<Arc<dyn StatusSource>>,
 }
@@ -271,8 +276,15 @@ impl Verifier {
                 .eviction_policy(moka::policy::EvictionPolicy::lru())
                 .build(),
             lists,
+            keeper: None,
             status: None,
         }
+    }
+
+    /// Has `keeper` told what paths show of where lists are.
+    #[must_use]
+    pub fn kept_by(self, keeper: Arc<Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// Asks `source` for the status of certificates under anchors that want it.
@@ -380,6 +392,7 @@ impl Verifier {
                 match self.build(peer, leaf, naming, record, &lists, now) {
                     Ok(path) => {
                         let path = Arc::new(path);
+                        self.learn(&path, peer, leaf, record);
                         self.paths.insert(search.0, Arc::clone(&path));
                         Ok(path)
                     }
@@ -392,7 +405,18 @@ impl Verifier {
         }
     }
 
-    /// What is left to ask about a path: where the anchor wants a certificate's status asked for.
+    /// What a new path shows of where revocation lists are, for whoever keeps them.
+    fn learn(&self, path: &Path, peer: &PresentedChain, leaf: &ParsedCertificate, record: &ClientRecord) {
+        let Some(keeper) = &self.keeper else { return };
+        let Some(anchor) = granted(path, record) else { return };
+        if revocation::uses_lists(&anchor.revocation) {
+            let points = path.links(leaf).flat_map(|link| allowed_points(&link, anchor)).collect();
+            keeper.learn(&anchor.id, path.intermediates_in(peer), points);
+        }
+    }
+
+    /// What is left to ask about a path: lists at a distribution point that nobody has asked yet, and the status of a
+    /// certificate where the anchor wants it asked for.
     async fn settle(
         &self,
         path: &Path,
@@ -400,8 +424,7 @@ impl Verifier {
         record: &ClientRecord,
         now: UnixTime,
     ) -> Result<(), PeerRefusal> {
-        let granted = record.anchors.iter().find(|granted| granted.anchor.id == path.anchor.id);
-        let anchor = &*granted.ok_or(PeerRefusal::IssuerUnknown)?.anchor; // always: the path was judged by it
+        let anchor = granted(path, record).ok_or(PeerRefusal::IssuerUnknown)?; // always: the path was judged by it
         if !revocation::may_become_known(&anchor.revocation) {
             return Ok(());
         }
@@ -414,14 +437,20 @@ impl Verifier {
                 issuer_key: link.issuer_key,
                 responder_urls: link.responder_urls,
             };
+            let status = || self.lists.now().status(link.issuer_key, &link.subject, now);
+            if let (ListStatus::Unknown(_), Some(keeper)) = (status(), &self.keeper) {
+                let points = allowed_points(&link, anchor);
+                if !points.is_empty() {
+                    keeper.wait_for(&anchor.id, points).await;
+                }
+            }
             let answered = match (&anchor.revocation.ocsp, &self.status) {
                 (Some(policy), Some(source)) => Some(source.status(question, policy, now).await),
                 (Some(_), None) => Some(Status::Unreachable),
                 (None, _) => None,
             };
             // Looked at last: a list may have come meanwhile.
-            let listed: ListStatus = self.lists.now().status(link.issuer_key, &link.subject, now);
-            revocation::decide(&link, anchor, listed, answered)
+            revocation::decide(&link, anchor, status(), answered)
         });
         // All at the same time: each may take as long as the source lets it.
         futures_util::future::try_join_all(asked).await.map(drop)
@@ -475,6 +504,17 @@ impl Default for Verifier {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The anchor at the end of `path`, as `record` has it.
+fn granted<'a>(path: &Path, record: &'a ClientRecord) -> Option<&'a TrustAnchor> {
+    record.anchors.iter().find(|granted| granted.anchor.id == path.anchor.id).map(|granted| &*granted.anchor)
+}
+
+/// The distribution points of a certificate that its anchor lets be asked.
+fn allowed_points(link: &Link<'_>, anchor: &TrustAnchor) -> Vec<String> {
+    let prefixes = &anchor.revocation.crl_url_prefixes;
+    link.subject.points.iter().filter(|point| is_allowed(point, prefixes)).cloned().collect()
 }
 
 /// A certificate that is on record itself: in date and strong is all it has to be. Who issued it does not count.

@@ -47,6 +47,27 @@ fn split_spki(spki: &[u8]) -> Result<(&[u8], &[u8]), der::NotDer> {
     }
 }
 
+/// Whether the certificate in `der` names `issuer` as its issuer (RFC 5280 §6.1.3 (a)(4), octet for octet) and carries its
+/// signature.
+pub(super) fn is_issued_by(der: &[u8], issuer: &Signer) -> bool {
+    matches!(issued_by(der, issuer), Ok(true))
+}
+
+fn issued_by(der: &[u8], issuer: &Signer) -> Result<bool, der::NotDer> {
+    let mut frame = der::whole(der, der::SEQUENCE)?;
+    let (to_be_signed, mut fields) = der::expect_whole(&mut frame, der::SEQUENCE)?;
+    let algorithm = der::expect(&mut frame, der::SEQUENCE)?;
+    let signature = der::expect(&mut frame, der::BIT_STRING)?;
+    if fields.first() == Some(&0xA0) {
+        der::take(&mut fields)?; // the version
+    }
+    der::expect(&mut fields, der::INTEGER)?;
+    // RFC 5280 §4.1.1.2: the same algorithm inside and outside.
+    let same_algorithm = der::expect(&mut fields, der::SEQUENCE)? == algorithm;
+    let (name, _) = der::expect_whole(&mut fields, der::SEQUENCE)?;
+    Ok(same_algorithm && name == issuer.name_der && issuer.has_signed(algorithm, to_be_signed, signature))
+}
+
 /// How certificates, and what their issuers publish, may be signed. SHA-1 is not among them, nor RSA below 2048 bits.
 pub(super) const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
     webpki::aws_lc_rs::ECDSA_P256_SHA256,

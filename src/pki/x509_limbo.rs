@@ -5,6 +5,7 @@
 //! the difference is pinned in [`OTHERWISE`] with its reason, and a changed verdict fails the test either way.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
 use serde::Deserialize;
@@ -13,12 +14,13 @@ use time::format_description::well_known::Rfc3339;
 
 use super::anchor::check_anchor;
 use super::certificate::certificates_from;
+use super::crl::{self, HeldLists};
 use super::identity::subject_rule;
 use super::presented::MOST_INTERMEDIATES;
 use super::scene::{Scene, presented_list};
 use super::{Standing, Verifier};
 use crate::registry::client::SubjectAttribute;
-use crate::registry::trust_anchor::{EkuPolicy, NameSpace};
+use crate::registry::trust_anchor::{CrlSource, EkuPolicy, NameSpace, TrustAnchor, Unknown};
 
 #[derive(Deserialize)]
 struct Limbo {
@@ -34,6 +36,8 @@ struct Case {
     validation_time: Option<String>,
     expected_result: String,
     expected_peer_name: Option<PeerName>,
+    #[serde(default)]
+    crls: Vec<String>,
 }
 
 /// The name a server would be asked for: here the name a client is registered under.
@@ -54,19 +58,31 @@ fn verdict(case: &Case) -> Result<(), String> {
     let der = |pem: &String| certificates_from(pem.as_bytes()).unwrap()[0].to_vec();
     // What an enrolment would refuse is never an anchor.
     let mut scene = Scene::new("limbo");
+    let lists = Arc::new(HeldLists::default());
     let mut refused = None;
     for pem in &case.trusted_certs {
         let anchor = der(pem);
         match check_anchor(&anchor, now) {
             Ok(_) => {
                 let any = NameSpace { any: true, ..NameSpace::default() };
-                scene = scene.granting(&anchor, |granted| granted.eku_policy = EkuPolicy::Required, any);
+                let change = |granted: &mut TrustAnchor| {
+                    granted.eku_policy = EkuPolicy::Required;
+                    if !case.crls.is_empty() {
+                        granted.unknown_revocation = Unknown::Refuse;
+                        granted.revocation.crls = vec![CrlSource { location: "limbo".to_owned(), issuer_der: None }];
+                    }
+                };
+                scene = scene.granting(&anchor, change, any);
+                for pem in &case.crls {
+                    // What is refused, or somebody else's, is not held.
+                    let _ = crl::hold_for(&lists, &anchor, pem.as_bytes(), now);
+                }
             }
             Err(unfit) => refused = Some(format!("anchor: {unfit:?}")),
         }
     }
     let chain: Vec<_> = std::iter::once(&case.peer_certificate).chain(&case.untrusted_intermediates).map(der).collect();
-    let verified = Verifier::new().verify_at_once(&presented_list(&chain), &scene.client(), now);
+    let verified = Verifier::with_lists(lists).verify_at_once(&presented_list(&chain), &scene.client(), now);
     let peer = verified.map_err(|refusal| refused.unwrap_or_else(|| refusal.reason().to_owned()))?;
     assert!(matches!(peer.standing(), Standing::Chained { .. }));
     let Some(PeerName { kind, value }) = &case.expected_peer_name else { return Ok(()) };
@@ -109,9 +125,6 @@ fn a_list_longer_than_the_handshake_takes_is_cut() {
 
 /// Where this project decides otherwise, and why.
 const OTHERWISE: &[(&str, &str)] = &[
-    ("crl::crlnumber-critical", NO_CRL),
-    ("crl::issuer-missing-crlsign", NO_CRL),
-    ("crl::revoked-certificate-with-crl", NO_CRL),
     ("pathlen::max-chain-depth-0-exhausted", "the depth is no parameter: the handshake takes four intermediates"),
     ("pathlen::validation-ignores-pathlen-in-leaf", "the leaf is a CA's, and a CA is no client (design §3)"),
     ("rfc5280::aki::cross-signed-root-missing-aki", IDENTIFIERS),
@@ -150,7 +163,6 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("webpki::san::leftmost-wildcard-san", WILDCARD),
 ];
 
-const NO_CRL: &str = "revocation lists are not read yet: the registry's own revocations are what counts";
 const IDENTIFIERS: &str =
     "key identifiers help to find a path (RFC 5280 §4.2.1.1); signatures decide, so none has to be there";
 const NAME_CONSTRAINTS: &str =

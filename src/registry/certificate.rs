@@ -80,10 +80,19 @@ pub enum CertificateState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationReason {
+    /// An attribute authority's key may be in other hands. Said by issuers only, as are the other three that operators do not
+    /// choose from.
+    AaCompromise,
+    /// The subject's name, or what else is said of it, has changed.
+    AffiliationChanged,
+    /// The issuer's key may be in other hands.
+    CaCompromise,
     /// No longer needed; the key is not suspected.
     CessationOfOperation,
     /// The key may be in other hands. The default: revokes the key as well.
     KeyCompromise,
+    /// What it allowed was withdrawn.
+    PrivilegeWithdrawn,
     /// Replaced; the key is not suspected.
     Superseded,
     /// Not said; revokes the key as well.
@@ -94,7 +103,12 @@ impl RevocationReason {
     /// Whether the key is revoked with the certificate, for every client.
     pub const fn revokes_key(self) -> bool {
         match self {
-            Self::CessationOfOperation | Self::Superseded => false,
+            Self::AaCompromise
+            | Self::AffiliationChanged
+            | Self::CaCompromise
+            | Self::CessationOfOperation
+            | Self::PrivilegeWithdrawn
+            | Self::Superseded => false,
             Self::KeyCompromise | Self::Unspecified => true,
         }
     }
@@ -234,8 +248,12 @@ impl RevocationReason {
     /// The name in stores, histories and commands.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AaCompromise => "aa_compromise",
+            Self::AffiliationChanged => "affiliation_changed",
+            Self::CaCompromise => "ca_compromise",
             Self::CessationOfOperation => "cessation_of_operation",
             Self::KeyCompromise => "key_compromise",
+            Self::PrivilegeWithdrawn => "privilege_withdrawn",
             Self::Superseded => "superseded",
             Self::Unspecified => "unspecified",
         }

@@ -110,6 +110,10 @@ pub enum Edit {
         /// Why.
         reason: RevocationReason,
     },
+    /// Certificates that their issuer has revoked, each for the reason it gave. A key is revoked with its certificate only if
+    /// the issuer says that it is compromised and the certificate has authenticated here: otherwise an issuer could put
+    /// somebody else's key in a certificate, revoke that, and shut them out.
+    RevokeByIssuer(Vec<(Thumbprint, RevocationReason)>),
     /// Tokens bound to these certificates are dead. What becomes of the certificates is for others to say: one whose
     /// issuer was revoked, or that its CA has put on hold.
     EndTokens(Vec<Thumbprint>),

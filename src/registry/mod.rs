@@ -227,6 +227,11 @@ impl Registry {
         }
     }
 
+    /// What this node calls itself in the history.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// The last change this node knows of.
     pub fn version(&self) -> RegistryVersion {
         self.memory.seen()
@@ -343,6 +348,8 @@ pub enum Selection {
     Certificate(Thumbprint),
     /// Certificates, of one client or of all.
     Certificates(Option<ClientId>),
+    /// Certificates whose path led to this anchor.
+    CertificatesUnder(AnchorId),
     /// Clients, of one participant or of all.
     Clients(Option<ParticipantId>),
     /// The entitlement with this id.
@@ -443,6 +450,32 @@ impl Registry {
         page: Page,
     ) -> Result<Vec<Certificate>, StoreUnavailable> {
         self.list(Selection::Certificates(client.cloned()), page).await
+    }
+
+    /// Certificates whose path led to this anchor when they were first seen, by thumbprint.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn certificates_under(
+        &self,
+        anchor: &AnchorId,
+        page: Page,
+    ) -> Result<Vec<Certificate>, StoreUnavailable> {
+        self.list(Selection::CertificatesUnder(anchor.clone()), page).await
+    }
+
+    /// Certificates that this key issued and that are not revoked: thumbprint and serial number, in order of the latter,
+    /// after the one with serial number `after`.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn live_serials(
+        &self,
+        issuer_key: &KeyHash,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<(Thumbprint, String)>, StoreUnavailable> {
+        self.store.live_serials(issuer_key, after.unwrap_or_default(), limit).await
     }
 
     /// The resource server with this id.
@@ -713,6 +746,19 @@ impl Registry {
         explanation: Explanation,
     ) -> Result<RegistryVersion, EditRefusal> {
         self.apply(Edit::RevokeCertificate { certificate, reason }, explanation).await
+    }
+
+    /// Revokes certificates because their issuer has, each for the reason it gave. Those that are revoked already, or not on
+    /// record, are passed over.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn revoke_by_issuer(
+        &self,
+        certificates: Vec<(Thumbprint, RevocationReason)>,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::RevokeByIssuer(certificates), explanation).await
     }
 
     /// Ends the tokens bound to these certificates, and leaves the certificates as they are. Those that are not on record

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use super::client::SubjectAttribute;
 use super::edit::{Applied, Edit, EditRefusal};
 use super::history::{Change, Explanation, HistoryEntry};
-use super::{ClientId, ClientRecord, Page, RegistryVersion, RevocationState, Selection, Sighting, Thumbprint};
+use super::{ClientId, ClientRecord, KeyHash, Page, RegistryVersion, RevocationState, Selection, Sighting, Thumbprint};
 
 /// Storage of the registry.
 pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
@@ -41,6 +41,15 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
 
     /// Records of one kind, in order of their ids.
     fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>>;
+
+    /// Thumbprint and serial number of the certificates that `issuer_key` issued and that are not revoked, in order of the
+    /// latter and after the one that is `after`.
+    fn live_serials<'a>(
+        &'a self,
+        issuer_key: &'a KeyHash,
+        after: String,
+        limit: u32,
+    ) -> Answer<'a, Vec<(Thumbprint, String)>>;
 
     /// Whether a certificate maps to anybody: enrolled and not revoked itself, a resource server's, or one of `names` is
     /// the rule of an active resource server or of an active client that enrols on first use.

@@ -90,6 +90,10 @@ contract!(
     revoking_for_a_mild_reason_leaves_the_key_alone,
     revoking_a_certificate_revokes_its_key_for_every_client,
     a_certificate_is_revoked_by_issuer_key_and_serial,
+    what_an_issuer_revokes_takes_a_key_along_only_where_it_was_proven,
+    what_an_issuer_revoked_is_revoked_once,
+    certificates_are_found_by_issuer_and_by_anchor,
+    certificates_of_before_know_their_anchor,
     a_key_is_revoked_before_any_certificate_has_it,
     an_entitlement_stays_within_its_resource_server,
     whatever_ends_admission_leaves_a_mark,
@@ -599,6 +603,79 @@ async fn a_certificate_is_revoked_by_issuer_key_and_serial(bench: &Bench) {
     assert!(matches!(revoke(b"another issuer").await, Err(EditRefusal::NotFound { .. })));
     revoke(b"issuer").await.unwrap();
     assert_eq!(bench.record("acme-1").await.certificates[0].state.as_str(), "revoked");
+}
+
+async fn what_an_issuer_revokes_takes_a_key_along_only_where_it_was_proven(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
+    for number in 2..=3 {
+        bench.sighted("acme-1", &sighting(number, "ca"), NOW).await.unwrap();
+    }
+    let revoked = vec![
+        (facts(1).thumbprint, RevocationReason::KeyCompromise), // never seen here: its key may be anybody's
+        (facts(2).thumbprint, RevocationReason::KeyCompromise),
+        (facts(3).thumbprint, RevocationReason::PrivilegeWithdrawn),
+    ];
+    let version = bench.registry.revoke_by_issuer(revoked, because("listed")).await.unwrap();
+    for (number, key_is_revoked) in [(1, None), (2, Some(version)), (3, None)] {
+        let state = bench.record("acme-1").await.certificate(&facts(number).thumbprint).unwrap().state.clone();
+        assert_eq!(state.as_str(), "revoked", "{number}");
+        assert_eq!(bench.mark_of(MarkKind::Certificate, &facts(number).thumbprint.to_string()).await, Some(version));
+        assert_eq!(bench.mark_of(MarkKind::Key, &facts(number).key_hash.to_string()).await, key_is_revoked, "{number}");
+    }
+}
+
+async fn what_an_issuer_revoked_is_revoked_once(bench: &Bench) {
+    bench.populate().await;
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
+    let listed = |numbers: &[u32]| {
+        numbers.iter().map(|&number| (facts(number).thumbprint, RevocationReason::CaCompromise)).collect::<Vec<_>>()
+    };
+    let version = bench.registry.revoke_by_issuer(listed(&[1, 99]), because("listed")).await.unwrap();
+    // The other node, a moment later.
+    let again = bench.another().await.revoke_by_issuer(listed(&[1]), because("listed")).await;
+    assert!(matches!(again, Err(EditRefusal::Malformed(_))), "{again:?}");
+    assert_eq!(bench.registry.catch_up().await.unwrap(), version, "no version in which nothing happened");
+}
+
+async fn certificates_are_found_by_issuer_and_by_anchor(bench: &Bench) {
+    bench.populate().await;
+    for number in 1..=5 {
+        bench.sighted("acme-1", &sighting(number, "ca"), NOW).await.unwrap();
+    }
+    revoke(bench, 4, RevocationReason::Superseded).await;
+    let mut expected: Vec<_> =
+        [1, 2, 3, 5].into_iter().map(|number| (facts(number).thumbprint, facts(number).serial)).collect();
+    expected.sort_by(|(_, one), (_, other)| one.cmp(other));
+    let issuer = sighting(1, "ca").issuer_key;
+    let mut serials = bench.registry.live_serials(&issuer, None, 3).await.unwrap();
+    assert_eq!(serials.len(), 3);
+    let last = serials.last().unwrap().1.clone();
+    serials.extend(bench.registry.live_serials(&issuer, Some(last), 3).await.unwrap());
+    assert_eq!(serials, expected);
+    assert!(bench.registry.live_serials(&KeyHash::of(b"another"), None, 3).await.unwrap().is_empty());
+
+    let anchor = sighting(1, "ca").anchor.unwrap();
+    let first = bench.registry.certificates_under(&anchor, Page::first(3)).await.unwrap();
+    let after = first.last().unwrap().thumbprint.to_string();
+    let rest = bench.registry.certificates_under(&anchor, Page::after(after, 3)).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (3, 2));
+    assert!(bench.registry.certificates_under(&anchor_id("another"), Page::first(3)).await.unwrap().is_empty());
+}
+
+/// What migration 3 makes of certificates that were there before it.
+async fn certificates_of_before_know_their_anchor(bench: &Bench) {
+    bench.populate().await;
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
+    bench.registry.add_certificate(client_id("acme-1"), facts(2), because("announced")).await.unwrap();
+    bench.run("UPDATE certificate SET anchor_id = NULL").await;
+    let migration = match bench.store.engine {
+        Engine::Sqlite { .. } => include_str!("../../migrations/sqlite/0003_certificate_anchor.sql"),
+        Engine::Postgres { .. } => include_str!("../../migrations/postgres/0003_certificate_anchor.sql"),
+    };
+    bench.run(migration.lines().find(|line| line.starts_with("UPDATE")).unwrap()).await;
+    let found = bench.registry.certificates_under(&anchor_id("ca"), Page::first(3)).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.thumbprint).collect::<Vec<_>>(), [facts(1).thumbprint]);
 }
 
 async fn a_key_is_revoked_before_any_certificate_has_it(bench: &Bench) {
@@ -1506,6 +1583,15 @@ impl RegistryStore for Slow {
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
         self.store.touch_last_seen(seen)
+    }
+
+    fn live_serials<'a>(
+        &'a self,
+        issuer_key: &'a KeyHash,
+        after: String,
+        limit: u32,
+    ) -> Answer<'a, Vec<(Thumbprint, String)>> {
+        self.store.live_serials(issuer_key, after, limit)
     }
 
     fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {

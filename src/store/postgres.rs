@@ -18,6 +18,7 @@ use crate::registry::store::{Answer, Watch};
 const MIGRATIONS: Migrations = &[
     (1, "registry", include_str!("../../migrations/postgres/0001_registry.sql")),
     (2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
+    (3, "certificate_anchor", include_str!("../../migrations/postgres/0003_certificate_anchor.sql")),
 ];
 
 /// Session settings, whatever the database has by default. Time-outs are shorter than the 2 s in which an audit record has

@@ -27,7 +27,7 @@ use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
-    AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, Mark, Page, Record,
+    AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, KeyHash, Mark, Page, Record,
     RegistryVersion, RevocationState, Selection, Sighting, Thumbprint,
 };
 
@@ -206,6 +206,33 @@ impl RegistryStore for Store {
         .boxed()
     }
 
+    fn live_serials<'a>(
+        &'a self,
+        issuer_key: &'a KeyHash,
+        after: String,
+        limit: u32,
+    ) -> Answer<'a, Vec<(Thumbprint, String)>> {
+        async move {
+            let rows = sqlx::query(
+                "SELECT thumbprint, serial FROM certificate \
+                 WHERE issuer_key = $1 AND serial > $2 AND state <> 'revoked' ORDER BY serial LIMIT $3",
+            )
+            .bind(issuer_key.to_string())
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    let thumbprint: String = row.try_get(0)?;
+                    let thumbprint = Thumbprint::parse(&thumbprint).map_err(StoreUnavailable::because)?;
+                    Ok((thumbprint, row.try_get(1)?))
+                })
+                .collect()
+        }
+        .boxed()
+    }
+
     fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>> {
         async move {
             let query = sqlx::query(if subject.is_some() { HISTORY_OF_SUBJECT } else { HISTORY });
@@ -377,6 +404,9 @@ fn listing(selection: &Selection) -> (&'static str, String) {
             (of!("certificate", "thumbprint", "last_seen", "client_id = $3"), client.to_string())
         }
         Selection::Certificates(None) => (of!("certificate", "thumbprint", "last_seen", "$3 = ''"), String::new()),
+        Selection::CertificatesUnder(anchor) => {
+            (of!("certificate", "thumbprint", "last_seen", "anchor_id = $3"), anchor.to_string())
+        }
         Selection::Clients(Some(participant)) => {
             (of!("client", "id", "-1", "participant_id = $3"), participant.to_string())
         }

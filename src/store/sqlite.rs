@@ -23,6 +23,7 @@ use crate::registry::store::{Answer, Watch};
 const MIGRATIONS: Migrations = &[
     (1, "registry", include_str!("../../migrations/sqlite/0001_registry.sql")),
     (2, "audit", include_str!("../../migrations/sqlite/0002_audit.sql")),
+    (3, "certificate_anchor", include_str!("../../migrations/sqlite/0003_certificate_anchor.sql")),
 ];
 
 /// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.

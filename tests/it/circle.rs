@@ -28,11 +28,11 @@ async fn token_of(rig: &Rig, party: &Party, jti: &str) -> String {
     rig.peer(&party.credential).ask(rig.address, &request).await.unwrap().token()
 }
 
-fn call(token: &str) -> Request {
+pub(crate) fn call(token: &str) -> Request {
     Request::get("/accounts").with_header("Authorization", &format!("Bearer {token}"))
 }
 
-async fn calls(rig: &Rig, api: &GuardedApi, credential: &Credential, request: &Request) -> Answer {
+pub(crate) async fn calls(rig: &Rig, api: &GuardedApi, credential: &Credential, request: &Request) -> Answer {
     rig.peer(credential).ask(api.address, request).await.unwrap()
 }
 

@@ -21,6 +21,8 @@ mod negative;
 
 mod sessions;
 
+mod revocation_lists;
+
 mod circle;
 
 mod spiffe;

@@ -229,6 +229,11 @@ impl Rig {
         write(&self.directory, name, content)
     }
 
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The guarded API of the examples, believing this server, as [`ACCOUNTS`].
     pub(crate) async fn guarded_api(&self) -> GuardedApi {
         let (ready, told) = oneshot::channel();

@@ -17,23 +17,23 @@ use crate::world::{Party, subject_of_a};
 
 /// A way to keep what a handshake once proved.
 #[derive(Clone, Copy, Debug)]
-enum Kept {
+pub(crate) enum Kept {
     Http1,
     Http2,
     Resumed(Tls),
 }
 
-const EVERY_WAY: [Kept; 4] = [Kept::Http1, Kept::Http2, Kept::Resumed(Tls::V1_2), Kept::Resumed(Tls::V1_3)];
+pub(crate) const EVERY_WAY: [Kept; 4] = [Kept::Http1, Kept::Http2, Kept::Resumed(Tls::V1_2), Kept::Resumed(Tls::V1_3)];
 
 /// A connection, or the memory of one.
-enum Line {
+pub(crate) enum Line {
     Http1(Box<Connection>),
     Http2(H2),
     Resuming(Peer),
 }
 
 impl Line {
-    async fn open(rig: &Rig, credential: &Credential, kept: Kept) -> Self {
+    pub(crate) async fn open(rig: &Rig, credential: &Credential, kept: Kept) -> Self {
         match kept {
             Kept::Http1 => Self::Http1(Box::new(rig.peer(credential).connect(rig.address).await.unwrap())),
             Kept::Http2 => {
@@ -44,7 +44,7 @@ impl Line {
         }
     }
 
-    async fn ask(&mut self, rig: &Rig, party: &Party, resumed: bool) -> Answer {
+    pub(crate) async fn ask(&mut self, rig: &Rig, party: &Party, resumed: bool) -> Answer {
         let request = party.request();
         match self {
             Self::Http1(connection) => connection.ask(&request).await.unwrap(),

@@ -4,6 +4,7 @@
 //! allocates; a list is put in place whole or not at all. It knows nothing of where lists come from.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,16 @@ impl Serial {
     }
 }
 
+/// In decimal; beyond what any issuer counts to, in hexadecimal.
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [0, 0, 0, 0, number @ ..] => u128::from_be_bytes(number).fmt(f),
+            octets => write!(f, "0x{}", hex::encode(octets)),
+        }
+    }
+}
+
 /// One certificate that a list names. Thirty-two octets: a million of them are held at 32 MB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -54,6 +65,7 @@ pub(super) struct Scope {
 
 /// Of which kind they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
 pub(super) enum Kind {
     #[default]
     All,

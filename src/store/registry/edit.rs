@@ -84,6 +84,7 @@ impl Writing {
             Edit::AddCertificate { client, certificate } => self.add_certificate(&client, certificate).await,
             Edit::SupersedeCertificate { thumbprint, at } => self.supersede_certificate(&thumbprint, at).await,
             Edit::RevokeCertificate { certificate, reason } => self.revoke_certificate(&certificate, reason).await,
+            Edit::RevokeByIssuer(certificates) => self.revoke_by_issuer(certificates).await,
             Edit::EndTokens(certificates) => self.end_tokens(certificates).await,
             Edit::RevokeKey(key) => self.revoke_key(&key).await,
             Edit::AddResourceServer(resource_server) => self.add_resource_server(resource_server).await,
@@ -659,6 +660,26 @@ impl Writing {
         self.put_certificate(Some(before), after, "certificate.revoke").await
     }
 
+    async fn revoke_by_issuer(&mut self, certificates: Vec<(Thumbprint, RevocationReason)>) -> Result<(), EditRefusal> {
+        for (thumbprint, reason) in certificates {
+            // Looked up one by one: a key that was revoked with one of them has taken others along.
+            let known: Option<Certificate> =
+                constraint::find(&mut self.transaction, CERTIFICATE, &thumbprint.to_string()).await?;
+            let Some(known) = known.filter(|known| !matches!(known.state, CertificateState::Revoked { .. })) else {
+                continue;
+            };
+            // An issuer need not have seen the key: what authenticated here has shown that it is its holder's.
+            let key =
+                (reason == RevocationReason::KeyCompromise && known.first_seen.is_some()).then_some(known.key_hash);
+            self.revoke(known, reason).await?;
+            if let Some(key) = key {
+                self.revoke_everywhere(&key, reason).await?;
+            }
+        }
+        // A version in which nothing happened would look like one whose changes were lost.
+        if self.touched.is_empty() { Err(malformed("none of these certificates is left to revoke")) } else { Ok(()) }
+    }
+
     async fn end_tokens(&mut self, certificates: Vec<Thumbprint>) -> Result<(), EditRefusal> {
         for thumbprint in certificates {
             let id = thumbprint.to_string();
@@ -713,9 +734,11 @@ impl Writing {
         let id = after.thumbprint.to_string();
         sqlx::query(
             "INSERT INTO certificate \
-                 (thumbprint, client_id, key_hash, issuer_key, serial, state, expires_at, live_until, last_seen, record) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-             ON CONFLICT (thumbprint) DO UPDATE SET issuer_key = excluded.issuer_key, state = excluded.state, \
+                 (thumbprint, client_id, key_hash, issuer_key, serial, state, expires_at, live_until, last_seen, record, \
+                 anchor_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             ON CONFLICT (thumbprint) DO UPDATE SET issuer_key = excluded.issuer_key, \
+                 anchor_id = excluded.anchor_id, state = excluded.state, \
                  live_until = excluded.live_until, last_seen = excluded.last_seen, record = excluded.record",
         )
         .bind(id.as_str())
@@ -728,6 +751,7 @@ impl Writing {
         .bind(after.live_until().as_millis())
         .bind(after.last_seen.map_or(-1, UnixTime::as_millis))
         .bind(json(&after)?)
+        .bind(after.anchor.as_ref().map(|anchor| anchor.to_string()))
         .execute(&mut *self.transaction)
         .await?;
         self.touched.push(Touched::Client(after.client_id.clone()));

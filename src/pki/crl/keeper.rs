@@ -1,0 +1,736 @@
+//! Keeps the lists of every anchor at hand, for as long as the server runs.
+//!
+//! Takes the registry's anchors and looks where they say their lists are: files every second, addresses before their lists
+//! run out, distribution points when a certificate first names one. What cannot be used changes nothing: what is held
+//! stays, and ages. No request waits for it, but for the first fetch of a distribution point, and then not for long.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_resource_server::time::{Clock, UnixTime};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::ListRefusal;
+use super::cache::{self, Cache};
+use super::index::{HeldLists, RevocationList, Scope};
+use super::marks::{self, Swapped};
+use super::source::{self, Fingerprint, Found, Judging, Place};
+use super::verification::{ListIssuer, Verified, add_issued, succeeds, verify};
+use crate::fetch::{Fetcher, is_allowed};
+use crate::pki::bundle::Bundle;
+use crate::pki::revocation::uses_lists;
+use crate::registry::history::Touched;
+use crate::registry::trust_anchor::{AnchorMaterial, AnchorState, TrustAnchor};
+use crate::registry::{AnchorId, KeyHash, Page, Registry, RegistryVersion, StoreUnavailable};
+use crate::telemetry;
+
+/// How long a request may wait for the first fetch of a distribution point.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often files are looked at, and everything else is looked after. What is due is counted in such ticks: a calendar that
+/// jumps makes nobody ask too often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// An address is asked again after so many ticks at the latest: a list may come out of its turn.
+const REFRESH_TICKS: u64 = 3_600;
+
+/// And not before so many, however close the list's end is.
+const SHORTEST_REFRESH_TICKS: u64 = 30;
+
+/// After failures: the first wait, doubled each time, and the longest.
+const RETRY_TICKS: (u64, u64) = (5, 600);
+
+/// A file is read again after so many ticks even if it looks the same.
+const REREAD_TICKS: u64 = 600;
+
+/// Intermediates learnt from paths, for each anchor: the latest.
+const MOST_LEARNT: usize = 64;
+
+/// Distribution points learnt from certificates, for each anchor.
+const MOST_POINTS: usize = 256;
+
+/// A distribution point that no certificate named for so long makes room for another.
+const POINT_TICKS: u64 = 7 * 86_400;
+
+/// Addresses that are asked at the same time.
+const FETCHES: usize = 8;
+
+/// What it takes to keep lists.
+#[derive(Debug)]
+pub struct Setup {
+    /// Where anchors are.
+    pub registry: Arc<Registry>,
+    /// What lists are fetched with.
+    pub fetcher: Fetcher,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where lists are held.
+    pub lists: Arc<HeldLists>,
+    /// Where they are written down.
+    pub directory: PathBuf,
+    /// The longest list, in octets.
+    pub longest_bytes: usize,
+}
+
+/// How requests reach whoever keeps the lists.
+#[derive(Debug)]
+pub struct Keeper {
+    events: mpsc::Sender<Event>,
+}
+
+impl Keeper {
+    /// Loads the lists of before a restart and begins to keep them current.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`] if the anchors cannot be read.
+    pub async fn open(setup: Setup) -> Result<(Arc<Self>, JoinHandle<()>), StoreUnavailable> {
+        let (events, incoming) = mpsc::channel(64);
+        let mut keeping = Keeping::new(setup, events.clone());
+        keeping.look_at_all_anchors().await?;
+        keeping.load_cache().await;
+        Ok((Arc::new(Self { events }), tokio::spawn(keeping.run(incoming))))
+    }
+
+    /// Notes what a path that was just validated under `anchor` has shown: intermediates, and where their lists are. Never
+    /// waits; what is not noted now will be with another path.
+    pub(in crate::pki) fn learn(&self, anchor: &AnchorId, intermediates: Vec<Vec<u8>>, points: Vec<String>) {
+        if !(intermediates.is_empty() && points.is_empty()) {
+            // Full: others are being noted.
+            let _ = self.events.try_send(Event::Learnt { anchor: anchor.clone(), intermediates, points });
+        }
+    }
+
+    /// Resolves when each of these distribution points has been asked at least once, or after two seconds. Where others wait
+    /// for the same, it is the same fetch.
+    pub(in crate::pki) async fn wait_for(&self, anchor: &AnchorId, points: Vec<String>) {
+        let (done, asked) = oneshot::channel();
+        let wanted = Event::Wanted { anchor: anchor.clone(), points, done };
+        let waiting = async {
+            if self.events.send(wanted).await.is_ok() {
+                // An error means that nobody keeps lists any more.
+                let _ = asked.await;
+            }
+        };
+        // Whether it came in time is seen in the lists.
+        let _ = tokio::time::timeout(PATIENCE, waiting).await;
+    }
+}
+
+/// What the keeper is told.
+enum Event {
+    Learnt { anchor: AnchorId, intermediates: Vec<Vec<u8>>, points: Vec<String> },
+    Wanted { anchor: AnchorId, points: Vec<String>, done: oneshot::Sender<()> },
+    Found { source: SourceId, origin: String, found: Result<Found, ListRefusal> },
+    Looked { source: SourceId, fingerprint: Option<Fingerprint> },
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Event")
+    }
+}
+
+/// An anchor and a place where it, or a certificate under it, says that lists are.
+type SourceId = (AnchorId, String);
+
+/// A place that is looked at.
+#[derive(Debug)]
+struct Source {
+    place: Place,
+    /// Named by certificates only, and last so many ticks after the start.
+    point_since: Option<u64>,
+    due: u64,
+    failures: u32,
+    looking: bool,
+    looked: bool,
+    /// Whether something there was refused this time; the earliest nextUpdate of what was not.
+    refused: bool,
+    next_update: Option<UnixTime>,
+    /// Some list there is of nobody known: worth another look when somebody becomes known.
+    issuer_unknown: bool,
+    fingerprint: Option<Fingerprint>,
+    read_at: u64,
+    /// What was said of each list there last, so that the log says it once.
+    said: BTreeMap<String, String>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Source {
+    fn new(location: &str, point_since: Option<u64>) -> Self {
+        Self {
+            place: Place::of(location),
+            point_since,
+            due: 0,
+            failures: 0,
+            looking: false,
+            looked: false,
+            refused: false,
+            next_update: None,
+            issuer_unknown: false,
+            fingerprint: None,
+            read_at: 0,
+            said: BTreeMap::new(),
+            waiting: Vec::new(),
+        }
+    }
+}
+
+/// An anchor whose lists are kept.
+#[derive(Debug)]
+struct Watched {
+    anchor: TrustAnchor,
+    learnt: Vec<Vec<u8>>,
+    /// The anchor first, or each authority of a trust domain, then those they certified.
+    issuers: Vec<Arc<ListIssuer>>,
+    /// How many of them are the anchor's own.
+    own: usize,
+}
+
+impl Watched {
+    fn new(anchor: TrustAnchor, learnt: Vec<Vec<u8>>) -> Option<Self> {
+        let issuers: Vec<_> = match &anchor.material {
+            AnchorMaterial::X509 { certificate_der } => ListIssuer::anchor(certificate_der).into_iter().collect(),
+            AnchorMaterial::TrustDomain { trust_domain, bundle, .. } => {
+                let bundle = Bundle::parse(bundle.as_bytes(), trust_domain).ok()?;
+                bundle.x509_authorities.iter().filter_map(|der| ListIssuer::anchor(der)).collect()
+            }
+        };
+        if issuers.is_empty() {
+            return None;
+        }
+        let own = issuers.len();
+        let mut watched = Self { anchor, learnt, issuers: issuers.into_iter().map(Arc::new).collect(), own };
+        watched.know_issuers();
+        Some(watched)
+    }
+
+    fn know_issuers(&mut self) {
+        self.issuers.truncate(self.own);
+        let given = self.anchor.revocation.crls.iter().filter_map(|source| source.issuer_der.as_deref());
+        let candidates: Vec<&[u8]> = given.chain(self.learnt.iter().map(Vec::as_slice)).collect();
+        add_issued(&mut self.issuers, &candidates);
+    }
+}
+
+/// The issuers of `anchor` that are known without having seen a path: itself, and those its sources name.
+pub(super) fn known_issuers(anchor: &TrustAnchor) -> Vec<Arc<ListIssuer>> {
+    Watched::new(anchor.clone(), Vec::new()).map(|watched| watched.issuers).unwrap_or_default()
+}
+
+/// Everything the keeper knows.
+#[derive(Debug)]
+struct Keeping {
+    setup: Setup,
+    cache: Option<Cache>,
+    events: mpsc::Sender<Event>,
+    swapped: mpsc::UnboundedSender<Swapped>,
+    marking: JoinHandle<()>,
+    written: mpsc::Sender<(Arc<RevocationList>, Bytes, Vec<Vec<u8>>)>,
+    writing: JoinHandle<()>,
+    fetches: Arc<Semaphore>,
+    /// Lists are read one at a time: each may take as much memory as its limit allows.
+    reading: Arc<Semaphore>,
+    seen: RegistryVersion,
+    tick: u64,
+    anchors: HashMap<AnchorId, Watched>,
+    sources: HashMap<SourceId, Source>,
+    /// Under which anchors each list was found.
+    suppliers: HashMap<(KeyHash, Scope), BTreeSet<AnchorId>>,
+    said_stale: HashSet<[u8; 32]>,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.marking.abort();
+        self.writing.abort();
+    }
+}
+
+impl Keeping {
+    fn new(setup: Setup, events: mpsc::Sender<Event>) -> Self {
+        let cache = Cache::open(setup.directory.clone())
+            .inspect_err(|error| {
+                tracing::warn!(directory = %setup.directory.display(), %error, "revocation lists are not kept over a restart");
+            })
+            .ok();
+        let (swapped, swaps) = mpsc::unbounded_channel();
+        let marking = tokio::spawn(marks::keep_marking(Arc::clone(&setup.registry), Arc::clone(&setup.clock), swaps));
+        let (written, writes) = mpsc::channel(2);
+        let writing = tokio::spawn(write_down(cache.clone(), writes));
+        Self {
+            setup,
+            cache,
+            events,
+            swapped,
+            marking,
+            written,
+            writing,
+            fetches: Arc::new(Semaphore::new(FETCHES)),
+            reading: Arc::new(Semaphore::new(1)),
+            seen: RegistryVersion(0),
+            tick: 0,
+            anchors: HashMap::new(),
+            sources: HashMap::new(),
+            suppliers: HashMap::new(),
+            said_stale: HashSet::new(),
+        }
+    }
+
+    async fn run(mut self, mut incoming: mpsc::Receiver<Event>) {
+        let mut versions = self.setup.registry.subscribe();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = incoming.recv() => match event {
+                    Some(event) => self.hear(event).await,
+                    None => return,
+                },
+                changed = versions.changed() => match changed {
+                    Ok(()) => self.follow_registry().await,
+                    Err(_) => return,
+                },
+                _ = ticks.tick() => {
+                    self.tick += 1;
+                    self.look_at_sources();
+                    self.measure();
+                }
+            }
+        }
+    }
+}
+
+/// Anchors.
+impl Keeping {
+    async fn follow_registry(&mut self) {
+        let changes = self.setup.registry.changes_since(self.seen).await;
+        let followed = match changes {
+            Ok(changes) => {
+                let touched: BTreeSet<AnchorId> = changes
+                    .iter()
+                    .filter_map(|change| match &change.touched {
+                        Touched::Anchor(id) => Some(id.clone()),
+                        _ => None,
+                    })
+                    .collect();
+                let last = changes.last().map_or(self.seen, |change| change.version);
+                let mut read = Ok(());
+                for id in touched {
+                    read = read.and(match self.setup.registry.anchor(&id).await {
+                        Ok(anchor) => {
+                            self.look_at_anchor(&id, anchor);
+                            Ok(())
+                        }
+                        Err(error) => Err(error),
+                    });
+                }
+                read.map(|()| self.seen = last)
+            }
+            // More has happened than is kept: everything is looked at.
+            Err(_) => self.look_at_all_anchors().await,
+        };
+        match followed {
+            Ok(()) => self.look_at_sources(),
+            Err(error) => tracing::warn!(%error, "anchors cannot be read: where their revocation lists are may be old"),
+        }
+    }
+
+    async fn look_at_all_anchors(&mut self) -> Result<(), StoreUnavailable> {
+        let seen = self.setup.registry.version();
+        let mut page = Page::first(500);
+        let mut there = HashSet::new();
+        loop {
+            let anchors = self.setup.registry.anchors(page).await?;
+            let Some(last) = anchors.last() else { break };
+            page = Page::after(last.id.to_string(), 500);
+            for anchor in anchors {
+                there.insert(anchor.id.clone());
+                self.look_at_anchor(&anchor.id.clone(), Some(anchor));
+            }
+        }
+        let gone: Vec<AnchorId> = self.anchors.keys().filter(|id| !there.contains(*id)).cloned().collect();
+        for id in gone {
+            self.look_at_anchor(&id, None);
+        }
+        self.seen = seen;
+        Ok(())
+    }
+
+    fn look_at_anchor(&mut self, id: &AnchorId, anchor: Option<TrustAnchor>) {
+        let known = self.anchors.remove(id);
+        let wanted = anchor.filter(|anchor| anchor.state == AnchorState::Active && uses_lists(&anchor.revocation));
+        let Some(watched) = wanted.and_then(|anchor| {
+            if known.as_ref().is_some_and(|known| known.anchor == anchor) {
+                return known;
+            }
+            Watched::new(anchor, known.map(|known| known.learnt).unwrap_or_default())
+        }) else {
+            self.forget(id);
+            return;
+        };
+        let sources = &watched.anchor.revocation;
+        self.sources.retain(|(of, location), source| {
+            of != id
+                || sources.crls.iter().any(|own| own.location == *location)
+                || (source.point_since.is_some() && is_allowed(location, &sources.crl_url_prefixes))
+        });
+        for own in &sources.crls {
+            let source = self
+                .sources
+                .entry((id.clone(), own.location.clone()))
+                .or_insert_with(|| Source::new(&own.location, None));
+            source.point_since = None;
+            // Who may sign lists may have changed.
+            (source.due, source.fingerprint) = (0, None);
+        }
+        self.anchors.insert(id.clone(), watched);
+    }
+
+    /// Nobody asks for this anchor's lists any more.
+    fn forget(&mut self, id: &AnchorId) {
+        self.sources.retain(|(of, _), _| of != id);
+        self.suppliers.retain(|_, anchors| {
+            anchors.remove(id);
+            !anchors.is_empty()
+        });
+        let suppliers = &self.suppliers;
+        self.setup.lists.drop_where(|list| !suppliers.contains_key(&(list.issuer_key, list.scope.clone())));
+    }
+}
+
+/// Lists.
+impl Keeping {
+    /// The lists of before a restart, each verified again.
+    async fn load_cache(&mut self) {
+        let Some(cache) = self.cache.clone() else { return };
+        let (longest, now) = (self.setup.longest_bytes, self.setup.clock.now());
+        let anchors: Vec<(AnchorId, Vec<Arc<ListIssuer>>)> =
+            self.anchors.iter().map(|(id, watched)| (id.clone(), watched.issuers.clone())).collect();
+        let load = move || {
+            let mut loaded: Vec<(AnchorId, Verified)> = Vec::new();
+            for kept in cache.read(longest) {
+                let chain: Vec<&[u8]> = kept.chain.iter().map(Vec::as_slice).collect();
+                let before = loaded.len();
+                for (id, issuers) in &anchors {
+                    let mut issuers = issuers.clone();
+                    add_issued(&mut issuers, &chain);
+                    if let Ok(verified) = source::contained(|| verify(&kept.list, &issuers, now)) {
+                        loaded.push((id.clone(), verified));
+                    }
+                }
+                if loaded.len() == before {
+                    Cache::remove(&kept.path);
+                }
+            }
+            loaded
+        };
+        for (id, verified) in tokio::task::spawn_blocking(load).await.unwrap_or_default() {
+            if let Some(watched) = self.anchors.get_mut(&id)
+                && let Some(own) = verified.issuer.chain.first()
+            {
+                watched.learnt.extend(verified.issuer.chain.iter().cloned());
+                if !watched.issuers.iter().any(|issuer| issuer.is(own)) {
+                    watched.know_issuers();
+                }
+            }
+            // Of two anchors with one list, the second finds it held.
+            let _ = self.take(&id, verified, None);
+        }
+    }
+
+    /// Puts a list in place, if it is newer than the one held.
+    fn take(&mut self, anchor: &AnchorId, verified: Verified, der: Option<Bytes>) -> Result<bool, ListRefusal> {
+        let Verified { list, issuer } = verified;
+        let held = self.setup.lists.now().held(&list.issuer_key, &list.scope).cloned();
+        let is_new = match &held {
+            Some(held) => succeeds(&list, held)?,
+            None => true,
+        };
+        self.suppliers.entry((list.issuer_key, list.scope.clone())).or_default().insert(anchor.clone());
+        if !is_new {
+            return Ok(false);
+        }
+        let previous = self.setup.lists.put(&list);
+        tracing::info!(
+            anchor.id = %anchor,
+            list.id = cache::short_name(&list.issuer_key, &list.scope, 8),
+            list.number = %list.number,
+            list.entries = list.entries.len(),
+            list.next_update = list.next_update.as_seconds(),
+            "revocation list held"
+        );
+        if let Some(der) = der
+            && self.written.try_send((Arc::clone(&list), der, issuer.chain.clone())).is_err()
+        {
+            tracing::warn!("a revocation list is not kept over a restart: others are still being written");
+        }
+        let under = self
+            .anchors
+            .iter()
+            .filter(|(_, watched)| watched.issuers.iter().any(|known| known.key_hash == list.issuer_key));
+        let anchors = under.map(|(id, _)| id.clone()).collect();
+        // Ends with this task.
+        let _ = self.swapped.send(Swapped { list, previous, anchors });
+        Ok(true)
+    }
+
+    fn measure(&mut self) {
+        let now = self.setup.clock.now();
+        for list in self.setup.lists.now().all() {
+            let key = (list.issuer_key, list.scope.clone());
+            let anchor =
+                self.suppliers.get(&key).and_then(BTreeSet::first).map_or_else(String::new, ToString::to_string);
+            let id = cache::short_name(&list.issuer_key, &list.scope, 8);
+            let seconds = |later: UnixTime, earlier: UnixTime| (later.as_seconds() - earlier.as_seconds()) as f64;
+            let labels = [("anchor", anchor), ("list", id.clone())];
+            metrics::gauge!(telemetry::CRL_AGE, &labels).set(seconds(now, list.this_update));
+            metrics::gauge!(telemetry::CRL_SECONDS_LEFT, &labels).set(seconds(list.next_update, now));
+            metrics::gauge!(telemetry::CRL_ENTRIES, &labels).set(list.entries.len() as f64);
+            if now < list.next_update {
+                self.said_stale.remove(&list.digest);
+            } else if self.said_stale.insert(list.digest) {
+                tracing::warn!(list.id = id, list.number = %list.number, "revocation list is out of date: what it speaks for is unknown");
+            }
+        }
+    }
+}
+
+/// Sources.
+impl Keeping {
+    async fn hear(&mut self, event: Event) {
+        match event {
+            Event::Learnt { anchor, intermediates, points } => self.learn(&anchor, intermediates, points),
+            Event::Wanted { anchor, points, done } => self.want(&anchor, points, done),
+            Event::Found { source, origin, found } => self.found(&source, origin, found),
+            Event::Looked { source, fingerprint } => self.looked(&source, fingerprint),
+        }
+    }
+
+    fn learn(&mut self, anchor: &AnchorId, intermediates: Vec<Vec<u8>>, points: Vec<String>) {
+        let Some(watched) = self.anchors.get_mut(anchor) else { return };
+        let known = watched.issuers.len();
+        for der in intermediates {
+            if !watched.issuers.iter().any(|issuer| issuer.is(&der)) && !watched.learnt.contains(&der) {
+                if watched.learnt.len() >= MOST_LEARNT {
+                    watched.learnt.remove(0);
+                }
+                watched.learnt.push(der);
+                watched.know_issuers();
+            }
+        }
+        if watched.issuers.len() != known {
+            let own = self.sources.iter_mut().filter(|((of, _), source)| of == anchor && source.issuer_unknown);
+            for (_, source) in own {
+                (source.due, source.fingerprint) = (0, None);
+            }
+        }
+        for point in points {
+            self.point(anchor, &point);
+        }
+        self.look_at_sources();
+    }
+
+    fn want(&mut self, anchor: &AnchorId, points: Vec<String>, done: oneshot::Sender<()>) {
+        // Points are few, and mostly one: whoever waits does so for the first that has never been asked.
+        let mut done = Some(done);
+        for point in points {
+            if let Some(source) = self.point(anchor, &point)
+                && !source.looked
+                && let Some(done) = done.take()
+            {
+                source.waiting.push(done);
+            }
+        }
+        // Dropped here where there is nothing to wait for, which the other side sees.
+        drop(done);
+        self.look_at_sources();
+    }
+
+    /// The source for a distribution point, if it may be asked and there is room.
+    fn point(&mut self, anchor: &AnchorId, point: &str) -> Option<&mut Source> {
+        let watched = self.anchors.get(anchor)?;
+        if !is_allowed(point, &watched.anchor.revocation.crl_url_prefixes) {
+            return None;
+        }
+        let id = (anchor.clone(), point.to_owned());
+        if !self.sources.contains_key(&id) {
+            let points =
+                || self.sources.iter().filter(|((of, _), source)| of == anchor && source.point_since.is_some());
+            if points().count() >= MOST_POINTS {
+                let oldest = points().min_by_key(|(_, source)| source.point_since)?;
+                if oldest.1.point_since? + POINT_TICKS > self.tick {
+                    return None;
+                }
+                let oldest = oldest.0.clone();
+                self.sources.remove(&oldest);
+            }
+            self.sources.insert(id.clone(), Source::new(point, Some(self.tick)));
+        }
+        let source = self.sources.get_mut(&id)?;
+        source.point_since = source.point_since.map(|_| self.tick);
+        Some(source)
+    }
+
+    fn look_at_sources(&mut self) {
+        let held: HashSet<[u8; 32]> = self.setup.lists.now().all().map(|list| list.digest).collect();
+        for (id, source) in &mut self.sources {
+            let is_due = match source.place {
+                Place::Url(_) => source.due <= self.tick,
+                // A look costs next to nothing where nothing changed.
+                Place::Path(_) => true,
+            };
+            let Some(watched) = self.anchors.get(&id.0) else { continue };
+            if !is_due || source.looking {
+                continue;
+            }
+            if source.read_at + REREAD_TICKS <= self.tick {
+                source.fingerprint = None;
+            }
+            (source.looking, source.refused, source.next_update) = (true, false, None);
+            let judging = Judging {
+                issuers: watched.issuers.clone(),
+                held: held.clone(),
+                longest_bytes: self.setup.longest_bytes,
+                now: self.setup.clock.now(),
+            };
+            let look = Look {
+                source: id.clone(),
+                place: source.place.clone(),
+                before: source.fingerprint,
+                fetcher: self.setup.fetcher.clone(),
+                judging,
+                events: self.events.clone(),
+                fetches: Arc::clone(&self.fetches),
+                reading: Arc::clone(&self.reading),
+            };
+            tokio::spawn(look.run());
+        }
+    }
+
+    fn found(&mut self, id: &SourceId, origin: String, found: Result<Found, ListRefusal>) {
+        let taken = match found {
+            Ok(Found::Held(digest)) => {
+                let held = self.setup.lists.now().all().find(|list| list.digest == digest).cloned();
+                let is_issuer = |list: &RevocationList| {
+                    let watched = self.anchors.get(&id.0);
+                    watched.is_some_and(|own| own.issuers.iter().any(|issuer| issuer.key_hash == list.issuer_key))
+                };
+                if let Some(list) = held.as_ref().filter(|list| is_issuer(list)) {
+                    let key = (list.issuer_key, list.scope.clone());
+                    self.suppliers.entry(key).or_default().insert(id.0.clone());
+                }
+                Ok(held)
+            }
+            Ok(Found::New { verified, der }) if self.anchors.contains_key(&id.0) => {
+                let list = Arc::clone(&verified.list);
+                self.take(&id.0, verified, Some(der)).map(|_| Some(list))
+            }
+            Ok(Found::New { .. }) => Ok(None),
+            Err(refusal) => Err(refusal),
+        };
+        let Some(source) = self.sources.get_mut(id) else { return };
+        let said = match &taken {
+            Ok(list) => {
+                let next_update = list.as_ref().map(|list| list.next_update);
+                source.next_update = [source.next_update, next_update].into_iter().flatten().min();
+                String::new()
+            }
+            Err(refusal) => {
+                source.refused = true;
+                source.issuer_unknown |= *refusal == ListRefusal::IssuerUnknown;
+                metrics::counter!(telemetry::CRLS_REFUSED, "reason" => refusal.reason()).increment(1);
+                refusal.to_string()
+            }
+        };
+        if source.said.get(&origin) != Some(&said) {
+            match &taken {
+                Ok(_) => tracing::debug!(anchor.id = %id.0, place = origin, "revocation list read"),
+                Err(refusal) => {
+                    tracing::warn!(anchor.id = %id.0, place = origin, %refusal, "revocation list not taken: what is held stays");
+                }
+            }
+            source.said.insert(origin, said);
+        }
+    }
+
+    fn looked(&mut self, id: &SourceId, fingerprint: Option<Fingerprint>) {
+        let now = self.setup.clock.now();
+        let Some(source) = self.sources.get_mut(id) else { return };
+        source.looking = false;
+        source.looked = true;
+        if fingerprint.is_none() || source.fingerprint != fingerprint {
+            source.read_at = self.tick;
+        }
+        source.fingerprint = fingerprint;
+        // Whoever waited looks at the lists now.
+        source.waiting.clear();
+        let ticks = if source.refused {
+            source.failures += 1;
+            let doubled = RETRY_TICKS.0.saturating_mul(1 << source.failures.saturating_sub(1).min(16));
+            doubled.min(RETRY_TICKS.1)
+        } else {
+            source.failures = 0;
+            // Half of what is left, so that there are tries to spare before the end.
+            let left = source.next_update.map_or(0, |end| end.as_seconds().saturating_sub(now.as_seconds()) / 2);
+            u64::try_from(left).unwrap_or(0).clamp(SHORTEST_REFRESH_TICKS, REFRESH_TICKS)
+        };
+        source.due = self.tick + jittered(ticks, id, self.tick);
+    }
+}
+
+/// `ticks`, give or take a fifth: not all sources at one time, and not all nodes.
+fn jittered(ticks: u64, id: &SourceId, tick: u64) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(id.1.as_bytes());
+    hash.update(std::process::id().to_be_bytes());
+    hash.update(tick.to_be_bytes());
+    let octet: u64 = hash.finalize().first().copied().unwrap_or_default().into();
+    (ticks * (204 + octet * 102 / 255) / 255).max(1)
+}
+
+/// One look at one source.
+struct Look {
+    source: SourceId,
+    place: Place,
+    before: Option<Fingerprint>,
+    fetcher: Fetcher,
+    judging: Judging,
+    events: mpsc::Sender<Event>,
+    fetches: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
+}
+
+impl Look {
+    async fn run(self) {
+        // Never closed while the keeper runs.
+        let _fetch = match self.place {
+            Place::Url(_) => self.fetches.acquire_owned().await.ok(),
+            Place::Path(_) => None,
+        };
+        let (events, id) = (self.events.clone(), self.source.clone());
+        // On a thread where waiting is allowed: one list after the other, as the keeper takes them.
+        let sink = move |origin: &str, found: Result<Found, ListRefusal>| {
+            let _ = events.blocking_send(Event::Found { source: id.clone(), origin: origin.to_owned(), found });
+        };
+        let fingerprint = source::look(self.place, self.before, &self.fetcher, &self.reading, self.judging, sink).await;
+        let _ = self.events.send(Event::Looked { source: self.source, fingerprint }).await;
+    }
+}
+
+async fn write_down(cache: Option<Cache>, mut writes: mpsc::Receiver<(Arc<RevocationList>, Bytes, Vec<Vec<u8>>)>) {
+    while let Some((list, der, chain)) = writes.recv().await {
+        let Some(cache) = cache.clone() else { continue };
+        let write = move || cache.write(&cache::name_of(&list), &der, &chain);
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a revocation list is not kept over a restart"),
+            Err(error) => tracing::warn!(%error, "a revocation list is not kept over a restart"),
+        }
+    }
+}
