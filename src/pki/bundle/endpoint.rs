@@ -168,7 +168,8 @@ mod tests {
         // The right name, vouched for by another trust domain, by itself, or by nobody.
         let forged = other.authority.issue(&domain.template("/bundle"), KeyKind::P256);
         assert_eq!(judge(&domain, &forged), Err(PeerRefusal::SignatureInvalid));
-        let own = Credential::self_signed(&domain.template("/bundle"), KeyKind::P256);
+        let named = Template { subject: Name::common("bundle"), ..domain.template("/bundle") };
+        let own = Credential::self_signed(&named, KeyKind::P256);
         assert_eq!(judge(&domain, &own), Err(PeerRefusal::IssuerUnknown));
         let web = Authority::root("A public CA", NOW).issue(&domain.template("/bundle"), KeyKind::P256);
         assert_eq!(judge(&domain, &web), Err(PeerRefusal::IssuerUnknown));
