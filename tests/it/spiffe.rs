@@ -9,10 +9,11 @@ use countersign::registry::client::{
 };
 use countersign::registry::entitlement::Entitlement;
 use countersign::registry::trust_anchor::{
-    AnchorMaterial, AnchorOwner, AnchorState, BundleEndpoint, EkuPolicy, NameSpace, RevocationSources, TrustAnchor,
-    Unknown,
+    AnchorMaterial, AnchorOwner, AnchorState, BundleEndpoint, CrlSource, EkuPolicy, NameSpace, RevocationSources,
+    TrustAnchor, Unknown,
 };
 use countersign::registry::{AnchorId, ClientId, EntitlementId, ParticipantId, ResourceServerId};
+use countersign_conformance::crl::{RevocationList, Revoked};
 use countersign_conformance::pki::Credential;
 use countersign_conformance::spiffe::{Domain, bundle};
 use countersign_resource_server::scope::Scope;
@@ -318,5 +319,45 @@ async fn two_participants_under_one_shared_trust_domain() {
     for client in ["of-a", "astray"] {
         refused(&rig, &ask(&rig, &of_c, &form(Some(client), None)).await, "peer_outside_name_space").await;
     }
+    rig.stop().await;
+}
+
+/// Revocation lists under a trust domain: signed by either of its authorities, which have one name, as SPIRE's have.
+#[tokio::test]
+async fn a_trust_domain_takes_an_svid_back() {
+    let rig = Rig::on(&Engine::Sqlite, Time::Machine).await;
+    let old = Domain::new("partner-a.test", rig.world.now);
+    let new = old.rotated();
+    let keys = [old.x509_key(), new.x509_key()];
+    let id = trust_bundle(&rig, &old.name, &bundle(1, &keys), BundleEndpoint::File).await;
+    register(&rig, "by-x509", by_x509(&old.id("/x509"))).await;
+    let (taken_back, good) = (new.svid("/x509"), new.svid("/x509"));
+    let lists = rig.directory().join("svid-lists");
+    std::fs::create_dir(&lists).unwrap();
+    let revoked = Revoked::certificate(taken_back.certificate(), rig.world.now - 60);
+    for (name, domain, list) in [
+        ("old.crl", &old, RevocationList::new(1, rig.world.now)),
+        ("new.crl", &new, RevocationList::new(1, rig.world.now).revoking(revoked)),
+    ] {
+        std::fs::write(lists.join(name), list.signed_by(&domain.authority)).unwrap();
+    }
+    let changed = TrustAnchor {
+        unknown_revocation: Unknown::Refuse,
+        revocation: RevocationSources {
+            crls: vec![CrlSource { location: lists.display().to_string(), issuer_der: None }],
+            ..RevocationSources::default()
+        },
+        ..rig.app.registry.anchor(&id).await.unwrap().unwrap()
+    };
+    rig.app.registry.change_anchor(changed, rig.explanation()).await.unwrap();
+    let request = form(Some("by-x509"), None);
+    let held = tokio::time::timeout(Duration::from_secs(5), async {
+        while ask(&rig, &good, &request).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(held.await.is_ok(), "the lists are not held five seconds later");
+    assert_eq!(ask(&rig, &old.svid("/x509"), &request).await.status, 200);
+    refused(&rig, &ask(&rig, &taken_back, &request).await, "peer_revoked").await;
     rig.stop().await;
 }
