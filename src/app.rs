@@ -21,7 +21,7 @@ use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
 use crate::pki::crl::HeldLists;
 use crate::pki::crl::keeper::{self, Keeper};
 use crate::pki::ocsp::{self, Responders};
-use crate::pki::{self, PresentedChain};
+use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
@@ -132,10 +132,12 @@ impl App {
             longest_bytes: config.crl_bytes,
         })
         .await?;
+        let bundles = bundle::refresh::keep(&registry, fetcher.clone(), Arc::clone(&clock), config.node.as_str());
         let responders = Arc::new(Responders::new(fetcher.clone(), Arc::clone(&clock)));
         let consequences = Arc::new(ocsp::OnRecord::new(Arc::clone(&registry), Arc::clone(&clock)));
         let background = vec![
             keeping,
+            bundles,
             responders.keep_current(consequences),
             registry.keep_current(),
             keys.watch(KEYS_WATCHED_EVERY),

@@ -137,16 +137,28 @@ pub struct TokenRequest {
     /// Whose record to ask: the `client_id` parameter, or else the unverified `sub` of the assertion. Found by it, no
     /// more: nothing is proven.
     pub client_id: ClientId,
-    /// The `client_assertion`, with the right type (RFC 7523 §2.2).
-    pub client_assertion: Option<String>,
+    /// The `client_assertion`, by its type (RFC 7521 §4.2).
+    pub client_assertion: Option<ClientAssertion>,
     /// The `scope` parameter as text: malformed is `invalid_scope`, `policy`'s business.
     pub scope: Option<String>,
     /// Every `resource` parameter (RFC 8707 §2 lets it repeat; more than one is `invalid_target` here).
     pub resources: Vec<String>,
 }
 
-/// RFC 7523 §2.2: the one kind of client assertion.
+/// A client assertion, by its `client_assertion_type`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAssertion {
+    /// RFC 7523 §2.2.
+    JwtBearer(String),
+    /// draft-schwenkschuster-oauth-spiffe-client-auth §3.1: one JWT-SVID.
+    JwtSpiffe(String),
+}
+
+/// RFC 7523 §2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// draft-schwenkschuster-oauth-spiffe-client-auth §3.1.
+pub const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 
 impl TokenRequest {
     /// Reads the parameters of a token request.
@@ -167,12 +179,19 @@ impl TokenRequest {
         }
         let client_assertion = match (value("client_assertion"), value("client_assertion_type")) {
             (None, None) => None,
-            (Some(assertion), Some(JWT_BEARER)) => Some(assertion.to_owned()), // RFC 7523 §2.2
+            (Some(assertion), Some(JWT_BEARER)) => Some(ClientAssertion::JwtBearer(assertion.to_owned())),
+            (Some(assertion), Some(JWT_SPIFFE)) => Some(ClientAssertion::JwtSpiffe(assertion.to_owned())),
             (Some(_), _) | (None, Some(_)) => return Err(RequestRefusal::AssertionTypeMalformed),
         };
         let stated = value("client_id").map(ClientId::parse).transpose();
         let stated = stated.map_err(|_| RequestRefusal::ClientIdMalformed)?;
-        let asserted = client_assertion.as_deref().map(subject_of).transpose()?;
+        let asserted = match (&client_assertion, &stated) {
+            (Some(ClientAssertion::JwtBearer(assertion)), _) => Some(subject_of(assertion)?),
+            // Its `sub` is a SPIFFE ID: the client_id only of a client that is registered under it. One that goes by
+            // another name says so.
+            (Some(ClientAssertion::JwtSpiffe(assertion)), None) => Some(subject_of(assertion)?),
+            (Some(ClientAssertion::JwtSpiffe(_)), Some(_)) | (None, _) => None,
+        };
         let client_id = match (stated, asserted) {
             // RFC 7521 §4.2: if present, client_id MUST identify the same client as the assertion.
             (Some(stated), Some(asserted)) if stated != asserted => return Err(RequestRefusal::ClientIdContradicted),
@@ -298,7 +317,8 @@ mod tests {
         let assertion = assertion("client");
         let pair = ("client_assertion", assertion.as_str());
         assert_eq!(parse(&[GRANT, BEARER, pair]).unwrap().client_id().as_str(), "client");
-        assert_eq!(parse(&[GRANT, CLIENT, BEARER, pair]).unwrap().client_assertion.as_deref(), Some(pair.1));
+        let given = parse(&[GRANT, CLIENT, BEARER, pair]).unwrap().client_assertion;
+        assert_eq!(given, Some(ClientAssertion::JwtBearer(pair.1.to_owned())));
         assert_eq!(parse(&[GRANT, ("client_id", "other"), BEARER, pair]), Err(RequestRefusal::ClientIdContradicted));
         assert_eq!(parse(&[GRANT, CLIENT, pair]), Err(RequestRefusal::AssertionTypeMalformed));
         assert_eq!(parse(&[GRANT, CLIENT, BEARER]), Err(RequestRefusal::AssertionTypeMalformed));
@@ -312,6 +332,23 @@ mod tests {
                 Err(RequestRefusal::AssertionTypeMalformed)
             );
         }
+    }
+
+    #[test]
+    fn a_jwt_svid_names_its_client_where_nothing_else_does() {
+        let spiffe = ("client_assertion_type", JWT_SPIFFE);
+        let assertion = assertion("spiffe://a.example/client");
+        let pair = ("client_assertion", assertion.as_str());
+        let given = Some(ClientAssertion::JwtSpiffe(assertion.clone()));
+        let by_subject = parse(&[GRANT, spiffe, pair]).unwrap();
+        assert_eq!(by_subject.client_id().as_str(), "spiffe://a.example/client");
+        assert_eq!(by_subject.client_assertion, given);
+        let by_id = parse(&[GRANT, CLIENT, spiffe, pair]).unwrap();
+        assert_eq!((by_id.client_id().as_str(), &by_id.client_assertion), ("client", &given));
+        assert_eq!(parse(&[GRANT, CLIENT, spiffe]), Err(RequestRefusal::AssertionTypeMalformed));
+        assert_eq!(parse(&[GRANT, spiffe, ("client_assertion", "x")]), Err(RequestRefusal::AssertionMalformed));
+        // What cannot be read is the client's matter once it is known which.
+        assert!(parse(&[GRANT, CLIENT, spiffe, ("client_assertion", "x")]).is_ok());
     }
 
     #[test]

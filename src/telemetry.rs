@@ -55,6 +55,12 @@ pub const CRL_SECONDS_LEFT: &str = "countersign_crl_seconds_until_next_update";
 pub const CRL_ENTRIES: &str = "countersign_crl_entries";
 /// Counter: certificate revocation lists that were not taken, by `reason`.
 pub const CRLS_REFUSED: &str = "countersign_crls_refused_total";
+/// Gauge: seconds since a trust domain's endpoint last confirmed the bundle that is held, by `trust_domain`.
+pub const BUNDLE_AGE: &str = "countersign_trust_domain_bundle_age_seconds";
+/// Gauge: `spiffe_sequence` of the bundle that is held, by `trust_domain`.
+pub const BUNDLE_SEQUENCE: &str = "countersign_trust_domain_bundle_sequence";
+/// Counter: how often bundle endpoints were asked, by `trust_domain` and `outcome` (`replaced`, `unchanged`, `failed`).
+pub const BUNDLE_REFRESHES: &str = "countersign_trust_domain_bundle_refreshes_total";
 
 /// Field: the id of the request, as in the audit log and in `X-Request-Id`.
 pub const REQUEST_ID: &str = "request.id";
@@ -134,5 +140,8 @@ fn describe() {
     );
     metrics::describe_gauge!(CRL_ENTRIES, "Certificates that a revocation list revokes");
     metrics::describe_counter!(CRLS_REFUSED, "Certificate revocation lists that were not taken");
+    metrics::describe_gauge!(BUNDLE_AGE, metrics::Unit::Seconds, "Since a trust domain's bundle was last confirmed");
+    metrics::describe_gauge!(BUNDLE_SEQUENCE, "Sequence of a trust domain's bundle");
+    metrics::describe_counter!(BUNDLE_REFRESHES, "Bundle endpoints asked");
     metrics::describe_counter!(SERVER_CERTIFICATES_SET_ASIDE, "New server certificates that were broken");
 }

@@ -231,6 +231,7 @@ pub fn to_pem(der: &[u8]) -> String {
 mod tests {
     use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension, ReasonCode, X509Certificate};
 
+    use super::IssuingDistributionPoint; // x509-parser's has the same name
     use super::*;
 
     const NOW: i64 = 1_800_000_000;

@@ -22,4 +22,7 @@ pub mod crl;
 /// Tokens with every defect.
 pub mod forge;
 
+/// What a SPIFFE trust domain issues.
+pub mod spiffe;
+
 pub use key::{JwsAlgorithm, Key, KeyKind};

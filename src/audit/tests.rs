@@ -275,7 +275,7 @@ async fn a_record_says_what_was_asked_and_found() {
     trail.asked(&crate::request::TokenRequest {
         grant_type: "g".repeat(2_000),
         client_id: ClientId::parse("client").unwrap(),
-        client_assertion: Some("secret".to_owned()),
+        client_assertion: Some(crate::request::ClientAssertion::JwtBearer("secret".to_owned())),
         scope: Some("read".to_owned()),
         resources: vec!["https://api.example".to_owned()],
     });

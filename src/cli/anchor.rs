@@ -382,7 +382,7 @@ impl From<Eku> for EkuPolicy {
     }
 }
 
-fn owner(owner: &AnchorOwner) -> String {
+pub(super) fn owner(owner: &AnchorOwner) -> String {
     match owner {
         AnchorOwner::Operator => "(operator)".to_owned(),
         AnchorOwner::Participant(id) => id.to_string(),

@@ -10,12 +10,13 @@ use super::session::{Failure, Session};
 use super::{every, found};
 use crate::client_auth;
 use crate::pki::certificate::ParsedCertificate;
-use crate::pki::identity;
+use crate::pki::identity::{self, Names};
+use crate::pki::spiffe::SpiffeId;
 use crate::registry::client::{
     Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute, SubjectRule,
 };
 use crate::registry::trust_anchor::AnchorGrant;
-use crate::registry::{ClientId, LookupRefusal, ParticipantId};
+use crate::registry::{AnchorId, ClientId, LookupRefusal, ParticipantId};
 
 /// Clients: register, suspend, reinstate, retire.
 #[derive(Debug, Subcommand)]
@@ -115,6 +116,9 @@ pub(super) struct Name {
     /// tls_client_auth_san_email.
     #[arg(long)]
     san_email: Option<String>,
+    /// With spiffe_x509 and spiffe_jwt: the SPIFFE ID, spiffe://TRUST-DOMAIN/PATH; not needed where it is the client_id.
+    #[arg(long)]
+    spiffe_id: Option<SpiffeId>,
 }
 
 /// A change of state.
@@ -137,6 +141,11 @@ pub(super) enum Method {
     SelfSignedTlsClientAuth,
     /// RFC 7523: a signed assertion; the token is bound to the certificate all the same.
     PrivateKeyJwt,
+    /// SPIFFE client authentication draft: an X509-SVID with the registered SPIFFE ID.
+    #[value(name = "spiffe_x509")]
+    SpiffeX509,
+    /// SPIFFE client authentication draft: a JWT-SVID; the token is bound to the certificate all the same.
+    SpiffeJwt,
 }
 
 /// Signing algorithms (RFC 7518 §3.1, RFC 8037, RFC 9864).
@@ -218,7 +227,8 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
         );
     }
     let leaf = add.certificate.as_deref().map(read_leaf).transpose()?;
-    let rule = match add.name.read()? {
+    let is_spiffe = matches!(add.auth_method, Method::SpiffeX509 | Method::SpiffeJwt);
+    let rule = match if is_spiffe { Some(spiffe_rule(&add)?) } else { add.name.read()? } {
         Some(rule) => Some(rule),
         None if add.auth_method == Method::SelfSignedTlsClientAuth => None,
         None => leaf.as_ref().map(proposed).transpose()?,
@@ -229,7 +239,9 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
     };
     let mut certificates = Vec::new();
     let authentication = match (add.auth_method, rule.clone(), jwks) {
-        (Method::TlsClientAuth, Some(subject), None) if !leaf.as_ref().is_none_or(|leaf| carries(leaf, &subject)) => {
+        (Method::TlsClientAuth | Method::SpiffeX509, Some(subject), None)
+            if !leaf.as_ref().is_none_or(|leaf| carries(leaf, &subject)) =>
+        {
             return Err(format!("the certificate does not carry this name: {}", subject.canonical).into());
         }
         (Method::TlsClientAuth, Some(subject), None) => ClientAuthentication::TlsClientAuth { subject },
@@ -262,6 +274,11 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
             ClientAuthentication::PrivateKeyJwt { jwks, signing_alg, subject }
         }
         (Method::PrivateKeyJwt, _, None) => return Err("give --jwks: the keys its assertions are signed with".into()),
+        (Method::SpiffeX509, Some(subject), None) => ClientAuthentication::SpiffeX509 { subject },
+        (Method::SpiffeJwt, Some(subject), None) => ClientAuthentication::SpiffeJwt { subject },
+        (Method::SpiffeX509 | Method::SpiffeJwt, _, _) => {
+            return Err("--jwks does not go with a SPIFFE ID: the keys are its trust domain's".into());
+        }
     };
     if add.auth_method != Method::SelfSignedTlsClientAuth {
         certificates.extend(leaf.as_ref().map(ParsedCertificate::for_enrolment));
@@ -318,6 +335,9 @@ async fn doubts(
         }
         ClientAuthentication::PrivateKeyJwt { .. } if leaf.is_some() => return Ok(None),
         ClientAuthentication::PrivateKeyJwt { .. } | ClientAuthentication::TlsClientAuth { .. } => {}
+        ClientAuthentication::SpiffeX509 { ref subject } | ClientAuthentication::SpiffeJwt { ref subject } => {
+            return no_trust_domain(participant, subject, session).await;
+        }
     }
     let grants =
         every(|page| session.registry.grants(participant, page), |one: &AnchorGrant| one.anchor_id.to_string());
@@ -342,6 +362,48 @@ async fn doubts(
     }))
 }
 
+/// What stands between a client that is known by a SPIFFE ID and its first token: a trust domain that vouches for the id.
+async fn no_trust_domain(
+    participant: &ParticipantId,
+    subject: &SubjectRule,
+    session: &Session,
+) -> Result<Option<String>, Failure> {
+    let trust_domain = SpiffeId::parse(&subject.canonical)?.trust_domain();
+    let id = AnchorId::of_trust_domain(&trust_domain);
+    let grants =
+        every(|page| session.registry.grants(participant, page), |one: &AnchorGrant| one.anchor_id.to_string()).await?;
+    let vouches = |grant: &AnchorGrant| {
+        grant.anchor_id == id
+            && (grant.name_space.any || Names::is_under_a_prefix(&subject.canonical, &grant.name_space))
+    };
+    Ok((!grants.iter().any(vouches)).then(|| {
+        format!(
+            "trust domain {trust_domain} does not vouch for this SPIFFE ID of {participant}: `countersign trust-domain add {trust_domain} --owner {participant} …`, or `countersign anchor grant {id} …`, before it asks for a token"
+        )
+    }))
+}
+
+/// The SPIFFE ID a client is known by: as given, or its client_id, which the draft wants to be the same.
+fn spiffe_rule(add: &Add) -> Result<SubjectRule, Failure> {
+    let by_client_id = SpiffeId::parse(add.id.as_str()).ok();
+    let name = Name { spiffe_id: None, ..add.name.clone() };
+    if name.read()?.is_some() {
+        return Err("with spiffe_x509 and spiffe_jwt the name is the SPIFFE ID: give --spiffe-id".into());
+    }
+    let id = match (&add.name.spiffe_id, by_client_id) {
+        (Some(given), Some(own)) if *given != own => {
+            return Err("a client_id that is a SPIFFE ID is the client's own".into());
+        }
+        (Some(given), _) => given.clone(),
+        (None, Some(own)) => own,
+        (None, None) => return Err("give --spiffe-id: spiffe://TRUST-DOMAIN/PATH".into()),
+    };
+    if !id.has_path() {
+        return Err("a SPIFFE ID without a path is the trust domain's, no workload's (X509-SVID section 3.1)".into());
+    }
+    Ok(identity::subject_rule(SubjectAttribute::TlsClientAuthSanUri, id.as_str())?)
+}
+
 /// What the partner is sent.
 fn sheet(client: &Client, session: &Session) -> String {
     let issuer = &session.config.issuer;
@@ -350,6 +412,9 @@ fn sheet(client: &Client, session: &Session) -> String {
     let assertion = match client.authentication {
         ClientAuthentication::PrivateKeyJwt { .. } => {
             " \\\n      -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \\\n      -d client_assertion=\"$ASSERTION\""
+        }
+        ClientAuthentication::SpiffeJwt { .. } => {
+            " \\\n      -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-spiffe \\\n      -d client_assertion=\"$JWT_SVID\""
         }
         _ => "",
     };
@@ -399,6 +464,9 @@ impl Name {
             if let Some(value) = value {
                 return Ok(Some(identity::subject_rule(attribute, value)?));
             }
+        }
+        if self.spiffe_id.is_some() {
+            return Err("--spiffe-id goes with --auth-method spiffe_x509 and spiffe_jwt; else it is --san-uri".into());
         }
         Ok(None)
     }

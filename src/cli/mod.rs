@@ -33,6 +33,8 @@ mod serve;
 
 pub mod session;
 
+pub mod trust_domain;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -80,6 +82,9 @@ enum Command {
     /// Certificate authorities that vouch for names
     #[command(subcommand)]
     Anchor(anchor::AnchorCommand),
+    /// SPIFFE trust domains that vouch for ids
+    #[command(subcommand)]
+    TrustDomain(trust_domain::TrustDomainCommand),
     /// Applications of participants
     #[command(subcommand)]
     Client(client::ClientCommand),
@@ -133,6 +138,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
     let outcome = match command {
         Command::Participant(command) => participant::run(command, &session).await,
         Command::Anchor(command) => anchor::run(command, &session).await,
+        Command::TrustDomain(command) => trust_domain::run(command, &session).await,
         Command::Client(command) => client::run(command, &session).await,
         Command::Certificate(command) => certificate::run(command, &session).await,
         Command::ResourceServer(command) => resource_server::run(command, &session).await,

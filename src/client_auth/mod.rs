@@ -11,10 +11,16 @@ use countersign_resource_server::token::jwks::KeySet;
 
 use crate::error::{Refusal, refusals};
 use crate::pki::VerifiedPeer;
+use crate::pki::bundle::Bundle;
+use crate::pki::identity::Names;
+use crate::pki::spiffe::SpiffeId;
 use crate::registry::certificate::CertificateState;
-use crate::registry::client::{ClientAuthentication, Enrolment};
-use crate::registry::{ClientId, ClientRecord, FoundClient, Registry, RegistryVersion, Sighting};
-use crate::request::TokenRequest;
+use crate::registry::client::{ClientAuthentication, Enrolment, SubjectRule};
+use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
+use crate::registry::{
+    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, Registry, RegistryVersion, Sighting,
+};
+use crate::request::{ClientAssertion, TokenRequest};
 
 /// RFC 8705 §2.1.
 mod tls_client_auth;
@@ -25,11 +31,21 @@ mod self_signed_tls_client_auth;
 /// RFC 7523 §2.2 and §3.
 mod private_key_jwt;
 
+/// draft-schwenkschuster-oauth-spiffe-client-auth §3.2.
+mod spiffe_x509;
+
+/// draft-schwenkschuster-oauth-spiffe-client-auth §3.1.
+mod spiffe_jwt;
+
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod spiffe_tests;
+
 pub use private_key_jwt::{UnfitKeys, UsedAssertion, check_keys};
 pub use self_signed_tls_client_auth::{NoJwk, jwks_of, registered_certificates};
+pub use spiffe_jwt::ALGORITHMS as JWT_SVID_ALGORITHMS;
 
 refusals! {
     /// Why the caller is not the client it claims to be.
@@ -82,6 +98,12 @@ refusals! {
         CertificateNotEnrolled => "certificate_not_enrolled",
         /// Another DER of an enrolled certificate: same issuer key and serial number.
         CertificateTwin => "certificate_twin",
+        /// The assertion came under another `client_assertion_type` than its client's method goes with.
+        AssertionKindWrong => "assertion_kind_wrong",
+        /// The header of a JWT-SVID has a member that it must not have.
+        AssertionHeaderForeign => "assertion_header_foreign",
+        /// The trust domain of the registered SPIFFE ID is not granted to the client's participant, or no longer vouches.
+        TrustDomainUnknown => "trust_domain_unknown",
     }
 }
 
@@ -166,15 +188,32 @@ fn check_assertion(
     now: UnixTime,
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
     match (&record.client.authentication, &request.client_assertion) {
-        (ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::SelfSignedTlsClientAuth { .. }, None) => {
-            Ok(None)
-        }
         (
-            ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::SelfSignedTlsClientAuth { .. },
+            ClientAuthentication::TlsClientAuth { .. }
+            | ClientAuthentication::SelfSignedTlsClientAuth { .. }
+            | ClientAuthentication::SpiffeX509 { .. },
+            None,
+        ) => Ok(None),
+        (
+            ClientAuthentication::TlsClientAuth { .. }
+            | ClientAuthentication::SelfSignedTlsClientAuth { .. }
+            | ClientAuthentication::SpiffeX509 { .. },
             Some(_),
         ) => Err(ClientAuthRefusal::AssertionUnexpected),
-        (ClientAuthentication::PrivateKeyJwt { .. }, None) => Err(ClientAuthRefusal::AssertionMissing),
-        (ClientAuthentication::PrivateKeyJwt { signing_alg, .. }, Some(assertion)) => {
+        (ClientAuthentication::PrivateKeyJwt { .. } | ClientAuthentication::SpiffeJwt { .. }, None) => {
+            Err(ClientAuthRefusal::AssertionMissing)
+        }
+        (ClientAuthentication::PrivateKeyJwt { .. }, Some(ClientAssertion::JwtSpiffe(_)))
+        | (ClientAuthentication::SpiffeJwt { .. }, Some(ClientAssertion::JwtBearer(_))) => {
+            Err(ClientAuthRefusal::AssertionKindWrong)
+        }
+        (ClientAuthentication::SpiffeJwt { subject }, Some(ClientAssertion::JwtSpiffe(assertion))) => {
+            let keys = keys.of_trust_domain(record, subject)?;
+            spiffe_jwt::check(assertion, &keys, &subject.canonical, issuer, now)?;
+            // Reusable by design (JWT-SVID §7.1): nothing is used up.
+            Ok(None)
+        }
+        (ClientAuthentication::PrivateKeyJwt { signing_alg, .. }, Some(ClientAssertion::JwtBearer(assertion))) => {
             private_key_jwt::check(assertion, &*keys.of(record)?, *signing_alg, &record.client.id, issuer, now)
                 .map(Some)
         }
@@ -192,8 +231,14 @@ fn check_certificate(
         ClientAuthentication::SelfSignedTlsClientAuth { .. } => {
             self_signed_tls_client_auth::check(&*keys.of(record)?, peer)
         }
+        ClientAuthentication::SpiffeX509 { subject } => spiffe_x509::check(subject, peer),
         // Design §3: the token is bound all the same, to a certificate that is enrolled or carries the registered name.
-        ClientAuthentication::PrivateKeyJwt { .. } if record.certificate(peer.thumbprint()).is_some() => Ok(()),
+        ClientAuthentication::PrivateKeyJwt { .. } | ClientAuthentication::SpiffeJwt { .. }
+            if record.certificate(peer.thumbprint()).is_some() =>
+        {
+            Ok(())
+        }
+        ClientAuthentication::SpiffeJwt { subject } => spiffe_x509::check(subject, peer),
         ClientAuthentication::PrivateKeyJwt { subject, .. } => {
             tls_client_auth::check(subject.as_ref().ok_or(ClientAuthRefusal::NameMismatch)?, peer)
         }
@@ -240,7 +285,12 @@ fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighti
 #[derive(Debug)]
 pub struct RegisteredKeys {
     parsed: moka::sync::Cache<(ClientId, RegistryVersion), Arc<KeySet>>,
+    /// JWT authorities by the anchors they were read from, which change with the bundle.
+    of_trust_domains: moka::sync::Cache<(AnchorSetId, AnchorId), Arc<KeySet>>,
 }
+
+/// How many trust domains' keys are remembered: each some kilobytes.
+const REMEMBERED_TRUST_DOMAINS: u64 = 1024;
 
 /// What all remembered JWK Sets may take, counted by the length of their text.
 const REMEMBERED_JWKS_BYTES: u64 = 8 * 1024 * 1024;
@@ -258,14 +308,46 @@ impl RegisteredKeys {
                     u32::try_from(keys.keys().iter().map(octets).sum::<usize>()).unwrap_or(u32::MAX)
                 })
                 .build(),
+            of_trust_domains: moka::sync::Cache::new(REMEMBERED_TRUST_DOMAINS),
         }
+    }
+
+    /// The JWT authorities of the trust domain that the registered SPIFFE ID resides in, if it vouches for this client's
+    /// participant, and for this id.
+    fn of_trust_domain(&self, record: &ClientRecord, subject: &SubjectRule) -> Result<Arc<KeySet>, ClientAuthRefusal> {
+        let id = SpiffeId::parse(&subject.canonical).map_err(|_| ClientAuthRefusal::TrustDomainUnknown)?;
+        let found = record.anchors.iter().find_map(|granted| match &granted.anchor.material {
+            AnchorMaterial::TrustDomain { trust_domain, bundle, .. } if id.is_of(trust_domain) => {
+                Some((granted, trust_domain, bundle))
+            }
+            AnchorMaterial::TrustDomain { .. } | AnchorMaterial::X509 { .. } => None,
+        });
+        let (granted, trust_domain, bundle) = found.ok_or(ClientAuthRefusal::TrustDomainUnknown)?;
+        let space = &granted.name_space;
+        let vouches = space.any || Names::is_under_a_prefix(id.as_str(), space);
+        if granted.anchor.state != AnchorState::Active || !vouches {
+            return Err(ClientAuthRefusal::TrustDomainUnknown);
+        }
+        let key = (record.anchor_set, granted.anchor.id.clone());
+        if let Some(keys) = self.of_trust_domains.get(&key) {
+            return Ok(keys);
+        }
+        let bundle = Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| {
+            tracing::warn!(anchor.id = %granted.anchor.id, %reason, "bundle unusable");
+            ClientAuthRefusal::TrustDomainUnknown
+        })?;
+        let keys = Arc::new(bundle.jwt_authorities);
+        self.of_trust_domains.insert(key, Arc::clone(&keys));
+        Ok(keys)
     }
 
     fn of(&self, record: &ClientRecord) -> Result<Arc<KeySet>, ClientAuthRefusal> {
         let jwks = match &record.client.authentication {
             ClientAuthentication::SelfSignedTlsClientAuth { jwks }
             | ClientAuthentication::PrivateKeyJwt { jwks, .. } => jwks,
-            ClientAuthentication::TlsClientAuth { .. } => return Err(ClientAuthRefusal::JwksUnusable),
+            ClientAuthentication::TlsClientAuth { .. }
+            | ClientAuthentication::SpiffeX509 { .. }
+            | ClientAuthentication::SpiffeJwt { .. } => return Err(ClientAuthRefusal::JwksUnusable),
         };
         // A record never changes: a later version of the client's row is another record, read at a later version.
         let key = (record.client.id.clone(), record.as_of);

@@ -31,7 +31,7 @@ pub struct UsedAssertion {
 const LONGEST_LIFE: Duration = Duration::from_secs(600);
 
 /// How far ahead `iat` and `nbf` may lie: clocks differ.
-const LEEWAY: Duration = Duration::from_secs(10);
+pub(super) const LEEWAY: Duration = Duration::from_secs(10);
 
 /// The longest `jti`, in octets.
 const LONGEST_JTI_BYTES: usize = 256;
@@ -127,7 +127,7 @@ fn is_storable(jti: &str) -> bool {
 }
 
 /// A NumericDate (RFC 7519 §2): seconds, fractions allowed.
-fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixTime>, ClientAuthRefusal> {
+pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixTime>, ClientAuthRefusal> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let instant = match (value.as_i64(), value.as_f64()) {
         (Some(seconds), _) => UnixTime::from_seconds(seconds),
@@ -138,7 +138,7 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixTime>, Cli
     Ok(Some(instant))
 }
 
-const fn refusal_of(error: JwsError) -> ClientAuthRefusal {
+pub(super) const fn refusal_of(error: JwsError) -> ClientAuthRefusal {
     match error {
         JwsError::TooLong | JwsError::Framing | JwsError::Header | JwsError::Critical | JwsError::UnencodedPayload => {
             ClientAuthRefusal::AssertionUnreadable

@@ -21,7 +21,7 @@ fn request(assertion: Option<String>) -> TokenRequest {
     TokenRequest {
         grant_type: "client_credentials".to_owned(),
         client_id: ClientId::parse("client").unwrap(),
-        client_assertion: assertion,
+        client_assertion: assertion.map(ClientAssertion::JwtBearer),
         scope: None,
         resources: Vec::new(),
     }

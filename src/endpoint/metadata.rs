@@ -24,7 +24,9 @@ pub(super) fn document(config: &Config) -> Document {
         // Required by §2 although nothing is at an authorization endpoint; §3.2 would have empty arrays left out.
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["tls_client_auth", "self_signed_tls_client_auth", "private_key_jwt"],
+        "token_endpoint_auth_methods_supported":
+            ["tls_client_auth", "self_signed_tls_client_auth", "private_key_jwt", "spiffe_x509", "spiffe_jwt"],
+        // Of private_key_jwt; spiffe_jwt goes by ES256 and PS256, which are among them.
         "token_endpoint_auth_signing_alg_values_supported": ["PS256", "ES256", "EdDSA", "Ed25519"],
         // RFC 8705 §3.3.
         "tls_client_certificate_bound_access_tokens": true,
@@ -66,6 +68,11 @@ mod tests {
         assert_eq!(metadata["jwks_uri"], "https://as.example/tenant/jwks");
         assert_eq!(metadata["response_types_supported"], json!([]));
         assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);
+        let methods = metadata["token_endpoint_auth_methods_supported"].as_array().unwrap();
+        assert!(methods.contains(&"spiffe_x509".into()) && methods.contains(&"spiffe_jwt".into()));
+        // RFC 8414 §2: every algorithm a method goes by is listed.
+        let algorithms = metadata["token_endpoint_auth_signing_alg_values_supported"].as_array().unwrap();
+        assert!(crate::client_auth::JWT_SVID_ALGORITHMS.iter().all(|one| algorithms.contains(&one.as_str().into())));
         assert_eq!(metadata.get("mtls_endpoint_aliases"), None);
     }
 

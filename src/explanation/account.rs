@@ -82,6 +82,11 @@ impl Account {
                 facts.push(("anchor", anchor_text(record, anchor)));
                 format!("The certificate leads to an enrolled CA, and has {left} left.")
             }
+            PeerStanding::Svid { anchor, id } => {
+                facts.push(("anchor", anchor_text(record, anchor)));
+                facts.push(("spiffe_id", id.to_string()));
+                format!("The certificate is an X509-SVID of an enrolled trust domain, and has {left} left.")
+            }
             PeerStanding::Registered => format!("The certificate is registered itself, and has {left} left."),
         };
         self.passed(StepName::Certificate, says, facts);
@@ -93,9 +98,14 @@ impl Account {
 
     pub(super) fn proven(&mut self, peer: &VerifiedPeer, record: &ClientRecord) {
         let name = match &record.client.authentication {
-            ClientAuthentication::TlsClientAuth { subject } => Some(subject),
+            ClientAuthentication::TlsClientAuth { subject } | ClientAuthentication::SpiffeX509 { subject } => {
+                Some(subject)
+            }
             ClientAuthentication::SelfSignedTlsClientAuth { .. } => None,
             // Of one that is enrolled the name is not asked.
+            ClientAuthentication::SpiffeJwt { subject } => {
+                Some(subject).filter(|_| record.certificate(peer.thumbprint()).is_none())
+            }
             ClientAuthentication::PrivateKeyJwt { subject, .. } => {
                 subject.as_ref().filter(|_| record.certificate(peer.thumbprint()).is_none())
             }
@@ -292,7 +302,7 @@ impl Scene<'_> {
                 let facts = vec![("issuer", leaf.issuer_text().to_owned()), ("anchors", listed(all))];
                 ((!detail.is_empty()).then_some(detail), facts)
             }
-            PeerRefusal::NameConstraintViolated => (None, names_text(leaf)),
+            PeerRefusal::NameConstraintViolated | PeerRefusal::TrustDomainUnknown => (None, names_text(leaf)),
             PeerRefusal::Revoked { at } => {
                 let facts = vec![("serial", leaf.serial().to_owned()), ("revoked_at", at.to_string())];
                 (Some(format!("It was revoked {} ago.", span(self.now.since(*at)))), facts)
@@ -312,6 +322,10 @@ impl Scene<'_> {
             | PeerRefusal::KeyUsageForbids
             | PeerRefusal::CriticalExtensionUnknown
             | PeerRefusal::SpiffeIdAmbiguous
+            | PeerRefusal::SpiffeIdMissing
+            | PeerRefusal::SpiffeIdMalformed
+            | PeerRefusal::SvidExtensionWrong
+            | PeerRefusal::IssuerSpiffeIdWrong
             | PeerRefusal::IssuerNotAuthority
             | PeerRefusal::IssuerKeyTooWeak
             | PeerRefusal::PathTooLong
@@ -470,8 +484,9 @@ impl Scene<'_> {
         let authentication = &self.record.client.authentication;
         let on_record = self.record.certificate(leaf.thumbprint());
         let is_chained = match authentication {
-            ClientAuthentication::TlsClientAuth { .. } => true,
+            ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::SpiffeX509 { .. } => true,
             ClientAuthentication::SelfSignedTlsClientAuth { .. } => false,
+            ClientAuthentication::SpiffeJwt { .. } => on_record.is_none_or(|certificate| certificate.anchor.is_some()),
             ClientAuthentication::PrivateKeyJwt { subject, .. } => match on_record {
                 Some(certificate) => certificate.anchor.is_some(),
                 None => subject.is_some(),

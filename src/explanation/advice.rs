@@ -256,6 +256,21 @@ const fn on_peer(refusal: &PeerRefusal) -> Advice {
         PeerRefusal::OnHold => authority(
             "Take the certificate off hold and publish a new revocation list, or revoke it and issue another.",
         ),
+        PeerRefusal::SpiffeIdMissing => authority(
+            "Issue an X509-SVID: one URI among the subject alternative names, and that the SPIFFE ID this client is registered under.",
+        ),
+        PeerRefusal::SpiffeIdMalformed => authority(
+            "Write the SPIFFE ID as spiffe://trust-domain/path: lower case, no port, no query, no empty or dot segments, and a path for a workload.",
+        ),
+        PeerRefusal::SvidExtensionWrong => authority(
+            "Issue the SVID with a critical key usage of digitalSignature, and with critical subject alternative names where it has no subject.",
+        ),
+        PeerRefusal::TrustDomainUnknown => operator(
+            "Enrol the trust domain of this SPIFFE ID for the client's participant (trust-domain add), if it is the right one.",
+        ),
+        PeerRefusal::IssuerSpiffeIdWrong => {
+            authority("Let signing certificates carry no SPIFFE ID, or that of the same trust domain without a path.")
+        }
         PeerRefusal::RevocationUnknown { .. } => operator(
             "Look at the revocation sources of its anchor (anchor check-revocation): the CA's list is missing, past its nextUpdate or not about this certificate, or its responder does not answer. Often it is the CA that has to publish anew.",
         ),
@@ -318,6 +333,15 @@ const fn on_client_auth(refusal: &ClientAuthRefusal) -> Advice {
         }
         ClientAuthRefusal::CertificateNotEnrolled => operator(
             "Enrol this certificate (certificate add): each of this client's has to be, before it is first used.",
+        ),
+        ClientAuthRefusal::AssertionKindWrong => partner(
+            "Send the client_assertion_type of the registered method: jwt-bearer for private_key_jwt, jwt-spiffe for spiffe_jwt.",
+        ),
+        ClientAuthRefusal::AssertionHeaderForeign => {
+            partner("Send the JWT-SVID as its issuer made it: its header has alg, kid and typ and nothing else.")
+        }
+        ClientAuthRefusal::TrustDomainUnknown => operator(
+            "Enrol the trust domain of the registered SPIFFE ID for the client's participant (trust-domain add).",
         ),
         ClientAuthRefusal::CertificateTwin => partner(
             "Use the certificate as its CA issued it: this is another encoding of one that is enrolled. If two were issued with one serial number, the CA has to issue one of them anew.",

@@ -12,8 +12,10 @@ use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::{CertificateDer, TrustAnchor as PathAnchor};
 use serde::Serialize;
 
+use super::bundle::Bundle;
 use super::certificate::{Authority, KeyStrength, MalformedCertificate, ParsedCertificate};
 use super::signature::Signer;
+use super::spiffe::{SpiffeId, TrustDomain};
 use crate::registry::GrantedAnchor;
 use crate::registry::trust_anchor::{AnchorMaterial, AnchorOwner, AnchorState, NameSpace, TrustAnchor};
 use crate::registry::{AnchorId, KeyHash};
@@ -116,7 +118,11 @@ pub struct AnchorNote {
 
 /// What there is to say of an anchor on record, as of now: also that it no longer is what it was when it was enrolled.
 pub fn notes(anchor: &TrustAnchor, now: UnixTime) -> Vec<AnchorNote> {
-    let AnchorMaterial::X509 { certificate_der } = &anchor.material;
+    let certificate_der = match &anchor.material {
+        AnchorMaterial::X509 { certificate_der } => certificate_der,
+        // What there is to say of each authority was said when the bundle came in.
+        AnchorMaterial::TrustDomain { .. } => return Vec::new(),
+    };
     match check_anchor(certificate_der, now) {
         Ok(facts) => facts.findings.iter().map(AnchorNote::from).collect(),
         Err(UnfitAnchor::Expired) => {
@@ -133,9 +139,11 @@ pub fn grant_notes(
     others: &[TrustAnchor],
     now: UnixTime,
 ) -> Vec<AnchorNote> {
-    let subject = |anchor: &TrustAnchor| {
-        let AnchorMaterial::X509 { certificate_der } = &anchor.material;
-        ParsedCertificate::read(certificate_der).ok().map(|facts| facts.subject_der().to_owned())
+    let subject = |anchor: &TrustAnchor| match &anchor.material {
+        AnchorMaterial::X509 { certificate_der } => {
+            ParsedCertificate::read(certificate_der).ok().map(|facts| facts.subject_der().to_owned())
+        }
+        AnchorMaterial::TrustDomain { .. } => None,
     };
     let own = subject(anchor);
     let namesakes: Vec<String> = others
@@ -187,7 +195,7 @@ fn anchor_id(key_hash: &KeyHash) -> Option<AnchorId> {
 }
 
 /// What holds of an anchor at any time.
-fn fit(facts: &ParsedCertificate) -> Result<(), UnfitAnchor> {
+pub(super) fn fit(facts: &ParsedCertificate) -> Result<(), UnfitAnchor> {
     if !facts.is_version_3() {
         return Err(UnfitAnchor::Version);
     }
@@ -219,6 +227,8 @@ pub(super) struct AnchorSet {
     pub(super) active: Anchors,
     /// Those that no longer do, so that a refusal can say so.
     pub(super) retired: Anchors,
+    /// Trust domains, each by itself: its authorities vouch for its own ids and never for another's (SPIFFE Federation §7.3).
+    trust_domains: Vec<(TrustDomain, Anchors)>,
 }
 
 /// Anchors: each with what it is compiled to, at the same place in both lists.
@@ -239,23 +249,43 @@ pub(super) struct CompiledAnchor {
     pub(super) path_length: Option<usize>,
     pub(super) name_constraint_count: usize,
     pub(super) subject_key_id: Option<Box<[u8]>>,
+    /// Whose authority it is, if it is one of a bundle.
+    pub(super) trust_domain: Option<TrustDomain>,
 }
 
 impl AnchorSet {
     /// Compiles the anchors of a record. One that cannot be used is set aside with its reason in the log and stops nothing.
     pub(super) fn compile(granted: &[GrantedAnchor]) -> Self {
-        let mut set = Self { active: Anchors::default(), retired: Anchors::default() };
+        let mut set = Self { active: Anchors::default(), retired: Anchors::default(), trust_domains: Vec::new() };
         for GrantedAnchor { anchor, .. } in granted {
             let target = match anchor.state {
                 AnchorState::Active => &mut set.active,
                 AnchorState::Retired => &mut set.retired,
             };
-            let AnchorMaterial::X509 { certificate_der } = &anchor.material;
-            if let Err(reason) = target.push(certificate_der, &anchor.id) {
-                tracing::warn!(anchor.id = %anchor.id, %reason, "anchor set aside");
+            match &anchor.material {
+                AnchorMaterial::X509 { certificate_der } => {
+                    if let Err(reason) = target.push(certificate_der, &anchor.id) {
+                        tracing::warn!(anchor.id = %anchor.id, %reason, "anchor set aside");
+                    }
+                }
+                // A retired one too: what is found under it is refused for that.
+                AnchorMaterial::TrustDomain { trust_domain, bundle, .. } => {
+                    set.trust_domains
+                        .push((trust_domain.clone(), Anchors::of_bundle(trust_domain, bundle, &anchor.id)));
+                }
             }
         }
         set
+    }
+
+    /// The authorities of this id's trust domain, if it is granted.
+    pub(super) fn trust_domain_of(&self, id: &SpiffeId) -> Option<&Anchors> {
+        self.trust_domains.iter().find(|(trust_domain, _)| id.is_of(trust_domain)).map(|(_, anchors)| anchors)
+    }
+
+    /// Whether any trust domain is granted.
+    pub(super) const fn has_trust_domains(&self) -> bool {
+        !self.trust_domains.is_empty()
     }
 }
 
@@ -266,6 +296,40 @@ impl Anchors {
         if anchor_id(facts.key_hash()).as_ref() != Some(id) {
             return Err(SetAside::Misfiled);
         }
+        self.add(der, &facts, id, None)
+    }
+
+    /// The X.509 authorities of a bundle; those that last longest count, where there are too many of one name.
+    pub(super) fn of_bundle(trust_domain: &TrustDomain, bundle: &str, id: &AnchorId) -> Self {
+        let mut anchors = Self::default();
+        let bundle = match Bundle::parse(bundle.as_bytes(), trust_domain) {
+            Ok(bundle) => bundle,
+            Err(reason) => {
+                tracing::warn!(anchor.id = %id, %reason, "bundle set aside");
+                return anchors;
+            }
+        };
+        let mut authorities: Vec<_> = bundle
+            .x509_authorities
+            .iter()
+            .filter_map(|der| ParsedCertificate::read(der).ok().map(|facts| (der, facts)))
+            .collect();
+        authorities.sort_by_key(|(_, facts)| std::cmp::Reverse(facts.not_after()));
+        for (der, facts) in authorities {
+            if let Err(reason) = anchors.add(der, &facts, id, Some(trust_domain)) {
+                tracing::warn!(anchor.id = %id, %reason, "authority of a trust domain set aside");
+            }
+        }
+        anchors
+    }
+
+    fn add(
+        &mut self,
+        der: &[u8],
+        facts: &ParsedCertificate,
+        id: &AnchorId,
+        trust_domain: Option<&TrustDomain>,
+    ) -> Result<(), SetAside> {
         let der = CertificateDer::from(der);
         let for_paths = webpki::anchor_from_trusted_cert(&der).map_err(|_| UnfitAnchor::Malformed)?;
         let of_this_name = self.for_paths.iter().filter(|other| other.subject == for_paths.subject).count();
@@ -276,7 +340,7 @@ impl Anchors {
         self.compiled.push(CompiledAnchor {
             id: id.clone(),
             key_hash: *facts.key_hash(),
-            signer: Arc::new(Signer::of(&facts)),
+            signer: Arc::new(Signer::of(facts)),
             not_before: facts.not_before(),
             not_after: facts.not_after(),
             path_length: match facts.authority() {
@@ -285,6 +349,7 @@ impl Anchors {
             },
             name_constraint_count: facts.name_constraint_count(),
             subject_key_id: facts.subject_key_id().map(Box::from),
+            trust_domain: trust_domain.cloned(),
         });
         Ok(())
     }
@@ -468,7 +533,7 @@ mod tests {
         assert_eq!(at(&anchor, NOW - 2), ["not_yet_valid"]);
         assert_eq!(at(&anchor, NOW + 1), [""; 0]);
         assert_eq!(at(&anchor, NOW + 2), ["expired"]);
-        let AnchorMaterial::X509 { certificate_der } = &mut anchor.material;
+        let AnchorMaterial::X509 { certificate_der } = &mut anchor.material else { panic!("no certificate") };
         certificate_der.pop();
         assert_eq!(at(&anchor, NOW), ["unfit"]);
     }

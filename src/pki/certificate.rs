@@ -20,6 +20,7 @@ use super::crl::Serial;
 use super::der;
 use super::identity::{self, MalformedName, Names};
 use super::ocsp::access;
+use super::spiffe::CarriedId;
 use crate::registry::client::{SubjectAttribute, SubjectRule};
 use crate::registry::{CertificateFacts, KeyHash, Thumbprint};
 
@@ -61,6 +62,11 @@ pub struct ParsedCertificate {
     subject_key_id: Option<Box<[u8]>>,
     authority_key_id: Option<Box<[u8]>>,
     status_signing: StatusSigning,
+    spiffe_id: CarriedId,
+    /// X509-SVID §3.1, §4.3: what an SVID marks critical, whatever else it is.
+    key_usage_is_critical: bool,
+    alt_names_are_critical: bool,
+    may_serve: bool,
 }
 
 /// Whether a key is within the bounds that a handshake accepts.
@@ -265,6 +271,10 @@ impl ParsedCertificate {
             subject_key_id: extensions.subject_key_id.map(Box::from),
             authority_key_id: extensions.authority_key_id.map(Box::from),
             status_signing: extensions.status_signing,
+            spiffe_id: CarriedId::read(extensions.alt_names),
+            key_usage_is_critical: extensions.key_usage_is_critical,
+            alt_names_are_critical: extensions.alt_names_are_critical,
+            may_serve: extensions.may_serve,
         })
     }
 
@@ -416,6 +426,24 @@ impl ParsedCertificate {
         self.critical_extension_unknown
     }
 
+    /// The SPIFFE ID it carries, whoever issued it.
+    pub(super) const fn spiffe_id(&self) -> &CarriedId {
+        &self.spiffe_id
+    }
+
+    pub(super) const fn key_usage_is_critical(&self) -> bool {
+        self.key_usage_is_critical
+    }
+
+    pub(super) const fn alt_names_are_critical(&self) -> bool {
+        self.alt_names_are_critical
+    }
+
+    /// Whether its extended key usage leaves serverAuth to it.
+    pub(super) const fn may_serve(&self) -> bool {
+        self.may_serve
+    }
+
     pub(super) const fn is_version_3(&self) -> bool {
         self.version_3
     }
@@ -499,6 +527,9 @@ struct Extensions<'a> {
     responder_urls: Vec<String>,
     status_signing: StatusSigning,
     critical_unknown: bool,
+    key_usage_is_critical: bool,
+    alt_names_are_critical: bool,
+    may_serve: bool,
 }
 
 impl<'a> Extensions<'a> {
@@ -516,6 +547,9 @@ impl<'a> Extensions<'a> {
             responder_urls: Vec::new(),
             status_signing: StatusSigning::default(),
             critical_unknown: false,
+            key_usage_is_critical: false,
+            alt_names_are_critical: false,
+            may_serve: true,
         };
         let mut seen: Vec<&[u8]> = Vec::new();
         for extension in certificate.extensions() {
@@ -525,13 +559,25 @@ impl<'a> Extensions<'a> {
             }
             seen.push(id);
             match id {
-                [0x55, 0x1D, 15] => found.key_usage = Some(key_usage(extension.value)?),
-                [0x55, 0x1D, 17] => found.alt_names = Some(extension.value),
+                [0x55, 0x1D, 15] => {
+                    found.key_usage = Some(key_usage(extension.value)?);
+                    found.key_usage_is_critical = extension.critical;
+                }
+                [0x55, 0x1D, 17] => {
+                    found.alt_names = Some(extension.value);
+                    found.alt_names_are_critical = extension.critical;
+                }
                 [0x55, 0x1D, 19] => found.authority = authority(extension.value, extension.critical)?,
                 [0x55, 0x1D, 30] => {
                     (found.name_constraints, found.name_constraint_count) = name_constraints(extension.value)?;
                 }
-                [0x55, 0x1D, 37] => (found.purposes, found.status_signing.delegated) = purposes(extension.value)?,
+                [0x55, 0x1D, 37] => {
+                    const SERVER_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 1];
+                    const OCSP_SIGNING: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 9];
+                    found.purposes = purposes(extension.value)?;
+                    found.may_serve = names_purpose(extension.value, SERVER_AUTH)?;
+                    found.status_signing.delegated = names_purpose(extension.value, OCSP_SIGNING)?;
+                }
                 // Points that cannot be read are none: then only a list that speaks for all certificates speaks for this one.
                 [0x55, 0x1D, 31] => {
                     found.crl_points = crl_points(extension.value).unwrap_or_default();
@@ -577,7 +623,8 @@ fn key_usage(value: &[u8]) -> Result<KeyUsage, der::NotDer> {
         return Err(der::NotDer);
     }
     let first = octets.first().copied().unwrap_or(0);
-    Ok(KeyUsage { digital_signature: first & 0x80 != 0, key_cert_sign: first & 0x04 != 0, crl_sign: first & 0x02 != 0 })
+    let bit = |mask: u8| first & mask != 0;
+    Ok(KeyUsage { digital_signature: bit(0x80), key_cert_sign: bit(0x04), crl_sign: bit(0x02) })
 }
 
 // RFC 5280 §4.2.1.9: SEQUENCE { cA BOOLEAN DEFAULT FALSE, pathLenConstraint INTEGER (0..MAX) OPTIONAL }
@@ -634,23 +681,22 @@ fn crl_points(value: &[u8]) -> Result<Vec<String>, der::NotDer> {
     Ok(points)
 }
 
-// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER. Beside the purposes: whether OCSPSigning is one of them.
-fn purposes(value: &[u8]) -> Result<(Purposes, bool), der::NotDer> {
+fn purposes(value: &[u8]) -> Result<Purposes, der::NotDer> {
     const CLIENT_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 2];
-    const OCSP_SIGNING: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 9];
+    Ok(if names_purpose(value, CLIENT_AUTH)? { Purposes::ClientAuth } else { Purposes::Others })
+}
+
+// RFC 5280 §4.2.1.12: SEQUENCE SIZE (1..MAX) OF OBJECT IDENTIFIER
+fn names_purpose(value: &[u8], purpose: &[u8]) -> Result<bool, der::NotDer> {
     let mut contents = der::whole(value, der::SEQUENCE)?;
     if contents.is_empty() {
         return Err(der::NotDer);
     }
-    let mut found = (Purposes::Others, false);
+    let mut named = false;
     while !contents.is_empty() {
-        match der::expect(&mut contents, der::OBJECT_IDENTIFIER)? {
-            CLIENT_AUTH => found.0 = Purposes::ClientAuth,
-            OCSP_SIGNING => found.1 = true,
-            _ => {}
-        }
+        named |= der::expect(&mut contents, der::OBJECT_IDENTIFIER)? == purpose;
     }
-    Ok(found)
+    Ok(named)
 }
 
 // RFC 5280 §4.2.1.10: SEQUENCE { permittedSubtrees [0], excludedSubtrees [1] }, each a SEQUENCE OF SEQUENCE { base, … }

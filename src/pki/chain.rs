@@ -14,13 +14,15 @@ use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime as PathTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
 
-use super::PeerRefusal;
 use super::anchor::{Anchors, CompiledAnchor};
 use super::certificate::{Authority, KeyStrength, NameConstraints, ParsedCertificate, Purposes};
 use super::crl::{Lists, Serial, Subject};
+use super::identity::Names;
 use super::presented::PresentedChain;
 use super::revocation::{self, Link};
 use super::signature::Signer;
+use super::spiffe::CarriedId;
+use super::{PeerRefusal, spiffe};
 use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
 use crate::registry::{GrantedAnchor, KeyHash, PathIssuer};
 
@@ -77,11 +79,29 @@ pub(super) fn defects(leaf: &ParsedCertificate) -> impl Iterator<Item = PeerRefu
         // RFC 5280 §4.2.1.3: a key that authenticates in TLS signs.
         (usage.is_some_and(|usage| !usage.digital_signature), PeerRefusal::KeyUsageForbids),
         (leaf.names().is_err(), PeerRefusal::NameMalformed),
-        // X.509-SVID §2: exactly one URI, if it is a SPIFFE ID.
-        (leaf.names().is_ok_and(super::identity::Names::spiffe_id_is_ambiguous), PeerRefusal::SpiffeIdAmbiguous),
+        // X509-SVID §2: exactly one URI, if it is a SPIFFE ID.
+        (matches!(leaf.spiffe_id(), CarriedId::Ambiguous), PeerRefusal::SpiffeIdAmbiguous),
+        // X509-SVID §5.2: and then one that names a workload. A URI of this scheme has no other use.
+        (
+            match leaf.spiffe_id() {
+                CarriedId::Malformed => true,
+                CarriedId::One(id) => !id.has_path(),
+                CarriedId::Absent | CarriedId::Ambiguous => false,
+            },
+            PeerRefusal::SpiffeIdMalformed,
+        ),
     ]
     .into_iter()
     .filter_map(|(fails, refusal)| fails.then_some(refusal))
+}
+
+/// By what a client's registration knows its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Naming {
+    /// By any attribute.
+    Attribute,
+    /// By the SPIFFE ID of an X509-SVID.
+    Svid,
 }
 
 /// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both inclusive, in whole seconds.
@@ -137,6 +157,7 @@ impl Path {
     pub(super) fn judge(
         &self,
         leaf: &ParsedCertificate,
+        naming: Naming,
         granted: &[GrantedAnchor],
         lists: &Lists,
         now: UnixTime,
@@ -155,8 +176,29 @@ impl Path {
             return Err(PeerRefusal::AnchorRetired);
         }
         self.check_purposes(leaf, granted.anchor.eku_policy)?;
+        let space = &granted.name_space;
+        let outside = |name: &str| PeerRefusal::OutsideNameSpace { name: name.to_owned() };
+        if let Some(trust_domain) = granted.anchor.material.trust_domain() {
+            // Only the SPIFFE ID is vouched for: what else the certificate says of names is passed over, here and by
+            // whoever asks which client it is.
+            let id = spiffe::check_svid(leaf)?;
+            if !id.is_of(trust_domain) {
+                return Err(PeerRefusal::IssuerUnknown); // no search leads here: an id is sought under its own trust domain
+            }
+            if !space.any && !Names::is_under_a_prefix(id.as_str(), space) {
+                return Err(outside(id.as_str()));
+            }
+            return revocation::judge(self.links(leaf), &granted.anchor, lists, now);
+        }
+        if naming == Naming::Svid {
+            // A CA that may vouch for anything was not thereby made the authority of every trust domain.
+            let id = spiffe::check_svid(leaf)?;
+            if !Names::is_under_a_prefix(id.as_str(), space) {
+                return Err(outside(id.as_str()));
+            }
+        }
         let names = leaf.names().map_err(|_| PeerRefusal::NameMalformed)?;
-        if let Some(name) = names.first_outside(&granted.name_space) {
+        if let Some(name) = names.first_outside(space) {
             return Err(PeerRefusal::OutsideNameSpace { name: name.into_owned() });
         }
         revocation::judge(self.links(leaf), &granted.anchor, lists, now)
@@ -209,6 +251,7 @@ impl Path {
 pub(super) fn build(
     presented: &PresentedChain,
     leaf: &ParsedCertificate,
+    naming: Naming,
     anchors: &Anchors,
     granted: &[GrantedAnchor],
     lists: &Lists,
@@ -221,7 +264,8 @@ pub(super) fn build(
     // is taken, so that a leaf inside one anchor's name space is not lost to another anchor that also issued it.
     let accept = |candidate: &VerifiedPath<'_>| {
         let path = path_of(candidate, presented, anchors).ok_or(webpki::Error::UnknownIssuer)?;
-        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, granted, lists, now)) {
+        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, naming, granted, lists, now))
+        {
             Ok(()) => {
                 reached.replace(Some(path));
                 Ok(())
@@ -313,6 +357,9 @@ pub(super) fn check_structure(
         }
         if facts.key_strength() == KeyStrength::Insufficient {
             return Err(PeerRefusal::IssuerKeyTooWeak);
+        }
+        if let Some(trust_domain) = &path.anchor.trust_domain {
+            spiffe::check_issuer(facts, trust_domain)?;
         }
         // RFC 5280 §6.1.4 (l): self-issued certificates do not count towards a path length.
         below += usize::from(!facts.is_self_issued());

@@ -25,6 +25,12 @@ pub mod certificate;
 /// The one reader of names: subject DN and SANs.
 pub mod identity;
 
+/// SPIFFE IDs and trust domain names.
+pub mod spiffe;
+
+/// A trust domain's keys (SPIFFE bundle).
+pub mod bundle;
+
 /// Trust anchors by participant; what is checked before one is enrolled.
 pub mod anchor;
 
@@ -63,17 +69,21 @@ mod rfc_examples;
 mod mutations;
 
 #[cfg(test)]
+mod svid_tests;
+
+#[cfg(test)]
 mod x509_limbo;
 
 pub use certificate::ParsedCertificate;
 pub use kinship::Kinship;
 pub use presented::{Handshake, PresentedChain};
 
-use anchor::AnchorSet;
-use chain::{Effort, Path};
+use anchor::{AnchorSet, Anchors};
+use chain::{Effort, Naming, Path};
 use crl::keeper::Keeper;
 use crl::{HeldLists, ListStatus, Lists};
 use revocation::{Link, Question, Status, StatusSource, UnknownStatus};
+use spiffe::{CarriedId, SpiffeId};
 
 refusals! {
     /// Why a certificate is not good now.
@@ -134,6 +144,16 @@ refusals! {
         OnHold => "peer_on_hold",
         /// Whether it, or an intermediate, was revoked is not known, and its anchor says that it has to be.
         RevocationUnknown { /** What is missing. */ why: UnknownStatus } => "peer_revocation_unknown",
+        /// It has no SPIFFE ID, and its client is known by one.
+        SpiffeIdMissing => "peer_spiffe_id_missing",
+        /// It has a URI that begins like a SPIFFE ID and is none, or is one without a path.
+        SpiffeIdMalformed => "peer_spiffe_id_malformed",
+        /// It is no X509-SVID: no critical key usage, or no subject and alternative names that are not critical.
+        SvidExtensionWrong => "peer_svid_extension_wrong",
+        /// The trust domain of its SPIFFE ID does not vouch for this client's participant.
+        TrustDomainUnknown => "peer_trust_domain_unknown",
+        /// An intermediate has the SPIFFE ID of a workload, or of another trust domain.
+        IssuerSpiffeIdWrong => "peer_issuer_spiffe_id_wrong",
     }
 }
 
@@ -158,6 +178,14 @@ pub enum Standing {
     },
     /// This very certificate is on record for the client.
     Registered,
+    /// It is an X509-SVID: a path leads to an authority of its SPIFFE ID's trust domain, or to an anchor that may vouch for
+    /// that trust domain's URIs by name. The id is its only name.
+    Svid {
+        /// The anchor.
+        anchor: AnchorId,
+        /// Who it is.
+        id: SpiffeId,
+    },
 }
 
 impl VerifiedPeer {
@@ -209,7 +237,7 @@ impl VerifiedPeer {
     /// The anchor that vouches for it, unless it is registered itself.
     pub const fn anchor(&self) -> Option<&AnchorId> {
         match &self.standing {
-            Standing::Chained { anchor } => Some(anchor),
+            Standing::Chained { anchor } | Standing::Svid { anchor, .. } => Some(anchor),
             Standing::Registered => None,
         }
     }
@@ -223,7 +251,7 @@ pub struct Verifier {
     paths: moka::sync::Cache<PathKey, Arc<Path>>,
     /// Searches that led nowhere. A stranger's list of look-alike issuers can cost a millisecond, a request on a connection
     /// that is open next to nothing: within the second, the record and the lists it was judged by, once is enough.
-    dead_ends: moka::sync::Cache<(PathKey, RegistryVersion, i64, u64), PeerRefusal>,
+    dead_ends: moka::sync::Cache<(PathKey, Naming, RegistryVersion, i64, u64), PeerRefusal>,
     /// The revocation lists that are held.
     lists: Arc<HeldLists>,
     /// Who gets them, and is told what paths show.
@@ -296,7 +324,9 @@ impl Verifier {
         let on_record = record.certificate(leaf.thumbprint());
         match &record.client.authentication {
             // RFC 8705 §2.1: the subject of a certificate whose chain is validated.
-            ClientAuthentication::TlsClientAuth { .. } => self.chained(peer, leaf, record, now).await,
+            ClientAuthentication::TlsClientAuth { .. } => {
+                self.chained(peer, leaf, Naming::Attribute, record, now).await
+            }
             // RFC 8705 §2.2: not validated using a chain. Version 1 and CA:TRUE are allowed (its appendix A has such a
             // one), so webpki, which takes neither, is not asked.
             ClientAuthentication::SelfSignedTlsClientAuth { .. } => match on_record {
@@ -307,8 +337,15 @@ impl Verifier {
             // that was enrolled on an anchor's word still needs that word.
             ClientAuthentication::PrivateKeyJwt { subject, .. } => match (on_record, subject) {
                 (Some(certificate), _) if certificate.anchor.is_none() => registered(peer, leaf, now),
-                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, record, now).await,
+                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, Naming::Attribute, record, now).await,
                 (None, None) => Err(PeerRefusal::NotRegistered),
+            },
+            // draft-schwenkschuster-oauth-spiffe-client-auth §3.2.
+            ClientAuthentication::SpiffeX509 { .. } => self.chained(peer, leaf, Naming::Svid, record, now).await,
+            // The certificate beside a JWT-SVID, by the rule of design §3 for assertions: an enrolled one, or an SVID.
+            ClientAuthentication::SpiffeJwt { .. } => match on_record {
+                Some(certificate) if certificate.anchor.is_none() => registered(peer, leaf, now),
+                Some(_) | None => self.chained(peer, leaf, Naming::Svid, record, now).await,
             },
         }
     }
@@ -324,20 +361,29 @@ impl Verifier {
         &self,
         peer: &Arc<PresentedChain>,
         leaf: &Arc<ParsedCertificate>,
+        naming: Naming,
         record: &ClientRecord,
         now: UnixTime,
     ) -> Result<VerifiedPeer, PeerRefusal> {
         chain::check_end_entity(leaf)?;
+        if naming == Naming::Svid {
+            spiffe::check_svid(leaf)?;
+        }
         chain::check_dates(leaf, now)?;
-        let path = self.path(peer, leaf, record, now)?;
+        let path = self.path(peer, leaf, naming, record, now)?;
         self.settle(&path, leaf, record, now).await?;
+        let anchor = path.anchor.id.clone();
+        let is_svid = naming == Naming::Svid || path.anchor.trust_domain.is_some();
         Ok(VerifiedPeer {
             presented: Arc::clone(peer),
             leaf: Arc::clone(leaf),
             issuer_key: Some(path.issuer_key()),
             issuers: path.issuers(),
             not_after: path.not_after(leaf),
-            standing: Standing::Chained { anchor: path.anchor.id.clone() },
+            standing: match leaf.spiffe_id() {
+                CarriedId::One(id) if is_svid => Standing::Svid { anchor, id: id.clone() },
+                _ => Standing::Chained { anchor },
+            },
         })
     }
 
@@ -346,22 +392,23 @@ impl Verifier {
         &self,
         peer: &PresentedChain,
         leaf: &ParsedCertificate,
+        naming: Naming,
         record: &ClientRecord,
         now: UnixTime,
     ) -> Result<Arc<Path>, PeerRefusal> {
         let lists = self.lists.now();
         let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
         match self.paths.get(&key) {
-            Some(path) if path.judge(leaf, &record.anchors, &lists, now).is_ok() => Ok(path),
+            Some(path) if path.judge(leaf, naming, &record.anchors, &lists, now).is_ok() => Ok(path),
             // Not seen before; or no longer good, and then another path may be.
             Some(_) | None => {
-                // All that a search depends on: the list, the anchors with what this record grants them, the second, and which
-                // revocation lists are held.
-                let search = (key, record.as_of, now.as_seconds(), lists.generation);
+                // All that a search depends on: the list, by what it is known, the anchors with what this record grants them,
+                // the second, and which revocation lists are held.
+                let search = (key, naming, record.as_of, now.as_seconds(), lists.generation);
                 if let Some(refusal) = self.dead_ends.get(&search) {
                     return Err(refusal);
                 }
-                match self.build(peer, leaf, record, &lists, now) {
+                match self.build(peer, leaf, naming, record, &lists, now) {
                     Ok(path) => {
                         let path = Arc::new(path);
                         self.learn(&path, peer, leaf, record);
@@ -455,22 +502,36 @@ impl Verifier {
         &self,
         peer: &PresentedChain,
         leaf: &ParsedCertificate,
+        naming: Naming,
         record: &ClientRecord,
         lists: &Lists,
         now: UnixTime,
     ) -> Result<Path, PeerRefusal> {
         let anchors = self.anchors_of(record);
         let effort = Effort::after_reading(peer, leaf);
-        let built = chain::build(peer, leaf, &anchors.active, &record.anchors, lists, &effort, now);
-        match built {
-            // Would a retired anchor have vouched? Then that is the reason to tell.
-            Err(PeerRefusal::IssuerUnknown) if !anchors.retired.compiled.is_empty() => {
-                Err(chain::build(peer, leaf, &anchors.retired, &record.anchors, lists, &effort, now)
-                    .err()
-                    .filter(|refusal| *refusal == PeerRefusal::AnchorRetired)
-                    .unwrap_or(PeerRefusal::IssuerUnknown))
+        let build = |among: &Anchors| chain::build(peer, leaf, naming, among, &record.anchors, lists, &effort, now);
+        // The trust domain is chosen by the id (SPIFFE Federation §7.3); a CA may have been given its names as well.
+        let id = leaf.spiffe_id().id();
+        let refused_by_its_own = match id.and_then(|id| anchors.trust_domain_of(id)).map(build) {
+            Some(Ok(path)) => return Ok(path),
+            Some(Err(refusal)) => Some(refusal),
+            None => None,
+        };
+        match (build(&anchors.active), refused_by_its_own) {
+            (Ok(path), _) => Ok(path),
+            (Err(_), Some(refusal)) if refusal != PeerRefusal::IssuerUnknown => Err(refusal),
+            (Err(PeerRefusal::IssuerUnknown), own) => {
+                // Would a retired anchor have vouched? Then that is the reason to tell.
+                let retired = (!anchors.retired.compiled.is_empty()).then(|| build(&anchors.retired).err()).flatten();
+                Err(match retired {
+                    Some(PeerRefusal::AnchorRetired) => PeerRefusal::AnchorRetired,
+                    _ if own.is_none() && id.is_some() && (naming == Naming::Svid || anchors.has_trust_domains()) => {
+                        PeerRefusal::TrustDomainUnknown
+                    }
+                    _ => PeerRefusal::IssuerUnknown,
+                })
             }
-            built => built,
+            (Err(refusal), _) => Err(refusal),
         }
     }
 }

@@ -5,18 +5,21 @@
 use std::sync::Arc;
 
 use countersign_conformance::pki::{Authority, Credential};
+use countersign_conformance::spiffe::Domain;
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use futures_util::FutureExt;
 use rustls_pki_types::CertificateDer;
 
 use super::identity;
+use super::spiffe::TrustDomain;
 use super::{Handshake, ParsedCertificate, PeerRefusal, PresentedChain, VerifiedPeer, Verifier};
 use crate::registry::certificate::{Certificate, CertificateState};
 use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
 use crate::registry::trust_anchor::{
-    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+    AnchorMaterial, AnchorOwner, AnchorState, BundleEndpoint, EkuPolicy, NameSpace, RevocationSources, TrustAnchor,
+    Unknown,
 };
 use crate::registry::{
     AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, GrantedAnchor, KeyHash, ParticipantId, RegistryVersion,
@@ -106,6 +109,30 @@ impl Scene {
         self.record.anchors.sort_by(|one, other| one.anchor.id.cmp(&other.anchor.id));
         self.record.anchor_set = AnchorSetId::of(&self.record.anchors);
         self
+    }
+
+    /// With a trust domain that may vouch for all of its ids.
+    pub(crate) fn trusting_domain(self, domain: &Domain) -> Self {
+        let prefix = format!("spiffe://{}/", domain.name);
+        self.trusting_bundle(
+            &domain.name,
+            &domain.bundle(1),
+            NameSpace { uri_prefixes: vec![prefix], ..NameSpace::default() },
+        )
+    }
+
+    /// With this bundle of the trust domain of this name, which may vouch for these names.
+    pub(crate) fn trusting_bundle(self, name: &str, bundle: &str, name_space: NameSpace) -> Self {
+        let trust_domain = TrustDomain::parse(name).unwrap();
+        let id = AnchorId::of_trust_domain(&trust_domain);
+        let material =
+            AnchorMaterial::TrustDomain { trust_domain, endpoint: BundleEndpoint::File, bundle: bundle.to_owned() };
+        // Whose certificate would be there otherwise does not matter.
+        let root = Authority::root("placeholder", NOW);
+        let change = |anchor: &mut TrustAnchor| {
+            (anchor.id, anchor.material, anchor.eku_policy) = (id, material, EkuPolicy::IfPresent);
+        };
+        self.granting(&root.certificate, change, name_space)
     }
 
     /// Registered for `tls_client_auth` under another name.

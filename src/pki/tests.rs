@@ -469,7 +469,7 @@ fn a_broken_anchor_stops_no_other() {
     let scene = Scene::new("partner-a").trusting(&root).granting(
         &broken.certificate,
         |anchor| {
-            let AnchorMaterial::X509 { certificate_der } = &mut anchor.material;
+            let AnchorMaterial::X509 { certificate_der } = &mut anchor.material else { panic!("an X.509 anchor") };
             certificate_der.pop();
         },
         any.clone(),

@@ -40,7 +40,10 @@ impl Client {
     pub const fn enrols_on_first_use(&self) -> bool {
         match self.authentication {
             ClientAuthentication::SelfSignedTlsClientAuth { .. } => false,
-            ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::PrivateKeyJwt { .. } => {
+            ClientAuthentication::TlsClientAuth { .. }
+            | ClientAuthentication::PrivateKeyJwt { .. }
+            | ClientAuthentication::SpiffeX509 { .. }
+            | ClientAuthentication::SpiffeJwt { .. } => {
                 matches!(self.enrolment, Enrolment::OnFirstUse)
             }
         }
@@ -70,6 +73,16 @@ pub enum ClientAuthentication {
         /// The name its certificate must carry if that certificate is not enrolled.
         subject: Option<SubjectRule>,
     },
+    /// draft-schwenkschuster-oauth-spiffe-client-auth §3.2: an X509-SVID.
+    SpiffeX509 {
+        /// The SPIFFE ID, as the URI that the certificate carries: so that it is unique across methods.
+        subject: SubjectRule,
+    },
+    /// draft-schwenkschuster-oauth-spiffe-client-auth §3.1: a JWT-SVID.
+    SpiffeJwt {
+        /// The SPIFFE ID: what `sub` is, and what a certificate carries that is not enrolled.
+        subject: SubjectRule,
+    },
 }
 
 impl ClientAuthentication {
@@ -79,21 +92,25 @@ impl ClientAuthentication {
             Self::TlsClientAuth { .. } => "tls_client_auth",
             Self::SelfSignedTlsClientAuth { .. } => "self_signed_tls_client_auth",
             Self::PrivateKeyJwt { .. } => "private_key_jwt",
+            Self::SpiffeX509 { .. } => "spiffe_x509",
+            Self::SpiffeJwt { .. } => "spiffe_jwt",
         }
     }
 
     /// Whether an assertion has to come with each token request.
     pub const fn asks_for_assertion(&self) -> bool {
         match self {
-            Self::PrivateKeyJwt { .. } => true,
-            Self::TlsClientAuth { .. } | Self::SelfSignedTlsClientAuth { .. } => false,
+            Self::PrivateKeyJwt { .. } | Self::SpiffeJwt { .. } => true,
+            Self::TlsClientAuth { .. } | Self::SelfSignedTlsClientAuth { .. } | Self::SpiffeX509 { .. } => false,
         }
     }
 
     /// The registered name, where there is one.
     pub const fn subject(&self) -> Option<&SubjectRule> {
         match self {
-            Self::TlsClientAuth { subject } => Some(subject),
+            Self::TlsClientAuth { subject } | Self::SpiffeX509 { subject } | Self::SpiffeJwt { subject } => {
+                Some(subject)
+            }
             Self::PrivateKeyJwt { subject, .. } => subject.as_ref(),
             Self::SelfSignedTlsClientAuth { .. } => None,
         }

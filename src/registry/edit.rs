@@ -14,6 +14,8 @@ use super::participant::{Participant, ParticipantState};
 use super::resource_server::ResourceServer;
 use super::store::StoreUnavailable;
 use super::trust_anchor::{NameSpace, TrustAnchor};
+use crate::pki::spiffe::TrustDomain;
+
 use super::{AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
 
 /// One change of the registry.
@@ -57,6 +59,15 @@ pub enum Edit {
     ChangeAnchor(TrustAnchor),
     /// The anchor vouches for nobody any more.
     RetireAnchor(AnchorId),
+    /// A trust domain's next bundle. Tokens end that rest on a key it no longer has.
+    ReplaceBundle {
+        /// Which trust domain's.
+        anchor: AnchorId,
+        /// The bundle that was held when the next one was judged: another one by now, and nothing is done.
+        held: String,
+        /// The next one.
+        bundle: String,
+    },
     /// A new client, with the certificates it is known by from the start.
     AddClient {
         /// The client.
@@ -248,6 +259,18 @@ pub enum EditRefusal {
     /// The store did not answer.
     #[error(transparent)]
     Unavailable(#[from] StoreUnavailable),
+    /// Somebody else has replaced the bundle since it was read.
+    #[error("the bundle of this trust domain was replaced meanwhile: look at it again first")]
+    BundleOvertaken,
+    /// The trust domain has an owner.
+    #[error(
+        "trust domain {trust_domain} is enrolled already, or was retired for good, and has one owner: ask the operator of the registry who that is; \
+         `countersign trust-domain refresh` brings a new bundle"
+    )]
+    TrustDomainTaken {
+        /// Its name.
+        trust_domain: TrustDomain,
+    },
 }
 
 /// The kinds of records.

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::pki::spiffe::TrustDomain;
+
 pub use countersign_resource_server::confirmation::CertificateThumbprint as Thumbprint;
 
 /// The text cannot be an identifier of this kind.
@@ -25,6 +27,9 @@ macro_rules! identifier {
         pub struct $name(String);
 
         impl $name {
+            /// The longest, in characters.
+            pub const LONGEST: usize = $longest;
+
             /// Reads an identifier as it comes from a peer, a command line or a store.
             ///
             /// # Errors
@@ -124,7 +129,8 @@ identifier!(
     ClientId, "a client_id", 128, is_client_id_byte, "visible ASCII characters"
 );
 identifier!(
-    /// Names a trust anchor: the SHA-256 of its SubjectPublicKeyInfo in base64url without padding, never its subject.
+    /// Names a trust anchor: the SHA-256 of its SubjectPublicKeyInfo in base64url without padding, never its subject; a
+    /// SPIFFE trust domain, which has many keys over time, by [`AnchorId::of_trust_domain`].
     AnchorId, "an anchor id", 64, is_name_byte, "letters, digits and - _ . ~"
 );
 identifier!(
@@ -140,6 +146,23 @@ identifier!(
     /// Compared as text.
     ResourceIndicator, "a resource indicator", 512, is_uri_byte, "the characters of a URI without fragment"
 );
+
+impl AnchorId {
+    /// What the ids of trust domains begin with. A tilde is in neither base64url nor the name of a trust domain, so that no
+    /// key and no other trust domain is named alike. (A colon, as URIs have it, is outside the alphabet.)
+    pub const TRUST_DOMAIN: &str = "td~";
+
+    /// The id of a SPIFFE trust domain: its name, where that fits, else the SHA-256 of the name behind a second tilde.
+    pub fn of_trust_domain(trust_domain: &TrustDomain) -> Self {
+        let name = trust_domain.as_str();
+        let tag = Self::TRUST_DOMAIN;
+        if tag.len() + name.len() <= Self::LONGEST {
+            Self(format!("{tag}{name}"))
+        } else {
+            Self(format!("{tag}~{}", URL_SAFE_NO_PAD.encode(Sha256::digest(name))))
+        }
+    }
+}
 
 /// The SHA-256 hash of a SubjectPublicKeyInfo in DER.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,5 +213,23 @@ pub struct RegistryVersion(pub i64);
 impl fmt::Display for RegistryVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trust_domain_is_named_like_no_key_and_no_other() {
+        let of = |name: &str| AnchorId::of_trust_domain(&TrustDomain::parse(name).unwrap());
+        assert_eq!(of("a.example").as_str(), "td~a.example");
+        for length in 1..=255 {
+            let id = of(&"a".repeat(length));
+            assert_eq!(AnchorId::parse(id.as_str()), Ok(id.clone()), "{length}");
+            assert_eq!(id.as_str().starts_with("td~~"), length > 61, "{length}");
+            assert_eq!(KeyHash::parse(id.as_str()), None);
+        }
+        assert_ne!(of(&"a".repeat(62)), of(&format!("{}b", "a".repeat(61))));
     }
 }

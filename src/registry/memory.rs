@@ -14,7 +14,8 @@ use moka::ops::compute::Op;
 
 use super::history::{Change, Touched};
 use super::store::{Head, RegistryStore, StoreUnavailable};
-use super::{ClientId, ClientRecord, RegistryVersion};
+use super::trust_anchor::TrustAnchor;
+use super::{AnchorId, ClientId, ClientRecord, RegistryVersion};
 
 /// How many versions back a record can be checked without asking the store.
 pub(super) const REACH: u32 = 8_192;
@@ -24,6 +25,9 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// How often a record is loaded again because a change overtook the load.
 const OVERTAKEN_LIMIT: usize = 4;
+
+/// How many anchors are shared between the records that have them.
+const SHARED_ANCHORS: u64 = 4_096;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(super) enum Missing {
 pub(super) struct Memory {
     known: Cache<ClientId, Arc<Entry>>,
     unknown: Cache<ClientId, Arc<Entry>>,
+    /// The anchors of the records last loaded: all that have one share it, a trust domain's whole bundle among them.
+    anchors: moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
     /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
     seen: AtomicI64,
     epoch: AtomicI64,
@@ -96,6 +102,7 @@ impl Memory {
         Self {
             known: Cache::new(size.clients),
             unknown: Cache::builder().max_capacity(size.unknown_clients).time_to_live(size.unknown_for).build(),
+            anchors: moka::sync::Cache::new(SHARED_ANCHORS),
             seen: AtomicI64::new(head.version.0),
             epoch: AtomicI64::new(head.epoch),
             recent: RwLock::new(Recent { floor: head.version.0, changes: VecDeque::new() }),
@@ -123,7 +130,7 @@ impl Memory {
         }
         let mut overtaken = 0;
         loop {
-            let loaded = self.known.try_get_with_by_ref(id, load(id, store)).await;
+            let loaded = self.known.try_get_with_by_ref(id, load(id, store, &self.anchors)).await;
             let entry = match loaded {
                 Ok(entry) => entry,
                 Err(failure) => match Arc::unwrap_or_clone(failure) {
@@ -261,9 +268,20 @@ enum Failure {
     Unavailable(StoreUnavailable),
 }
 
-async fn load(id: &ClientId, store: &dyn RegistryStore) -> Result<Arc<Entry>, Failure> {
-    let (head, record) = store.client_record(id).await.map_err(Failure::Unavailable)?;
+async fn load(
+    id: &ClientId,
+    store: &dyn RegistryStore,
+    anchors: &moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
+) -> Result<Arc<Entry>, Failure> {
+    let (head, mut record) = store.client_record(id).await.map_err(Failure::Unavailable)?;
     let known = record.is_some();
+    for granted in record.iter_mut().flat_map(|record| &mut record.anchors) {
+        match anchors.get(&granted.anchor.id) {
+            Some(shared) if shared == granted.anchor => granted.anchor = shared,
+            // The first, or changed since. What others were loaded with they keep until the change is noticed.
+            Some(_) | None => anchors.insert(granted.anchor.id.clone(), Arc::clone(&granted.anchor)),
+        }
+    }
     let entry = Arc::new(Entry {
         record: record.map(Arc::new),
         epoch: head.epoch,
@@ -289,7 +307,7 @@ async fn forget(cache: &Cache<ClientId, Arc<Entry>>, id: &ClientId, entry: &Arc<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::fixture::{because, client, client_id, participant, registry};
+    use crate::registry::fixture::{anchor, any_name, because, client, client_id, participant, registry};
 
     const HEAD: Head = Head { epoch: 1, version: RegistryVersion(10) };
 
@@ -388,6 +406,28 @@ mod tests {
         memory.unknown.run_pending_tasks().await;
         assert!(memory.unknown.entry_count() <= 16);
         assert_eq!(memory.known.entry_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn records_share_their_anchors() {
+        let (_directory, registry) = registry().await;
+        registry.add_participant(participant("acme"), because("x")).await.unwrap();
+        registry.add_anchor(anchor("ca"), b"ca".to_vec(), because("x")).await.unwrap();
+        let id = participant("acme").id;
+        registry.grant_anchor(id, anchor("ca").id, any_name(), because("x")).await.unwrap();
+        for name in ["one", "other"] {
+            registry.add_client(client(name, "acme"), vec![], because("x")).await.unwrap();
+        }
+        let anchor_of =
+            async |name: &str| Arc::clone(&registry.client(&client_id(name)).await.unwrap().record.anchors[0].anchor);
+        let before = anchor_of("one").await;
+        assert!(Arc::ptr_eq(&before, &anchor_of("other").await));
+        let mut changed = anchor("ca");
+        changed.subject = "CN=changed".to_owned();
+        registry.change_anchor(changed.clone(), because("x")).await.unwrap();
+        let after = anchor_of("one").await;
+        assert_eq!(*after, changed);
+        assert!(Arc::ptr_eq(&after, &anchor_of("other").await));
     }
 
     #[tokio::test]

@@ -368,6 +368,8 @@ pub enum Selection {
     ResourceServer(ResourceServerId),
     /// All resource servers.
     ResourceServers,
+    /// The anchors that are trust domains.
+    TrustDomains,
 }
 
 /// Showing and listing, straight from the store.
@@ -402,6 +404,14 @@ impl Registry {
     /// [`StoreUnavailable`].
     pub async fn anchors(&self, page: Page) -> Result<Vec<TrustAnchor>, StoreUnavailable> {
         self.list(Selection::Anchors, page).await
+    }
+
+    /// The trust anchors that are SPIFFE trust domains.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn trust_domains(&self, page: Page) -> Result<Vec<TrustAnchor>, StoreUnavailable> {
+        self.list(Selection::TrustDomains, page).await
     }
 
     /// The anchors granted to a participant, by anchor id.
@@ -681,6 +691,20 @@ impl Registry {
         explanation: Explanation,
     ) -> Result<RegistryVersion, EditRefusal> {
         self.apply(Edit::RetireAnchor(anchor), explanation).await
+    }
+
+    /// Replaces the bundle of a trust domain, if `held` is still the one that it has.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn replace_bundle(
+        &self,
+        anchor: AnchorId,
+        held: String,
+        bundle: String,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ReplaceBundle { anchor, held, bundle }, explanation).await
     }
 
     /// Enters a client, pending or active, with the certificates it is known by from the start.
@@ -1015,10 +1039,12 @@ impl From<EditRefusal> for SightingRefusal {
             | EditRefusal::AnchorKeyTaken
             | EditRefusal::AnchorLimit { .. }
             | EditRefusal::AnchorOfAnother
+            | EditRefusal::BundleOvertaken
             | EditRefusal::IdentityTaken { .. }
             | EditRefusal::Malformed(_)
             | EditRefusal::NothingToReplace { .. }
             | EditRefusal::StateForbids { .. }
+            | EditRefusal::TrustDomainTaken { .. }
             | EditRefusal::Unavailable(_) => Self::RegistryUnavailable,
         }
     }

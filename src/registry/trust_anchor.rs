@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AnchorId, ParticipantId};
+use crate::pki::spiffe::{SpiffeId, TrustDomain};
 
 /// What may vouch for the names of participants it is granted to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustAnchor {
-    /// The hash of its key.
+    /// The hash of its key, or the name of its trust domain.
     pub id: AnchorId,
     /// What it vouches with.
     #[serde(flatten)]
@@ -31,7 +32,7 @@ pub struct TrustAnchor {
 impl TrustAnchor {
     /// Whether `after` could refuse what this one accepts.
     pub fn is_narrowed_by(&self, after: &Self) -> bool {
-        self.material != after.material
+        self.material.octets() != after.material.octets()
             || after.eku_policy > self.eku_policy
             || after.unknown_revocation > self.unknown_revocation
             || (self.revocation != after.revocation && !after.revocation.is_empty())
@@ -48,6 +49,55 @@ pub enum AnchorMaterial {
         #[serde(with = "super::trust_anchor::base64_der")]
         certificate_der: Vec<u8>,
     },
+    /// A SPIFFE trust domain.
+    TrustDomain {
+        /// Its name.
+        trust_domain: TrustDomain,
+        /// Where its bundle is fetched from, again and again.
+        endpoint: BundleEndpoint,
+        /// Its bundle, as it came: in the record, so that every node has the same one, a restart keeps it, and each change
+        /// is in the history.
+        bundle: String,
+    },
+}
+
+/// Where a trust domain's bundle comes from (SPIFFE Federation §5.1, §5.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "profile", rename_all = "snake_case")]
+pub enum BundleEndpoint {
+    /// The operator brings it, and brings the next one.
+    File,
+    /// An HTTPS server that is believed by the certificate authorities the system trusts.
+    HttpsWeb {
+        /// The bundle's URL.
+        url: String,
+    },
+    /// An HTTPS server that is believed by its X509-SVID.
+    HttpsSpiffe {
+        /// The bundle's URL.
+        url: String,
+        /// Which SPIFFE ID the server has: of this trust domain, or of another whose bundle is held.
+        endpoint_spiffe_id: SpiffeId,
+    },
+}
+
+impl BundleEndpoint {
+    /// The bundle's URL, where there is one.
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::File => None,
+            Self::HttpsWeb { url } | Self::HttpsSpiffe { url, .. } => Some(url),
+        }
+    }
+
+    /// The name of the profile.
+    pub const fn profile(&self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::HttpsWeb { .. } => "https_web",
+            Self::HttpsSpiffe { .. } => "https_spiffe",
+        }
+    }
 }
 
 impl AnchorMaterial {
@@ -55,6 +105,15 @@ impl AnchorMaterial {
     pub fn octets(&self) -> &[u8] {
         match self {
             Self::X509 { certificate_der } => certificate_der,
+            Self::TrustDomain { bundle, .. } => bundle.as_bytes(),
+        }
+    }
+
+    /// The trust domain's name, if it is one's.
+    pub const fn trust_domain(&self) -> Option<&TrustDomain> {
+        match self {
+            Self::X509 { .. } => None,
+            Self::TrustDomain { trust_domain, .. } => Some(trust_domain),
         }
     }
 }

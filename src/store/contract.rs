@@ -65,6 +65,9 @@ mod expiry;
 
 mod life;
 
+/// Trust domains and their bundles.
+mod trust_domain;
+
 contract!(
     a_record_is_assembled_from_all_it_rests_on,
     every_change_takes_one_version_and_is_in_the_history,

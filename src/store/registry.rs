@@ -27,7 +27,7 @@ use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
-    AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, KeyHash, Mark, Page, Record,
+    AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, KeyHash, Mark, Page, Record,
     RegistryVersion, RevocationState, Selection, Sighting, Thumbprint,
 };
 
@@ -454,6 +454,9 @@ fn listing(selection: &Selection) -> (&'static str, String) {
         Selection::Participants => (of!("participant", "id", "-1", "$3 = ''"), String::new()),
         Selection::ResourceServer(id) => (of!("resource_server", "id", "-1", "id = $3"), id.to_string()),
         Selection::ResourceServers => (of!("resource_server", "id", "-1", "$3 = ''"), String::new()),
+        Selection::TrustDomains => {
+            (of!("trust_anchor", "id", "-1", "substr(id, 1, 3) = $3"), AnchorId::TRUST_DOMAIN.to_owned())
+        }
     }
 }
 

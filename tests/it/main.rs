@@ -29,6 +29,10 @@ mod revocation_lists;
 
 mod circle;
 
+mod spiffe;
+
+mod bundle_endpoint;
+
 mod change;
 
 mod check;

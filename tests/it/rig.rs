@@ -166,7 +166,11 @@ impl Rig {
 
     /// The command line, on this server's store.
     pub(crate) async fn command(&self, arguments: &[&str]) -> std::process::Output {
-        tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+        if let Some(roots) = &self.app.config.fetch_roots {
+            command.env("COUNTERSIGN_FETCH__ROOTS", roots);
+        }
+        command
             .args(arguments)
             .current_dir(self.directory.path())
             .env("COUNTERSIGN_DATA_DIRECTORY", self.directory.path())

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::source::{Fingerprint, Place};
 use super::verification::{ListIssuer, add_issued};
+use crate::pki::bundle::Bundle;
 use crate::registry::AnchorId;
 use crate::registry::trust_anchor::{AnchorMaterial, TrustAnchor};
 
@@ -112,16 +113,26 @@ impl Source {
 pub(super) struct Watched {
     pub(super) anchor: TrustAnchor,
     pub(super) learnt: Vec<Vec<u8>>,
-    /// The anchor first, then those it certified.
+    /// The anchor first, or each authority of a trust domain, then those they certified.
     pub(super) issuers: Vec<Arc<ListIssuer>>,
+    /// How many of them are the anchor's own.
+    own: usize,
 }
 
 impl Watched {
     pub(super) fn new(anchor: TrustAnchor, learnt: Vec<Vec<u8>>) -> Option<Self> {
-        let own = match &anchor.material {
-            AnchorMaterial::X509 { certificate_der } => ListIssuer::anchor(certificate_der)?,
+        let issuers: Vec<_> = match &anchor.material {
+            AnchorMaterial::X509 { certificate_der } => ListIssuer::anchor(certificate_der).into_iter().collect(),
+            AnchorMaterial::TrustDomain { trust_domain, bundle, .. } => {
+                let bundle = Bundle::parse(bundle.as_bytes(), trust_domain).ok()?;
+                bundle.x509_authorities.iter().filter_map(|der| ListIssuer::anchor(der)).collect()
+            }
         };
-        let mut watched = Self { anchor, learnt, issuers: vec![Arc::new(own)] };
+        if issuers.is_empty() {
+            return None;
+        }
+        let own = issuers.len();
+        let mut watched = Self { anchor, learnt, issuers: issuers.into_iter().map(Arc::new).collect(), own };
         watched.know_issuers();
         Some(watched)
     }
@@ -144,7 +155,7 @@ impl Watched {
     }
 
     pub(super) fn know_issuers(&mut self) {
-        self.issuers.truncate(1);
+        self.issuers.truncate(self.own);
         let given = self.anchor.revocation.crls.iter().filter_map(|source| source.issuer_der.as_deref());
         let candidates: Vec<&[u8]> = given.chain(self.learnt.iter().map(Vec::as_slice)).collect();
         add_issued(&mut self.issuers, &candidates);

@@ -88,7 +88,6 @@ pub struct Names {
     alt_texts: Vec<String>,
     /// Names that no rule can name (wildcards, other kinds): they match nothing and are inside no name space but `any`.
     unmatchable: Option<String>,
-    uri_count: usize,
 }
 
 /// A distinguished name (a whole Name in DER) by RFC 4514, for people; empty if it is.
@@ -154,14 +153,9 @@ impl Names {
         &self.alt_texts
     }
 
-    /// Whether one of several URIs is a SPIFFE ID: X.509-SVID §2 wants exactly one URI then.
-    pub(super) fn spiffe_id_is_ambiguous(&self) -> bool {
-        // Counted over all URIs, those that no rule can name too.
-        self.uri_count > 1
-            && self
-                .alt_texts
-                .iter()
-                .any(|text| text.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("URI:spiffe:")))
+    /// Whether `space` names the URIs that `uri`, canonical, is one of: by a prefix, not by taking in everything.
+    pub fn is_under_a_prefix(uri: &str, space: &NameSpace) -> bool {
+        space.uri_prefixes.iter().any(|prefix| uri_is_below(uri, prefix))
     }
 
     /// The first name outside `space`, if there is one.
@@ -232,7 +226,6 @@ impl Names {
                     self.unmatchable.get_or_insert_with(|| format!("{label}:{text}"));
                 }
             }
-            self.uri_count += usize::from(name.tag == 0x86);
         }
         Ok(())
     }

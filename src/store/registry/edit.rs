@@ -16,6 +16,7 @@ use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
 use super::{CHANGES_KEPT, MARK_LIFETIME, document};
+use crate::pki::bundle::{Bundle, Lost};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
@@ -23,8 +24,8 @@ use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Change, Explanation, Touched};
 use crate::registry::participant::{Participant, ParticipantState};
 use crate::registry::resource_server::{ResourceServer, ResourceServerState};
-use crate::registry::store::StoreUnavailable;
-use crate::registry::trust_anchor::{AnchorGrant, AnchorOwner, AnchorState, NameSpace, TrustAnchor};
+use crate::registry::store::{Document, StoreUnavailable};
+use crate::registry::trust_anchor::{AnchorGrant, AnchorMaterial, AnchorOwner, AnchorState, NameSpace, TrustAnchor};
 use crate::registry::{
     AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, Record, RegistryVersion, ResourceServerId, Sighting,
     Thumbprint,
@@ -76,6 +77,7 @@ impl Writing {
             Edit::WithdrawAnchor { participant, anchor } => self.withdraw_anchor(&participant, &anchor).await,
             Edit::ChangeAnchor(anchor) => self.change_anchor(anchor).await,
             Edit::RetireAnchor(id) => self.retire_anchor(&id).await,
+            Edit::ReplaceBundle { anchor, held, bundle } => self.replace_bundle(&anchor, &held, bundle).await,
             Edit::AddClient { client, certificates } => self.add_client(client, certificates).await,
             Edit::ChangeClient { client, certificates } => self.change_client(client, certificates).await,
             Edit::SetClientState { id, to } => self.set_client_state(&id, to).await,
@@ -236,7 +238,17 @@ impl Writing {
         if anchor.state != AnchorState::Active {
             return Err(malformed("a new trust anchor is active"));
         }
-        // One key, one owner; and a key that was retired stays so.
+        // One key, one owner; and a key that was retired stays so. The same for the name of a trust domain.
+        if let AnchorMaterial::TrustDomain { trust_domain, bundle, .. } = &anchor.material {
+            Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| malformed(&reason.to_string()))?;
+            if anchor.id != AnchorId::of_trust_domain(trust_domain) {
+                return Err(malformed("a trust domain is named by its name"));
+            }
+            if constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR, anchor.id.as_str()).await?.is_some()
+            {
+                return Err(EditRefusal::TrustDomainTaken { trust_domain: trust_domain.clone() });
+            }
+        }
         let id = anchor.id.as_str();
         match constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR, id).await? {
             Some(held) if held.owner != anchor.owner => return Err(EditRefusal::AnchorKeyTaken),
@@ -258,10 +270,70 @@ impl Writing {
         if before.state == AnchorState::Retired {
             return Err(forbidden(RecordKind::TrustAnchor, after.id.as_str(), before.state.as_str(), "changed"));
         }
+        if before.material.trust_domain() != after.material.trust_domain() {
+            return Err(malformed("a trust domain stays one, and keeps its name"));
+        }
+        if before.material.trust_domain().is_some() && before.material.octets() != after.material.octets() {
+            return Err(malformed("the bundle of a trust domain is not changed this way"));
+        }
         if before.is_narrowed_by(&after) {
             self.mark(MarkKind::Anchor, &after.id);
         }
         self.put_anchor(Some(before), after, None, "anchor.change").await
+    }
+
+    async fn replace_bundle(&mut self, id: &AnchorId, held: &str, bundle: String) -> Result<(), EditRefusal> {
+        let before: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, id.as_str()).await?;
+        if before.state == AnchorState::Retired {
+            return Err(forbidden(RecordKind::TrustAnchor, id.as_str(), before.state.as_str(), "changed"));
+        }
+        let mut after = before.clone();
+        let AnchorMaterial::TrustDomain { trust_domain, bundle: current, .. } = &mut after.material else {
+            return Err(malformed("this trust anchor is no trust domain and has no bundle"));
+        };
+        if current.as_str() != held {
+            return Err(EditRefusal::BundleOvertaken);
+        }
+        let next = Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| malformed(&reason.to_string()))?;
+        // A bundle that cannot be read vouched for nobody; and a clock that is wrong makes no authority out of date.
+        let surely = self.explanation.at.before(MARK_KEPT_LONGER);
+        let lost =
+            Bundle::parse(held.as_bytes(), trust_domain).map_or(Lost::default(), |before| next.lost(&before, surely));
+        *current = bundle;
+        if lost.x509 {
+            self.mark(MarkKind::Anchor, id);
+        }
+        if lost.jwt {
+            self.mark_jwt_svids(&before, None).await?;
+        }
+        self.put_anchor(Some(before), after, None, "anchor.replace_bundle").await
+    }
+
+    /// The clients that prove themselves by a JWT-SVID of this trust domain, all or one participant's: their tokens name
+    /// the anchor of the certificate, which may be another one or none.
+    async fn mark_jwt_svids(
+        &mut self,
+        anchor: &TrustAnchor,
+        participant: Option<&ParticipantId>,
+    ) -> Result<(), EditRefusal> {
+        let Some(trust_domain) = anchor.material.trust_domain() else { return Ok(()) };
+        let rows = sqlx::query(
+            "SELECT client.record FROM anchor_grant JOIN client ON client.participant_id = anchor_grant.participant_id \
+             WHERE anchor_grant.anchor_id = $1 AND client.state <> 'retired' \
+                 AND substr(client.rule_canonical, 1, length($2)) = $2 AND ($3 = '' OR client.participant_id = $3)",
+        )
+        .bind(anchor.id.as_str())
+        .bind(trust_domain.prefix())
+        .bind(participant.map(ToString::to_string).unwrap_or_default())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        for row in rows {
+            let client = Client::read(&Document { record: row.try_get(0)?, last_seen: None })?;
+            if matches!(client.authentication, ClientAuthentication::SpiffeJwt { .. }) {
+                self.mark(MarkKind::Client, &client.id);
+            }
+        }
+        Ok(())
     }
 
     async fn retire_anchor(&mut self, id: &AnchorId) -> Result<(), EditRefusal> {
@@ -275,6 +347,7 @@ impl Writing {
             ));
         }
         self.mark(MarkKind::Anchor, id);
+        self.mark_jwt_svids(&before, None).await?;
         let after = TrustAnchor { state: AnchorState::Retired, ..before.clone() };
         self.put_anchor(Some(before), after, None, "anchor.retire").await
     }
@@ -331,6 +404,7 @@ impl Writing {
             Some(before) => {
                 if !name_space.covers(&before.name_space) {
                     self.mark_grant(&anchor, &participant_id);
+                    self.mark_jwt_svids(&anchor, Some(&participant_id)).await?;
                 }
                 "anchor.change_name_space"
             }
@@ -344,6 +418,7 @@ impl Writing {
         };
         let anchor: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, id.as_str()).await?;
         self.mark_grant(&anchor, participant);
+        self.mark_jwt_svids(&anchor, Some(participant)).await?;
         let after = AnchorGrant { name_space: NameSpace::default(), ..before.clone() };
         self.put_grant(Some(before), after, "withdrawn", "anchor.withdraw").await
     }
