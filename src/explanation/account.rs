@@ -47,10 +47,6 @@ impl Account {
         Self { now, client: None, steps: Vec::new() }
     }
 
-    pub(super) const fn client(&self) -> Option<&FoundClient> {
-        self.client.as_ref()
-    }
-
     pub(super) fn finish(self) -> (Vec<Step>, Option<FoundClient>) {
         (self.steps, self.client)
     }

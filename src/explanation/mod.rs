@@ -27,9 +27,9 @@ use serde::{Serialize, Serializer};
 
 use crate::client_auth::{self, RegisteredKeys};
 use crate::error::Refusal;
-use crate::pki::{Kinship, PresentedChain, Verifier};
+use crate::pki::{Asks, Kinship, PresentedChain, Verifier};
 use crate::registry::client::Environment;
-use crate::registry::{ClientId, FoundClient, Registry};
+use crate::registry::{ClientId, FoundClient, LookupRefusal, Registry};
 use crate::tls::{HandshakeRefusal, check_bounds};
 use crate::{admission, policy};
 use account::Account;
@@ -287,11 +287,16 @@ pub async fn explain(
     audience: Audience,
     now: UnixTime,
 ) -> Explanation {
+    let found = basis.registry.client(client_id).await;
+    // Whose it is comes first: about a stranger's certificate nobody is asked anything.
+    let kinship = found.as_ref().ok().and_then(|client| basis.pki.kinship(peer, &client.record, now));
+    let standing = standing_of(peer, found.as_ref().ok(), kinship.as_ref());
+    let asks = match (audience, standing) {
+        (Audience::Peer, Standing::Stranger) => Asks::Nobody,
+        (Audience::Operator, _) | (_, Standing::OfTheClient | Standing::OfTheParticipant) => Asks::Others,
+    };
     let mut account = Account::new(now);
-    let outcome = examine(basis, peer, client_id, now, &mut account).await;
-    let kinship = |client: &FoundClient| basis.pki.kinship(peer, &client.record, now);
-    let kinship = account.client().and_then(kinship);
-    let standing = standing_of(peer, account.client(), kinship.as_ref());
+    let outcome = examine(basis, peer, client_id, found, asks, now, &mut account).await;
     let tells_all = audience == Audience::Operator || standing == Standing::OfTheClient;
     let refusal = outcome.err();
     let mut besides = match &refusal {
@@ -325,12 +330,14 @@ async fn examine(
     basis: &Basis<'_>,
     peer: &Arc<PresentedChain>,
     client_id: &ClientId,
+    found: Result<FoundClient, LookupRefusal>,
+    asks: Asks,
     now: UnixTime,
     account: &mut Account,
 ) -> Result<(), Refusal> {
-    let client = basis.registry.client(client_id).await?;
+    let client = found?;
     account.found(&client);
-    let peer = basis.pki.verify(peer, &client, now).await?;
+    let peer = basis.pki.verify_asking(peer, &client, asks, now).await?;
     account.verified(&peer, &client.record);
     let sighting = client_auth::examine(&client.record, &peer, basis.keys)?;
     account.proven(&peer, &client.record);
@@ -352,11 +359,8 @@ fn standing_of(peer: &PresentedChain, client: Option<&FoundClient>, kinship: Opt
     if client.record.certificate(thumbprint).is_some() {
         return Standing::OfTheClient;
     }
-    let rule = client.record.client.authentication.subject();
-    let is_named =
-        rule.is_some_and(|rule| peer.leaf().is_some_and(|leaf| leaf.names().is_ok_and(|names| names.match_rule(rule))));
     match kinship {
-        Some(kinship) if kinship.is_of_the_participant && is_named => Standing::OfTheClient,
+        Some(kinship) if kinship.is_of_the_participant && kinship.names_the_client => Standing::OfTheClient,
         Some(kinship) if kinship.is_of_the_participant => Standing::OfTheParticipant,
         Some(_) | None => Standing::Stranger,
     }

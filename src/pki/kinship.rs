@@ -11,11 +11,13 @@ use countersign_resource_server::time::UnixTime;
 use webpki::VerifiedPath;
 
 use super::ParsedCertificate;
-use super::anchor::{Anchors, CompiledAnchor};
+use super::anchor::{AnchorSet, Anchors, CompiledAnchor};
 use super::chain::{self, Effort, check_structure, path_of};
+use super::identity::Names;
 use super::presented::PresentedChain;
+use crate::registry::client::SubjectAttribute;
 use crate::registry::trust_anchor::AnchorOwner;
-use crate::registry::{AnchorId, ClientRecord};
+use crate::registry::{AnchorId, ClientRecord, GrantedAnchor};
 
 /// An anchor whose word stands behind a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +33,16 @@ pub struct Kinship {
     /// participant's alone; or every name is inside a name space that not everybody is in; or it carries the client's own
     /// name, which under one anchor is one participant's.
     pub is_of_the_participant: bool,
+    /// Whether it carries the client's registered name, and as one that the anchor speaks of at all: a trust domain speaks
+    /// of SPIFFE IDs alone.
+    pub names_the_client: bool,
 }
 
 /// The anchor that signatures lead to, at one of the instants at which the path may have been in date; where they lead to
 /// several, one that tells whose the certificate is.
 pub(super) fn find(
     presented: &PresentedChain,
-    anchors: &Anchors,
+    anchors: &AnchorSet,
     record: &ClientRecord,
     now: UnixTime,
 ) -> Option<Kinship> {
@@ -47,7 +52,19 @@ pub(super) fn find(
     let mut instants = vec![now.max(leaf.not_before()).min(leaf.not_after()), youngest];
     instants.dedup();
     let effort = Effort::after_reading(presented, leaf);
-    instants.into_iter().find_map(|at| leads_to(presented, leaf, anchors, record, &effort, at))
+    // As a path is sought: the trust domain is chosen by the id, and a CA may have been given its names as well.
+    let of_its_id = leaf.spiffe_id().id().and_then(|id| anchors.trust_domain_of(id));
+    let among: Vec<&Anchors> = of_its_id.into_iter().chain([&anchors.active]).collect();
+    let mut found = None;
+    for at in instants {
+        for anchors in &among {
+            match leads_to(presented, leaf, anchors, record, &effort, at) {
+                Some(kinship) if kinship.is_of_the_participant => return Some(kinship),
+                other => found = found.or(other),
+            }
+        }
+    }
+    found
 }
 
 fn leads_to(
@@ -75,27 +92,51 @@ fn leads_to(
 
 fn through(anchor: CompiledAnchor, leaf: &ParsedCertificate, record: &ClientRecord) -> Option<Kinship> {
     let granted = record.anchors.iter().find(|granted| granted.anchor.id == anchor.id)?;
-    let outside = match leaf.names() {
-        Ok(names) => names.first_outside(&granted.name_space).map(Cow::into_owned),
-        Err(malformed) => Some(malformed.to_string()),
-    };
-    let names_the_client = || {
-        let rule = record.client.authentication.subject();
-        rule.is_some_and(|rule| leaf.names().is_ok_and(|names| names.match_rule(rule)))
-    };
+    let is_trust_domain = granted.anchor.material.trust_domain().is_some();
+    let (outside, names_the_client) =
+        if is_trust_domain { by_its_id(leaf, granted, record) } else { by_its_names(leaf, granted, record) };
+    let is_told_apart = outside.is_none() && !granted.name_space.any;
     let is_of_the_participant = match &granted.anchor.owner {
         AnchorOwner::Participant(owner) => *owner == record.participant.id,
-        // Shared: whoever else it is granted to has certificates under it as well.
-        AnchorOwner::Operator => (outside.is_none() && !granted.name_space.any) || names_the_client(),
+        // Shared: whoever else it is granted to has certificates under it as well. An id is the participant's by its prefix:
+        // one outside is another's, also where a client was registered under it by mistake.
+        AnchorOwner::Operator => is_told_apart || (names_the_client && (outside.is_none() || !is_trust_domain)),
     };
     let anchor_dates = (anchor.not_before, anchor.not_after);
-    Some(Kinship { anchor: anchor.id, anchor_dates, outside, is_of_the_participant })
+    Some(Kinship { anchor: anchor.id, anchor_dates, outside, is_of_the_participant, names_the_client })
+}
+
+/// The first name outside, and whether the client's is among them: every name that the certificate has.
+fn by_its_names(leaf: &ParsedCertificate, granted: &GrantedAnchor, record: &ClientRecord) -> (Option<String>, bool) {
+    let rule = record.client.authentication.subject();
+    match leaf.names() {
+        Ok(names) => (
+            names.first_outside(&granted.name_space).map(Cow::into_owned),
+            rule.is_some_and(|rule| names.match_rule(rule)),
+        ),
+        Err(malformed) => (Some(malformed.to_string()), false),
+    }
+}
+
+/// The same under a trust domain, which vouches for the SPIFFE ID and for nothing else that the certificate says.
+fn by_its_id(leaf: &ParsedCertificate, granted: &GrantedAnchor, record: &ClientRecord) -> (Option<String>, bool) {
+    let Some(id) = leaf.spiffe_id().id() else { return (Some("no SPIFFE ID".to_owned()), false) };
+    let space = &granted.name_space;
+    let is_inside = space.any || Names::is_under_a_prefix(id.as_str(), space);
+    let names_the_client =
+        record.client.authentication.subject().is_some_and(|rule| {
+            rule.attribute == SubjectAttribute::TlsClientAuthSanUri && rule.canonical == id.as_str()
+        });
+    ((!is_inside).then(|| id.to_string()), names_the_client)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use countersign_conformance::KeyKind;
-    use countersign_conformance::pki::{Authority, Credential, Defect, Name, Template};
+    use countersign_conformance::pki::{AltName, Authority, Credential, Defect, Name, Template};
+    use countersign_conformance::spiffe::Domain;
 
     use super::*;
     use crate::pki::Verifier;
@@ -188,5 +229,54 @@ mod tests {
             within("CN=client"),
         );
         assert!(!is_told(&scene, &root.client("client")));
+    }
+
+    fn in_domain(domain: &Domain, prefix: &str, owner: fn(&Scene) -> AnchorOwner) -> Scene {
+        let space = NameSpace { uri_prefixes: vec![domain.id(prefix)], ..NameSpace::default() };
+        let scene = Scene::new("partner-a").trusting_bundle(&domain.name, &domain.bundle(1), space);
+        let owner = owner(&scene);
+        let mut scene = scene.named(SubjectAttribute::TlsClientAuthSanUri, &domain.id("/a/client"));
+        for granted in &mut scene.record.anchors {
+            Arc::make_mut(&mut granted.anchor).owner = owner.clone();
+        }
+        scene
+    }
+
+    #[test]
+    fn an_svid_is_of_whoever_its_trust_domain_speaks_for() {
+        let domain = Domain::new("a.test", NOW);
+        let own = in_domain(&domain, "/a/", |scene| AnchorOwner::Participant(scene.record.participant.id.clone()));
+        let found = kinship(&own, &domain.svid("/a/client")).unwrap();
+        assert!(found.is_of_the_participant && found.names_the_client && found.outside.is_none(), "{found:?}");
+        let found = kinship(&own, &domain.svid("/a/other")).unwrap();
+        assert!(found.is_of_the_participant && !found.names_the_client, "{found:?}");
+        // Its own word, also where it is too wide.
+        let found = kinship(&own, &domain.svid("/b/other")).unwrap();
+        assert_eq!((found.outside, found.is_of_the_participant), (Some(domain.id("/b/other")), true));
+        let expired = domain.svid_with("/a/client", |template| template.not_after = NOW - 1);
+        assert!(is_told(&own, &expired), "good now or not");
+        assert_eq!(kinship(&own, &domain.rotated().svid("/a/client")), None, "another key of the same name");
+        // Another trust domain's id under this one's key.
+        let foreign = Domain { name: "b.test".to_owned(), ..domain };
+        assert_eq!(kinship(&own, &foreign.svid("/a/client")), None);
+    }
+
+    #[test]
+    fn under_a_shared_trust_domain_only_what_is_below_the_participants_prefixes() {
+        let domain = Domain::new("shared.test", NOW);
+        let shared = in_domain(&domain, "/a/", |_| AnchorOwner::Operator);
+        assert!(is_told(&shared, &domain.svid("/a/other")));
+        for outside in ["/b/client", "/ab", "/a"] {
+            assert!(!is_told(&shared, &domain.svid(outside)), "{outside}");
+        }
+        // Registered by mistake under an id of somebody else's: that one is not told.
+        let astray = shared.clone().named(SubjectAttribute::TlsClientAuthSanUri, &domain.id("/b/client"));
+        assert!(!is_told(&astray, &domain.svid("/b/client")));
+        // A name that the trust domain does not speak of is not the client's.
+        let by_dns = shared.named(SubjectAttribute::TlsClientAuthSanDns, "client.example");
+        let two = |template: &mut Template| template.alt_names.push(AltName::Dns("client.example".to_owned()));
+        let found = kinship(&by_dns, &domain.svid_with("/a/x", two)).unwrap();
+        assert!(found.is_of_the_participant && !found.names_the_client, "{found:?}");
+        assert!(!is_told(&by_dns, &domain.svid_with("/b/x", two)));
     }
 }

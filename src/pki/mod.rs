@@ -260,6 +260,15 @@ pub struct Verifier {
     status: Option<Arc<dyn StatusSource>>,
 }
 
+/// Whether others may be asked about a certificate: a responder after its status, a distribution point for a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Whoever the anchor says.
+    Others,
+    /// Nobody: what a stranger shows must not make this server ask anything.
+    Nobody,
+}
+
 /// Under which a good path is remembered: for whom, under which anchors, for exactly which list of certificates.
 type PathKey = (ParticipantId, AnchorSetId, [u8; 32]);
 
@@ -316,6 +325,21 @@ impl Verifier {
         client: &FoundClient,
         now: UnixTime,
     ) -> Result<VerifiedPeer, PeerRefusal> {
+        self.verify_asking(peer, client, Asks::Others, now).await
+    }
+
+    /// [`Verifier::verify`], asking whom `asks` allows. Where that is nobody, what is not known at this moment counts as not
+    /// known, and nobody learns of the certificate: it lets nobody in.
+    ///
+    /// # Errors
+    /// The most telling [`PeerRefusal`].
+    pub async fn verify_asking(
+        &self,
+        peer: &Arc<PresentedChain>,
+        client: &FoundClient,
+        asks: Asks,
+        now: UnixTime,
+    ) -> Result<VerifiedPeer, PeerRefusal> {
         if peer.certificates().is_empty() {
             return Err(PeerRefusal::NoCertificate);
         }
@@ -325,7 +349,7 @@ impl Verifier {
         match &record.client.authentication {
             // RFC 8705 §2.1: the subject of a certificate whose chain is validated.
             ClientAuthentication::TlsClientAuth { .. } => {
-                self.chained(peer, leaf, Naming::Attribute, record, now).await
+                self.chained(peer, leaf, Naming::Attribute, record, asks, now).await
             }
             // RFC 8705 §2.2: not validated using a chain. Version 1 and CA:TRUE are allowed (its appendix A has such a
             // one), so webpki, which takes neither, is not asked.
@@ -337,15 +361,15 @@ impl Verifier {
             // that was enrolled on an anchor's word still needs that word.
             ClientAuthentication::PrivateKeyJwt { subject, .. } => match (on_record, subject) {
                 (Some(certificate), _) if certificate.anchor.is_none() => registered(peer, leaf, now),
-                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, Naming::Attribute, record, now).await,
+                (Some(_), _) | (None, Some(_)) => self.chained(peer, leaf, Naming::Attribute, record, asks, now).await,
                 (None, None) => Err(PeerRefusal::NotRegistered),
             },
             // draft-schwenkschuster-oauth-spiffe-client-auth §3.2.
-            ClientAuthentication::SpiffeX509 { .. } => self.chained(peer, leaf, Naming::Svid, record, now).await,
+            ClientAuthentication::SpiffeX509 { .. } => self.chained(peer, leaf, Naming::Svid, record, asks, now).await,
             // The certificate beside a JWT-SVID, by the rule of design §3 for assertions: an enrolled one, or an SVID.
             ClientAuthentication::SpiffeJwt { .. } => match on_record {
                 Some(certificate) if certificate.anchor.is_none() => registered(peer, leaf, now),
-                Some(_) | None => self.chained(peer, leaf, Naming::Svid, record, now).await,
+                Some(_) | None => self.chained(peer, leaf, Naming::Svid, record, asks, now).await,
             },
         }
     }
@@ -354,7 +378,7 @@ impl Verifier {
     /// purposes, states and name spaces are not asked. For whoever has to know whose certificate it is before saying what
     /// is wrong with it; it lets nobody in.
     pub fn kinship(&self, peer: &PresentedChain, record: &ClientRecord, now: UnixTime) -> Option<Kinship> {
-        kinship::find(peer, &self.anchors_of(record).active, record, now)
+        kinship::find(peer, &self.anchors_of(record), record, now)
     }
 
     async fn chained(
@@ -363,6 +387,7 @@ impl Verifier {
         leaf: &Arc<ParsedCertificate>,
         naming: Naming,
         record: &ClientRecord,
+        asks: Asks,
         now: UnixTime,
     ) -> Result<VerifiedPeer, PeerRefusal> {
         chain::check_end_entity(leaf)?;
@@ -370,8 +395,8 @@ impl Verifier {
             spiffe::check_svid(leaf)?;
         }
         chain::check_dates(leaf, now)?;
-        let path = self.path(peer, leaf, naming, record, now)?;
-        self.settle(&path, leaf, record, now).await?;
+        let path = self.path(peer, leaf, naming, record, asks, now)?;
+        self.settle(&path, leaf, record, asks, now).await?;
         let anchor = path.anchor.id.clone();
         let is_svid = naming == Naming::Svid || path.anchor.trust_domain.is_some();
         Ok(VerifiedPeer {
@@ -394,6 +419,7 @@ impl Verifier {
         leaf: &ParsedCertificate,
         naming: Naming,
         record: &ClientRecord,
+        asks: Asks,
         now: UnixTime,
     ) -> Result<Arc<Path>, PeerRefusal> {
         let lists = self.lists.now();
@@ -409,6 +435,9 @@ impl Verifier {
                     return Err(refusal);
                 }
                 match self.build(peer, leaf, naming, record, &lists, now) {
+                    // Remembered together with what was learnt from it, or not at all.
+                    Ok(path) if asks == Asks::Nobody => Ok(Arc::new(path)),
+                    Err(refusal @ PeerRefusal::RevocationUnknown { .. }) if asks == Asks::Nobody => Err(refusal),
                     Ok(path) => {
                         let path = Arc::new(path);
                         self.learn(&path, peer, leaf, record);
@@ -452,6 +481,7 @@ impl Verifier {
         path: &Path,
         leaf: &ParsedCertificate,
         record: &ClientRecord,
+        asks: Asks,
         now: UnixTime,
     ) -> Result<(), PeerRefusal> {
         let anchor = granted(path, record).ok_or(PeerRefusal::IssuerUnknown)?; // always: the path was judged by it
@@ -469,13 +499,17 @@ impl Verifier {
                 responder_urls: link.responder_urls,
             };
             let status = || self.lists.now().status(link.issuer_key, &link.subject, now);
-            if let (ListStatus::Unknown(_), Some(keeper)) = (status(), &self.keeper) {
+            let (keeper, source) = match asks {
+                Asks::Others => (self.keeper.as_ref(), self.status.as_ref()),
+                Asks::Nobody => (None, None),
+            };
+            if let (ListStatus::Unknown(_), Some(keeper)) = (status(), keeper) {
                 let points = allowed_points(&link, anchor);
                 if !points.is_empty() {
                     keeper.wait_for(&anchor.id, points).await;
                 }
             }
-            let answered = match (&anchor.revocation.ocsp, &self.status) {
+            let answered = match (&anchor.revocation.ocsp, source) {
                 (Some(policy), Some(source)) => Some(source.status(question, policy, now).await),
                 (Some(_), None) => Some(Status::Unreachable),
                 (None, _) => None,
