@@ -5,7 +5,7 @@
 //! counted too. It never waits and never touches what tokens need.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_resource_server::time::UnixTime;
@@ -14,7 +14,7 @@ use super::record::{self, Occasion, RefusalKey};
 use super::trail::Trail;
 use crate::error::Refusal;
 use crate::registry::Thumbprint;
-use crate::tls::HandshakeRefusal;
+use crate::tls::{HandshakeRefusal, neighbourhood};
 
 /// A handshake that failed: facts seen before possession was proven are claims.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Tally {
             occasion,
             stage: refusal.stage(),
             reason: refusal.reason(),
-            address: whose(trail.peer().handshake.remote.ip()),
+            address: neighbourhood(trail.peer().handshake.remote.ip()),
             thumbprint: trail.peer().thumbprint().map(ToString::to_string),
             claimed_client_id: trail.what_was_asked().and_then(|asked| asked.client_id.clone()),
         };
@@ -75,7 +75,7 @@ impl Tally {
             occasion: Occasion::Refusal,
             stage: HandshakeRefusal::STAGE,
             reason: handshake.reason,
-            address: whose(handshake.remote.ip()),
+            address: neighbourhood(handshake.remote.ip()),
             thumbprint: handshake.claimed.as_ref().map(ToString::to_string),
             claimed_client_id: None,
         };
@@ -130,17 +130,6 @@ impl Tally {
     fn lock(&self) -> MutexGuard<'_, Counted> {
         // A panic while counting leaves counts that are at worst too low.
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An address as one party has it: with IPv6 whoever has one has the whole /64.
-fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 
