@@ -208,19 +208,8 @@ fn read_extensions(explicit: &[u8]) -> Result<Option<&[u8]>, Unusable> {
 }
 
 /// RFC 6960 §4.2.2.1, RFC 5280 §4.1.2.5.2: `YYYYMMDDHHMMSSZ`, nothing left out and no fractions.
-fn instant(text: &[u8]) -> Result<UnixTime, der::NotDer> {
-    let [digits @ .., b'Z'] = text else { return Err(der::NotDer) };
-    if digits.len() != 14 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(der::NotDer);
-    }
-    let number = |at: usize, length: usize| {
-        digits[at..at + length].iter().fold(0_u16, |number, digit| number * 10 + u16::from(digit - b'0'))
-    };
-    let two = |at: usize| number(at, 2) as u8; // at most 99
-    let month = time::Month::try_from(two(4)).map_err(|_| der::NotDer)?;
-    let date = time::Date::from_calendar_date(i32::from(number(0, 4)), month, two(6)).map_err(|_| der::NotDer)?;
-    let at = date.with_hms(two(8), two(10), two(12)).map_err(|_| der::NotDer)?;
-    Ok(UnixTime::from_seconds(at.assume_utc().unix_timestamp()))
+fn instant(contents: &[u8]) -> Result<UnixTime, der::NotDer> {
+    der::time(der::Element { tag: der::GENERALIZED_TIME, contents }).map(UnixTime::from_seconds)
 }
 
 /// id-pkix-ocsp-basic (RFC 6960 §4.2.1).
