@@ -32,23 +32,15 @@ pub(super) enum ParticipantCommand {
     Withdraw(Step),
 }
 
-/// A new organisation.
+/// What may be known of an organisation besides its name.
 #[derive(Debug, Args)]
-pub(super) struct Add {
-    /// Its id here; becomes `participant_id` in tokens.
-    id: ParticipantId,
-    /// The name it is registered under.
-    #[arg(long)]
-    legal_name: String,
+pub(super) struct Particulars {
     /// Its number in a public register.
     #[arg(long)]
     registration_number: Option<String>,
     /// ISO 3166-1 alpha-2, for example DE.
     #[arg(long, value_parser = country)]
     country: Option<String>,
-    /// What it takes part as; may be repeated.
-    #[arg(long = "role")]
-    roles: Vec<String>,
     /// E-mail for outages and expiring certificates.
     #[arg(long)]
     technical_contact: Option<String>,
@@ -58,6 +50,21 @@ pub(super) struct Add {
     /// E-mail for incidents.
     #[arg(long)]
     security_contact: Option<String>,
+}
+
+/// A new organisation.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// Its id here; becomes `participant_id` in tokens.
+    id: ParticipantId,
+    /// The name it is registered under.
+    #[arg(long, value_parser = legal_name)]
+    legal_name: String,
+    #[command(flatten)]
+    particulars: Particulars,
+    /// What it takes part as; may be repeated.
+    #[arg(long = "role")]
+    roles: Vec<String>,
     /// Where signed notices about expiring certificates are pushed (RFC 8935): an https URL.
     #[arg(long, value_name = "URL", value_parser = webhook)]
     webhook: Option<String>,
@@ -69,32 +76,19 @@ pub(super) struct Add {
     why: Option<String>,
 }
 
-/// What to change. An empty text takes a value away.
+/// What to change. An empty text takes a value away; legal name and country stay.
 #[derive(Debug, Args)]
 pub(super) struct Changes {
     /// Its id.
     id: ParticipantId,
     /// The name it is registered under.
-    #[arg(long)]
+    #[arg(long, value_parser = legal_name)]
     legal_name: Option<String>,
-    /// Its number in a public register.
-    #[arg(long)]
-    registration_number: Option<String>,
-    /// ISO 3166-1 alpha-2, for example DE.
-    #[arg(long, value_parser = country)]
-    country: Option<String>,
+    #[command(flatten)]
+    particulars: Particulars,
     /// What it takes part as, in place of all it has; may be repeated. Tokens end where one is taken away.
     #[arg(long = "role")]
     roles: Vec<String>,
-    /// E-mail for outages and expiring certificates.
-    #[arg(long)]
-    technical_contact: Option<String>,
-    /// E-mail for contracts.
-    #[arg(long)]
-    business_contact: Option<String>,
-    /// E-mail for incidents.
-    #[arg(long)]
-    security_contact: Option<String>,
     /// Where signed notices about expiring certificates are pushed (RFC 8935): an https URL.
     #[arg(long, value_name = "URL", value_parser = webhook, conflicts_with = "no_webhook")]
     webhook: Option<String>,
@@ -112,16 +106,17 @@ impl Changes {
             Some(text) => Some(text).filter(|text| !text.is_empty()),
             None => before,
         };
+        let given = self.particulars;
         let Contacts { technical, business, security, webhook } = before.contacts;
         Participant {
             legal_name: self.legal_name.unwrap_or(before.legal_name),
-            registration_number: text(self.registration_number, before.registration_number),
-            country: self.country.or(before.country),
+            registration_number: text(given.registration_number, before.registration_number),
+            country: given.country.or(before.country),
             roles: if self.roles.is_empty() { before.roles } else { self.roles },
             contacts: Contacts {
-                technical: text(self.technical_contact, technical),
-                business: text(self.business_contact, business),
-                security: text(self.security_contact, security),
+                technical: text(given.technical_contact, technical),
+                business: text(given.business_contact, business),
+                security: text(given.security_contact, security),
                 webhook: self.webhook.or(webhook).filter(|_| !self.no_webhook),
             },
             ..before
@@ -149,13 +144,13 @@ pub(super) async fn run(command: ParticipantCommand, session: &Session) -> Resul
             let participant = Participant {
                 id: add.id,
                 legal_name: add.legal_name,
-                registration_number: add.registration_number,
-                country: add.country,
+                registration_number: add.particulars.registration_number,
+                country: add.particulars.country,
                 roles: add.roles,
                 contacts: Contacts {
-                    technical: add.technical_contact,
-                    business: add.business_contact,
-                    security: add.security_contact,
+                    technical: add.particulars.technical_contact,
+                    business: add.particulars.business_contact,
+                    security: add.particulars.security_contact,
                     webhook: add.webhook,
                 },
                 state: if add.pending { ParticipantState::Pending } else { ParticipantState::Active },
@@ -205,6 +200,10 @@ async fn set(change: Step, to: ParticipantState, session: &Session) -> Result<()
     let after = found(session.registry.participant(&change.id).await?, "participant", &change.id)?;
     let sentence = format!("participant {} is {}, registry version {version}", change.id, to.as_str());
     session.output.done(&sentence, &after)
+}
+
+fn legal_name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("an organisation has a name".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn country(text: &str) -> Result<String, String> {
