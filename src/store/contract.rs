@@ -65,6 +65,8 @@ mod expiry;
 
 mod life;
 
+mod migration;
+
 /// Trust domains and their bundles.
 mod trust_domain;
 
