@@ -228,11 +228,17 @@ impl ExpiryStore for Store {
                 .map(|row| read::<Participant>(&row, 0))
                 .transpose()?
                 .and_then(|participant| participant.contacts.webhook);
-            let notice: Notice =
-                serde_json::from_str(&row.try_get::<String, _>(0)?).map_err(StoreUnavailable::because)?;
+            let notice: Result<Notice, _> = serde_json::from_str(&row.try_get::<String, _>(0)?);
             let attempt = row.try_get(1)?;
+            // Also of one that cannot be read: the next one is another.
             transaction.commit().await?;
-            Ok(Some(Claimed { notice, attempt, webhook }))
+            match notice {
+                Ok(notice) => Ok(Some(Claimed { notice, attempt, webhook })),
+                Err(error) => {
+                    tracing::error!(%error, participant.id = %participant, "a notice cannot be read");
+                    Ok(None)
+                }
+            }
         }
         .boxed()
     }

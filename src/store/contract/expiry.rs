@@ -37,6 +37,7 @@ contract!(
     a_notice_is_given_up_after_five_days,
     a_receiver_that_does_not_answer_delays_nobody_else,
     one_that_failed_makes_way_for_those_that_were_not_tried,
+    a_notice_that_cannot_be_read_holds_up_no_other,
     nobody_is_told_where_there_is_no_webhook,
     a_webhook_that_was_changed_is_used_from_then_on,
     a_participant_that_has_withdrawn_is_not_told,
@@ -544,6 +545,23 @@ async fn one_that_failed_makes_way_for_those_that_were_not_tried(bench: &Bench) 
     watch.tick(later).await.unwrap();
     let due = bench.store.due(later.after(30 * MINUTE), 1).await.unwrap();
     assert_eq!(due, [participant_id("bolt")], "tried once, the other twice");
+}
+
+async fn a_notice_that_cannot_be_read_holds_up_no_other(bench: &Bench) {
+    partner(bench, "acme", 1, end()).await;
+    bench.sighted("acme-1", &Sighting { anchor: None, ..seen(2, end()) }, NOW).await.unwrap();
+    bench
+        .run(
+            "INSERT INTO notice (id, participant_id, state, raised_at, attempts, next_attempt_at, record) \
+             VALUES ('of a later release', 'acme', 'waiting', 0, 0, 0, '{}')",
+        )
+        .await;
+    let receivers = Arc::new(Receivers::default());
+    let watch = watch(bench, &receivers);
+    let now = end().before(DAY);
+    watch.tick(now).await.unwrap();
+    watch.tick(now.after(MINUTE)).await.unwrap();
+    assert_eq!(receivers.taken(), 2);
 }
 
 async fn nobody_is_told_where_there_is_no_webhook(bench: &Bench) {
