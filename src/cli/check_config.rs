@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::output::Output;
 use super::session::Failure;
+use crate::app;
 use crate::config::{Config, ConfigMistakes, Mistake};
 use crate::tls::{ServerCertificate, ServerCertificateError};
 
@@ -44,15 +45,37 @@ pub(super) fn run(config: Result<Config, ConfigMistakes>, output: Output) -> Res
 
 fn check(config: Result<Config, ConfigMistakes>) -> Result<Config, ConfigMistakes> {
     let config = config?;
-    match ServerCertificate::load(config.tls.clone(), config.host_names(), SystemClock::new().now()) {
-        Ok(_) => Ok(config),
-        Err(error) => {
-            let place = match error {
-                ServerCertificateError::Missing { key, .. } => key,
-                ServerCertificateError::MalformedKey(_) => "tls.key",
-                _ => "tls.certificate",
-            };
-            Err(ConfigMistakes(vec![Mistake { place: place.to_owned(), problem: error.to_string() }]))
-        }
+    let mut mistakes = Vec::new();
+    let mut mistake = |place: &str, problem: String| mistakes.push(Mistake { place: place.to_owned(), problem });
+    if let Err(error) = ServerCertificate::load(config.tls.clone(), config.host_names(), SystemClock::new().now()) {
+        let place = match error {
+            ServerCertificateError::Missing { key, .. } => key,
+            ServerCertificateError::MalformedKey(_) => "tls.key",
+            _ => "tls.certificate",
+        };
+        mistake(place, error.to_string());
+    }
+    if let Err(error) = app::fetcher(&config) {
+        mistake("fetch.roots", error.to_string());
+    }
+    if mistakes.is_empty() { Ok(config) } else { Err(ConfigMistakes(mistakes)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_that_cannot_be_read_are_a_mistake() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = || {
+            let roots = directory.path().join("roots.pem");
+            let config = Config { fetch_roots: Some(roots), ..Config::embedded(directory.path()) };
+            let mistakes = check(Ok(config)).unwrap_err();
+            mistakes.0.into_iter().map(|mistake| mistake.place).collect::<Vec<_>>()
+        };
+        assert_eq!(places(), ["tls.certificate", "fetch.roots"], "no such file");
+        std::fs::write(directory.path().join("roots.pem"), "no certificate").unwrap();
+        assert_eq!(places(), ["tls.certificate", "fetch.roots"]);
     }
 }

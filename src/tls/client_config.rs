@@ -12,6 +12,9 @@ pub enum ClientConfigError {
     /// Not PEM.
     #[error("a certificate or key cannot be read: {0}")]
     Pem(#[from] rustls_pki_types::pem::Error),
+    /// PEM, perhaps, but nobody to trust in it.
+    #[error("there is no certificate in it")]
+    NoCertificate,
     /// Not for TLS.
     #[error("a certificate or key cannot be used: {0}")]
     Tls(#[from] rustls::Error),
@@ -27,6 +30,9 @@ pub fn fetching_config(roots: Option<&[u8]>) -> Result<ClientConfig, ClientConfi
         Some(pem) => {
             for root in CertificateDer::pem_slice_iter(pem) {
                 store.add(root?)?;
+            }
+            if store.is_empty() {
+                return Err(ClientConfigError::NoCertificate);
             }
         }
         None => {
