@@ -95,7 +95,9 @@ fn through(anchor: CompiledAnchor, leaf: &ParsedCertificate, record: &ClientReco
     let is_trust_domain = granted.anchor.material.trust_domain().is_some();
     let (outside, names_the_client) =
         if is_trust_domain { by_its_id(leaf, granted, record) } else { by_its_names(leaf, granted, record) };
-    let is_told_apart = outside.is_none() && !granted.name_space.any;
+    // What has no name at all is inside every name space, everybody's.
+    let has_a_name = leaf.names().is_ok_and(|names| names.all().next().is_some());
+    let is_told_apart = has_a_name && outside.is_none() && !granted.name_space.any;
     let is_of_the_participant = match &granted.anchor.owner {
         AnchorOwner::Participant(owner) => *owner == record.participant.id,
         // Shared: whoever else it is granted to has certificates under it as well. An id is the participant's by its prefix:
@@ -214,6 +216,8 @@ mod tests {
         let anything = NameSpace { any: true, ..NameSpace::default() };
         assert!(is_told(&shared(within("O=Partner A")), &named("Partner A")));
         assert!(!is_told(&shared(within("O=Partner A")), &named("Partner B")));
+        let nameless = root.issue(&Template::client(Name::of(&[]), NOW), KeyKind::P256);
+        assert!(!is_told(&shared(within("O=Partner A")), &nameless), "so is a certificate without any name");
         assert!(!is_told(&shared(anything.clone()), &named("Partner A")), "everybody is inside it");
         assert!(is_told(&shared(anything), &root.client("client")), "the client's own name");
         assert!(is_told(&Scene::new("partner-a").trusting(&root), &named("Partner B")), "an anchor of its own");
