@@ -170,8 +170,12 @@ pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(),
             let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
             let reports = revocation::look(&anchor, session).await?;
             let sentence =
-                format!("anchor {id}: {}{}", revocation::described(&anchor), revocation::sentences(&reports));
-            session.output.done(&sentence, &reports)
+                format!("anchor {id}: {}{}", revocation::described(&anchor), revocation::sentences(&anchor, &reports));
+            session.output.done(&sentence, &reports)?;
+            if revocation::speak_for_nobody(&reports) {
+                return Err("no revocation list of this anchor can be used now".into());
+            }
+            Ok(())
         }
         AnchorCommand::Grant { id, participant, names, why } => {
             let name_space = names.read()?;
@@ -283,7 +287,7 @@ async fn enrol(add: Add, session: &Session) -> Result<(), Failure> {
         sentence.push_str("\n  it is the operator's and vouches for nobody until `countersign anchor grant` says so");
     }
     sentence.push_str(&format!("\n  {}", revoked(&anchor)));
-    sentence.push_str(&revocation::sentences(&revocation::look(&anchor, session).await?));
+    sentence.push_str(&revocation::sentences(&anchor, &revocation::look(&anchor, session).await?));
     sentence.push_str(&format!("\n  registry version {version}"));
     session.output.done(&sentence, &anchor)
 }
@@ -306,9 +310,12 @@ async fn amend(change: Change, session: &Session) -> Result<(), Failure> {
     }
     change.revocation.apply(&mut anchor)?;
     change.ocsp.apply(&mut anchor)?;
+    if anchor == before {
+        return Err(format!("anchor {} is so already: nothing was changed", anchor.id).into());
+    }
     let version = session.registry.change_anchor(anchor.clone(), session.explain(change.why)).await?;
     let mut sentence = format!("anchor {} changed: {}", anchor.id, revoked(&anchor));
-    sentence.push_str(&revocation::sentences(&revocation::look(&anchor, session).await?));
+    sentence.push_str(&revocation::sentences(&anchor, &revocation::look(&anchor, session).await?));
     if before.is_narrowed_by(&anchor) {
         sentence.push_str("\n  tokens it vouched for have ended: clients ask for new ones");
     }

@@ -163,7 +163,7 @@ pub struct Applied {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EditRefusal {
     /// There is one with this id.
-    #[error("{kind} {id} exists already: give the new one another, or change the one there is")]
+    #[error("{kind} {id} exists already: change the one there is, or enter another one")]
     AlreadyExists {
         /// The kind of record.
         kind: RecordKind,

@@ -390,8 +390,14 @@ async fn an_operator_names_a_list_and_sees_what_is_there() {
     // A source that fails is a note and no error; without lists nothing is unknown.
     let (changed, text) = said(&["anchor", "change", &id, "--crl", "missing.crl"]).await;
     assert!(changed && text.contains("missing.crl: not taken: it cannot be read"), "{text}");
+    assert!(text.contains("every certificate under this anchor is refused until there is a list"), "{text}");
+    // Whoever asks is told so by the exit code.
+    let (good, text) = said(&["anchor", "check-revocation", &id]).await;
+    assert!(!good && text.contains("no revocation list of this anchor can be used now"), "{text}");
     let (changed, text) = said(&["anchor", "change", &id, "--no-crl"]).await;
     assert!(changed && text.contains("no revocation source"), "{text}");
+    let (changed, text) = said(&["anchor", "change", &id, "--no-crl"]).await;
+    assert!(!changed && text.contains("is so already"), "{text}");
 }
 
 /// A server of lists, and how often it was asked.

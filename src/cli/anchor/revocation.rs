@@ -141,9 +141,19 @@ pub(super) async fn look(anchor: &TrustAnchor, session: &Session) -> Result<Vec<
     Ok(check(anchor, &fetcher, session.config.crl_bytes, session.now).await)
 }
 
-/// One line for each list.
-pub(super) fn sentences(reports: &[Report]) -> String {
-    reports.iter().map(|report| format!("\n  {}", sentence(report))).collect()
+/// One line for each list, and one for what it means where there is none.
+pub(super) fn sentences(anchor: &TrustAnchor, reports: &[Report]) -> String {
+    let mut text: String = reports.iter().map(|report| format!("\n  {}", sentence(report))).collect();
+    if anchor.unknown_revocation == Unknown::Refuse && anchor.revocation.ocsp.is_none() && speak_for_nobody(reports) {
+        text.push_str("\n  caution: every certificate under this anchor is refused until there is a list");
+    }
+    text
+}
+
+/// Whether lists are configured, and not one of them can be used now.
+pub(super) fn speak_for_nobody(reports: &[Report]) -> bool {
+    let is_good = |report: &Report| report.list.as_ref().is_some_and(|list| !list.stale);
+    !reports.is_empty() && !reports.iter().any(is_good)
 }
 
 fn sentence(report: &Report) -> String {

@@ -50,7 +50,9 @@ pub enum Refreshed {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RefreshError {
     /// The anchor is no trust domain, is retired, or has no endpoint.
-    #[error("it is no active trust domain with a bundle endpoint")]
+    #[error(
+        "it is retired, or has no bundle endpoint: its next bundle is brought with `countersign trust-domain refresh --bundle FILE`"
+    )]
     NoEndpoint,
     /// Nothing came.
     #[error("the bundle could not be fetched: {0}")]
