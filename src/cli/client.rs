@@ -80,7 +80,7 @@ pub(super) struct Add {
     #[arg(long, value_enum, default_value_t = Policy::OnFirstUse)]
     enrolment: Policy,
     /// When a new certificate is enrolled as it is first seen, end the client's older ones after so many hours; they are
-    /// left alone where this is not given.
+    /// left alone where this is not given. Whoever its CA gives a certificate with the client's name can end them too.
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=87_600))]
     renewal_overlap_hours: Option<u64>,
     /// E-mail of its owner.
