@@ -32,11 +32,13 @@ pub(super) enum AnchorCommand {
     /// Look at every revocation list of an anchor once, and say what is there.
     CheckRevocation {
         /// Its id.
+        #[arg(allow_hyphen_values = true)]
         id: AnchorId,
     },
     /// Let an anchor vouch for a participant's names, or replace which names.
     Grant {
         /// Its id: the hash of its key.
+        #[arg(allow_hyphen_values = true)]
         id: AnchorId,
         /// Whose names.
         #[arg(long)]
@@ -57,11 +59,13 @@ pub(super) enum AnchorCommand {
     /// Show one.
     Show {
         /// Its id.
+        #[arg(allow_hyphen_values = true)]
         id: AnchorId,
     },
     /// Take an anchor away from a participant.
     Withdraw {
         /// Its id.
+        #[arg(allow_hyphen_values = true)]
         id: AnchorId,
         /// From whom.
         #[arg(long)]
@@ -73,6 +77,7 @@ pub(super) enum AnchorCommand {
     /// Retire an anchor, for good and for everybody.
     Retire {
         /// Its id.
+        #[arg(allow_hyphen_values = true)]
         id: AnchorId,
         /// Why, for the history.
         #[arg(long)]
@@ -109,6 +114,7 @@ pub(super) struct Add {
 #[derive(Debug, Args)]
 pub(super) struct Change {
     /// Its id.
+    #[arg(allow_hyphen_values = true)]
     id: AnchorId,
     /// What its leaves must say about their purpose.
     #[arg(long, value_enum)]

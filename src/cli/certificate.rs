@@ -31,7 +31,7 @@ pub(super) enum CertificateCommand {
         #[arg(long)]
         client: ClientId,
         /// The certificate whose place it takes once it is seen: its thumbprint.
-        #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint)]
+        #[arg(long, value_name = "THUMBPRINT", allow_hyphen_values = true, value_parser = thumbprint)]
         replaces: Option<Thumbprint>,
         /// How long that one may still be used from then on, in hours.
         #[arg(long, default_value_t = 24, requires = "replaces", value_parser = clap::value_parser!(u64).range(..=87_600))]
@@ -92,6 +92,7 @@ pub(super) enum CertificateCommand {
     RevokeKey {
         /// A certificate with that key or the public key itself, PEM or DER; or the SHA-256 of its SubjectPublicKeyInfo in
         /// base64url without padding.
+        #[arg(allow_hyphen_values = true)]
         key: String,
         /// Why, for the history.
         #[arg(long)]
@@ -104,7 +105,7 @@ pub(super) enum CertificateCommand {
 #[group(required = true, multiple = false)]
 pub(super) struct Which {
     /// SHA-256 of the DER in base64url without padding, as tokens have it in cnf.
-    #[arg(value_parser = thumbprint)]
+    #[arg(allow_hyphen_values = true, value_parser = thumbprint)]
     thumbprint: Option<Thumbprint>,
     /// The certificate itself, PEM or DER.
     #[arg(long)]
@@ -116,7 +117,7 @@ pub(super) struct Which {
 #[group(required = true, multiple = false)]
 pub(super) struct Named {
     /// SHA-256 of the DER in base64url without padding, as tokens have it in cnf.
-    #[arg(value_parser = thumbprint)]
+    #[arg(allow_hyphen_values = true, value_parser = thumbprint)]
     thumbprint: Option<Thumbprint>,
     /// The certificate itself, PEM or DER.
     #[arg(long)]
@@ -125,7 +126,7 @@ pub(super) struct Named {
     #[arg(long, requires = "serial")]
     issuer: Option<PathBuf>,
     /// The SHA-256 of its issuer's SubjectPublicKeyInfo in base64url without padding.
-    #[arg(long, value_name = "HASH", requires = "serial", value_parser = key_hash)]
+    #[arg(long, value_name = "HASH", requires = "serial", allow_hyphen_values = true, value_parser = key_hash)]
     issuer_key: Option<KeyHash>,
 }
 

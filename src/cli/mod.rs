@@ -183,3 +183,37 @@ async fn every<R>(
 fn found<R>(record: Option<R>, kind: &str, id: &impl std::fmt::Display) -> Result<R, Failure> {
     record.ok_or_else(|| format!("there is no {kind} {id}").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One hash in 64 begins with the hyphen of base64url.
+    #[test]
+    fn a_hash_may_begin_with_a_hyphen() {
+        let hash = "-9h47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hQ";
+        for line in [
+            vec!["anchor", "show", hash],
+            vec!["anchor", "change", hash, "--no-crl"],
+            vec!["anchor", "check-revocation", hash, "--json"],
+            vec!["anchor", "grant", hash, "--participant", "acme", "--any-name"],
+            vec!["anchor", "withdraw", hash, "--participant", "acme"],
+            vec!["anchor", "retire", "--why", "x", hash],
+            vec!["certificate", "show", hash],
+            vec!["certificate", "supersede", hash],
+            vec!["certificate", "revoke", hash, "--reason", "superseded"],
+            vec!["certificate", "revoke", "--issuer-key", hash, "--serial", "01"],
+            vec!["certificate", "revoke-key", hash],
+            vec!["certificate", "add", "next.pem", "--client", "acme-1", "--replaces", hash],
+        ] {
+            let parsed = CommandLine::try_parse_from(["countersign"].iter().chain(&line));
+            assert!(parsed.is_ok(), "{line:?}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+        }
+        for line in [["anchor", "show", "-h"], ["certificate", "show", "--help"]] {
+            let told = CommandLine::try_parse_from(["countersign"].iter().chain(&line)).unwrap_err();
+            assert_eq!(told.kind(), clap::error::ErrorKind::DisplayHelp, "{line:?}");
+        }
+        let unknown = CommandLine::try_parse_from(["countersign", "anchor", "change", hash, "--no-clr"]).unwrap_err();
+        assert_eq!(unknown.kind(), clap::error::ErrorKind::UnknownArgument);
+    }
+}
