@@ -80,9 +80,9 @@ pub use kinship::Kinship;
 pub use presented::{Handshake, PresentedChain};
 
 use anchor::{AnchorSet, Anchors};
-use chain::{Effort, Naming, Path};
+use chain::{Effort, Naming, Path, Terms};
 use crl::keeper::Keeper;
-use crl::{HeldLists, ListStatus, Lists};
+use crl::{HeldLists, ListStatus};
 use revocation::{Link, Question, Status, StatusSource, UnknownStatus};
 use spiffe::{CarriedId, SpiffeId};
 
@@ -457,9 +457,10 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Arc<Path>, PeerRefusal> {
         let lists = self.lists.now();
+        let terms = Terms { naming, granted: &record.anchors, lists: &lists, now };
         let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
         match self.paths.get(&key) {
-            Some(path) if path.judge(leaf, naming, &record.anchors, &lists, now).is_ok() => Ok(path),
+            Some(path) if path.judge(leaf, &terms).is_ok() => Ok(path),
             // Not seen before; or no longer good, and then another path may be.
             Some(_) | None => {
                 // All that a search depends on: the list, by what it is known, the anchors with what this record grants them,
@@ -468,7 +469,7 @@ impl Verifier {
                 if let Some(refusal) = self.dead_ends.get(&search) {
                     return Err(refusal);
                 }
-                match self.build(peer, leaf, naming, record, &lists, now) {
+                match self.build(peer, leaf, record, &terms) {
                     // Remembered together with what was learnt from it, or not at all.
                     Ok(path) if asks == Asks::Nobody => Ok(Arc::new(path)),
                     Err(refusal @ PeerRefusal::RevocationUnknown { .. }) if asks == Asks::Nobody => Err(refusal),
@@ -570,14 +571,12 @@ impl Verifier {
         &self,
         peer: &PresentedChain,
         leaf: &ParsedCertificate,
-        naming: Naming,
         record: &ClientRecord,
-        lists: &Lists,
-        now: UnixTime,
+        terms: &Terms<'_>,
     ) -> Result<Path, PeerRefusal> {
         let anchors = self.anchors_of(record);
         let effort = Effort::after_reading(peer, leaf);
-        let build = |among: &Anchors| chain::build(peer, leaf, naming, among, &record.anchors, lists, &effort, now);
+        let build = |among: &Anchors| chain::build(peer, leaf, among, &effort, terms);
         // The trust domain is chosen by the id (SPIFFE Federation §7.3); a CA may have been given its names as well.
         let id = leaf.spiffe_id().id();
         let refused_by_its_own = match id.and_then(|id| anchors.trust_domain_of(id)).map(build) {
@@ -593,7 +592,10 @@ impl Verifier {
                 let retired = (!anchors.retired.compiled.is_empty()).then(|| build(&anchors.retired).err()).flatten();
                 Err(match retired {
                     Some(PeerRefusal::AnchorRetired) => PeerRefusal::AnchorRetired,
-                    _ if own.is_none() && id.is_some() && (naming == Naming::Svid || anchors.has_trust_domains()) => {
+                    _ if own.is_none()
+                        && id.is_some()
+                        && (terms.naming == Naming::Svid || anchors.has_trust_domains()) =>
+                    {
                         PeerRefusal::TrustDomainUnknown
                     }
                     _ => PeerRefusal::IssuerUnknown,
