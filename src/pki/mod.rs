@@ -4,7 +4,6 @@
 //! is in date, strong, and either registered itself or vouched for by an anchor of that client's participant, inside
 //! that anchor's name space. It knows nothing of OAuth beyond which of these a client's registration asks for.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
@@ -392,27 +391,8 @@ impl Verifier {
         now: UnixTime,
     ) -> Vec<(&'static str, Vec<String>)> {
         let granted = record.anchors.iter().find(|granted| granted.anchor.id == kinship.anchor);
-        let (Some(granted), Some(leaf)) = (granted, peer.leaf()) else { return Vec::new() };
-        let anchor = &*granted.anchor;
-        let mut sources = Vec::new();
-        if revocation::uses_lists(&anchor.revocation) {
-            let lists = self.lists.now();
-            let above = peer.intermediates().iter().map(|issuer| issuer.facts.key_hash());
-            let issuers: BTreeSet<&KeyHash> = above.chain([&kinship.anchor_key]).collect();
-            let held = issuers.into_iter().flat_map(|issuer| crl::check::in_words(&lists, issuer, now)).collect();
-            let allowed = |point: &&String| is_allowed(point, &anchor.revocation.crl_url_prefixes);
-            let points: Vec<String> = leaf.crl_points().iter().filter(allowed).cloned().collect();
-            sources.push(("lists_held", held));
-            if !points.is_empty() {
-                sources.push(("distribution_points", points));
-            }
-        }
-        if let Some(policy) = &anchor.revocation.ocsp {
-            let allowed = |url: &&String| is_allowed(url, &policy.url_prefixes);
-            let named = || leaf.responder_urls().iter().filter(allowed).cloned().collect();
-            sources.push(("responder", policy.responder_url.clone().map_or_else(named, |url| vec![url])));
-        }
-        sources
+        let Some(granted) = granted else { return Vec::new() };
+        crl::check::sources_in_words(peer, &granted.anchor, &kinship.anchor_key, &self.lists.now(), now)
     }
 
     async fn chained(

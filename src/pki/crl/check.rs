@@ -18,6 +18,7 @@ use super::verification::{add_issued, succeeds, verify};
 use super::watched::known_issuers;
 use crate::fetch::{Fetcher, is_allowed};
 use crate::pki::presented::PresentedChain;
+use crate::pki::revocation::uses_lists;
 use crate::registry::KeyHash;
 use crate::registry::trust_anchor::TrustAnchor;
 
@@ -141,8 +142,37 @@ fn put_newer(lists: &HeldLists, list: &Arc<RevocationList>) {
     }
 }
 
+/// What revocation of the certificate of `presented` is judged by under `anchor`, whose key this is: the lists that are held of
+/// whoever may have issued it, and who else can be asked.
+pub(in crate::pki) fn sources_in_words(
+    presented: &PresentedChain,
+    anchor: &TrustAnchor,
+    anchor_key: &KeyHash,
+    lists: &Lists,
+    now: UnixTime,
+) -> Vec<(&'static str, Vec<String>)> {
+    let Some(leaf) = presented.leaf() else { return Vec::new() };
+    let mut sources = Vec::new();
+    if uses_lists(&anchor.revocation) {
+        let above = presented.intermediates().iter().map(|issuer| issuer.facts.key_hash());
+        let issuers: BTreeSet<&KeyHash> = above.chain([anchor_key]).collect();
+        sources.push(("lists_held", issuers.into_iter().flat_map(|issuer| in_words(lists, issuer, now)).collect()));
+        let allowed = |point: &&String| is_allowed(point, &anchor.revocation.crl_url_prefixes);
+        let points: Vec<String> = leaf.crl_points().iter().filter(allowed).cloned().collect();
+        if !points.is_empty() {
+            sources.push(("distribution_points", points));
+        }
+    }
+    if let Some(policy) = &anchor.revocation.ocsp {
+        let allowed = |url: &&String| is_allowed(url, &policy.url_prefixes);
+        let named = || leaf.responder_urls().iter().filter(allowed).cloned().collect();
+        sources.push(("responder", policy.responder_url.clone().map_or_else(named, |url| vec![url])));
+    }
+    sources
+}
+
 /// The lists of this issuer that are held, in words.
-pub(in crate::pki) fn in_words(lists: &Lists, issuer_key: &KeyHash, now: UnixTime) -> Vec<String> {
+fn in_words(lists: &Lists, issuer_key: &KeyHash, now: UnixTime) -> Vec<String> {
     let each = |list: &Arc<RevocationList>| {
         let facts = facts(list, now);
         let stale = if facts.stale { ", out of date" } else { "" };

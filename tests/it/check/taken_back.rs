@@ -97,6 +97,9 @@ async fn rows_of_lists(rig: &Rig) -> Vec<Row> {
     let step = answer["steps"].as_array().unwrap().iter().find(|step| step["outcome"] == "refused").unwrap();
     let lists = step["facts"]["lists_held"].as_str().unwrap_or_default();
     assert!(lists.contains("number 1, issued ") && lists.contains("for all certificates of its issuer"), "{step}");
+    let answer = check(rig, &revoked, "a-two").await.json();
+    assert_eq!(refused(&answer).unwrap().1, "peer_revoked", "{answer:#}");
+    assert!(!answer.to_string().contains("lists_held"), "of another client: {answer:#}");
     rows
 }
 
