@@ -2,6 +2,7 @@
 //!
 //! Takes a [`Config`] and a clock, gives an [`App`]: the one place that knows which back end runs. It decides nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ impl App {
             fetcher: fetcher.clone(),
             clock: Arc::clone(&clock),
             lists: Arc::clone(&lists),
-            directory: config.data_directory.join("crls"),
+            directory: lists_directory(&config),
             longest_bytes: config.crl_bytes,
         })
         .await?;
@@ -205,6 +206,11 @@ impl App {
         }
         self.store.close().await;
     }
+}
+
+/// Where the server writes down the revocation lists that it holds.
+pub fn lists_directory(config: &Config) -> PathBuf {
+    config.data_directory.join("crls")
 }
 
 /// What the server fetches with, believing over HTTPS whom `config` says.

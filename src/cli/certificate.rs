@@ -6,18 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::time::{SystemClock, UnixTime};
+use serde::Serialize;
 
 use super::expiring::{self, ExpiringArguments};
 use super::output::{Output, printable};
 use super::session::{Failure, Session};
 use super::{every, found};
+use crate::app;
 use crate::client_auth::RegisteredKeys;
 use crate::explanation::{self, Advice, Audience, Basis, Explanation, Facts, Outcome};
 use crate::pki::certificate::{ParsedCertificate, certificates_from, key_hash_from};
+use crate::pki::crl::HeldLists;
+use crate::pki::crl::check::{Report, Shelves, hold_for};
+use crate::pki::ocsp::Responders;
+use crate::pki::revocation::{self, AsOf};
 use crate::pki::{PresentedChain, Verifier};
 use crate::registry::certificate::{Certificate, Replacement, RevocationReason};
 use crate::registry::edit::CertificateSelector;
+use crate::registry::trust_anchor::AnchorState;
 use crate::registry::{ClientId, KeyHash, Thumbprint};
 
 /// Certificates: enrol, explain, list, supersede, revoke.
@@ -47,7 +54,7 @@ pub(super) enum CertificateCommand {
         /// As whom.
         #[arg(long)]
         client: ClientId,
-        /// When, by RFC 3339; now, where it is not given.
+        /// When, by RFC 3339; now, where it is not given. Whether it is revoked is always asked as of now.
         #[arg(long, value_parser = super::entitlement::instant)]
         at: Option<UnixTime>,
     },
@@ -172,12 +179,12 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
             session.output.done(&sentence, &after)
         }
         CertificateCommand::Explain { file, client, at } => {
-            let explanation = explained(&file, &client, at.unwrap_or(session.now), session).await?;
+            let told = explained(&file, &client, at.unwrap_or(session.now), session).await?;
             match session.output {
-                Output::Json => session.output.record(&explanation)?,
-                Output::People => session.output.text(&in_words(&explanation))?,
+                Output::Json => session.output.record(&told)?,
+                Output::People => session.output.text(&in_words(&told))?,
             }
-            match explanation.first_reason() {
+            match told.explanation.first_reason() {
                 None => Ok(()),
                 Some(reason) => Err(format!("it would not be let in: {reason}").into()),
             }
@@ -248,19 +255,49 @@ async fn revoke_key(key: &str, why: Option<String>, session: &Session) -> Result
     )
 }
 
-/// The same path as a token request's, from this command's own view of the registry.
-async fn explained(file: &Path, client: &ClientId, at: UnixTime, session: &Session) -> Result<Explanation, Failure> {
+/// What this command tells.
+#[derive(Debug, Serialize)]
+struct Told {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// Lists and responders know of no other instant than now, whichever is asked about.
+    #[serde(serialize_with = "explanation::as_text")]
+    revocation_as_of: UnixTime,
+    /// What was found where the client's anchors say that revocation lists are.
+    revocation_lists: Vec<Report>,
+}
+
+/// The same path as a token request's, from this command's own view of the registry, of revocation lists and of responders.
+/// What it finds revoked it says, and puts nowhere on record.
+async fn explained(file: &Path, client: &ClientId, at: UnixTime, session: &Session) -> Result<Told, Failure> {
     let octets = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let peer =
         PresentedChain::read(&octets).map_err(|_| format!("{}: no certificate in PEM or DER", file.display()))?;
     let peer = Arc::new(peer);
-    let (pki, keys) = (Verifier::new(), RegisteredKeys::new());
-    let basis = Basis { registry: &session.registry, pki: &pki, keys: &keys, environment: session.config.environment };
-    Ok(explanation::explain(&basis, &peer, client, Audience::Operator, at).await)
+    let (config, now) = (&session.config, session.now);
+    let fetcher = app::fetcher(config)?;
+    let (lists, mut revocation_lists) = (Arc::new(HeldLists::as_of(now)), Vec::new());
+    // Where there is no such client, or no store, the explanation says so.
+    if let Ok(found) = session.registry.client(client).await {
+        let directory = app::lists_directory(config);
+        let shelves = Shelves { fetcher: &fetcher, directory, longest_bytes: config.crl_bytes };
+        for anchor in found.record.anchors.iter().map(|granted| &granted.anchor) {
+            if anchor.state == AnchorState::Active && revocation::uses_lists(&anchor.revocation) {
+                revocation_lists.extend(hold_for(&lists, anchor, &peer, &shelves, now).await);
+            }
+        }
+    }
+    let responders = Arc::new(Responders::new(fetcher, Arc::new(SystemClock::new())));
+    let pki = Verifier::with_lists(lists).asking(Arc::new(AsOf { source: responders, at: now }));
+    let keys = RegisteredKeys::new();
+    let basis = Basis { registry: &session.registry, pki: &pki, keys: &keys, environment: config.environment };
+    let explanation = explanation::explain(&basis, &peer, client, Audience::Operator, at).await;
+    Ok(Told { explanation, revocation_as_of: now, revocation_lists })
 }
 
 /// For people: a line for each step, and below it what was compared and what to do.
-fn in_words(explanation: &Explanation) -> String {
+fn in_words(told: &Told) -> String {
+    let explanation = &told.explanation;
     let mut text = String::new();
     let mut line = |indent: usize, content: &str| {
         let _ = writeln!(text, "{:indent$}{}", "", printable(content));
@@ -272,6 +309,14 @@ fn in_words(explanation: &Explanation) -> String {
         }
     }
     line(0, &format!("as client {}, at {}", explanation.client_id, explanation.at));
+    if explanation.at != told.revocation_as_of {
+        line(0, &format!("whether it is revoked: as of now, {}", told.revocation_as_of));
+    }
+    for report in &told.revocation_lists {
+        if let Some(refusal) = &report.refusal {
+            line(0, &format!("revocation list {}: not taken: {refusal}", report.place));
+        }
+    }
     for step in &explanation.steps {
         let mark = match step.outcome {
             Outcome::Passed => "passed",

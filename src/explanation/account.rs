@@ -36,6 +36,8 @@ struct Scene<'a> {
     record: &'a ClientRecord,
     peer: &'a PresentedChain,
     kinship: Option<&'a Kinship>,
+    /// What revocation is judged by.
+    sources: Vec<(&'static str, Vec<String>)>,
     /// Whether states and other certificates of the client may be told too.
     tells_all: bool,
     environment: Environment,
@@ -45,6 +47,10 @@ struct Scene<'a> {
 impl Account {
     pub(super) const fn new(now: UnixTime) -> Self {
         Self { now, client: None, steps: Vec::new() }
+    }
+
+    pub(super) const fn client(&self) -> Option<&FoundClient> {
+        self.client.as_ref()
     }
 
     pub(super) fn finish(self) -> (Vec<Step>, Option<FoundClient>) {
@@ -157,11 +163,12 @@ impl Account {
         environment: Environment,
         peer: &PresentedChain,
         kinship: Option<&Kinship>,
+        sources: Vec<(&'static str, Vec<String>)>,
         tells_all: bool,
     ) -> Vec<Finding> {
         let (mut says, mut facts, mut besides) = (refusal.meaning().to_owned(), Vec::new(), Vec::new());
         if let Some(client) = &self.client {
-            let scene = Scene { record: &client.record, peer, kinship, tells_all, environment, now: self.now };
+            let scene = Scene { record: &client.record, peer, kinship, sources, tells_all, environment, now: self.now };
             (says, facts) = scene.tell(refusal);
             besides = scene.besides(refusal);
         }
@@ -300,16 +307,19 @@ impl Scene<'_> {
             }
             PeerRefusal::NameConstraintViolated | PeerRefusal::TrustDomainUnknown => (None, names_text(leaf)),
             PeerRefusal::Revoked { at } => {
-                let facts = vec![("serial", leaf.serial().to_owned()), ("revoked_at", at.to_string())];
-                (Some(format!("It was revoked {} ago.", span(self.now.since(*at)))), facts)
+                let facts = self.of_revocation(leaf, Some(("revoked_at", at.to_string())));
+                // Asked about an instant before that, it is revoked all the same: as of now.
+                let detail = if *at <= self.now {
+                    format!("It was revoked {} ago.", span(self.now.since(*at)))
+                } else {
+                    format!("It was revoked at {at}.")
+                };
+                (Some(detail), facts)
             }
             PeerRefusal::RevocationUnknown { why } => {
-                let facts = vec![("serial", leaf.serial().to_owned()), ("issuer", leaf.issuer_text().to_owned())];
-                (Some(format!("What is missing: {}.", why.as_str())), facts)
+                (Some(format!("What is missing: {}.", why.as_str())), self.of_revocation(leaf, None))
             }
-            PeerRefusal::IssuerRevoked | PeerRefusal::OnHold => {
-                (None, vec![("serial", leaf.serial().to_owned()), ("issuer", leaf.issuer_text().to_owned())])
-            }
+            PeerRefusal::IssuerRevoked | PeerRefusal::OnHold => (None, self.of_revocation(leaf, None)),
             PeerRefusal::NoCertificate
             | PeerRefusal::Malformed
             | PeerRefusal::VersionUnsupported
@@ -327,6 +337,20 @@ impl Scene<'_> {
             | PeerRefusal::PathTooLong
             | PeerRefusal::PathTooComplex => (None, Vec::new()),
         }
+    }
+
+    /// How its issuer knows the certificate, and what was looked at.
+    fn of_revocation(
+        &self,
+        leaf: &ParsedCertificate,
+        found: Option<(&'static str, String)>,
+    ) -> Vec<(&'static str, String)> {
+        let known_by = [("serial", leaf.serial().to_owned()), ("issuer", leaf.issuer_text().to_owned())];
+        let sources = self
+            .sources
+            .iter()
+            .map(|(name, all)| (*name, if all.is_empty() { "none".to_owned() } else { listed(all.iter()) }));
+        known_by.into_iter().chain(found).chain(sources).collect()
     }
 
     /// By how much, of a certificate that is not in date: whole seconds, the last one included (RFC 5280 §4.1.2.5).

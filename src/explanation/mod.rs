@@ -266,7 +266,7 @@ impl OwnFacts {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn as_text<S: Serializer>(at: &UnixTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: Serializer>(at: &UnixTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
 }
 
@@ -301,7 +301,14 @@ pub async fn explain(
     let refusal = outcome.err();
     let mut besides = match &refusal {
         None => Vec::new(),
-        Some(refusal) => account.refused(refusal, basis.environment, peer, kinship.as_ref(), tells_all),
+        Some(refusal) => {
+            let sources = |client: &FoundClient| {
+                let kinship = kinship.as_ref().filter(|_| tells_all)?;
+                Some(basis.pki.revocation_sources(peer, &client.record, kinship, now))
+            };
+            let sources = account.client().and_then(sources).unwrap_or_default();
+            account.refused(refusal, basis.environment, peer, kinship.as_ref(), sources, tells_all)
+        }
     };
     // Of a connection that stands the handshake is past.
     if audience == Audience::Operator

@@ -17,13 +17,15 @@ use super::identity::Names;
 use super::presented::PresentedChain;
 use crate::registry::client::SubjectAttribute;
 use crate::registry::trust_anchor::AnchorOwner;
-use crate::registry::{AnchorId, ClientRecord, GrantedAnchor};
+use crate::registry::{AnchorId, ClientRecord, GrantedAnchor, KeyHash};
 
 /// An anchor whose word stands behind a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kinship {
     /// The anchor.
     pub anchor: AnchorId,
+    /// The hash of the key that signatures lead to: one of several, of a trust domain.
+    pub anchor_key: KeyHash,
     /// First and last second of the anchor's own certificate.
     pub anchor_dates: (UnixTime, UnixTime),
     /// The first name of the certificate that the anchor may not vouch for, for this participant; also where names cannot
@@ -104,8 +106,8 @@ fn through(anchor: CompiledAnchor, leaf: &ParsedCertificate, record: &ClientReco
         // one outside is another's, also where a client was registered under it by mistake.
         AnchorOwner::Operator => is_told_apart || (names_the_client && (outside.is_none() || !is_trust_domain)),
     };
-    let anchor_dates = (anchor.not_before, anchor.not_after);
-    Some(Kinship { anchor: anchor.id, anchor_dates, outside, is_of_the_participant, names_the_client })
+    let (anchor_key, anchor_dates) = (anchor.key_hash, (anchor.not_before, anchor.not_after));
+    Some(Kinship { anchor: anchor.id, anchor_key, anchor_dates, outside, is_of_the_participant, names_the_client })
 }
 
 /// The first name outside, and whether the client's is among them: every name that the certificate has.

@@ -381,6 +381,20 @@ impl Verifier {
         kinship::find(peer, &self.anchors_of(record), record, now)
     }
 
+    /// What revocation of the certificate of `peer` is judged by, in words: the lists that are held of whoever may have issued it
+    /// under the anchor of `kinship`, and who else can be asked.
+    pub fn revocation_sources(
+        &self,
+        peer: &PresentedChain,
+        record: &ClientRecord,
+        kinship: &Kinship,
+        now: UnixTime,
+    ) -> Vec<(&'static str, Vec<String>)> {
+        let granted = record.anchors.iter().find(|granted| granted.anchor.id == kinship.anchor);
+        let Some(granted) = granted else { return Vec::new() };
+        crl::check::sources_in_words(peer, &granted.anchor, &kinship.anchor_key, &self.lists.now(), now)
+    }
+
     async fn chained(
         &self,
         peer: &Arc<PresentedChain>,

@@ -4,6 +4,7 @@
 //! request without waiting, together with what a [`StatusSource`] answers. It reads no list and asks nobody itself.
 
 use std::fmt;
+use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
@@ -20,6 +21,21 @@ use crate::registry::{AnchorId, KeyHash};
 pub trait StatusSource: fmt::Debug + Send + Sync + 'static {
     /// The status of one certificate at `now`.
     fn status<'a>(&'a self, question: Question<'a>, policy: &'a OcspPolicy, now: UnixTime) -> BoxFuture<'a, Status>;
+}
+
+/// A source that is asked for the status at one instant, whichever is asked about: responders know of no other than now.
+#[derive(Debug)]
+pub struct AsOf {
+    /// Who is asked.
+    pub source: Arc<dyn StatusSource>,
+    /// The instant.
+    pub at: UnixTime,
+}
+
+impl StatusSource for AsOf {
+    fn status<'a>(&'a self, question: Question<'a>, policy: &'a OcspPolicy, _: UnixTime) -> BoxFuture<'a, Status> {
+        self.source.status(question, policy, self.at)
+    }
 }
 
 /// One certificate, named as its issuer knows it.
@@ -219,7 +235,7 @@ pub(super) fn decide(
 }
 
 /// Whether the anchor says where lists are.
-pub(super) const fn uses_lists(sources: &RevocationSources) -> bool {
+pub const fn uses_lists(sources: &RevocationSources) -> bool {
     !sources.crls.is_empty() || !sources.crl_url_prefixes.is_empty()
 }
 

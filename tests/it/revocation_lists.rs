@@ -98,7 +98,7 @@ impl Scene {
     }
 }
 
-async fn anchor(rig: &Rig) -> TrustAnchor {
+pub(crate) async fn anchor(rig: &Rig) -> TrustAnchor {
     let anchors = rig.app.registry.anchors(Page::first(16)).await.unwrap();
     anchors.into_iter().find(|anchor| anchor.material.octets() == rig.world.a_root.certificate).unwrap()
 }
@@ -401,7 +401,7 @@ async fn an_operator_names_a_list_and_sees_what_is_there() {
 }
 
 /// A server of lists, and how often it was asked.
-async fn publisher(list: Vec<u8>, patience: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+pub(crate) async fn publisher(list: Vec<u8>, patience: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));

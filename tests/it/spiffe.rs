@@ -33,7 +33,7 @@ const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe
 const A_SECOND: Duration = Duration::from_secs(1);
 
 /// Enters a trust domain of partner A that vouches for all of its ids.
-async fn trust(rig: &Rig, domain: &Domain, endpoint: BundleEndpoint) -> AnchorId {
+pub(crate) async fn trust_domain(rig: &Rig, domain: &Domain, endpoint: BundleEndpoint) -> AnchorId {
     trust_bundle(rig, &domain.name, &domain.bundle(1), endpoint).await
 }
 
@@ -47,7 +47,7 @@ async fn trust_bundle(rig: &Rig, name: &str, bundle: &str, endpoint: BundleEndpo
 }
 
 /// Enters a trust domain of this participant, or of the operator. It vouches for nobody yet.
-async fn trust_as(
+pub(crate) async fn trust_as(
     rig: &Rig,
     name: &str,
     bundle: &str,
@@ -76,7 +76,7 @@ async fn trust_as(
 }
 
 /// Registers a client of partner A under this SPIFFE ID, entitled to [`ACCOUNTS`].
-async fn register(rig: &Rig, id: &str, authentication: ClientAuthentication) {
+pub(crate) async fn register(rig: &Rig, id: &str, authentication: ClientAuthentication) {
     let client = Client {
         id: ClientId::parse(id).unwrap(),
         participant_id: ParticipantId::parse("partner-a").unwrap(),
@@ -104,11 +104,11 @@ async fn register(rig: &Rig, id: &str, authentication: ClientAuthentication) {
     rig.app.registry.add_entitlement(entitlement, rig.explanation()).await.unwrap();
 }
 
-fn by_x509(spiffe_id: &str) -> ClientAuthentication {
+pub(crate) fn by_x509(spiffe_id: &str) -> ClientAuthentication {
     ClientAuthentication::SpiffeX509 { subject: rule(SubjectAttribute::TlsClientAuthSanUri, spiffe_id) }
 }
 
-fn by_jwt(spiffe_id: &str) -> ClientAuthentication {
+pub(crate) fn by_jwt(spiffe_id: &str) -> ClientAuthentication {
     ClientAuthentication::SpiffeJwt { subject: rule(SubjectAttribute::TlsClientAuthSanUri, spiffe_id) }
 }
 
@@ -146,7 +146,7 @@ async fn an_x509_svid_gets_a_token_under_every_method_that_names_it() {
     for engine in Engine::every() {
         let rig = Rig::on(&engine, Time::Standing).await;
         let domain = Domain::new("partner-a.test", rig.world.now);
-        let anchor = trust(&rig, &domain, BundleEndpoint::File).await;
+        let anchor = trust_domain(&rig, &domain, BundleEndpoint::File).await;
         // The draft's way: the client_id is the SPIFFE ID. And a client_id of one's own choosing.
         let own = domain.id("/own");
         register(&rig, &own, by_x509(&own)).await;
@@ -174,7 +174,7 @@ async fn a_jwt_svid_gets_a_token_that_is_bound_to_the_certificate() {
     for engine in Engine::every() {
         let rig = Rig::on(&engine, Time::Standing).await;
         let domain = Domain::new("partner-a.test", rig.world.now);
-        trust(&rig, &domain, BundleEndpoint::File).await;
+        trust_domain(&rig, &domain, BundleEndpoint::File).await;
         let own = domain.id("/own");
         register(&rig, &own, by_jwt(&own)).await;
         register(&rig, "a-chosen", by_jwt(&domain.id("/chosen"))).await;
@@ -223,7 +223,7 @@ async fn the_full_circle_through_a_rotation() {
         let new = old.rotated();
         (old, new)
     };
-    let anchor = trust(&rig, &old, BundleEndpoint::File).await;
+    let anchor = trust_domain(&rig, &old, BundleEndpoint::File).await;
     register(&rig, "by-x509", by_x509(&old.id("/x509"))).await;
     register(&rig, "by-jwt", by_jwt(&old.id("/jwt"))).await;
     // Of the client that signs in by JWT-SVID the certificate is enrolled by itself: its tokens name no anchor.
@@ -289,7 +289,7 @@ async fn a_strict_perimeter_knows_who_is_registered_by_a_spiffe_id() {
     let strict = |config: &mut countersign::config::Config| config.perimeter = countersign::config::Perimeter::Strict;
     let rig = Rig::configured(&Engine::Sqlite, Time::Standing, strict).await;
     let domain = Domain::new("partner-a.test", rig.world.now);
-    trust(&rig, &domain, BundleEndpoint::File).await;
+    trust_domain(&rig, &domain, BundleEndpoint::File).await;
     register(&rig, "by-x509", by_x509(&domain.id("/x509"))).await;
     register(&rig, "by-jwt", by_jwt(&domain.id("/jwt"))).await;
     assert_eq!(ask(&rig, &domain.svid("/x509"), &form(Some("by-x509"), None)).await.status, 200);

@@ -39,6 +39,11 @@ impl Cache {
         Ok(Self(directory))
     }
 
+    /// The files in `directory`, to be read only; none, where there is no such directory.
+    pub(super) const fn at(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
     /// Every file that can be read, in order of their names.
     pub(super) fn read(&self, longest_bytes: usize) -> Vec<Kept> {
         let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };

@@ -140,12 +140,15 @@ pub(in crate::pki) struct Lists {
     of_issuer: HashMap<KeyHash, Vec<Arc<RevocationList>>>,
     /// Grows with each change: what was concluded from the lists before need not hold any more.
     pub(in crate::pki) generation: u64,
+    /// The one instant they are judged at, whichever is asked about; none of a server's.
+    as_of: Option<UnixTime>,
 }
 
 impl Lists {
     /// RFC 5280 §6.3.3: what the lists of this issuer say of `subject` at `now`.
     pub(in crate::pki) fn status(&self, issuer_key: &KeyHash, subject: &Subject<'_>, now: UnixTime) -> ListStatus {
         let Some(lists) = self.of_issuer.get(issuer_key) else { return ListStatus::Unknown(UnknownStatus::NoList) };
+        let now = self.as_of.unwrap_or(now);
         let mut status = ListStatus::Unknown(UnknownStatus::NotCovered);
         let mut on_hold = None;
         for list in lists {
@@ -181,6 +184,10 @@ impl Lists {
         self.of_issuer.values().flatten()
     }
 
+    pub(super) fn of(&self, issuer_key: &KeyHash) -> impl Iterator<Item = &Arc<RevocationList>> {
+        self.of_issuer.get(issuer_key).into_iter().flatten()
+    }
+
     pub(super) fn held(&self, issuer_key: &KeyHash, scope: &Scope) -> Option<&Arc<RevocationList>> {
         self.of_issuer.get(issuer_key)?.iter().find(|list| list.scope == *scope)
     }
@@ -191,6 +198,11 @@ impl Lists {
 pub struct HeldLists(ArcSwap<Lists>);
 
 impl HeldLists {
+    /// None yet; and what they say is always judged at this instant.
+    pub fn as_of(at: UnixTime) -> Self {
+        Self(ArcSwap::from_pointee(Lists { as_of: Some(at), ..Lists::default() }))
+    }
+
     pub(in crate::pki) fn now(&self) -> arc_swap::Guard<Arc<Lists>> {
         self.0.load()
     }
@@ -209,7 +221,7 @@ impl HeldLists {
             let own = of_issuer.entry(list.issuer_key).or_default();
             replaced = own.iter().position(|other| other.scope == list.scope).map(|place| own.swap_remove(place));
             own.push(Arc::clone(list));
-            Lists { of_issuer, generation: lists.generation + 1 }
+            Lists { of_issuer, generation: lists.generation + 1, as_of: lists.as_of }
         });
         replaced
     }
@@ -225,7 +237,7 @@ impl HeldLists {
                 own.retain(|list| !unneeded(list));
             }
             of_issuer.retain(|_, own| !own.is_empty());
-            Lists { of_issuer, generation: lists.generation + 1 }
+            Lists { of_issuer, generation: lists.generation + 1, as_of: lists.as_of }
         });
     }
 }

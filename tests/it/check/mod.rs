@@ -7,9 +7,20 @@ mod bounds;
 
 mod command;
 
+mod asking;
+
 mod same_path;
 
-use countersign_conformance::pki::Credential;
+/// Rows of the table for certificates that somebody else speaks of.
+mod taken_back;
+
+use countersign::pki::{anchor, identity};
+use countersign::registry::trust_anchor::{
+    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
+};
+use countersign::registry::{AnchorId, ParticipantId};
+use countersign_conformance::pki::{Authority, Credential};
+use countersign_resource_server::time::UnixTime;
 use serde_json::Value;
 
 use crate::rig::{Engine, Rig, Time};
@@ -40,6 +51,41 @@ async fn check(rig: &Rig, credential: &Credential, client_id: &str) -> Answer {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     answer
+}
+
+/// Enters this authority with these sources, and grants it to partner A for names in this space; gives its id.
+async fn trust(
+    rig: &Rig,
+    authority: &Authority,
+    owner: AnchorOwner,
+    revocation: RevocationSources,
+    space: &NameSpace,
+) -> AnchorId {
+    let found = anchor::check_anchor(&authority.certificate, UnixTime::from_seconds(rig.world.now)).unwrap();
+    let anchor = TrustAnchor {
+        id: found.id.clone(),
+        material: AnchorMaterial::X509 { certificate_der: authority.certificate.clone() },
+        subject: found.subject,
+        owner,
+        eku_policy: EkuPolicy::Required,
+        unknown_revocation: Unknown::Refuse,
+        revocation,
+        state: AnchorState::Active,
+    };
+    let registry = &rig.app.registry;
+    registry.add_anchor(anchor, found.subject_der, rig.explanation()).await.unwrap();
+    let space = identity::name_space(space).unwrap();
+    registry.grant_anchor(partner_a(), found.id.clone(), space, rig.explanation()).await.unwrap();
+    found.id
+}
+
+fn partner_a() -> ParticipantId {
+    ParticipantId::parse("partner-a").unwrap()
+}
+
+/// The names of partner A.
+fn names_of_a() -> NameSpace {
+    NameSpace { dn_suffixes: vec!["O=Partner A,C=DE".to_owned()], ..NameSpace::default() }
 }
 
 /// The first step that was refused: stage and reason.
