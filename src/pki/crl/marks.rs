@@ -78,12 +78,7 @@ pub(super) async fn mark(registry: &Registry, swapped: &Swapped, now: UnixTime) 
     if list.entries.is_empty() {
         return Ok(());
     }
-    let is_new = |serial: Serial, on_hold: bool| {
-        previous.as_ref().and_then(|previous| previous.find(serial)).is_none_or(|before| {
-            // From hold to revoked is new, the other way round is not.
-            before.reason == CrlReason::CertificateHold && !on_hold
-        })
-    };
+    let is_new = |serial: Serial, on_hold: bool| is_new(previous.as_deref(), serial, on_hold);
     let (mut revoked, mut ended) = (Vec::new(), Vec::new());
     let mut after = None;
     loop {
@@ -104,7 +99,10 @@ pub(super) async fn mark(registry: &Registry, swapped: &Swapped, now: UnixTime) 
     let why = format!("revocation list {number} of issuer key {}", list.issuer_key);
     revoke(registry, &revoked, &format!("revoked by {why}"), now).await?;
     end_tokens(registry, ended, *is_kept, &format!("on hold by {why}"), now).await?;
-    if list.scope.kind == Kind::Users || !list.entries.iter().any(|entry| is_new(entry.serial, false)) {
+    // Millions of them may be looked up: on a thread where that keeps no request waiting.
+    let (own, before) = (Arc::clone(list), previous.clone());
+    let any_is_new = move || own.entries.iter().any(|entry| self::is_new(before.as_deref(), entry.serial, false));
+    if list.scope.kind == Kind::Users || !tokio::task::spawn_blocking(any_is_new).await.unwrap_or(true) {
         return Ok(());
     }
     for anchor in anchors {
@@ -112,6 +110,13 @@ pub(super) async fn mark(registry: &Registry, swapped: &Swapped, now: UnixTime) 
         end_tokens(registry, below, *is_kept, &format!("an issuer was revoked by {why}"), now).await?;
     }
     Ok(())
+}
+
+/// Whether the list that was in place before did not say so of this certificate. From hold to revoked is new, the other way
+/// round is not.
+fn is_new(previous: Option<&RevocationList>, serial: Serial, on_hold: bool) -> bool {
+    let before = previous.and_then(|previous| previous.find(serial));
+    before.is_none_or(|before| before.reason == CrlReason::CertificateHold && !on_hold)
 }
 
 /// Certificates in date in whose path is an intermediate that `list` has newly revoked or put on hold.
