@@ -99,9 +99,8 @@ impl Source {
         }
         self.fingerprint = fingerprint;
         // Whoever waited looks at the lists now; unless that look had begun too early.
-        if !self.again {
-            self.waiting.clear();
-        }
+        let again = self.again;
+        self.waiting.retain(|waiting| again && !waiting.is_closed());
         if self.said.len() > MOST_SAID {
             self.said.clear();
         }
