@@ -61,6 +61,10 @@ async fn decide(
     trail.verified(peer.anchor());
     let client = client_auth::authenticate(client, peer, request, &app.authentication(), now).await?; // RFC 8705 §2
     trail.authenticated(client.client());
+    if client.is_first_seen() {
+        // A list or an answer that came before the certificate was on record had no tokens of it to end: by now it is in force.
+        app.pki.verify(client.peer().presented(), client.client(), now).await?;
+    }
     let client = admission::admit(client, app.config.environment, now)?;
     let access = policy::authorize(client, request, app.lifetime(), now)?; // RFC 8707 §2
     Ok(app.mint.sign(access, now)?) // RFC 9068 §2

@@ -10,10 +10,10 @@ use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::KeySet;
 
 use crate::error::{Refusal, refusals};
-use crate::pki::VerifiedPeer;
 use crate::pki::bundle::Bundle;
 use crate::pki::identity::Names;
 use crate::pki::spiffe::SpiffeId;
+use crate::pki::{Standing, VerifiedPeer};
 use crate::registry::certificate::CertificateState;
 use crate::registry::client::{ClientAuthentication, Enrolment, SubjectRule};
 use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
@@ -124,6 +124,7 @@ pub struct AuthenticatedClient {
     client: FoundClient,
     peer: VerifiedPeer,
     assertion: Option<UsedAssertion>,
+    is_first_seen: bool,
 }
 
 impl AuthenticatedClient {
@@ -135,6 +136,11 @@ impl AuthenticatedClient {
     /// The certificate on the connection.
     pub const fn peer(&self) -> &VerifiedPeer {
         &self.peer
+    }
+
+    /// Whether its certificate was put on record just now.
+    pub const fn is_first_seen(&self) -> bool {
+        self.is_first_seen
     }
 
     /// The assertion, still to be used up: with the audit record of the decision, last of all.
@@ -158,11 +164,12 @@ pub async fn authenticate(
     let assertion = check_assertion(&client.record, request, context.issuer, context.keys, now)?;
     let sighting = examine(&client.record, &peer, context.keys)?;
     context.registry.note_seen(*peer.thumbprint(), now);
+    let is_first_seen = sighting.is_some();
     let client = match sighting {
         None => client,
         Some(sighting) => context.registry.sighted(&client, &sighting, now).await?,
     };
-    Ok(AuthenticatedClient { client, peer, assertion })
+    Ok(AuthenticatedClient { client, peer, assertion, is_first_seen })
 }
 
 /// The certificate's part of the proof alone, and what is to be put on record of it: nothing, where it is there already.
@@ -232,15 +239,18 @@ fn check_certificate(
             self_signed_tls_client_auth::check(&*keys.of(record)?, peer)
         }
         ClientAuthentication::SpiffeX509 { subject } => spiffe_x509::check(subject, peer),
-        // Design §3: the token is bound all the same, to a certificate that is enrolled or carries the registered name.
+        // Design §3: the token is bound all the same, to a certificate that is enrolled or carries the registered name. One that
+        // was enrolled on an anchor's word was so under a name, which may be another one by now.
         ClientAuthentication::PrivateKeyJwt { .. } | ClientAuthentication::SpiffeJwt { .. }
-            if record.certificate(peer.thumbprint()).is_some() =>
+            if *peer.standing() == Standing::Registered =>
         {
             Ok(())
         }
         ClientAuthentication::SpiffeJwt { subject } => spiffe_x509::check(subject, peer),
-        ClientAuthentication::PrivateKeyJwt { subject, .. } => {
-            tls_client_auth::check(subject.as_ref().ok_or(ClientAuthRefusal::NameMismatch)?, peer)
+        ClientAuthentication::PrivateKeyJwt { subject: Some(subject), .. } => tls_client_auth::check(subject, peer),
+        // Without a name there is none that could be another.
+        ClientAuthentication::PrivateKeyJwt { subject: None, .. } => {
+            record.certificate(peer.thumbprint()).map(drop).ok_or(ClientAuthRefusal::NameMismatch)
         }
     }
 }
@@ -277,7 +287,7 @@ fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighti
         not_before: facts.not_before,
         not_after: facts.not_after,
         anchor: peer.anchor().cloned(),
-        issuers: peer.issuers().to_vec(),
+        issuers: peer.issuers(),
     }))
 }
 

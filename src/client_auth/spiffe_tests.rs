@@ -157,6 +157,19 @@ mod jwt {
         assert_eq!(case.claims(|claims| claims.with("jti", "j").with("iss", "https://spire.example")), Ok(None));
     }
 
+    /// The registered id was changed since its certificate was enrolled: that one is another workload's now.
+    #[test]
+    fn a_certificate_enrolled_under_an_id_that_was_registered_before() {
+        let mut case = Case::new();
+        case.credential = case.domain.svid("/before");
+        let anchor = case.scene.record.anchors[0].anchor.id.clone();
+        case.scene = case.scene.enrolled(case.credential.certificate(), |known| known.anchor = Some(anchor));
+        assert_eq!(case.check(case.token().compact()), Err(ClientAuthRefusal::NameMismatch));
+        // Enrolled by an operator, on nobody's word, it is this client's whatever it is called.
+        case.scene.record.certificates[0].anchor = None;
+        assert_eq!(case.check(case.token().compact()), Ok(None));
+    }
+
     #[test]
     fn what_its_header_may_be() {
         let case = Case::new();

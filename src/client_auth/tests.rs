@@ -393,6 +393,15 @@ mod private_key_jwt {
         assert_eq!(case.check(case.token().compact()), used());
         case.credential = root.client("other");
         assert_eq!(case.check(case.token().compact()), Err(ClientAuthRefusal::NameMismatch));
+        // Nor where it was enrolled on the anchor's word, under a name that was registered before.
+        let anchor = case.scene.record.anchors[0].anchor.id.clone();
+        case.scene = case.scene.enrolled(case.credential.certificate(), |known| known.anchor = Some(anchor));
+        assert_eq!(case.check(case.token().compact()), Err(ClientAuthRefusal::NameMismatch));
+        let ClientAuthentication::PrivateKeyJwt { subject, .. } = &mut case.scene.record.client.authentication else {
+            panic!("registered so");
+        };
+        *subject = None;
+        assert_eq!(case.check(case.token().compact()), used(), "a client that is known by no name");
     }
 }
 

@@ -163,7 +163,7 @@ pub struct VerifiedPeer {
     presented: Arc<PresentedChain>,
     leaf: Arc<ParsedCertificate>,
     issuer_key: Option<KeyHash>,
-    issuers: Vec<PathIssuer>,
+    path: Option<Arc<Path>>,
     not_after: UnixTime,
     standing: Standing,
 }
@@ -210,8 +210,8 @@ impl VerifiedPeer {
     }
 
     /// The intermediates of the path that was validated, its issuer first.
-    pub fn issuers(&self) -> &[PathIssuer] {
-        &self.issuers
+    pub fn issuers(&self) -> Vec<PathIssuer> {
+        self.path.as_ref().map(|path| path.issuers()).unwrap_or_default()
     }
 
     /// What it says.
@@ -409,7 +409,15 @@ impl Verifier {
             spiffe::check_svid(leaf)?;
         }
         chain::check_dates(leaf, now)?;
-        let path = self.path(peer, leaf, naming, record, asks, now)?;
+        let path = match self.path(peer, leaf, naming, record, asks, now) {
+            // One that waited may know more.
+            Err(PeerRefusal::RevocationUnknown { .. })
+                if asks == Asks::Others && self.learn_from_unknown(peer, record).await =>
+            {
+                self.path(peer, leaf, naming, record, asks, now)?
+            }
+            found => found?,
+        };
         self.settle(&path, leaf, record, asks, now).await?;
         let anchor = path.anchor.id.clone();
         let is_svid = naming == Naming::Svid || path.anchor.trust_domain.is_some();
@@ -417,8 +425,8 @@ impl Verifier {
             presented: Arc::clone(peer),
             leaf: Arc::clone(leaf),
             issuer_key: Some(path.issuer_key()),
-            issuers: path.issuers(),
             not_after: path.not_after(leaf),
+            path: Some(path),
             standing: match leaf.spiffe_id() {
                 CarriedId::One(id) if is_svid => Standing::Svid { anchor, id: id.clone() },
                 _ => Standing::Chained { anchor },
@@ -460,7 +468,6 @@ impl Verifier {
                         Ok(path)
                     }
                     Err(refusal) => {
-                        self.learn_from_unknown(&refusal, peer, record);
                         self.dead_ends.insert(search, refusal.clone());
                         Err(refusal)
                     }
@@ -480,13 +487,15 @@ impl Verifier {
     }
 
     /// Where a path was refused because a list is missing, its intermediates may be what is missing to know that list by. Whoever
-    /// keeps lists takes those that an anchor has certified, and no others.
-    fn learn_from_unknown(&self, refusal: &PeerRefusal, peer: &PresentedChain, record: &ClientRecord) {
-        let (Some(keeper), PeerRefusal::RevocationUnknown { .. }) = (&self.keeper, refusal) else { return };
+    /// keeps lists takes those that an anchor has certified, and no others; what that brings is waited for, though not long.
+    /// Says whether anybody was told.
+    async fn learn_from_unknown(&self, peer: &PresentedChain, record: &ClientRecord) -> bool {
+        let Some(keeper) = &self.keeper else { return false };
         let intermediates: Vec<Vec<u8>> = peer.intermediates().iter().map(|issuer| issuer.der.to_vec()).collect();
-        for granted in record.anchors.iter().filter(|granted| revocation::uses_lists(&granted.anchor.revocation)) {
-            keeper.learn(&granted.anchor.id, intermediates.clone(), Vec::new());
-        }
+        let with_lists = record.anchors.iter().filter(|granted| revocation::uses_lists(&granted.anchor.revocation));
+        let told = with_lists.map(|granted| keeper.wait_to_learn(&granted.anchor.id, intermediates.clone()));
+        futures_util::future::join_all(told).await;
+        true
     }
 
     /// What is left to ask about a path: lists at a distribution point that nobody has asked yet, and the status of a
@@ -617,7 +626,7 @@ fn registered(
         presented: Arc::clone(peer),
         leaf: Arc::clone(leaf),
         issuer_key: None,
-        issuers: Vec::new(),
+        path: None,
         not_after: leaf.not_after(),
         standing: Standing::Registered,
     })

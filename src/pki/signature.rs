@@ -53,19 +53,40 @@ pub(super) fn is_issued_by(der: &[u8], issuer: &Signer) -> bool {
     matches!(issued_by(der, issuer), Ok(true))
 }
 
+/// The issuer that the certificate in `der` names, the whole SEQUENCE.
+pub(super) fn issuer_name(der: &[u8]) -> Option<&[u8]> {
+    Outline::of(der).ok().map(|outline| outline.issuer)
+}
+
 fn issued_by(der: &[u8], issuer: &Signer) -> Result<bool, der::NotDer> {
-    let mut frame = der::whole(der, der::SEQUENCE)?;
-    let (to_be_signed, mut fields) = der::expect_whole(&mut frame, der::SEQUENCE)?;
-    let algorithm = der::expect(&mut frame, der::SEQUENCE)?;
-    let signature = der::expect(&mut frame, der::BIT_STRING)?;
-    if fields.first() == Some(&0xA0) {
-        der::take(&mut fields)?; // the version
-    }
-    der::expect(&mut fields, der::INTEGER)?;
+    let Outline { to_be_signed, inside, outside, signature, issuer: name } = Outline::of(der)?;
     // RFC 5280 §4.1.1.2: the same algorithm inside and outside.
-    let same_algorithm = der::expect(&mut fields, der::SEQUENCE)? == algorithm;
-    let (name, _) = der::expect_whole(&mut fields, der::SEQUENCE)?;
-    Ok(same_algorithm && name == issuer.name_der && issuer.has_signed(algorithm, to_be_signed, signature))
+    Ok(inside == outside && name == issuer.name_der && issuer.has_signed(outside, to_be_signed, signature))
+}
+
+/// What of a certificate says who issued it (RFC 5280 §4.1).
+struct Outline<'a> {
+    to_be_signed: &'a [u8],
+    inside: &'a [u8],
+    outside: &'a [u8],
+    signature: &'a [u8],
+    issuer: &'a [u8],
+}
+
+impl<'a> Outline<'a> {
+    fn of(der: &'a [u8]) -> Result<Self, der::NotDer> {
+        let mut frame = der::whole(der, der::SEQUENCE)?;
+        let (to_be_signed, mut fields) = der::expect_whole(&mut frame, der::SEQUENCE)?;
+        let outside = der::expect(&mut frame, der::SEQUENCE)?;
+        let signature = der::expect(&mut frame, der::BIT_STRING)?;
+        if fields.first() == Some(&0xA0) {
+            der::take(&mut fields)?; // the version
+        }
+        der::expect(&mut fields, der::INTEGER)?;
+        let inside = der::expect(&mut fields, der::SEQUENCE)?;
+        let (issuer, _) = der::expect_whole(&mut fields, der::SEQUENCE)?;
+        Ok(Self { to_be_signed, inside, outside, signature, issuer })
+    }
 }
 
 /// How certificates, and what their issuers publish, may be signed. SHA-1 is not among them, nor RSA below 2048 bits.

@@ -5,10 +5,12 @@
 //! bundle as it is. It knows nothing of what is in a bundle but which of two is newer.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use super::{Bundle, LARGEST_BUNDLE_BYTES, MalformedBundle, Succession, endpoint};
@@ -218,7 +220,11 @@ pub fn keep(registry: &Arc<Registry>, fetcher: Fetcher, clock: Arc<dyn Clock>, n
         loop {
             let Some(registry) = registry.upgrade() else { return };
             match all_with_endpoint(&registry).await {
-                Ok(anchors) => round(&registry, &fetcher, &*clock, &node, anchors, &mut schedule).await,
+                Ok(anchors) => {
+                    // A fault of this program in one round is on record through the panic itself, and the next is another.
+                    let round = round(&registry, &fetcher, &*clock, &node, anchors, &mut schedule);
+                    drop(AssertUnwindSafe(round).catch_unwind().await);
+                }
                 Err(error) => tracing::debug!(%error, "which bundles are due cannot be read"),
             }
             drop(registry);

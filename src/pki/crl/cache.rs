@@ -44,26 +44,23 @@ impl Cache {
         Self(directory)
     }
 
-    /// Every file that can be read, in order of their names.
-    pub(super) fn read(&self, longest_bytes: usize) -> Vec<Kept> {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };
+    /// Every file that can be read, in order of their names, each when it is asked for: all of them may be more than memory
+    /// has room for.
+    pub(super) fn read(&self, longest_bytes: usize) -> impl Iterator<Item = Kept> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten();
         let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.sort();
-        paths
-            .iter()
-            .filter(|path| path.extension().is_some_and(|name| name == "crl"))
-            .filter_map(|path| {
-                let octets = Bytes::from(read_file(path, longest_bytes.saturating_add(LONGEST_CHAIN_BYTES)).ok()?);
-                let mut rest = &octets[..];
-                der::expect(&mut rest, der::SEQUENCE).ok()?;
-                let list = octets.slice(..octets.len() - rest.len());
-                let mut chain = Vec::new();
-                while !rest.is_empty() {
-                    chain.push(der::expect_whole(&mut rest, der::SEQUENCE).ok()?.0.to_vec());
-                }
-                Some(Kept { path: path.clone(), list, chain })
-            })
-            .collect()
+        paths.into_iter().filter(|path| path.extension().is_some_and(|name| name == "crl")).filter_map(move |path| {
+            let octets = Bytes::from(read_file(&path, longest_bytes.saturating_add(LONGEST_CHAIN_BYTES)).ok()?);
+            let mut rest = &octets[..];
+            der::expect(&mut rest, der::SEQUENCE).ok()?;
+            let list = octets.slice(..octets.len() - rest.len());
+            let mut chain = Vec::new();
+            while !rest.is_empty() {
+                chain.push(der::expect_whole(&mut rest, der::SEQUENCE).ok()?.0.to_vec());
+            }
+            Some(Kept { path, list, chain })
+        })
     }
 
     /// Puts a list in the place of the one before it.

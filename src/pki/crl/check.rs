@@ -98,7 +98,8 @@ pub async fn hold_for(
     let mut issuers = known_issuers(anchor);
     add_issued(&mut issuers, &presented.certificates().iter().skip(1).map(|der| &der[..]).collect::<Vec<_>>());
     let (directory, longest_bytes) = (shelves.directory.clone(), shelves.longest_bytes);
-    let written = tokio::task::spawn_blocking(move || Cache::at(directory).read(longest_bytes)).await;
+    let written =
+        tokio::task::spawn_blocking(move || Cache::at(directory).read(longest_bytes).collect::<Vec<_>>()).await;
     for kept in written.unwrap_or_default() {
         let chain: Vec<&[u8]> = kept.chain.iter().map(Vec::as_slice).collect();
         add_issued(&mut issuers, &chain);

@@ -40,6 +40,7 @@ mod tests {
             next_update: UnixTime::from_seconds(end),
             entries: Vec::new(),
             digest: [0; 32],
+            octets: 0,
         };
         lists.put(&Arc::new(list(b"one", 10)));
         lists.put(&Arc::new(list(b"other", 20)));

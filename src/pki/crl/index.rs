@@ -113,6 +113,8 @@ pub(super) struct RevocationList {
     pub(super) entries: Vec<Entry>,
     /// SHA-256 of the whole list.
     pub(super) digest: [u8; 32],
+    /// The length of the whole list.
+    pub(super) octets: usize,
 }
 
 impl RevocationList {

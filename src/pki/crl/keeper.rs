@@ -6,22 +6,24 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_resource_server::time::{Clock, UnixTime};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::ListRefusal;
 use super::cache::{self, Cache};
 use super::index::{HeldLists, RevocationList, Scope};
 use super::marks::{self, Swapped};
-use super::source::{self, Fingerprint, Found, Judging, Place};
-use super::verification::{ListIssuer, Verified, add_issued, succeeds, verify};
-use super::watched::{Source, SourceId, Watched};
+use super::source::{self, Fingerprint, Found, Judging, MOST_LISTS, Place};
+use super::verification::{ListIssuer, Verified, add_issued, succeeds, verify_kept};
+use super::watched::{Never, Source, SourceId, Waiting, Watched};
 use crate::fetch::{Fetcher, is_allowed};
 use crate::pki::revocation::uses_lists;
 use crate::registry::history::Touched;
@@ -53,6 +55,9 @@ const FETCHES_OF_ONE_ANCHOR: usize = 2;
 
 /// Certificates that the lists of one anchor may name, all of them together: 160 MB.
 const MOST_ENTRIES: usize = 5_000_000;
+
+/// And as many times the longest list may all of them together be long: that much is written down, and read at every start.
+const MOST_LONGEST_LISTS: usize = 8;
 
 /// What it takes to keep lists.
 #[derive(Debug)]
@@ -99,15 +104,25 @@ impl Keeper {
         }
     }
 
+    /// Notes the intermediates of a path that was refused for want of a list. Resolves when every place has been looked at where
+    /// that list may be: at once if they are known, or after two seconds.
+    pub(in crate::pki) async fn wait_to_learn(&self, anchor: &AnchorId, intermediates: Vec<Vec<u8>>) {
+        self.wait(|done| Event::Shown { anchor: anchor.clone(), intermediates, done }).await;
+    }
+
     /// Resolves when each of these distribution points has been asked at least once, or after two seconds. Where others wait
     /// for the same, it is the same fetch.
     pub(in crate::pki) async fn wait_for(&self, anchor: &AnchorId, points: Vec<String>) {
-        let (done, asked) = oneshot::channel();
-        let wanted = Event::Wanted { anchor: anchor.clone(), points, done };
+        self.wait(|done| Event::Wanted { anchor: anchor.clone(), points, done }).await;
+    }
+
+    async fn wait(&self, wanted: impl FnOnce(Waiting) -> Event) {
+        let (done, asked) = mpsc::channel(1);
         let waiting = async {
-            if self.events.send(wanted).await.is_ok() {
-                // An error means that nobody keeps lists any more.
-                let _ = asked.await;
+            let mut asked = asked;
+            if self.events.send(wanted(done)).await.is_ok() {
+                // Nothing is ever sent: it ends when nobody holds the other end any more.
+                let _: Option<Never> = asked.recv().await;
             }
         };
         // Whether it came in time is seen in the lists.
@@ -118,7 +133,8 @@ impl Keeper {
 /// What the keeper is told.
 enum Event {
     Learnt { anchor: AnchorId, intermediates: Vec<Vec<u8>>, points: Vec<String> },
-    Wanted { anchor: AnchorId, points: Vec<String>, done: oneshot::Sender<()> },
+    Shown { anchor: AnchorId, intermediates: Vec<Vec<u8>>, done: Waiting },
+    Wanted { anchor: AnchorId, points: Vec<String>, done: Waiting },
     Found { source: SourceId, origin: String, found: Result<Found, ListRefusal> },
     Looked { source: SourceId, fingerprint: Option<Fingerprint> },
 }
@@ -193,20 +209,28 @@ impl Keeping {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                event = incoming.recv() => match event {
-                    Some(event) => self.hear(event).await,
-                    None => return,
-                },
-                changed = versions.changed() => match changed {
-                    Ok(()) => self.follow_registry().await,
-                    Err(_) => return,
-                },
-                _ = ticks.tick() => {
-                    self.tick += 1;
-                    self.look_at_sources();
-                    self.measure();
+            // A fault of this program in one step is on record through the panic itself, and ends that step alone: otherwise
+            // lists would silently grow old, everybody's.
+            let step = async {
+                tokio::select! {
+                    event = incoming.recv() => self.hear(event?).await,
+                    changed = versions.changed() => {
+                        changed.ok()?;
+                        self.follow_registry().await;
+                    }
+                    _ = ticks.tick() => {
+                        self.tick += 1;
+                        self.look_at_sources();
+                        self.measure();
+                    }
                 }
+                Some(())
+            };
+            match AssertUnwindSafe(step).catch_unwind().await {
+                Ok(Some(())) => {}
+                Ok(None) => return,
+                // What it was about may be half done: with the next change every anchor is looked at anew.
+                Err(_) => self.seen = RegistryVersion(0),
             }
         }
     }
@@ -315,7 +339,7 @@ impl Keeping {
     /// The lists of before a restart, each verified again.
     async fn load_cache(&mut self) {
         let Some(cache) = self.cache.clone() else { return };
-        let (longest, now) = (self.setup.longest_bytes, self.setup.clock.now());
+        let longest = self.setup.longest_bytes;
         let anchors: Vec<(AnchorId, Vec<Arc<ListIssuer>>)> =
             self.anchors.iter().map(|(id, watched)| (id.clone(), watched.issuers.clone())).collect();
         let load = move || {
@@ -326,7 +350,7 @@ impl Keeping {
                 for (id, issuers) in &anchors {
                     let mut issuers = issuers.clone();
                     add_issued(&mut issuers, &chain);
-                    if let Ok(verified) = source::contained(|| verify(&kept.list, &issuers, now)) {
+                    if let Ok(verified) = source::contained(|| verify_kept(&kept.list, &issuers)) {
                         loaded.push((id.clone(), verified));
                     }
                 }
@@ -353,7 +377,7 @@ impl Keeping {
             Some(held) => succeeds(&list, held)?,
             None => true,
         };
-        if is_new && self.entries_under(anchor, &list) > MOST_ENTRIES {
+        if is_new && !self.has_room_for(&list, anchor) {
             return Err(ListRefusal::TooMany);
         }
         self.suppliers.entry((list.issuer_key, list.scope.clone())).or_default().insert(anchor.clone());
@@ -369,6 +393,7 @@ impl Keeping {
             list.next_update = list.next_update.as_seconds(),
             "revocation list held"
         );
+        let is_kept = der.is_none();
         if let Some(der) = der
             && self.written.try_send((Arc::clone(&list), der, issuer.chain.clone())).is_err()
         {
@@ -380,19 +405,27 @@ impl Keeping {
             .filter(|(_, watched)| watched.issuers.iter().any(|known| known.key_hash == list.issuer_key));
         let anchors = under.map(|(id, _)| id.clone()).collect();
         // Ends with this task.
-        let _ = self.swapped.send(Swapped { list, previous, anchors });
+        let _ = self.swapped.send(Swapped { list, previous, anchors, is_kept });
         Ok(true)
     }
 
-    /// How many certificates the lists of `anchor` would name with `list` among them.
-    fn entries_under(&self, anchor: &AnchorId, list: &RevocationList) -> usize {
+    /// Whether the lists of `anchor`, with `list` among them, are few and short enough: what one of them asks for is lost to all
+    /// others.
+    fn has_room_for(&self, list: &RevocationList, anchor: &AnchorId) -> bool {
         let is_own = |other: &RevocationList| {
             let key = (other.issuer_key, other.scope.clone());
             key != (list.issuer_key, list.scope.clone())
                 && self.suppliers.get(&key).is_some_and(|anchors| anchors.contains(anchor))
         };
         let lists = self.setup.lists.now();
-        lists.all().filter(|other| is_own(other)).map(|other| other.entries.len()).sum::<usize>() + list.entries.len()
+        let (mut count, mut entries, mut octets) = (1, list.entries.len(), list.octets);
+        for other in lists.all().filter(|other| is_own(other)) {
+            count += 1;
+            entries += other.entries.len();
+            octets += other.octets;
+        }
+        let longest = self.setup.longest_bytes.saturating_mul(MOST_LONGEST_LISTS);
+        count <= MOST_LISTS && entries <= MOST_ENTRIES && octets <= longest
     }
 
     fn measure(&mut self) {
@@ -421,6 +454,11 @@ impl Keeping {
     async fn hear(&mut self, event: Event) {
         match event {
             Event::Learnt { anchor, intermediates, points } => self.learn(&anchor, intermediates, points),
+            Event::Shown { anchor, intermediates, done } => {
+                self.learn(&anchor, intermediates, Vec::new());
+                let own = self.sources.iter_mut().filter(|((of, _), source)| *of == anchor && source.is_awaited());
+                own.for_each(|(_, source)| source.waiting.push(done.clone()));
+            }
             Event::Wanted { anchor, points, done } => self.want(&anchor, points, done),
             Event::Found { source, origin, found } => self.found(&source, origin, found),
             Event::Looked { source, fingerprint } => self.looked(&source, fingerprint),
@@ -441,15 +479,12 @@ impl Keeping {
         self.look_at_sources();
     }
 
-    fn want(&mut self, anchor: &AnchorId, points: Vec<String>, done: oneshot::Sender<()>) {
-        // Points are few, and mostly one: whoever waits does so for the first that has never been asked.
-        let mut done = Some(done);
+    fn want(&mut self, anchor: &AnchorId, points: Vec<String>, done: Waiting) {
         for point in points {
             if let Some(source) = self.point(anchor, &point)
-                && !source.looked
-                && let Some(done) = done.take()
+                && source.is_awaited()
             {
-                source.waiting.push(done);
+                source.waiting.push(done.clone());
             }
         }
         // Dropped here where there is nothing to wait for, which the other side sees.
@@ -483,7 +518,7 @@ impl Keeping {
     }
 
     fn look_at_sources(&mut self) {
-        let held: HashSet<[u8; 32]> = self.setup.lists.now().all().map(|list| list.digest).collect();
+        let held: Arc<HashSet<[u8; 32]>> = Arc::new(self.setup.lists.now().all().map(|list| list.digest).collect());
         let is_fetched = |source: &Source| source.looking && matches!(source.place, Place::Url(_));
         let mut fetched: HashMap<AnchorId, usize> = HashMap::new();
         for ((anchor, _), _) in self.sources.iter().filter(|(_, source)| is_fetched(source)) {
@@ -513,7 +548,7 @@ impl Keeping {
             source.again = false;
             let judging = Judging {
                 issuers: watched.issuers.clone(),
-                held: held.clone(),
+                held: Arc::clone(&held),
                 longest_bytes: self.setup.longest_bytes,
                 now: self.setup.clock.now(),
             };
@@ -581,6 +616,9 @@ impl Keeping {
         let now = self.setup.clock.now();
         if let Some(source) = self.sources.get_mut(id) {
             source.looked(id, fingerprint, self.tick, now);
+            if source.again {
+                self.look_at_sources(); // somebody may be waiting for it
+            }
         }
     }
 }
@@ -609,7 +647,9 @@ impl Look {
         let sink = move |origin: &str, found: Result<Found, ListRefusal>| {
             let _ = events.blocking_send(Event::Found { source: id.clone(), origin: origin.to_owned(), found });
         };
-        let fingerprint = source::look(self.place, self.before, &self.fetcher, &self.reading, self.judging, sink).await;
+        let look = source::look(self.place, self.before, &self.fetcher, &self.reading, self.judging, sink);
+        // Whatever happens there, the source is looked at again.
+        let fingerprint = AssertUnwindSafe(look).catch_unwind().await.ok().flatten();
         let _ = self.events.send(Event::Looked { source: self.source, fingerprint }).await;
     }
 }
@@ -625,3 +665,6 @@ async fn write_down(cache: Option<Cache>, mut writes: mpsc::Receiver<(Arc<Revoca
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! What a list means for certificates on record, beyond the next request: their tokens end.
 //!
 //! Takes each list as it is put in place, gives changes of the registry: certificates that it revokes become revoked there,
-//! and where it puts one on hold, or revokes an intermediate, the tokens below end. Doing it twice changes nothing, so every
-//! node may. It refuses no request.
+//! and where it puts one on hold, or revokes an intermediate, the tokens below end. Doing it twice does no harm, and every
+//! node does. It refuses no request.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::Serial;
@@ -26,6 +28,8 @@ pub(super) struct Swapped {
     pub(super) previous: Option<Arc<RevocationList>>,
     /// Under which its issuer's certificates are.
     pub(super) anchors: Vec<AnchorId>,
+    /// Whether this node held it before a restart, and has served nobody since.
+    pub(super) is_kept: bool,
 }
 
 /// Certificates changed in one transaction: others wait to write meanwhile.
@@ -45,7 +49,16 @@ pub(super) async fn keep_marking(
 ) {
     let mut failing = false;
     while let Some(swapped) = swaps.recv().await {
-        while let Err(error) = mark(&registry, &swapped, clock.now()).await {
+        loop {
+            // A fault of this program in here costs the marks of one list, and not those of every list to come.
+            let error = match AssertUnwindSafe(mark(&registry, &swapped, clock.now())).catch_unwind().await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    tracing::error!(list.issuer = %swapped.list.issuer_key, "marking for a revocation list ended in a fault");
+                    break;
+                }
+            };
             if !failing {
                 failing = true;
                 tracing::error!(%error, "what a revocation list revokes cannot be put on record: it is tried again");
@@ -61,16 +74,11 @@ pub(super) async fn keep_marking(
 /// # Errors
 /// [`StoreUnavailable`]; then some of it may be.
 pub(super) async fn mark(registry: &Registry, swapped: &Swapped, now: UnixTime) -> Result<(), StoreUnavailable> {
-    let Swapped { list, previous, anchors } = swapped;
+    let Swapped { list, previous, anchors, is_kept } = swapped;
     if list.entries.is_empty() {
         return Ok(());
     }
-    let is_new = |serial: Serial, on_hold: bool| {
-        previous.as_ref().and_then(|previous| previous.find(serial)).is_none_or(|before| {
-            // From hold to revoked is new, the other way round is not.
-            before.reason == CrlReason::CertificateHold && !on_hold
-        })
-    };
+    let is_new = |serial: Serial, on_hold: bool| is_new(previous.as_deref(), serial, on_hold);
     let (mut revoked, mut ended) = (Vec::new(), Vec::new());
     let mut after = None;
     loop {
@@ -90,15 +98,25 @@ pub(super) async fn mark(registry: &Registry, swapped: &Swapped, now: UnixTime) 
     let number = list.number;
     let why = format!("revocation list {number} of issuer key {}", list.issuer_key);
     revoke(registry, &revoked, &format!("revoked by {why}"), now).await?;
-    end_tokens(registry, ended, &format!("on hold by {why}"), now).await?;
-    if list.scope.kind == Kind::Users || !list.entries.iter().any(|entry| is_new(entry.serial, false)) {
+    end_tokens(registry, ended, *is_kept, &format!("on hold by {why}"), now).await?;
+    // Millions of them may be looked up: on a thread where that keeps no request waiting.
+    let (own, before) = (Arc::clone(list), previous.clone());
+    let any_is_new = move || own.entries.iter().any(|entry| self::is_new(before.as_deref(), entry.serial, false));
+    if list.scope.kind == Kind::Users || !tokio::task::spawn_blocking(any_is_new).await.unwrap_or(true) {
         return Ok(());
     }
     for anchor in anchors {
         let below = below_revoked(registry, anchor, list, &is_new, now).await?;
-        end_tokens(registry, below, &format!("an issuer was revoked by {why}"), now).await?;
+        end_tokens(registry, below, *is_kept, &format!("an issuer was revoked by {why}"), now).await?;
     }
     Ok(())
+}
+
+/// Whether the list that was in place before did not say so of this certificate. From hold to revoked is new, the other way
+/// round is not.
+fn is_new(previous: Option<&RevocationList>, serial: Serial, on_hold: bool) -> bool {
+    let before = previous.and_then(|previous| previous.find(serial));
+    before.is_none_or(|before| before.reason == CrlReason::CertificateHold && !on_hold)
 }
 
 /// Certificates in date in whose path is an intermediate that `list` has newly revoked or put on hold.
@@ -147,23 +165,30 @@ pub(in crate::pki) async fn revoke(
     Ok(())
 }
 
-/// Ends the tokens of certificates, once for each reason.
+/// Ends the tokens of certificates. Every node does so when it finds out: until then it may have issued tokens that the mark of
+/// a faster one does not reach. Only of what it held before a restart it looks whether it has done so.
 async fn end_tokens(
     registry: &Registry,
-    certificates: Vec<Thumbprint>,
+    mut certificates: Vec<Thumbprint>,
+    is_kept: bool,
     why: &str,
     now: UnixTime,
 ) -> Result<(), StoreUnavailable> {
-    let mut left = Vec::new();
-    for thumbprint in certificates {
-        let subject = RecordKind::Certificate.subject(&thumbprint.to_string());
-        let history = registry.history(RegistryVersion(0), Some(subject), 1_000).await?;
-        if !history.iter().any(|entry| entry.why.as_deref() == Some(why)) {
-            left.push(thumbprint);
+    let explanation = || by_server(registry, why, now);
+    if is_kept {
+        let mut left = Vec::new();
+        for thumbprint in certificates {
+            let subject = RecordKind::Certificate.subject(&thumbprint.to_string());
+            let history = registry.history(RegistryVersion(0), Some(subject), 1_000).await?;
+            let own = explanation();
+            if !history.iter().any(|entry| entry.actor == own.actor && entry.why == own.why) {
+                left.push(thumbprint);
+            }
         }
+        certificates = left;
     }
-    for batch in left.chunks(BATCH) {
-        let done = registry.end_tokens(batch.to_vec(), by_server(registry, why, now)).await;
+    for batch in certificates.chunks(BATCH) {
+        let done = registry.end_tokens(batch.to_vec(), explanation()).await;
         changed(done.map(drop))?;
     }
     Ok(())
@@ -197,5 +222,62 @@ impl From<CrlReason> for RevocationReason {
             CrlReason::PrivilegeWithdrawn => Self::PrivilegeWithdrawn,
             CrlReason::AaCompromise => Self::AaCompromise,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::crl::index::{Entry, Scope};
+    use crate::registry::fixture::{
+        NOW, anchor, any_name, because, client, client_id, participant, participant_id, registry, sighting,
+    };
+    use crate::registry::{KeyHash, Registry};
+
+    /// A list of the issuer of every certificate of the fixture, with this one on hold.
+    fn holding(serial: &str) -> Swapped {
+        let serial = Serial::of_hex(serial).unwrap();
+        let list = RevocationList {
+            issuer_key: KeyHash::of(b"issuer"),
+            scope: Scope::default(),
+            number: Serial::of_hex("07").unwrap(),
+            this_update: NOW,
+            next_update: NOW.after(Duration::from_secs(60)),
+            entries: vec![Entry { serial, reason: CrlReason::CertificateHold, at: NOW.as_seconds() }],
+            digest: [0; 32],
+            octets: 100,
+        };
+        Swapped { list: Arc::new(list), previous: None, anchors: Vec::new(), is_kept: false }
+    }
+
+    async fn ended(registry: &Registry, thumbprint: &Thumbprint) -> usize {
+        let subject = RecordKind::Certificate.subject(&thumbprint.to_string());
+        let history = registry.history(RegistryVersion(0), Some(subject), 100).await.unwrap();
+        history.iter().filter(|entry| entry.action == "certificate.end_tokens").count()
+    }
+
+    /// Between a faster node's mark and its own look at the list, a node may have issued tokens.
+    #[tokio::test]
+    async fn a_hold_ends_tokens_on_each_node_that_finds_it_and_not_again_after_a_restart() {
+        let (_directory, registry) = registry().await;
+        registry.add_participant(participant("acme"), because("joins")).await.unwrap();
+        registry.add_anchor(anchor("ca"), b"ca".to_vec(), because("theirs")).await.unwrap();
+        let id = crate::registry::fixture::anchor_id("ca");
+        registry.grant_anchor(participant_id("acme"), id, any_name(), because("theirs")).await.unwrap();
+        registry.add_client(client("client", "acme"), vec![], because("new")).await.unwrap();
+        let found = registry.client(&client_id("client")).await.unwrap();
+        let seen = sighting(7, "ca");
+        registry.sighted(&found, &seen, NOW).await.unwrap();
+
+        let mut swapped = holding(&seen.serial);
+        mark(&registry, &swapped, NOW).await.unwrap();
+        assert_eq!(ended(&registry, &seen.thumbprint).await, 1);
+        let faster = registry.version();
+        mark(&registry, &swapped, NOW).await.unwrap();
+        assert_eq!(ended(&registry, &seen.thumbprint).await, 2, "the slower node's tokens end too");
+        assert!(registry.version() > faster);
+        swapped.is_kept = true;
+        mark(&registry, &swapped, NOW).await.unwrap();
+        assert_eq!(ended(&registry, &seen.thumbprint).await, 2);
     }
 }

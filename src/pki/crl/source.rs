@@ -26,6 +26,9 @@ use crate::fetch::{Bounds, Fetcher};
 /// More files in a directory than this are not looked at.
 const MOST_FILES: usize = 1024;
 
+/// Nor are more lists in one file, nor more lists of one anchor held.
+pub(super) const MOST_LISTS: usize = 512;
+
 /// How long a list may take to come.
 const FETCH_TIME: Duration = Duration::from_secs(60);
 
@@ -52,7 +55,7 @@ pub(super) struct Judging {
     /// Whose lists are taken.
     pub(super) issuers: Vec<Arc<ListIssuer>>,
     /// The digests of those that are held: they need not be read again.
-    pub(super) held: HashSet<[u8; 32]>,
+    pub(super) held: Arc<HashSet<[u8; 32]>>,
     pub(super) longest_bytes: usize,
     pub(super) now: UnixTime,
 }
@@ -189,15 +192,20 @@ pub(super) fn read_file(path: &Path, longest: usize) -> Result<Vec<u8>, ListRefu
     if octets.len() > longest { Err(ListRefusal::TooLong) } else { Ok(octets) }
 }
 
-/// Every list in `octets`: one in DER, or any number in PEM.
+/// Every list in `octets`: one in DER, or several in PEM.
 fn read_all(octets: &Bytes, origin: &str, judging: &Judging, sink: Sink<'_>) {
     if octets.first() == Some(&crate::pki::der::SEQUENCE) {
         sink(origin, judge(octets.clone(), judging));
         return;
     }
     let mut found = false;
-    for list in CertificateRevocationListDer::pem_slice_iter(octets) {
+    for (place, list) in CertificateRevocationListDer::pem_slice_iter(octets).enumerate() {
         found = true;
+        // Others wait for this reader, and each list may cost a signature.
+        if place == MOST_LISTS {
+            sink(origin, Err(ListRefusal::TooMany));
+            return;
+        }
         match list {
             Ok(list) => sink(origin, judge(Bytes::copy_from_slice(&list), judging)),
             Err(_) => {
@@ -224,4 +232,29 @@ fn judge(der: Bytes, judging: &Judging) -> Result<Found, ListRefusal> {
 pub(super) fn contained<T>(work: impl FnOnce() -> Result<T, ListRefusal>) -> Result<T, ListRefusal> {
     // Nothing that `work` could leave half done outlives it.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(ListRefusal::Panicked))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    #[test]
+    fn one_file_has_so_many_lists_and_no_more() {
+        let judging =
+            Judging { issuers: Vec::new(), held: Arc::default(), longest_bytes: 0, now: UnixTime::from_seconds(0) };
+        let read = |count: usize| {
+            let mut pem = String::new();
+            for _ in 0..count {
+                write!(pem, "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n").unwrap();
+            }
+            let mut found = Vec::new();
+            read_all(&pem.into(), "lists.pem", &judging, &mut |_, one| found.push(one.err()));
+            found
+        };
+        assert_eq!(read(MOST_LISTS), vec![Some(ListRefusal::Malformed); MOST_LISTS]);
+        let found = read(10 * MOST_LISTS);
+        assert_eq!((found.len(), found.last()), (MOST_LISTS + 1, Some(&Some(ListRefusal::TooMany))));
+    }
 }

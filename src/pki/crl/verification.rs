@@ -13,7 +13,7 @@ use super::ListRefusal;
 use super::index::RevocationList;
 use super::reader::CertificateList;
 use crate::pki::certificate::{Authority, ParsedCertificate};
-use crate::pki::signature::{Signer, is_issued_by};
+use crate::pki::signature::{Signer, is_issued_by, issuer_name};
 use crate::registry::KeyHash;
 
 /// How far ahead of this server's clock a list may begin.
@@ -21,6 +21,9 @@ const LEEWAY: Duration = Duration::from_secs(300);
 
 /// More certificates of one name are not tried on a list: each may cost a signature over all of it.
 const MOST_OF_ONE_NAME: usize = 8;
+
+/// Beside these of those that were known first: whoever may certify others can give as many as it likes one name.
+const FIRST_OF_ONE_NAME: usize = 4;
 
 /// A certificate authority whose lists are taken: an anchor, or one that it certified, directly or through others.
 #[derive(Debug)]
@@ -78,7 +81,12 @@ pub(super) fn add_issued(known: &mut Vec<Arc<ListIssuer>>, candidates: &[&[u8]])
             if known.iter().any(|issuer| issuer.is(der)) {
                 return false;
             }
-            let issued = known.iter().find_map(|issuer| issuer.issued(der));
+            // The anchor is the first, and who comes later may have been certified by whom we met last.
+            let named = issuer_name(der);
+            let namesakes: Vec<_> = known.iter().filter(|issuer| Some(&*issuer.signer.name_der) == named).collect();
+            let (first, others) = namesakes.split_at(namesakes.len().min(FIRST_OF_ONE_NAME));
+            let mut tried = first.iter().chain(others.iter().rev().take(MOST_OF_ONE_NAME));
+            let issued = tried.find_map(|issuer| issuer.issued(der));
             let is_new = issued.is_some();
             known.extend(issued.map(Arc::new));
             !is_new
@@ -105,6 +113,19 @@ pub(super) fn verify(der: &[u8], issuers: &[Arc<ListIssuer>], now: UnixTime) -> 
     if list.this_update > now.after(LEEWAY) {
         return Err(ListRefusal::FromTheFuture);
     }
+    signed(&list, der, issuers)
+}
+
+/// The same, of a list that was believed before: whether its time had come was asked when it came. A clock that is set back
+/// makes nobody forget it, and take an older one in its place.
+///
+/// # Errors
+/// [`ListRefusal`].
+pub(super) fn verify_kept(der: &[u8], issuers: &[Arc<ListIssuer>]) -> Result<Verified, ListRefusal> {
+    signed(&CertificateList::read(der)?, der, issuers)
+}
+
+fn signed(list: &CertificateList<'_>, der: &[u8], issuers: &[Arc<ListIssuer>]) -> Result<Verified, ListRefusal> {
     // §6.3.3 (b)(1), §5.1.2.3: the issuer's name is its certificate's subject, encoded identically.
     let candidates = issuers.iter().filter(|issuer| issuer.signer.name_der == list.issuer).take(MOST_OF_ONE_NAME);
     let mut refusal = ListRefusal::IssuerUnknown;
@@ -120,7 +141,8 @@ pub(super) fn verify(der: &[u8], issuers: &[Arc<ListIssuer>], now: UnixTime) -> 
                     this_update: list.this_update,
                     next_update: list.next_update,
                     digest: Sha256::digest(der).into(),
-                    scope: list.scope,
+                    scope: list.scope.clone(),
+                    octets: der.len(),
                 }),
                 issuer: Arc::clone(issuer),
             });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::source::{Fingerprint, Place};
 use super::verification::{ListIssuer, add_issued};
@@ -34,6 +34,13 @@ const MOST_LEARNT: usize = 64;
 /// An anchor and a place where it, or a certificate under it, says that lists are.
 pub(super) type SourceId = (AnchorId, String);
 
+/// Held until what somebody waits for has happened; nothing is ever sent.
+pub(super) type Waiting = mpsc::Sender<Never>;
+
+/// What is never sent.
+#[derive(Debug)]
+pub(super) enum Never {}
+
 /// A place that is looked at.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -55,7 +62,7 @@ pub(super) struct Source {
     pub(super) again: bool,
     /// What was said of each list there last, so that the log says it once.
     pub(super) said: BTreeMap<String, String>,
-    pub(super) waiting: Vec<oneshot::Sender<()>>,
+    pub(super) waiting: Vec<Waiting>,
 }
 
 impl Source {
@@ -78,6 +85,11 @@ impl Source {
         }
     }
 
+    /// Whether a look is to come, or under way, that may find what was not there before.
+    pub(super) const fn is_awaited(&self) -> bool {
+        !self.looked || self.again || (self.looking && self.issuer_unknown)
+    }
+
     /// Everything there has been found: says when it is looked at again.
     pub(super) fn looked(&mut self, id: &SourceId, fingerprint: Option<Fingerprint>, tick: u64, now: UnixTime) {
         self.looking = false;
@@ -86,8 +98,9 @@ impl Source {
             self.read_at = tick;
         }
         self.fingerprint = fingerprint;
-        // Whoever waited looks at the lists now.
-        self.waiting.clear();
+        // Whoever waited looks at the lists now; unless that look had begun too early.
+        let again = self.again;
+        self.waiting.retain(|waiting| again && !waiting.is_closed());
         if self.said.len() > MOST_SAID {
             self.said.clear();
         }
@@ -147,11 +160,27 @@ impl Watched {
         // What nobody known has issued is not kept: whoever presents a certificate can present others beside it.
         self.learnt.extend(new.iter().filter_map(|issuer| issuer.chain.first().cloned()));
         if self.learnt.len() > MOST_LEARNT {
-            let over = self.learnt.len() - MOST_LEARNT;
-            self.learnt.drain(..over);
+            while self.learnt.len() > MOST_LEARNT {
+                let place = self.least_missed();
+                self.learnt.remove(place);
+            }
             self.know_issuers();
         }
         !new.is_empty()
+    }
+
+    /// The oldest of those below the subordinate that has most of them: whoever may certify under a shared anchor pushes out
+    /// its own, and nobody else's.
+    fn least_missed(&self) -> usize {
+        let top = |der: &Vec<u8>| {
+            let issuer = self.issuers.iter().find(|issuer| issuer.is(der));
+            issuer.and_then(|issuer| issuer.chain.last()).map(Vec::as_slice)
+        };
+        let tops: Vec<Option<&[u8]>> = self.learnt.iter().map(top).collect();
+        let count = |top: &Option<&[u8]>| tops.iter().filter(|other| *other == top).count();
+        // Of equals the first is the oldest.
+        let most = tops.iter().map(count).max().unwrap_or_default();
+        tops.iter().position(|top| count(top) == most).unwrap_or_default()
     }
 
     pub(super) fn know_issuers(&mut self) {
@@ -230,5 +259,22 @@ mod tests {
         }
         assert_eq!((watched.learnt.len(), watched.issuers.len()), (MOST_LEARNT, 1 + MOST_LEARNT));
         assert!(!watched.issuers.iter().any(|issuer| issuer.is(&policy.certificate)), "the oldest made room");
+    }
+
+    #[test]
+    fn who_certifies_much_under_a_shared_anchor_pushes_out_its_own() {
+        let root = Authority::root("Shared", NOW);
+        let scene = Scene::new("partner-a").trusting(&root);
+        let anchor = scene.record.anchors.first().unwrap().anchor.as_ref().clone();
+        let mut watched = Watched::new(anchor, Vec::new()).unwrap();
+        let (ours, theirs) = (root.intermediate("Partner A"), root.intermediate("Partner B"));
+        watched.learn(vec![ours.certificate.clone()]);
+        watched.learn(vec![theirs.certificate.clone()]);
+        for number in 0..2 * MOST_LEARNT {
+            let below = theirs.intermediate(&format!("Partner B {number}"));
+            watched.learn(vec![below.certificate, theirs.certificate.clone()]);
+        }
+        assert!(watched.issuers.iter().any(|issuer| issuer.is(&ours.certificate)));
+        assert!(watched.learnt.len() <= MOST_LEARNT);
     }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, Semaphore};
 
 use super::der;
-use super::revocation::{Question, Status, StatusSource};
+use super::revocation::{CrlReason, Question, Status, StatusSource};
 use super::signature::Signer;
 use crate::fetch::{self, Bounds, FetchError, Fetcher};
 use crate::mint::random_octets;
@@ -269,8 +269,10 @@ impl Asking {
         }
         let mut state = line.lock();
         state.asking = None;
-        let before = state.known.revocation();
-        if state.known.take(led_to.ok(), now) && state.known.revocation() != before {
+        // The date of a hold is its responder's to change with every answer: that ends no more tokens.
+        let is_on_hold = |known: &Known| known.revocation().map(|(_, reason)| reason == CrlReason::CertificateHold);
+        let before = is_on_hold(&state.known);
+        if state.known.take(led_to.ok(), now) && is_on_hold(&state.known) != before {
             state.is_on_record = false;
             self.found.notify_one();
         }

@@ -4,11 +4,14 @@
 //! revoked. It covers the certificates that authenticated at this node since it was started, for as long as a token issued
 //! then may live; not those of other nodes, which watch their own, nor those from before a restart.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::UnixTime;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
@@ -66,7 +69,8 @@ impl Responders {
                     _ = ticks.tick() => {}
                     () = asking.found.notified() => {}
                 }
-                asking.look_through(&*consequences).await;
+                // A fault of this program in one look is on record through the panic itself, and the next one is another.
+                drop(AssertUnwindSafe(asking.look_through(&*consequences)).catch_unwind().await);
             }
         })
     }
@@ -84,18 +88,21 @@ impl Asking {
     /// Does what is due now.
     pub(super) async fn look_through(self: &Arc<Self>, consequences: &dyn Consequences) {
         let now = self.clock.now();
-        let mut asked = 0;
+        // In turn by anchors: who has many certificates that are asked after often holds up its own alone.
+        let mut due: BTreeMap<AnchorId, Vec<Arc<Line>>> = BTreeMap::new();
         let mut to_record = Vec::new();
         for (id, line) in &self.lines {
             match line.chore(now) {
-                Some(Chore::Ask) if asked < QUESTIONS_EACH_TIME => {
-                    asked += 1;
-                    drop(self.ask(&line, now)); // goes on by itself
-                }
+                Some(Chore::Ask) => due.entry(line.anchor.clone()).or_default().push(line),
                 Some(Chore::Forget) => self.forget(&id),
                 Some(Chore::Record { at, reason }) => to_record.push((line, at, reason)),
-                Some(Chore::Ask) | None => {}
+                None => {}
             }
+        }
+        let rounds = due.values().map(Vec::len).max().unwrap_or_default();
+        let in_turn = (0..rounds).flat_map(|round| due.values().filter_map(move |lines| lines.get(round)));
+        for line in in_turn.take(QUESTIONS_EACH_TIME) {
+            drop(self.ask(line, now)); // goes on by itself
         }
         metrics::gauge!(telemetry::OCSP_REMEMBERED).set(self.lines.entry_count() as f64);
         for (line, at, reason) in to_record {

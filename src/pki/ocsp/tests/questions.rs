@@ -312,8 +312,10 @@ async fn a_hold_is_told_each_time_it_begins() {
     let policy = at(&responder);
     let notes = Notes { refused: AtomicBool::new(true), ..Notes::default() };
     let hold = Says::Revoked { at: NOW - 100, reason: Some(6) };
+    // Its responder may give another date each time.
+    let again = Says::Revoked { at: NOW - 50, reason: Some(6) };
     let mut told = Vec::new();
-    for says in [&Says::Good, &hold, &hold, &Says::Good, &hold] {
+    for says in [&Says::Good, &hold, &again, &Says::Good, &hold] {
         responder.reply(scene.says(says));
         let asked = responder.asked().len();
         scene.ask(&leaf, &policy, &[], 0).await;
@@ -364,4 +366,35 @@ async fn renewals_are_spread() {
     let settled = || scene.responders.0.lines.iter().all(|(_, line)| line.lock().asking.is_none());
     within_ten_seconds("the first renewals", settled).await;
     assert_eq!(responder.asked().len() - begun.swap(0, Ordering::SeqCst), 32);
+}
+
+/// Who has many certificates that are due holds up its own.
+#[tokio::test]
+async fn anchors_are_renewed_in_turn() {
+    let scene = Scene::new();
+    let responder = scene.responder(&Says::Good);
+    let policy = at(&responder);
+    let leaves: Vec<_> = (0..200).map(|at| scene.issuer.client(&at.to_string())).collect();
+    for leaves in leaves.chunks(10) {
+        join_all(leaves.iter().map(|leaf| scene.ask(leaf, &policy, &[], 0))).await;
+    }
+    let other = Scene {
+        issuer: scene.issuer.clone(),
+        responders: Arc::clone(&scene.responders),
+        clock: Arc::clone(&scene.clock),
+        anchor: AnchorId::parse("other").unwrap(),
+    };
+    let few: Vec<_> = (0..3).map(|at| scene.issuer.client(&format!("other {at}"))).collect();
+    join_all(few.iter().map(|leaf| other.ask(leaf, &policy, &[], 0))).await;
+    scene.clock.advance(Duration::from_secs(300));
+    let begun = responder.asked().len();
+    scene.responders.0.look_through(&Notes::default()).await;
+    let settled = || scene.responders.0.lines.iter().all(|(_, line)| line.lock().asking.is_none());
+    within_ten_seconds("the first renewals", settled).await;
+    let asked = responder.asked();
+    assert_eq!(asked.len() - begun, 32);
+    for leaf in &few {
+        let id = ocsp::CertId::of(leaf.certificate(), &scene.issuer);
+        assert!(asked[begun..].iter().any(|asked| asked.ids.contains(&id)));
+    }
 }

@@ -1,0 +1,179 @@
+//! What is held, for whom, and after what: against a registry and files of its own.
+
+use countersign_conformance::crl::RevocationList as Made;
+use countersign_conformance::pki::Authority;
+use countersign_resource_server::time::ManualClock;
+use futures_util::future::join_all;
+use rustls::ClientConfig;
+use tempfile::TempDir;
+
+use super::*;
+use crate::pki::Verifier;
+use crate::pki::crl::Serial;
+use crate::pki::crl::verification::verify;
+use crate::pki::scene::{NOW, Scene, now, presented};
+use crate::registry::fixture::{because, registry};
+use crate::registry::trust_anchor::{AnchorOwner, CrlSource, NameSpace, Unknown};
+
+const LONGEST_BYTES: usize = 1024 * 1024;
+
+/// One anchor whose lists are in a directory.
+struct Rig {
+    directory: TempDir,
+    registry: Arc<Registry>,
+    clock: Arc<ManualClock>,
+    root: Authority,
+    scene: Scene,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let (directory, registry) = registry().await;
+        let root = Authority::root("Root", NOW);
+        let lists = directory.path().join("lists");
+        std::fs::create_dir(&lists).unwrap();
+        let scene = Scene::new("partner-a").granting(
+            &root.certificate,
+            |anchor| {
+                anchor.owner = AnchorOwner::Operator;
+                anchor.unknown_revocation = Unknown::Refuse;
+                anchor.revocation.crls = vec![CrlSource { location: lists.display().to_string(), issuer_der: None }];
+            },
+            NameSpace { any: true, ..NameSpace::default() },
+        );
+        let anchor = scene.record.anchors[0].anchor.as_ref().clone();
+        registry.add_anchor(anchor, b"Root".to_vec(), because("theirs")).await.unwrap();
+        Self { directory, registry, clock: Arc::new(ManualClock::at(now())), root, scene }
+    }
+
+    fn anchor(&self) -> AnchorId {
+        self.scene.record.anchors[0].anchor.id.clone()
+    }
+
+    fn setup(&self) -> Setup {
+        let tls = ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Setup {
+            registry: Arc::clone(&self.registry),
+            fetcher: Fetcher::new(&Arc::new(tls)),
+            clock: Arc::<ManualClock>::clone(&self.clock),
+            lists: Arc::default(),
+            directory: self.directory.path().join("crls"),
+            longest_bytes: LONGEST_BYTES,
+        }
+    }
+
+    /// A keeper that looks at nothing by itself, with what it has found in the cache.
+    async fn keeping(&self) -> Keeping {
+        let (events, _) = mpsc::channel(64);
+        let mut keeping = Keeping::new(self.setup(), events);
+        keeping.look_at_all_anchors().await.unwrap();
+        keeping.load_cache().await;
+        keeping
+    }
+
+    fn publish(&self, name: &str, octets: &[u8]) {
+        std::fs::write(self.directory.path().join("lists").join(name), octets).unwrap();
+    }
+
+    fn take(&self, keeping: &mut Keeping, number: u64) -> Result<bool, ListRefusal> {
+        let der = Made::new(number, NOW).signed_by(&self.root);
+        let verified = verify(&der, &keeping.anchors[&self.anchor()].issuers, now()).unwrap();
+        keeping.take(&self.anchor(), verified, Some(der.into()))
+    }
+
+    /// A list of the anchor's, as if it had been read, for certificates that name this point.
+    fn at_point(&self, keeping: &Keeping, number: &str, point: usize, octets: usize) -> Verified {
+        let issuer = Arc::clone(&keeping.anchors[&self.anchor()].issuers[0]);
+        let list = RevocationList {
+            issuer_key: issuer.key_hash,
+            scope: Scope { points: Some(vec![format!("https://crl.example/{point}")]), ..Scope::default() },
+            number: Serial::of_hex(number).unwrap(),
+            this_update: now(),
+            next_update: now().after(Duration::from_secs(60)),
+            entries: Vec::new(),
+            digest: [0; 32],
+            octets,
+        };
+        Verified { list: Arc::new(list), issuer }
+    }
+}
+
+/// A machine may come up before it knows what time it is: what was held before is not yesterday's for that, and whoever
+/// replays an older list gains nothing.
+#[tokio::test]
+async fn a_clock_that_is_set_back_forgets_no_list() {
+    let rig = Rig::new().await;
+    let mut before = rig.keeping().await;
+    assert_eq!(rig.take(&mut before, 8), Ok(true));
+    let kept = rig.directory.path().join("crls");
+    let is_written = || std::fs::read_dir(&kept).unwrap().any(|file| file.unwrap().path().extension().is_some());
+    while !is_written() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(before);
+    rig.clock.step_to(UnixTime::from_seconds(0));
+    let mut after = rig.keeping().await;
+    assert_eq!(after.setup.lists.now().all().count(), 1);
+    rig.clock.step_to(now());
+    assert_eq!(rig.take(&mut after, 7), Err(ListRefusal::Older));
+    drop(after);
+    assert_eq!(rig.keeping().await.setup.lists.now().all().count(), 1);
+}
+
+#[tokio::test]
+async fn the_lists_of_one_anchor_are_so_many_and_no_more() {
+    let rig = Rig::new().await;
+    let mut keeping = rig.keeping().await;
+    for point in 0..MOST_LISTS {
+        let verified = rig.at_point(&keeping, "01", point, 100);
+        assert_eq!(keeping.take(&rig.anchor(), verified, None), Ok(true), "{point}");
+    }
+    let one_more = rig.at_point(&keeping, "01", MOST_LISTS, 100);
+    assert_eq!(keeping.take(&rig.anchor(), one_more, None), Err(ListRefusal::TooMany));
+    let mut next = rig.at_point(&keeping, "02", 0, 100);
+    Arc::get_mut(&mut next.list).unwrap().digest = [1; 32];
+    assert_eq!(keeping.take(&rig.anchor(), next, None), Ok(true), "in the place of another");
+}
+
+#[tokio::test]
+async fn the_lists_of_one_anchor_are_so_long_and_no_longer() {
+    let rig = Rig::new().await;
+    let mut keeping = rig.keeping().await;
+    for (point, octets, expected) in [
+        (0, LONGEST_BYTES, Ok(true)),
+        (1, (MOST_LONGEST_LISTS - 1) * LONGEST_BYTES, Ok(true)),
+        (2, 1, Err(ListRefusal::TooMany)),
+    ] {
+        let verified = rig.at_point(&keeping, "01", point, octets);
+        assert_eq!(keeping.take(&rig.anchor(), verified, None), expected, "{point}");
+    }
+}
+
+/// An intermediate was replaced: the first requests under the new one wait until its list was looked at.
+#[tokio::test]
+async fn the_first_requests_under_an_intermediate_wait_for_its_list() {
+    let rig = Rig::new().await;
+    let issuing = rig.root.intermediate("Issuing");
+    let credential = issuing.client("client");
+    rig.publish("root.crl", &Made::new(1, NOW).signed_by(&rig.root));
+    rig.publish("issuing.crl", &Made::new(1, NOW).signed_by(&issuing));
+    let setup = rig.setup();
+    let lists = Arc::clone(&setup.lists);
+    let (keeper, running) = Keeper::open(setup).await.unwrap();
+    // The issuing authority's list was read and refused before.
+    while lists.now().all().count() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let verifier = Verifier::with_lists(lists).kept_by(keeper);
+    let (peer, client) = (presented(&credential), rig.scene.client());
+    let asked = join_all((0..10).map(|_| verifier.verify(&peer, &client, now()))).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    // Where there is no list, it is not waited for again and again.
+    let other = rig.root.intermediate("Other").client("client");
+    assert!(verifier.verify(&presented(&other), &client, now()).await.is_err());
+    running.abort();
+}
