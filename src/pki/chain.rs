@@ -97,6 +97,16 @@ pub(super) fn defects(leaf: &ParsedCertificate) -> impl Iterator<Item = PeerRefu
     .filter_map(|(fails, refusal)| fails.then_some(refusal))
 }
 
+/// What a path has to be good by, besides its own signatures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) naming: Naming,
+    /// The anchors, as they are granted to the client's participant.
+    pub(super) granted: &'a [GrantedAnchor],
+    pub(super) lists: &'a Lists,
+    pub(super) now: UnixTime,
+}
+
 /// By what a client's registration knows its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Naming {
@@ -156,14 +166,8 @@ impl Path {
 
     /// What is asked of a path on every request: dates, the anchor's standing, purposes and name space for this participant,
     /// and what `lists` say of every certificate in it.
-    pub(super) fn judge(
-        &self,
-        leaf: &ParsedCertificate,
-        naming: Naming,
-        granted: &[GrantedAnchor],
-        lists: &Lists,
-        now: UnixTime,
-    ) -> Result<(), PeerRefusal> {
+    pub(super) fn judge(&self, leaf: &ParsedCertificate, terms: &Terms<'_>) -> Result<(), PeerRefusal> {
+        let &Terms { naming, granted, lists, now } = terms;
         check_dates(leaf, now)?;
         if !self.intermediates.iter().all(|issuer| is_in_date(issuer.not_before, issuer.not_after, now)) {
             return Err(PeerRefusal::IssuerOutOfDate);
@@ -253,12 +257,9 @@ impl Path {
 pub(super) fn build(
     presented: &PresentedChain,
     leaf: &ParsedCertificate,
-    naming: Naming,
     anchors: &Anchors,
-    granted: &[GrantedAnchor],
-    lists: &Lists,
     effort: &Effort,
-    now: UnixTime,
+    terms: &Terms<'_>,
 ) -> Result<Path, PeerRefusal> {
     let reached: RefCell<Option<Path>> = RefCell::new(None);
     let failed: RefCell<Option<PeerRefusal>> = RefCell::new(None);
@@ -266,8 +267,7 @@ pub(super) fn build(
     // is taken, so that a leaf inside one anchor's name space is not lost to another anchor that also issued it.
     let accept = |candidate: &VerifiedPath<'_>| {
         let path = path_of(candidate, presented, anchors).ok_or(webpki::Error::UnknownIssuer)?;
-        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, naming, granted, lists, now))
-        {
+        match check_structure(&path, candidate, presented).and_then(|()| path.judge(leaf, terms)) {
             Ok(()) => {
                 reached.replace(Some(path));
                 Ok(())
@@ -278,7 +278,7 @@ pub(super) fn build(
             }
         }
     };
-    let searched = search(presented, leaf, anchors, effort, now, &accept);
+    let searched = search(presented, leaf, anchors, effort, terms.now, &accept);
     match (searched, reached.into_inner(), failed.into_inner()) {
         (Ok(()), Some(path), _) => Ok(path),
         (_, _, Some(refusal)) => Err(refusal),

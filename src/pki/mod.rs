@@ -82,9 +82,9 @@ pub use kinship::Kinship;
 pub use presented::{Handshake, PresentedChain};
 
 use anchor::{AnchorSet, Anchors};
-use chain::{Effort, Naming, Path};
+use chain::{Effort, Naming, Path, Terms};
 use crl::keeper::Keeper;
-use crl::{HeldLists, ListStatus, Lists};
+use crl::{HeldLists, ListStatus};
 use revocation::{Link, Question, Status, StatusSource, UnknownStatus};
 use spiffe::{CarriedId, SpiffeId};
 
@@ -400,9 +400,10 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Arc<Path>, PeerRefusal> {
         let lists = self.lists.now();
+        let terms = Terms { naming, granted: &record.anchors, lists: &lists, now };
         let key = (record.participant.id.clone(), record.anchor_set, *peer.list_hash());
         match self.paths.get(&key) {
-            Some(path) if path.judge(leaf, naming, &record.anchors, &lists, now).is_ok() => Ok(path),
+            Some(path) if path.judge(leaf, &terms).is_ok() => Ok(path),
             // Not seen before; or no longer good, and then another path may be.
             Some(_) | None => {
                 // All that a search depends on: the list, by what it is known, the anchors with what this record grants them,
@@ -411,7 +412,7 @@ impl Verifier {
                 if let Some(refusal) = self.dead_ends.get(&search) {
                     return Err(refusal);
                 }
-                match self.build(peer, leaf, naming, record, &lists, now) {
+                match self.build(peer, leaf, record, &terms) {
                     Ok(path) => {
                         let path = Arc::new(path);
                         self.learn(&path, peer, leaf, record);
@@ -505,14 +506,12 @@ impl Verifier {
         &self,
         peer: &PresentedChain,
         leaf: &ParsedCertificate,
-        naming: Naming,
         record: &ClientRecord,
-        lists: &Lists,
-        now: UnixTime,
+        terms: &Terms<'_>,
     ) -> Result<Path, PeerRefusal> {
         let anchors = self.anchors_of(record);
         let effort = Effort::after_reading(peer, leaf);
-        let build = |among: &Anchors| chain::build(peer, leaf, naming, among, &record.anchors, lists, &effort, now);
+        let build = |among: &Anchors| chain::build(peer, leaf, among, &effort, terms);
         // The trust domain is chosen by the id (SPIFFE Federation §7.3); a CA may have been given its names as well.
         let id = leaf.spiffe_id().id();
         let refused_by_its_own = match id.and_then(|id| anchors.trust_domain_of(id)).map(build) {
@@ -528,7 +527,10 @@ impl Verifier {
                 let retired = (!anchors.retired.compiled.is_empty()).then(|| build(&anchors.retired).err()).flatten();
                 Err(match retired {
                     Some(PeerRefusal::AnchorRetired) => PeerRefusal::AnchorRetired,
-                    _ if own.is_none() && id.is_some() && (naming == Naming::Svid || anchors.has_trust_domains()) => {
+                    _ if own.is_none()
+                        && id.is_some()
+                        && (terms.naming == Naming::Svid || anchors.has_trust_domains()) =>
+                    {
                         PeerRefusal::TrustDomainUnknown
                     }
                     _ => PeerRefusal::IssuerUnknown,

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime as PathTime};
 
 use super::super::anchor::Anchors;
 use super::super::certificate::LONGEST_CERTIFICATE_BYTES;
-use super::super::chain::{self, Effort, Naming};
+use super::super::chain::{self, Effort, Naming, Terms};
 use super::super::crl::Lists;
 use super::super::presented::MOST_INTERMEDIATES;
 use super::super::spiffe::{SpiffeId, check_svid};
@@ -97,7 +97,8 @@ impl EndpointVerifier {
         }
         let (granted, lists) = (&self.granted, Lists::default());
         let effort = Effort::after_reading(&presented, leaf);
-        chain::build(&presented, leaf, Naming::Svid, &self.anchors, granted, &lists, &effort, self.now).map(drop)
+        let terms = Terms { naming: Naming::Svid, granted, lists: &lists, now: self.now };
+        chain::build(&presented, leaf, &self.anchors, &effort, &terms).map(drop)
     }
 }
 
