@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Fills fuzz/corpus/ from tests/vectors/: `python3 fuzz/seeds.py` at the root of the repository, before the first run."""
+"""Fills fuzz/corpus/ from tests/vectors/: `python3 fuzz/seeds.py` at the root of the repository, before the first run.
+
+What `crl`, `ocsp` and `bundle` begin with besides is made by `conformance/examples/fuzz_seeds.rs`.
+"""
 
 import base64
 import hashlib
@@ -34,5 +37,7 @@ for path in (VECTORS / "rfc").glob("*.pem"):
 for case in json.loads((VECTORS / "x509-limbo" / "client.json").read_text())["testcases"]:
     for der in certificates(case["peer_certificate"]):
         seed("leaf", der)
+for section in re.findall(r"-----BEGIN X509 CRL-----(.*?)-----", (VECTORS / "rfc" / "rfc5280-c4-crl.pem").read_text(), re.S):
+    seed("crl", base64.b64decode(re.sub(r"\s", "", section)))
 for folder in sorted((ROOT / "fuzz" / "corpus").iterdir()):
     print(folder.name, len(list(folder.iterdir())))

@@ -35,6 +35,7 @@ pub struct ParsedCertificate {
     serial: String,
     /// The same, as revocation lists are asked for it.
     serial_number: Option<Serial>,
+    serial_is_positive: bool,
     not_before: UnixTime,
     not_after: UnixTime,
     names: Result<Names, MalformedName>,
@@ -248,6 +249,7 @@ impl ParsedCertificate {
             key_hash: KeyHash::of(key.raw),
             serial: hex::encode(serial),
             serial_number: Serial::of(serial),
+            serial_is_positive: is_positive(serial),
             not_before: instant(certificate.validity().not_before.timestamp()),
             not_after: instant(certificate.validity().not_after.timestamp()),
             names: names(subject, extensions.alt_names),
@@ -465,6 +467,11 @@ impl ParsedCertificate {
         &self.spki
     }
 
+    /// RFC 5280 §4.1.2.2: whether its serial number is positive and of 20 octets at most, as DER writes it.
+    pub(super) const fn serial_is_positive(&self) -> bool {
+        self.serial_is_positive
+    }
+
     pub(super) const fn serial_number(&self) -> Option<Serial> {
         self.serial_number
     }
@@ -510,6 +517,14 @@ fn covers(to_be_signed: &[u8], certificate: &X509Certificate<'_>) -> bool {
         }
         Some(_) => certificate.extensions().is_empty(),
         None => false,
+    }
+}
+
+/// Whether these are the contents of a positive INTEGER of at most 20 octets, in the fewest (X.690 §8.3.2).
+const fn is_positive(contents: &[u8]) -> bool {
+    match contents {
+        [] | [0] | [0, 0..=0x7F, ..] | [0x80..=0xFF, ..] => false,
+        [0, value @ ..] | value => value.len() <= 20,
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) fn defects(leaf: &ParsedCertificate) -> impl Iterator<Item = PeerRefu
         (leaf.key_strength() == KeyStrength::Insufficient, PeerRefusal::KeyTooWeak),
         // RFC 5280 §4.1.2.4: the issuer MUST be a non-empty name.
         (leaf.issuer_is_empty(), PeerRefusal::Malformed),
+        // RFC 5280 §4.1.2.2: positive, or a revocation list may mean another certificate.
+        (!leaf.serial_is_positive(), PeerRefusal::Malformed),
         // RFC 5280 §4.2.1.9, §4.2.1.10: CA:TRUE and name constraints belong to authorities. §4.2.1.3: a key that signs
         // certificates is an authority's too.
         (
@@ -351,6 +353,10 @@ pub(super) fn check_structure(
     for issuer in candidate.intermediate_certificates() {
         let known = presented.intermediates().iter().find(|known| known.der == issuer.der());
         let facts = &known.ok_or(PeerRefusal::IssuerUnknown)?.facts;
+        // RFC 5280 §4.1.2.2, as of the leaf. An anchor's own number nobody asks: roots of zero are many.
+        if !facts.serial_is_positive() {
+            return Err(PeerRefusal::Malformed);
+        }
         // RFC 5280 §6.1.4 (n): if key usage is present, keyCertSign is set.
         if facts.key_usage().is_some_and(|usage| !usage.key_cert_sign) {
             return Err(PeerRefusal::IssuerNotAuthority);

@@ -69,6 +69,9 @@ mod rfc_examples;
 mod mutations;
 
 #[cfg(test)]
+mod profile_tests;
+
+#[cfg(test)]
 mod svid_tests;
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
-//! The certificates that RFCs print, from `tests/vectors/rfc/`: what is read in each, and what the server does with it.
+//! The certificates and the revocation list that RFCs print, from `tests/vectors/rfc/`: what is read in each, and what the server does with it.
 
 use countersign_resource_server::time::UnixTime;
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::anchor::{UnfitAnchor, check_anchor};
 use super::certificate::{Authority, KeyStrength, KeyUsage, Purposes, certificates_from};
+use super::crl::{self, HeldLists, ListRefusal};
 use super::scene::{Scene, anchor_id, now, presented_list};
 use super::{ParsedCertificate, PeerRefusal, Standing, VerifiedPeer, Verifier};
 use crate::client_auth::{jwks_of, registered_certificates};
@@ -14,6 +17,7 @@ use crate::registry::trust_anchor::NameSpace;
 const RFC_5280_CA: &str = include_str!("../../tests/vectors/rfc/rfc5280-c1-ca.pem");
 const RFC_5280_END_ENTITY: &str = include_str!("../../tests/vectors/rfc/rfc5280-c2-end-entity.pem");
 const RFC_5280_DSA: &str = include_str!("../../tests/vectors/rfc/rfc5280-c3-dsa.pem");
+const RFC_5280_LIST: &str = include_str!("../../tests/vectors/rfc/rfc5280-c4-crl.pem");
 const RFC_8705: &str = include_str!("../../tests/vectors/rfc/rfc8705-a.pem");
 const RFC_9440: &str = include_str!("../../tests/vectors/rfc/rfc9440-a.pem");
 
@@ -230,5 +234,22 @@ mod rfc_5280_appendix_c {
         let at = UnixTime::from_seconds(IN_DATE);
         assert_eq!(check_anchor(&only(RFC_5280_CA), at).map(|_| ()).unwrap_err(), UnfitAnchor::WeakKey);
         assert_eq!(check_anchor(&only(RFC_5280_END_ENTITY), at).map(|_| ()).unwrap_err(), UnfitAnchor::NotAnAuthority);
+    }
+
+    /// C.4. What stands in it is told beside its reader.
+    #[test]
+    fn the_list_is_not_believed_for_its_signature() {
+        let list = CertificateRevocationListDer::from_pem_slice(RFC_5280_LIST.as_bytes()).unwrap();
+        let in_force = UnixTime::from_seconds(1_107_604_800); // 2005-02-05T12:00:00Z
+        // RSA of 1024 bits and SHA-1, neither of which is used here.
+        assert_eq!(
+            crl::hold(&HeldLists::default(), &only(RFC_5280_CA), &list, in_force).unwrap_err(),
+            ListRefusal::SignatureInvalid
+        );
+        let of_another = only(RFC_5280_END_ENTITY);
+        assert_eq!(
+            crl::hold(&HeldLists::default(), &of_another, &list, in_force).unwrap_err(),
+            ListRefusal::IssuerUnknown
+        );
     }
 }

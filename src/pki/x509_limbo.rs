@@ -149,7 +149,6 @@ const OTHERWISE: &[(&str, &str)] = &[
         "rfc5280::san::noncritical-with-empty-subject",
         "RFC 5280 §4.2.1.6 binds CAs; a reader that knows the extension loses nothing",
     ),
-    ("rfc5280::serial::zero", "RFC 5280 §4.1.2.2: users SHOULD be prepared to handle such certificates"),
     ("rfc5280::ski::intermediate-missing-ski", IDENTIFIERS),
     ("rfc5280::ski::root-missing-ski", IDENTIFIERS),
     ("webpki::aki::root-with-aki-authoritycertissuer", IDENTIFIERS),

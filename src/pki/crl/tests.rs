@@ -6,8 +6,11 @@ use countersign_conformance::crl::{IssuingDistributionPoint, RevocationList as M
 use countersign_conformance::pki::{Authority, Credential, Extension, KeyUsage, Name, Template};
 use countersign_conformance::{KeyKind, der as made};
 use countersign_resource_server::time::UnixTime;
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
 
-use super::index::{HeldLists, RevocationList};
+use super::index::{Entry, HeldLists, RevocationList, Scope};
+use super::reader::CertificateList;
 use super::source::contained;
 use super::verification::{ListIssuer, add_issued, succeeds, verify};
 use super::{ListRefusal, Serial};
@@ -524,4 +527,22 @@ fn names_that_are_not_uris_make_no_point() {
     held.hold(&list(), &held.root);
     held.hold(&Made { extensions: vec![of_issuer], ..list() }, &held.issuing);
     assert_eq!(held.judge(), unknown_because(UnknownStatus::NotCovered));
+}
+
+/// The list of RFC 5280 Appendix C.4: what is read in it. That it is not believed is told in `rfc_examples`.
+#[test]
+fn what_the_list_of_rfc_5280_says() {
+    let pem = include_str!("../../../tests/vectors/rfc/rfc5280-c4-crl.pem");
+    let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let list = CertificateList::read(&der).unwrap();
+    assert_eq!(list.number, Serial::of(&[12]).unwrap());
+    assert_eq!(
+        (list.this_update.as_seconds(), list.next_update.as_seconds()),
+        (1_107_604_800, 1_107_691_200) // 2005-02-05T12:00:00Z, a day later
+    );
+    assert_eq!(list.scope, Scope::default());
+    assert_eq!(crate::pki::identity::name_text(list.issuer).unwrap(), "CN=Example CA,DC=example,DC=com");
+    // The end entity of C.2: "serial number 18 … The reason for revocation was key compromise."
+    let revoked = Entry { serial: Serial::of(&[0x12]).unwrap(), reason: CrlReason::KeyCompromise, at: 1_100_879_823 };
+    assert_eq!(list.index().unwrap(), [revoked]); // 2004-11-19T15:57:03Z
 }

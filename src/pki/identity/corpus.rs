@@ -6,7 +6,7 @@ use countersign_conformance::pki::{Authority, Extension, Name, Template};
 use countersign_conformance::{Key, KeyKind, der as made};
 use serde::Deserialize;
 
-use super::subject_rule;
+use super::{Difference, Names, subject_rule};
 use crate::pki::scene::{NOW, Scene, now, presented_list};
 use crate::pki::{PeerRefusal, Verifier};
 use crate::registry::client::SubjectAttribute;
@@ -128,4 +128,31 @@ fn no_case_comes_twice() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), count);
+}
+
+#[test]
+fn every_explanation_names_what_it_has_to() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let Some(explained) = case.explained else { continue };
+        let octets = |digits: &String| hex::decode(digits).unwrap();
+        let alt_names = case.alt_names.as_ref().map(octets);
+        let names = Names::read(&octets(&case.subject), alt_names.as_deref()).unwrap();
+        let differences = names.differences(&subject_rule(case.attribute, &case.registered).unwrap());
+        let named = differences.iter().any(|difference| match explained {
+            Explained::AddressMapped => *difference == Difference::AddressMapped,
+            Explained::Case => *difference == Difference::Case,
+            Explained::GroupedOtherwise => *difference == Difference::Grouping,
+            Explained::LastCharacter => *difference == Difference::LastCharacter,
+            Explained::OtherKind => matches!(difference, Difference::OtherKind(_)),
+            Explained::Reordered => *difference == Difference::OrderOther,
+            Explained::Reversed => *difference == Difference::OrderReversed,
+            Explained::StringType => *difference == Difference::StringType,
+            Explained::Wildcard => matches!(difference, Difference::Wildcard(_)),
+        });
+        if !named {
+            wrong.push(format!("{}: {explained:?} is not among {differences:?}", case.id));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
