@@ -137,6 +137,12 @@ fn what_openssl_prints_matches_and_one_letter_more_does_not() {
                 return Ok(());
             };
             let text = printed(&certificate(&name)).unwrap();
+            if text.split([',', '+']).any(|attribute| attribute.ends_with("=#")) {
+                // OpenSSL escapes a `#` that is a value's first character, but not one that is its last as well; RFC 4514
+                // §2.4 wants it escaped, and `#` alone is an encoding of no octets, which nobody takes.
+                prop_assert_eq!(matched(&text, &subject), None);
+                return Ok(());
+            }
             prop_assert_eq!(matched(&text, &subject), Some(true), "{} of {:?}", text, names);
             asked.set(asked.get() + 1);
             if let Some(other) = with_one_letter_changed(&text, chance) {
