@@ -498,7 +498,7 @@ mod tests {
             )
         };
         assert!(with(60, 20).is_ok());
-        assert!(with(40, 100).is_ok());
+        assert!(with(30, 100).is_ok());
         assert_eq!(with(700, 100), Err(PeerRefusal::PathTooComplex));
     }
 }
