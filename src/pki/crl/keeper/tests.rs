@@ -153,6 +153,24 @@ async fn the_lists_of_one_anchor_are_so_long_and_no_longer() {
     }
 }
 
+/// A path may show an intermediate while the lists are being read by those known before: they are read once more.
+#[tokio::test]
+async fn an_intermediate_that_is_shown_during_a_look_has_the_lists_read_again() {
+    let rig = Rig::new().await;
+    let issuing = rig.root.intermediate("Issuing");
+    rig.publish("issuing.crl", &Made::new(1, NOW).signed_by(&issuing));
+    let (events, mut incoming) = mpsc::channel(64);
+    let mut keeping = Keeping::new(rig.setup(), events);
+    keeping.look_at_all_anchors().await.unwrap();
+    // Begun, and not yet run: this test's thread is the only one.
+    keeping.look_at_sources();
+    keeping.learn(&rig.anchor(), vec![issuing.certificate.clone()], Vec::new());
+    while keeping.setup.lists.now().all().count() == 0 {
+        let event = tokio::time::timeout(Duration::from_secs(10), incoming.recv()).await;
+        keeping.hear(event.expect("nothing is looked at any more").unwrap()).await;
+    }
+}
+
 /// An intermediate was replaced: the first requests under the new one wait until its list was looked at.
 #[tokio::test]
 async fn the_first_requests_under_an_intermediate_wait_for_its_list() {
