@@ -110,7 +110,9 @@ async fn a_clock_that_is_set_back_forgets_no_list() {
     let mut before = rig.keeping().await;
     assert_eq!(rig.take(&mut before, 8), Ok(true));
     let kept = rig.directory.path().join("crls");
-    let is_written = || std::fs::read_dir(&kept).unwrap().any(|file| file.unwrap().path().extension().is_some());
+    let is_written = || {
+        std::fs::read_dir(&kept).unwrap().any(|file| file.unwrap().path().extension().is_some_and(|name| name == "crl"))
+    };
     while !is_written() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
