@@ -366,5 +366,19 @@ fn the_mutations_reach_what_they_are_meant_for() {
         refusals.extend(verified.err().map(|refusal| refusal.reason().to_owned()));
     }
     assert!(readable > 200, "{readable}");
-    assert!(refusals.len() >= 8, "{refusals:?}");
+    // Some of the keys are new in each run, and with them where the mutations land: out of date, not yet valid and without
+    // the purpose are reached in most runs, these in every one.
+    for reached in [
+        "peer_critical_extension_unknown",
+        "peer_expired",
+        "peer_issuer_unknown",
+        "peer_key_too_weak",
+        "peer_malformed",
+        "peer_name_malformed",
+        "peer_signature_invalid",
+        "peer_spiffe_id_malformed",
+        "peer_version_unsupported",
+    ] {
+        assert!(refusals.contains(reached), "{reached}: {refusals:?}");
+    }
 }
