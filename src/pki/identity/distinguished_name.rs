@@ -353,14 +353,16 @@ fn attribute_value(text: &str, syntax: Option<Syntax>) -> Result<(Value, &str), 
     Ok((value, &text[at..]))
 }
 
+const PROHIBITED: &str = "a string has a character that RFC 4518 prohibits";
+
 /// RFC 4518 §2 as RFC 5280 §7.1 takes it, except that what would be mapped to nothing is refused: it can only deceive.
 pub(super) fn prepare(stored: &str) -> Result<String, MalformedName> {
     let mut text = prepare_once(stored)?;
+    if stored.is_ascii() {
+        return Ok(text);
+    }
     // NFKC can bring forth what case folding would have folded. A second look settles it, or the name is left alone.
     for _ in 0..3 {
-        if text.is_ascii() {
-            return Ok(text);
-        }
         let again = prepare_once(&text)?;
         if again == text {
             return Ok(text);
@@ -376,6 +378,11 @@ fn prepare_once(stored: &str) -> Result<String, MalformedName> {
         // §2.2, Map: controls and invisible characters, all refused; separators are spaces; case is folded.
         if is_invisible(character) {
             return Err(MalformedName("a string has a control or invisible character"));
+        }
+        // §2.4, by the tables of Unicode 3.2. A character that is younger is prohibited before a younger NFKC turns it into
+        // older ones, whose case nobody has folded: U+213B is "FAX".
+        if !character.is_ascii() && tables::unassigned_code_point(character) {
+            return Err(MalformedName(PROHIBITED));
         }
         if tables::x520_mapped_to_space(character) {
             mapped.push(' ');
@@ -398,7 +405,7 @@ fn prepare_once(stored: &str) -> Result<String, MalformedName> {
                 || tables::non_character_code_point(character)
         })
     {
-        return Err(MalformedName("a string has a character that RFC 4518 prohibits"));
+        return Err(MalformedName(PROHIBITED));
     }
     // §2.6.1: spaces at the ends do not count, nor how many stand together. One where the RFC writes two, none at the ends.
     // One that carries a combining mark is no space: an accent of its own is such a pair once normalised.
