@@ -2,7 +2,8 @@
 //!
 //! Takes decisions from a queue, writes all that wait in one transaction, and answers each: durable, replayed, stale or
 //! unavailable. Nothing it has begun is cancelled by a requester that leaves; what it made durable for nobody is
-//! followed by a `withheld` record. It knows nothing of tokens but what they rest on.
+//! followed by a `withheld` record. What the registry changed goes into the same chain, each row of its history once. It
+//! knows nothing of tokens but what they rest on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use countersign_resource_server::time::{Clock, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::chain::Position;
 use super::record::{self, Withheld};
-use super::store::{Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry};
+use super::store::{AppendRefusal, Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry, HistoryPlace, Lease};
 use super::tally::Tally;
 use super::{AuditLimits, RequestId};
 use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
@@ -63,7 +65,7 @@ struct Undelivered {
 #[derive(Clone, Debug)]
 struct OnRecord {
     request_id: RequestId,
-    sequence: i64,
+    position: Position,
     jti: Option<String>,
 }
 
@@ -113,6 +115,12 @@ const REFUSALS_PER_COMMIT: usize = 128;
 /// How often used assertions that have expired are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
+/// How long a chain is leased; it is renewed three times as often. What was lost with a node is taken over after that.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Rows of the history that share one transaction.
+const HISTORY_PER_COMMIT: u32 = 16;
+
 /// How long they are remembered after that: as long as any assertion lives, should the calendar be stepped back.
 const REMEMBERED_LONGER: Duration = Duration::from_secs(600);
 
@@ -120,13 +128,13 @@ pub(super) struct Committer {
     store: Arc<dyn AuditStore>,
     changes: Arc<dyn ChangeFeed>,
     clock: Arc<dyn Clock>,
-    writer: Arc<str>,
+    node: Arc<str>,
     tally: Arc<Tally>,
     limits: AuditLimits,
-    /// The number of the next record.
-    next: i64,
+    /// The chain that is written, and where it is; none before the first, and where somebody else has it now.
+    lease: Option<Lease>,
     /// What was being written when the store last failed: it may be on record or not.
-    doubt: Option<Vec<OnRecord>>,
+    doubt: Option<(Arc<Batch>, Vec<OnRecord>)>,
     /// What has to be followed by a `withheld` record, for nobody took the answer.
     undelivered: Vec<OnRecord>,
     undelivered_sender: mpsc::UnboundedSender<OnRecord>,
@@ -134,6 +142,8 @@ pub(super) struct Committer {
     /// Refusals taken from the tally and not written yet.
     refusals: VecDeque<(UnixTime, String)>,
     tallied_at: Duration,
+    /// When the history was last looked at.
+    history_at: Duration,
     health: Arc<Health>,
 }
 
@@ -142,7 +152,7 @@ impl Committer {
         store: Arc<dyn AuditStore>,
         changes: Arc<dyn ChangeFeed>,
         clock: Arc<dyn Clock>,
-        writer: Arc<str>,
+        node: Arc<str>,
         tally: Arc<Tally>,
         limits: AuditLimits,
     ) -> Self {
@@ -152,16 +162,17 @@ impl Committer {
             store,
             changes,
             clock,
-            writer,
+            node,
             tally,
             limits,
-            next: 1,
+            lease: None,
             doubt: None,
             undelivered: Vec::new(),
             undelivered_sender,
             undelivered_receiver,
             refusals: VecDeque::new(),
             tallied_at,
+            history_at: tallied_at,
             health: Arc::default(),
         }
     }
@@ -170,12 +181,19 @@ impl Committer {
         Arc::clone(&self.health)
     }
 
+    /// Takes a chain.
+    pub(super) async fn open(&mut self) -> Result<(), StoreUnavailable> {
+        self.settle().await.map(drop)
+    }
+
     pub(super) async fn run(mut self, mut items: mpsc::Receiver<Item>, mut orders: mpsc::Receiver<Control>) {
         let mut taken = Vec::with_capacity(self.limits.batch);
         let mut round = interval(self.limits.tally);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut forgetting = interval(FORGET_EVERY);
         forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewing = interval(LEASE / 3);
+        renewing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing: Option<oneshot::Sender<()>> = None;
         loop {
             tokio::select! {
@@ -192,6 +210,7 @@ impl Committer {
                         self.write_undelivered().await;
                     }
                     self.write_refusals_if_due().await;
+                    self.write_history_if_due().await;
                 }
                 Some(decision) = self.undelivered_receiver.recv() => {
                     self.undelivered.push(decision);
@@ -203,7 +222,9 @@ impl Committer {
                     self.write_undelivered().await;
                     self.take_refusals();
                     self.write_refusals(&items).await;
+                    self.write_history(&items).await;
                 }
+                _ = renewing.tick() => self.renew().await,
                 _ = forgetting.tick() => self.forget_assertions(),
                 Some(order) = orders.recv() => match order {
                     Control::Flush(done) => {
@@ -219,6 +240,11 @@ impl Committer {
             }
         }
         self.write_everything().await;
+        // Others may have the chain at once. Where that cannot be said, they wait until the lease has run out.
+        if let Some(lease) = self.lease {
+            let given_back = self.store.renew(lease.head.chain(), lease.number, GIVEN_BACK);
+            let _ = within(self.limits.hang, given_back).await;
+        }
         if let Some(done) = closing {
             let _ = done.send(());
         }
@@ -265,7 +291,7 @@ impl Committer {
     }
 
     /// Answers what is durable, after a look at what the registry changed since it was decided.
-    async fn fence(&mut self, waiting: Vec<Waiting>, first: i64, appended: &Appended) {
+    async fn fence(&mut self, waiting: Vec<Waiting>, before: Position, appended: &Appended) {
         let mut replayed = vec![false; waiting.len()];
         for index in &appended.replayed {
             if let Some(flag) = replayed.get_mut(*index) {
@@ -280,10 +306,9 @@ impl Committer {
             None => None,
         };
         let mut stale = Vec::new();
-        for (index, (waiting, replayed)) in waiting.into_iter().zip(replayed).enumerate() {
-            let sequence = first.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
+        for ((position, waiting), replayed) in after(before).zip(waiting).zip(replayed) {
             if replayed {
-                self.reply(waiting, sequence, Verdict::Replayed);
+                self.reply(waiting, position, Verdict::Replayed);
                 continue;
             }
             let why = match (&waiting.token, &changes) {
@@ -299,8 +324,8 @@ impl Committer {
                 }
             };
             match why {
-                None => self.reply(waiting, sequence, Verdict::Durable),
-                Some(why) => stale.push((waiting, sequence, why)),
+                None => self.reply(waiting, position, Verdict::Durable),
+                Some(why) => stale.push((waiting, position, why)),
             }
         }
         if !stale.is_empty() {
@@ -309,29 +334,25 @@ impl Committer {
     }
 
     /// Puts on record that these decisions are withheld, and only then says so.
-    async fn withhold(&mut self, stale: Vec<(Waiting, i64, Withheld)>) {
+    async fn withhold(&mut self, stale: Vec<(Waiting, Position, Withheld)>) {
         metrics::counter!(WITHHELD).increment(u64::try_from(stale.len()).unwrap_or(u64::MAX));
         let now = self.clock.now();
         let entries = stale
             .iter()
-            .map(|(waiting, sequence, why)| Entry {
-                at: now,
-                body: record::withheld(
-                    &self.writer,
-                    now,
-                    &waiting.request_id,
-                    *sequence,
-                    waiting.jti().as_deref(),
-                    *why,
-                ),
-                assertion: None,
+            .map(|(waiting, position, why)| {
+                let jti = waiting.jti();
+                Entry {
+                    at: now,
+                    body: record::withheld(&self.node, now, &waiting.request_id, *position, jti.as_deref(), *why),
+                    assertion: None,
+                }
             })
             .collect();
         // The decision is taken again with the same assertion, and no token was issued for it.
         let given_back = stale.iter().filter_map(|(waiting, ..)| waiting.used.clone()).collect();
         let withheld = self.append(entries, given_back, Vec::new()).await.is_ok();
-        for (waiting, sequence, why) in stale {
-            let on_record = OnRecord { request_id: waiting.request_id.clone(), sequence, jti: waiting.jti() };
+        for (waiting, position, why) in stale {
+            let on_record = OnRecord { request_id: waiting.request_id.clone(), position, jti: waiting.jti() };
             let verdict = match why {
                 Withheld::RegistryChanged if withheld => Verdict::Stale,
                 _ => Verdict::Unavailable,
@@ -343,80 +364,202 @@ impl Committer {
         }
     }
 
-    fn reply(&self, waiting: Waiting, sequence: i64, verdict: Verdict) {
-        let decision = OnRecord { sequence, jti: waiting.jti(), request_id: waiting.request_id };
+    fn reply(&self, waiting: Waiting, position: Position, verdict: Verdict) {
+        let decision = OnRecord { position, jti: waiting.jti(), request_id: waiting.request_id };
         let undelivered = Some(Undelivered { decision, committer: self.undelivered_sender.clone() });
         // Where the requester is gone the reply comes back and is dropped, which is what notes it.
         let _ = waiting.reply.send(Reply { verdict, undelivered });
     }
 
-    /// Writes entries in one transaction. `about` says whose decisions they are, in the same order.
+    /// Writes entries in one transaction. `about` says whose decisions they are, in the same order. Gives the place before
+    /// the first of them.
     async fn append(
         &mut self,
         entries: Vec<Entry>,
         given_back: Vec<AssertionUse>,
         about: Vec<(RequestId, Option<String>)>,
-    ) -> Result<(i64, Appended), StoreUnavailable> {
-        if let Err(error) = self.settle().await {
-            self.tally.drop_decisions(count_of(&about));
-            return Err(error);
+    ) -> Result<(Position, Appended), StoreUnavailable> {
+        self.append_batch(Written { entries, given_back, history: None }, about).await.map_err(
+            |refusal| match refusal {
+                AppendRefusal::Unavailable(error) => error,
+                other => StoreUnavailable::because(other),
+            },
+        )
+    }
+
+    async fn append_batch(
+        &mut self,
+        written: Written,
+        about: Vec<(RequestId, Option<String>)>,
+    ) -> Result<(Position, Appended), AppendRefusal> {
+        let Written { mut entries, given_back, history } = written;
+        loop {
+            let lease = match self.settle().await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    self.tally.drop_decisions(count_of(&about));
+                    return Err(error.into());
+                }
+            };
+            let batch = Arc::new(Batch { lease, entries, given_back: given_back.clone(), history });
+            match self.write(&batch).await {
+                Ok(appended) => {
+                    self.lease = Some(Lease { head: appended.head, ..lease });
+                    if self.health.failing.swap(false, Ordering::Relaxed) {
+                        tracing::info!("the audit log is written again");
+                    }
+                    return Ok((lease.head.position, appended));
+                }
+                Err(AppendRefusal::LeaseLost) => {
+                    tracing::warn!(chain = %lease.head.chain(), "another node writes this chain of the audit log now");
+                    self.lease = None;
+                    // Nobody else holds the batch any more: it was not written, and is written to the next chain.
+                    let batch =
+                        Arc::into_inner(batch).ok_or_else(|| StoreUnavailable::because("still being written"))?;
+                    entries = batch.entries;
+                }
+                Err(AppendRefusal::HistoryTaken) => return Err(AppendRefusal::HistoryTaken),
+                Err(error) => {
+                    if !self.health.failing.swap(true, Ordering::Relaxed) {
+                        tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
+                    }
+                    let numbered = about.into_iter().zip(after(lease.head.position));
+                    let of = |((request_id, jti), position)| OnRecord { request_id, position, jti };
+                    self.doubt = Some((batch, numbered.map(of).collect()));
+                    return Err(error);
+                }
+            }
         }
-        let first = self.next;
-        let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-        let batch = Arc::new(Batch { writer: Arc::clone(&self.writer), first_sequence: first, entries, given_back });
+    }
+
+    async fn write(&self, batch: &Arc<Batch>) -> Result<Appended, AppendRefusal> {
         let begun = self.clock.monotonic();
         let millis = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX - 1);
         self.health.begun.store(millis + 1, Ordering::Relaxed);
         // A task of its own: nothing here cancels a transaction whose outcome somebody has to know.
-        let mut writing = tokio::spawn(self.store.append(batch));
+        let mut writing = tokio::spawn(self.store.append(Arc::clone(batch)));
         let written = match timeout(self.limits.hang, &mut writing).await {
-            Ok(joined) => joined.unwrap_or_else(|_| Err(StoreUnavailable::because("the writing task ended"))),
+            Ok(joined) => joined.unwrap_or_else(|_| Err(StoreUnavailable::because("the writing task ended").into())),
             Err(_elapsed) => {
                 // Requesters have left long ago. The connection goes with the task; `settle` learns what became of it.
                 writing.abort();
-                Err(StoreUnavailable::because(format!("no answer within {} s", self.limits.hang.as_secs())))
+                let hang = self.limits.hang.as_secs();
+                Err(StoreUnavailable::because(format!("no answer within {hang} s")).into())
             }
         };
         metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
         self.health.begun.store(0, Ordering::Relaxed);
-        match written {
-            Ok(appended) => {
-                self.next = first.saturating_add(count);
-                if self.health.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the audit log is written again");
-                }
-                Ok((first, appended))
+        written
+    }
+}
+
+/// What is to be written, before it is known under which lease.
+struct Written {
+    entries: Vec<Entry>,
+    given_back: Vec<AssertionUse>,
+    history: Option<(HistoryPlace, HistoryPlace)>,
+}
+
+/// The places after `before`, as far as its chain goes.
+fn after(before: Position) -> impl Iterator<Item = Position> {
+    (before.sequence() + 1..).map_while(move |sequence| Position::of(before.chain(), sequence))
+}
+
+/// The past, whatever the clock says.
+const GIVEN_BACK: UnixTime = UnixTime::from_millis(0);
+
+/// The chain.
+impl Committer {
+    /// Learns what became of what was being written when the store failed, and takes a chain where there is none: numbers are
+    /// never given twice, and what is on record after all was answered 503, and what is not is counted as such.
+    async fn settle(&mut self) -> Result<Lease, StoreUnavailable> {
+        if let Some((batch, about)) = &mut self.doubt {
+            let recovered = within(self.limits.hang, self.store.recover(Arc::clone(batch))).await?;
+            if recovered.is_written {
+                self.undelivered.append(about);
+            } else {
+                self.tally.drop_decisions(count_of(about));
             }
-            Err(error) => {
-                if !self.health.failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
-                }
-                let numbered = about.into_iter().zip(first..);
-                let of = |((request_id, jti), sequence)| OnRecord { request_id, sequence, jti };
-                self.doubt = Some(numbered.map(of).collect());
+            self.doubt = None;
+            self.lease = recovered.lease;
+        }
+        if let Some(lease) = self.lease {
+            return Ok(lease);
+        }
+        let now = self.clock.now();
+        let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
+        let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
+        let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
+        match self.write(&batch).await {
+            Ok(appended) => Ok(*self.lease.insert(Lease { head: appended.head, ..lease })),
+            Err(AppendRefusal::Unavailable(error)) => {
+                self.doubt = Some((batch, Vec::new()));
                 Err(error)
             }
+            Err(error) => Err(StoreUnavailable::because(error)),
+        }
+    }
+
+    async fn renew(&mut self) {
+        // A doubt is settled with the next write.
+        let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
+        let until = self.clock.now().after(LEASE);
+        match within(self.limits.hang, self.store.renew(lease.head.chain(), lease.number, until)).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.lease = None;
+                let _ = self.settle().await;
+            }
+            // The next write will tell.
+            Err(error) => tracing::warn!(%error, "the lease of the audit log's chain could not be renewed"),
+        }
+    }
+
+    /// What the registry changed since the last round, but no further once a decision waits.
+    async fn write_history(&mut self, items: &mpsc::Receiver<Item>) {
+        while items.is_empty() && self.write_some_history().await {}
+    }
+
+    /// One small transaction, if a round is due.
+    async fn write_history_if_due(&mut self) {
+        if self.clock.monotonic() - self.history_at >= self.limits.tally {
+            self.write_some_history().await;
+        }
+    }
+
+    /// Whether there may be more.
+    async fn write_some_history(&mut self) -> bool {
+        self.history_at = self.clock.monotonic();
+        let left = within(self.limits.hang, self.store.history_left(HISTORY_PER_COMMIT)).await;
+        let left = match left {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::warn!(%error, "the registry's history could not be read: it will be in the audit log later");
+                return false;
+            }
+        };
+        let Some(last) = left.rows.last() else { return false };
+        let history = Some((left.after, last.place));
+        let now = self.clock.now();
+        let entry = |row| Entry { at: now, body: record::change(&self.node, now, row), assertion: None };
+        let entries = left.rows.iter().map(entry).collect();
+        match self.append_batch(Written { entries, given_back: Vec::new(), history }, Vec::new()).await {
+            // Another node has it: where there is more, it is read after what that one took.
+            Ok(_) | Err(AppendRefusal::HistoryTaken) => true,
+            Err(_) => false,
         }
     }
 }
 
-impl Committer {
-    /// Learns what became of what was being written when the store failed: numbers are never given twice, and what is
-    /// on record after all was answered 503, and what is not is counted as such.
-    async fn settle(&mut self) -> Result<(), StoreUnavailable> {
-        let Some(doubt) = &mut self.doubt else { return Ok(()) };
-        let last = timeout(self.limits.hang, self.store.last_sequence(&self.writer)).await;
-        let last = last.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer")))?;
-        if let Some(last) = last.filter(|last| *last >= self.next) {
-            self.undelivered.append(doubt);
-            self.next = last.saturating_add(1);
-        } else {
-            self.tally.drop_decisions(count_of(doubt));
-        }
-        self.doubt = None;
-        Ok(())
-    }
+async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, StoreUnavailable>>,
+) -> Result<T, StoreUnavailable> {
+    timeout(patience, work).await.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer")))
+}
 
+/// What nobody waits for.
+impl Committer {
     /// Follows what was made durable for nobody with its `withheld` record; keeps it where that fails.
     async fn write_undelivered(&mut self) {
         while let Ok(decision) = self.undelivered_receiver.try_recv() {
@@ -426,9 +569,9 @@ impl Committer {
             let count = self.undelivered.len().min(self.limits.batch);
             let now = self.clock.now();
             let entry = |decision: &OnRecord| {
-                let OnRecord { request_id, sequence, jti } = decision;
+                let OnRecord { request_id, position, jti } = decision;
                 let why = Withheld::NotDelivered;
-                let body = record::withheld(&self.writer, now, request_id, *sequence, jti.as_deref(), why);
+                let body = record::withheld(&self.node, now, request_id, *position, jti.as_deref(), why);
                 Entry { at: now, body, assertion: None }
             };
             let entries = self.undelivered.iter().take(count).map(entry).collect();
@@ -452,7 +595,7 @@ impl Committer {
     fn take_refusals(&mut self) {
         // While the store is away the tally keeps counting, within its bounds; nothing is taken that cannot be written.
         if self.refusals.is_empty() && !self.tally.is_empty() {
-            self.refusals = self.tally.take(&self.writer, self.clock.now()).into();
+            self.refusals = self.tally.take(&self.node, self.clock.now()).into();
         }
         self.tallied_at = self.clock.monotonic();
     }
@@ -490,6 +633,7 @@ impl Committer {
         while self.write_some_refusals().await {}
         self.take_refusals();
         while self.write_some_refusals().await {}
+        while self.write_some_history().await {}
     }
 }
 

@@ -17,10 +17,16 @@ mod tally;
 /// The one task that writes, and the fence.
 mod committer;
 
+/// Each record's hash covers the one before it.
+pub mod chain;
+
 /// What the log asks of storage and of the registry.
 mod store;
 
-pub use store::{Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry};
+pub use store::{
+    AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry, HistoryLeft, HistoryPlace,
+    HistoryRow, Lease, Recovered, Sealed,
+};
 pub use tally::RefusedHandshake;
 pub use trail::{RequestId, Trail};
 
@@ -119,14 +125,14 @@ pub struct AuditLog {
     tally: Arc<Tally>,
     store: Arc<dyn AuditStore>,
     clock: Arc<dyn Clock>,
-    writer: Arc<str>,
+    node: Arc<str>,
     patience: Duration,
     health: Arc<Health>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl AuditLog {
-    /// Leases a writer's id for this start of `node` and begins to write.
+    /// Leases a chain to `node` and begins to write.
     ///
     /// # Errors
     /// [`StoreUnavailable`] if the store does not answer.
@@ -137,22 +143,23 @@ impl AuditLog {
         clock: Arc<dyn Clock>,
         limits: AuditLimits,
     ) -> Result<Self, StoreUnavailable> {
-        let writer: Arc<str> = store.lease_writer(node).await?.into();
+        let node: Arc<str> = node.into();
         let (queue, items) = mpsc::channel(limits.queue);
         let (control, orders) = mpsc::channel(8);
         let tally = Arc::new(Tally::new(limits.tally_rows));
-        let committer = Committer::new(
+        let mut committer = Committer::new(
             Arc::clone(&store),
             changes,
             Arc::clone(&clock),
-            Arc::clone(&writer),
+            Arc::clone(&node),
             Arc::clone(&tally),
             limits,
         );
+        committer.open().await?;
         let health = committer.health();
         let task = tokio::spawn(committer.run(items, orders));
         let task = Mutex::new(Some(task));
-        Ok(Self { queue, control, tally, store, clock, writer, patience: limits.patience, health, task })
+        Ok(Self { queue, control, tally, store, clock, node, patience: limits.patience, health, task })
     }
 
     /// Puts a decision on record, at the fence. A refusal before authentication is counted and answered at once; everything
@@ -165,7 +172,7 @@ impl AuditLog {
             // Nothing that went past client authentication may go this way, least of all a token.
             return match decision {
                 Err(refusal) => {
-                    self.tally.count(&self.writer, &trail, Occasion::Refusal, &refusal);
+                    self.tally.count(&self.node, &trail, Occasion::Refusal, &refusal);
                     Fenced::Held(Recorded(Err(refusal)))
                 }
                 Ok(_) => unavailable(AuditUnavailable::Unavailable),
@@ -193,7 +200,7 @@ impl AuditLog {
         let item = |deadline, reply| Item {
             request_id: trail.request_id().clone(),
             at: trail.now(),
-            body: record::check(&self.writer, &trail, found),
+            body: record::check(&self.node, &trail, found),
             assertion: None,
             token: None,
             deadline,
@@ -213,7 +220,7 @@ impl AuditLog {
         found: &Refusal,
         answer: Result<T, Refusal>,
     ) -> Recorded<Result<T, Refusal>> {
-        self.tally.count(&self.writer, trail, Occasion::Check, found);
+        self.tally.count(&self.node, trail, Occasion::Check, found);
         Recorded(answer)
     }
 
@@ -253,9 +260,9 @@ impl AuditLog {
             && self.health.is_good(self.clock.monotonic(), self.patience)
     }
 
-    /// The id this start of the node writes under.
-    pub fn writer(&self) -> &str {
-        &self.writer
+    /// What this node calls itself in its records.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// Waits until everything that was handed over before is durable, refusals before authentication included; gives up
@@ -301,11 +308,11 @@ impl AuditLog {
         deadline: Instant,
         reply: oneshot::Sender<committer::Reply>,
     ) -> Item {
-        let body = record::decision(&self.writer, trail, decision.as_ref());
+        let body = record::decision(&self.node, trail, decision.as_ref());
         let token = decision.as_ref().ok();
         let assertion = token.and_then(SignedToken::assertion).map(|used| {
             let replayed = ClientAuthRefusal::AssertionReplayed.into();
-            (used.clone(), record::decision(&self.writer, trail, Err(&replayed)))
+            (used.clone(), record::decision(&self.node, trail, Err(&replayed)))
         });
         Item {
             request_id: trail.request_id().clone(),

@@ -8,8 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::RequestId;
+use super::chain::Position;
+use super::store::{HistoryRow, Lease};
 use super::trail::{Trail, shortened};
 use crate::error::Refusal;
 use crate::mint::SignedToken;
@@ -211,7 +215,7 @@ pub(super) fn withheld(
     node: &str,
     at: UnixTime,
     request_id: &RequestId,
-    sequence: i64,
+    of: Position,
     jti: Option<&str>,
     why: Withheld,
 ) -> String {
@@ -221,12 +225,22 @@ pub(super) fn withheld(
         at: UnixTime,
         node: &'a str,
         request_id: &'a str,
+        of_chain: i64,
         of_sequence: i64,
         #[serde(skip_serializing_if = "Option::is_none")]
         jti: Option<&'a str>,
         reason: Withheld,
     }
-    text(&Body { kind: "withheld", at, node, request_id: request_id.as_str(), of_sequence: sequence, jti, reason: why })
+    text(&Body {
+        kind: "withheld",
+        at,
+        node,
+        request_id: request_id.as_str(),
+        of_chain: of.chain().number(),
+        of_sequence: of.sequence(),
+        jti,
+        reason: why,
+    })
 }
 
 /// What nobody authenticated for: a token that was asked for, or a check.
@@ -290,6 +304,76 @@ pub(super) fn dropped(node: &str, at: UnixTime, refusals: u64, decisions: u64) -
         decisions: u64,
     }
     text(&Body { kind: "dropped", at, node, refusals, decisions })
+}
+
+/// A node has begun to write a chain: what follows is its own.
+pub(super) fn opened(node: &str, at: UnixTime, lease: &Lease) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        kind: &'static str,
+        at: UnixTime,
+        node: &'a str,
+        lease: i64,
+        program: &'static str,
+    }
+    text(&Body { kind: "opened", at, node, lease: lease.number, program: env!("CARGO_PKG_VERSION") })
+}
+
+/// A row of the registry's history: what was changed, by whom, before and after.
+pub(super) fn change(node: &str, at: UnixTime, row: &HistoryRow) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        kind: &'static str,
+        at: UnixTime,
+        node: &'a str,
+        registry_version: i64,
+        step: i64,
+        changed_at: UnixTime,
+        actor: Document<'a>,
+        action: &'a str,
+        subject: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<Document<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<Document<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<&'a str>,
+    }
+    text(&Body {
+        kind: "change",
+        at,
+        node,
+        registry_version: row.place.0,
+        step: row.place.1,
+        changed_at: row.at,
+        actor: Document::of(&row.actor),
+        action: &row.action,
+        subject: &row.subject,
+        before: row.before.as_deref().map(Document::of),
+        after: row.after.as_deref().map(Document::of),
+        why: row.why.as_deref(),
+    })
+}
+
+/// A record of the registry that is longer stands in the log as its hash: the history has it whole.
+const DOCUMENT_BYTES: usize = 64 * 1024;
+
+/// A JSON text of the registry, as it is stored.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Document<'a> {
+    Whole(&'a RawValue),
+    Hash { bytes: usize, sha256: String },
+}
+
+impl<'a> Document<'a> {
+    fn of(text: &'a str) -> Self {
+        match serde_json::from_str(text) {
+            Ok(whole) if text.len() <= DOCUMENT_BYTES => Self::Whole(whole),
+            // What is no JSON was written by nobody of ours; it is named all the same.
+            _ => Self::Hash { bytes: text.len(), sha256: hex::encode(Sha256::digest(text)) },
+        }
+    }
 }
 
 #[expect(clippy::expect_used, reason = "strings, numbers and structs of them always have a JSON form")]

@@ -7,25 +7,39 @@ use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 
 use super::RequestId;
+use super::chain::{ChainId, Head, Position, RecordHash};
 use crate::registry::history::Change;
 use crate::registry::{ClientId, Registry, RegistryVersion, StoreUnavailable};
 
-/// Storage for the records of all writers. A method that fails may have done its work all the same.
+/// Storage for the records of all chains. A method that fails may have done its work all the same.
 pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
-    /// A writer's id that no other process, nor an earlier start of this one, ever had.
-    fn lease_writer<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<String, StoreUnavailable>>;
+    /// Leases a chain that nobody writes at `now`, or a new one, to `holder` until `until`. Whoever held it before can write
+    /// nothing more, whatever is still under way.
+    fn lease<'a>(
+        &'a self,
+        holder: &'a str,
+        now: UnixTime,
+        until: UnixTime,
+    ) -> BoxFuture<'a, Result<Lease, StoreUnavailable>>;
+
+    /// Keeps a lease until `until`, or gives it back where that is the past. Whether it was still the chain's latest.
+    fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>>;
+
+    /// Takes the same chain under a new lease after a failure, so that nothing of before can still be written, and says
+    /// whether `doubt` was.
+    fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>>;
 
     /// Writes a batch in one transaction: the assertions it uses first, then each entry under the body that follows from
     /// it. Reads the registry's version so late that a change acknowledged before the answer leaves is seen.
-    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, StoreUnavailable>>;
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, AppendRefusal>>;
 
-    /// The last sequence number on record for a writer; none before its first.
-    fn last_sequence<'a>(&'a self, writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreUnavailable>>;
+    /// The rows of the registry's history that are in no chain yet, oldest first.
+    fn history_left(&self, limit: u32) -> BoxFuture<'_, Result<HistoryLeft, StoreUnavailable>>;
 
     /// Forgets used assertions that expired before `before`: they are refused by their date.
     fn forget_assertions(&self, before: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
 
-    /// The latest records of all writers, newest first.
+    /// The latest records of all chains, newest first.
     fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>>;
 
     /// The records that name a request, in the order they were written.
@@ -38,17 +52,119 @@ pub trait ChangeFeed: fmt::Debug + Send + Sync + 'static {
     fn changes_since(&self, version: RegistryVersion) -> BoxFuture<'_, Result<Vec<Change>, StoreUnavailable>>;
 }
 
+/// The right to write one chain, until somebody has a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which of the chain's leases: each is one more than the one before.
+    pub number: i64,
+    /// Where the chain is.
+    pub head: Head,
+}
+
+/// What was learned after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The new lease; none where somebody else has the chain.
+    pub lease: Option<Lease>,
+    /// Whether the batch in doubt is on record.
+    pub is_written: bool,
+}
+
+/// Why a batch was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendRefusal {
+    /// Somebody else has the chain: nothing was written.
+    #[error("the lease of the chain is no longer the latest")]
+    LeaseLost,
+    /// Somebody else has put that part of the history in a chain: nothing was written.
+    #[error("that part of the history is in a chain already")]
+    HistoryTaken,
+    /// The store failed: it may have been written.
+    #[error(transparent)]
+    Unavailable(#[from] StoreUnavailable),
+}
+
+/// A row of the registry's history by its number: version, and step within it.
+pub type HistoryPlace = (i64, i64);
+
+/// What of the history is in no chain yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryLeft {
+    /// The last row that is.
+    pub after: HistoryPlace,
+    /// The next rows.
+    pub rows: Vec<HistoryRow>,
+}
+
+/// One row of the registry's history, the records in it as the text they are stored as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Its number.
+    pub place: HistoryPlace,
+    /// When.
+    pub at: UnixTime,
+    /// Who, as JSON.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// To which record.
+    pub subject: String,
+    /// The record before, as JSON.
+    pub before: Option<String>,
+    /// And after.
+    pub after: Option<String>,
+    /// Why.
+    pub why: Option<String>,
+}
+
 /// What shares one commit.
 #[derive(Debug)]
 pub struct Batch {
-    /// Who writes.
-    pub writer: Arc<str>,
-    /// The number of the first entry; the others follow without a gap.
-    pub first_sequence: i64,
-    /// In the order they are numbered.
+    /// Under which lease.
+    pub lease: Lease,
+    /// In the order they are numbered, the first after the lease's head.
     pub entries: Vec<Entry>,
     /// Assertions whose decision was withheld and is taken again: they count as unused.
     pub given_back: Vec<AssertionUse>,
+    /// The part of the history that the entries are: after which row, and up to which.
+    pub history: Option<(HistoryPlace, HistoryPlace)>,
+}
+
+/// A record as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed<'a> {
+    /// Its place and its hash.
+    pub head: Head,
+    /// When it was decided.
+    pub at: UnixTime,
+    /// JSON.
+    pub body: &'a str,
+}
+
+impl Batch {
+    /// The records to write, now that it is known which entries use an assertion that had been used before; none where the
+    /// chain is full.
+    pub fn sealed(&self, replayed: &[usize]) -> Option<Vec<Sealed<'_>>> {
+        let mut sealed = Vec::with_capacity(self.entries.len());
+        let mut head = self.lease.head;
+        for (index, entry) in self.entries.iter().enumerate() {
+            let body = match &entry.assertion {
+                Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => if_replayed,
+                _ => &entry.body,
+            };
+            head = head.followed_by(entry.at, body)?;
+            sealed.push(Sealed { head, at: entry.at, body });
+        }
+        Some(sealed)
+    }
+
+    /// Whether a record with this body may be the first of this batch.
+    pub fn may_begin_with(&self, body: &str) -> bool {
+        let first = self.entries.first();
+        first.is_some_and(|first| {
+            first.body == body || first.assertion.as_ref().is_some_and(|(_, if_replayed)| if_replayed == body)
+        })
+    }
 }
 
 /// One record to write.
@@ -80,17 +196,19 @@ pub struct Appended {
     pub replayed: Vec<usize>,
     /// The registry's version, read with the commit.
     pub version: RegistryVersion,
+    /// Where the chain is now.
+    pub head: Head,
 }
 
 /// One record as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Who wrote it.
-    pub writer: String,
-    /// Its number among the writer's.
-    pub sequence: i64,
+    /// Its chain and its number in it.
+    pub position: Position,
     /// When it was decided.
     pub at: UnixTime,
+    /// The hash of it and all before it in its chain.
+    pub hash: RecordHash,
     /// JSON.
     pub body: String,
 }

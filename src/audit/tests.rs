@@ -1,6 +1,6 @@
 //! The log with a store that does as it is told: slow, full, gone, in doubt.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use super::chain::{ChainId, Head, LogId};
 use super::*;
 use crate::mint::fixture::{self, NOW};
 use crate::mint::{Mint, MintRefusal};
@@ -40,7 +41,13 @@ struct FakeStore {
     version: AtomicI64,
     written: Mutex<Vec<AuditEntry>>,
     used: Mutex<HashSet<AssertionUse>>,
+    /// The latest lease of each chain.
+    leases: Mutex<HashMap<i64, i64>>,
+    /// After the record that opened the chain.
+    opened: Mutex<Option<Head>>,
 }
+
+const OPENED: &str = r#"{"kind":"opened""#;
 
 impl FakeStore {
     fn open() -> Arc<Self> {
@@ -60,6 +67,8 @@ impl FakeStore {
             version: AtomicI64::new(7),
             written: Mutex::default(),
             used: Mutex::default(),
+            leases: Mutex::default(),
+            opened: Mutex::default(),
         })
     }
 
@@ -90,18 +99,22 @@ impl FakeStore {
             used.remove(given_back);
         }
         let mut replayed = Vec::new();
-        for (index, (entry, sequence)) in batch.entries.iter().zip(batch.first_sequence..).enumerate() {
-            let mut body = &entry.body;
-            if let Some((assertion, otherwise)) = &entry.assertion
+        for (index, entry) in batch.entries.iter().enumerate() {
+            if let Some((assertion, _)) = &entry.assertion
                 && !used.insert(assertion.clone())
             {
                 replayed.push(index);
-                body = otherwise;
             }
-            let written = AuditEntry { writer: batch.writer.to_string(), sequence, at: entry.at, body: body.clone() };
-            self.written.lock().unwrap().push(written);
         }
-        Appended { replayed, version: RegistryVersion(self.version.load(Ordering::SeqCst)) }
+        let sealed = batch.sealed(&replayed).unwrap();
+        let head = sealed.last().map_or(batch.lease.head, |last| last.head);
+        self.written.lock().unwrap().extend(sealed.iter().map(|record| AuditEntry {
+            position: record.head.position,
+            at: record.at,
+            hash: record.head.hash,
+            body: record.body.to_owned(),
+        }));
+        Appended { replayed, version: RegistryVersion(self.version.load(Ordering::SeqCst)), head }
     }
 }
 
@@ -110,30 +123,72 @@ impl FakeStore {
 struct Shared(Arc<FakeStore>);
 
 impl AuditStore for Shared {
-    fn lease_writer<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<String, StoreUnavailable>> {
-        Box::pin(async move { Ok(format!("{node}#1")) })
+    fn lease<'a>(
+        &'a self,
+        _holder: &'a str,
+        _now: UnixTime,
+        _until: UnixTime,
+    ) -> BoxFuture<'a, Result<Lease, StoreUnavailable>> {
+        Box::pin(async move {
+            let log = LogId::parse(&"0".repeat(32)).unwrap();
+            let mut leases = self.0.leases.lock().unwrap();
+            let chain = leases.keys().max().map_or(1, |last: &i64| last + 1);
+            leases.insert(chain, 1);
+            Ok(Lease { number: 1, head: Head::before_first(log, ChainId::new(chain).unwrap()) })
+        })
     }
 
-    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, StoreUnavailable>> {
+    fn renew(&self, chain: ChainId, lease: i64, _until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
+        Box::pin(async move { Ok(self.0.leases.lock().unwrap().get(&chain.number()) == Some(&lease)) })
+    }
+
+    fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>> {
+        Box::pin(async move {
+            let chain = doubt.lease.head.chain();
+            let mut leases = self.0.leases.lock().unwrap();
+            let latest = leases.get_mut(&chain.number()).unwrap();
+            let is_own = *latest == doubt.lease.number;
+            *latest += i64::from(is_own);
+            let written = self.0.written.lock().unwrap();
+            let own = || written.iter().filter(|entry| entry.position.chain() == chain);
+            let is_first = |entry: &AuditEntry| entry.position.number() == doubt.lease.head.position.number() + 1;
+            let is_written = own().any(|entry| is_first(entry) && doubt.may_begin_with(&entry.body));
+            let last = own().last().map(|entry| Head { position: entry.position, hash: entry.hash });
+            let head = last.or(*self.0.opened.lock().unwrap()).unwrap_or(doubt.lease.head);
+            Ok(Recovered { lease: is_own.then_some(Lease { number: *latest, head }), is_written })
+        })
+    }
+
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, AppendRefusal>> {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
+            let lease = &batch.lease;
+            if store.leases.lock().unwrap().get(&lease.head.chain().number()) != Some(&lease.number) {
+                return Err(AppendRefusal::LeaseLost);
+            }
+            if batch.entries.first().is_some_and(|entry| entry.body.starts_with(OPENED)) {
+                // Always goes through, and stays out of the way of what a test counts.
+                let head = batch.sealed(&[]).unwrap()[0].head;
+                *store.opened.lock().unwrap() = Some(head);
+                return Ok(Appended { replayed: Vec::new(), version: RegistryVersion(0), head });
+            }
             store.arrived.add_permits(1);
             store.gate.acquire().await.unwrap().forget();
             store.batches.fetch_add(1, Ordering::SeqCst);
             let answer = *store.answer.lock().unwrap();
             match answer {
                 Answer::Right => Ok(store.write(&batch)),
-                Answer::Fails => Err(StoreUnavailable::because("told to")),
+                Answer::Fails => Err(StoreUnavailable::because("told to").into()),
                 Answer::FailsAfterCommit => {
                     store.write(&batch);
-                    Err(StoreUnavailable::because("told to"))
+                    Err(StoreUnavailable::because("told to").into())
                 }
             }
         })
     }
 
-    fn last_sequence<'a>(&'a self, _writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreUnavailable>> {
-        Box::pin(async move { Ok(self.0.written.lock().unwrap().iter().map(|entry| entry.sequence).max()) })
+    fn history_left(&self, _limit: u32) -> BoxFuture<'_, Result<HistoryLeft, StoreUnavailable>> {
+        Box::pin(async { Ok(HistoryLeft::default()) })
     }
 
     fn forget_assertions(&self, _before: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
@@ -285,13 +340,13 @@ async fn a_record_says_what_was_asked_and_found() {
     let entries = log.of_request(&request).await.unwrap();
     let [entry] = entries.as_slice() else { panic!("{entries:?}") };
     let body: Value = serde_json::from_str(&entry.body).unwrap();
-    assert_eq!((entry.writer.as_str(), entry.sequence, entry.at), ("node#1", 1, NOW));
+    assert_eq!((entry.position.to_string().as_str(), entry.at), ("1/2", NOW), "after the record that opened the chain");
     for (path, expected) in [
         ("/outcome", Value::from("refused")),
         ("/reason", "scope_not_entitled".into()),
         ("/stage", "policy".into()),
         ("/at", NOW.as_millis().into()),
-        ("/node", "node#1".into()),
+        ("/node", "node".into()),
         ("/client_id", "client".into()),
         ("/participant_id", "partner".into()),
         ("/environment", "production".into()),
@@ -327,8 +382,8 @@ async fn decisions_that_come_together_share_a_commit() {
         answer(waiting.await.unwrap()).unwrap();
     }
     assert!(store.batches.load(Ordering::SeqCst) <= 3, "{:?}", store.batches);
-    let sequences: Vec<i64> = store.written.lock().unwrap().iter().map(|entry| entry.sequence).collect();
-    assert_eq!(sequences, (1..=100).collect::<Vec<_>>());
+    let sequences: Vec<i64> = store.written.lock().unwrap().iter().map(|entry| entry.position.sequence()).collect();
+    assert_eq!(sequences, (2..=101).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -368,7 +423,7 @@ async fn a_store_that_fails_gives_no_token_and_service_resumes() {
     assert!(store.bodies().is_empty());
     store.answers(Answer::Right);
     answer(log.record(trail_of(&client), Ok(token(&mint, &client))).await).unwrap();
-    assert_eq!(store.written.lock().unwrap()[0].sequence, 1, "numbers have no gap");
+    assert_eq!(store.written.lock().unwrap()[0].position.sequence(), 2, "numbers have no gap");
 }
 
 #[tokio::test]
@@ -436,10 +491,10 @@ async fn what_was_written_after_all_is_followed_by_withheld() {
     let withheld = store.of_kind("withheld");
     assert_eq!(withheld.len(), 1);
     assert_eq!(withheld[0]["request_id"], request.as_str());
-    assert_eq!((&withheld[0]["jti"], &withheld[0]["of_sequence"]), (&jti.into(), &1.into()));
+    assert_eq!((&withheld[0]["jti"], &withheld[0]["of_sequence"]), (&jti.into(), &2.into()));
     assert_eq!(withheld[0]["reason"], "not_delivered");
-    let sequences: Vec<i64> = store.written.lock().unwrap().iter().map(|entry| entry.sequence).collect();
-    assert_eq!(sequences, [1, 2, 3], "no number is given twice");
+    let sequences: Vec<i64> = store.written.lock().unwrap().iter().map(|entry| entry.position.sequence()).collect();
+    assert_eq!(sequences, [2, 3, 4], "no number is given twice");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The audit log's storage: batches through each engine's own connections, reading in SQL that both accept.
 //!
-//! Takes batches, gives what became of them: which assertions had been used before, and the registry's version read as
-//! late as each engine allows. It knows nothing of what a record says.
+//! Takes batches, gives what became of them: which assertions had been used before, where the chain is, and the registry's
+//! version read as late as each engine allows. A chain is written under its latest lease only, which is looked at in the
+//! transaction that writes. It knows nothing of what a record says.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -9,66 +10,146 @@ use std::sync::{Arc, LazyLock};
 use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
 
 use super::{Engine, Store};
-use crate::audit::{Appended, AssertionUse, AuditEntry, AuditStore, Batch, RequestId};
+use crate::audit::chain::{ChainId, Head, LogId, Position, RecordHash};
+use crate::audit::{
+    AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, HistoryLeft, HistoryRow, Lease, Recovered,
+    RequestId, Sealed,
+};
 use crate::registry::{RegistryVersion, StoreUnavailable};
 
 impl AuditStore for Store {
-    fn lease_writer<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<String, StoreUnavailable>> {
+    fn lease<'a>(
+        &'a self,
+        holder: &'a str,
+        now: UnixTime,
+        until: UnixTime,
+    ) -> BoxFuture<'a, Result<Lease, StoreUnavailable>> {
         Box::pin(async move {
-            let _turn = self.turn_to_write().await;
-            let mut transaction = self.begin_write().await?;
-            let starts: i64 = sqlx::query_scalar(
-                "INSERT INTO audit_writer (node, starts) VALUES ($1, 1) \
-                 ON CONFLICT (node) DO UPDATE SET starts = audit_writer.starts + 1 RETURNING starts",
-            )
-            .bind(node)
-            .fetch_one(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-            Ok(format!("{node}#{starts}"))
+            loop {
+                let _turn = self.turn_to_write().await;
+                let mut transaction = self.begin_write().await?;
+                // Waits for whoever is writing under the lease before it, and nobody writes under that one afterwards.
+                let taken = sqlx::query(
+                    "UPDATE audit_chain SET lease = lease + 1, holder = $1, leased_until = $2 WHERE leased_until <= $3 \
+                     AND id = (SELECT MIN(id) FROM audit_chain WHERE leased_until <= $3) RETURNING id, lease",
+                )
+                .bind(holder)
+                .bind(until.as_millis())
+                .bind(now.as_millis())
+                .fetch_optional(&mut *transaction)
+                .await?;
+                if let Some(taken) = taken {
+                    let chain = chain_id(taken.try_get(0)?)?;
+                    let lease = Lease { number: taken.try_get(1)?, head: head(&mut transaction, chain).await? };
+                    transaction.commit().await?;
+                    return Ok(lease);
+                }
+                let (free, next): (i64, i64) = sqlx::query_as(
+                    "SELECT COUNT(CASE WHEN leased_until <= $1 THEN 1 END), COALESCE(MAX(id), 0) + 1 FROM audit_chain",
+                )
+                .bind(now.as_millis())
+                .fetch_one(&mut *transaction)
+                .await?;
+                if free > 0 {
+                    // Another node took the one that was looked for, and there are more.
+                    continue;
+                }
+                let head = Head::before_first(log_id(&mut transaction).await?, chain_id(next)?);
+                let made = sqlx::query(
+                    "INSERT INTO audit_chain (id, lease, holder, leased_until, cut_sequence, cut_hash) \
+                     VALUES ($1, 1, $2, $3, 0, $4) ON CONFLICT (id) DO NOTHING",
+                )
+                .bind(next)
+                .bind(holder)
+                .bind(until.as_millis())
+                .bind(head.hash.octets().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+                transaction.commit().await?;
+                if made.rows_affected() > 0 {
+                    return Ok(Lease { number: 1, head });
+                }
+                // Another node was faster: one number more.
+            }
         })
     }
 
-    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, StoreUnavailable>> {
+    fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
+        Box::pin(async move {
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            let renewed = sqlx::query("UPDATE audit_chain SET leased_until = $3 WHERE id = $1 AND lease = $2")
+                .bind(chain.number())
+                .bind(lease)
+                .bind(until.as_millis())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(renewed.rows_affected() > 0)
+        })
+    }
+
+    fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>> {
+        Box::pin(async move {
+            let chain = doubt.lease.head.chain();
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            // What is still being written is waited for, and what has not begun yet never will.
+            let taken: Option<i64> = sqlx::query_scalar(
+                "UPDATE audit_chain SET lease = lease + 1 WHERE id = $1 AND lease = $2 RETURNING lease",
+            )
+            .bind(chain.number())
+            .bind(doubt.lease.number)
+            .fetch_optional(&mut *transaction)
+            .await?;
+            let first: Option<String> = sqlx::query_scalar("SELECT body FROM audit_record WHERE position = $1")
+                .bind(doubt.lease.head.position.number() + 1)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let lease = match taken {
+                Some(number) => Some(Lease { number, head: head(&mut transaction, chain).await? }),
+                None => None,
+            };
+            transaction.commit().await?;
+            Ok(Recovered { lease, is_written: first.is_some_and(|body| doubt.may_begin_with(&body)) })
+        })
+    }
+
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, AppendRefusal>> {
         let store = self.clone();
         Box::pin(async move {
-            let appended = match &store.engine {
+            match &store.engine {
                 Engine::Sqlite { writer, .. } => {
                     let _turn = store.turn_to_write().await;
                     append_sqlite(writer.begin_with("BEGIN IMMEDIATE").await?, &batch).await
                 }
                 Engine::Postgres { pool } => append_postgres(pool, &batch).await,
-            };
-            Ok(appended?)
+            }
         })
     }
 
-    fn last_sequence<'a>(&'a self, writer: &'a str) -> BoxFuture<'a, Result<Option<i64>, StoreUnavailable>> {
+    fn history_left(&self, limit: u32) -> BoxFuture<'_, Result<HistoryLeft, StoreUnavailable>> {
         Box::pin(async move {
-            // What is still being written is waited for, not overlooked: on SQLite by beginning to write, on PostgreSQL by
-            // trying the number that would have come next, which waits for whoever has it.
-            let _turn = self.turn_to_write().await;
-            let mut transaction = self.begin_write().await?;
-            sqlx::query(
-                "INSERT INTO audit_record (writer, sequence, at, body) \
-                 SELECT $1, COALESCE(MAX(sequence), 0) + 1, 0, '' FROM audit_record WHERE writer = $1 \
-                 ON CONFLICT (writer, sequence) DO NOTHING",
+            let mut connection = self.readers.acquire().await?;
+            let after: (i64, i64) = sqlx::query_as("SELECT history_version, history_step FROM audit_log")
+                .fetch_one(&mut *connection)
+                .await?;
+            // Versions are taken from one locked row: what becomes visible later has a later one.
+            let rows = sqlx::query(
+                "SELECT version, step, at, actor, action, subject, record_before, record_after, why FROM history \
+                 WHERE version > $1 OR (version = $1 AND step > $2) ORDER BY version, step LIMIT $3",
             )
-            .bind(writer)
-            .execute(&mut *transaction)
+            .bind(after.0)
+            .bind(after.1)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *connection)
             .await?;
-            // A record has a body; the trial has none.
-            let last = sqlx::query_scalar(
-                "SELECT sequence FROM audit_record WHERE writer = $1 AND body <> '' ORDER BY sequence DESC LIMIT 1",
-            )
-            .bind(writer)
-            .fetch_optional(&mut *transaction)
-            .await?;
-            transaction.rollback().await?;
-            Ok(last)
+            let rows = rows.iter().map(history_row).collect::<Result<_, _>>()?;
+            Ok(HistoryLeft { after, rows })
         })
     }
 
@@ -94,39 +175,126 @@ impl AuditStore for Store {
 
     fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
         Box::pin(async move {
-            let rows: Vec<EntryRow> =
-                sqlx::query_as("SELECT writer, sequence, at, body FROM audit_record ORDER BY position DESC LIMIT $1")
-                    .bind(i64::from(limit))
-                    .fetch_all(&self.readers)
-                    .await?;
-            Ok(rows.into_iter().map(|row| row.0).collect())
+            let mut entries = Vec::new();
+            for chain in self.chain_ids().await? {
+                let (first, last) = places(chain);
+                let rows: Vec<EntryRow> = sqlx::query_as(
+                    "SELECT position, at, hash, body FROM audit_record WHERE position BETWEEN $1 AND $2 \
+                     ORDER BY position DESC LIMIT $3",
+                )
+                .bind(first)
+                .bind(last)
+                .bind(i64::from(limit))
+                .fetch_all(&self.readers)
+                .await?;
+                entries.extend(rows.into_iter().map(|row| row.0));
+            }
+            entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.position)));
+            entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            Ok(entries)
         })
     }
 
     fn of_request<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>> {
         Box::pin(async move {
-            // Until records have search indexes: the latest ones only, so that the question stays cheap.
-            let rows: Vec<EntryRow> = sqlx::query_as(
-                "SELECT writer, sequence, at, body FROM audit_record \
-                 WHERE position > (SELECT COALESCE(MAX(position), 0) FROM audit_record) - 100000 AND body LIKE $1 \
-                 ORDER BY position",
-            )
-            .bind(format!("%\"request_id\":\"{request}\"%"))
-            .fetch_all(&self.readers)
-            .await?;
-            Ok(rows.into_iter().map(|row| row.0).collect())
+            let mut entries = Vec::new();
+            for chain in self.chain_ids().await? {
+                let (first, last) = places(chain);
+                // Until records have search indexes: the latest ones only, so that the question stays cheap.
+                let rows: Vec<EntryRow> = sqlx::query_as(
+                    "SELECT position, at, hash, body FROM audit_record WHERE position BETWEEN $1 AND $2 AND position > \
+                     (SELECT COALESCE(MAX(position), 0) FROM audit_record WHERE position BETWEEN $1 AND $2) - 100000 \
+                     AND body LIKE $3",
+                )
+                .bind(first)
+                .bind(last)
+                .bind(format!("%\"request_id\":\"{request}\"%"))
+                .fetch_all(&self.readers)
+                .await?;
+                entries.extend(rows.into_iter().map(|row| row.0));
+            }
+            entries.sort_by_key(|entry| (entry.at, entry.position));
+            Ok(entries)
         })
     }
 }
 
+impl Store {
+    async fn chain_ids(&self) -> Result<Vec<ChainId>, StoreUnavailable> {
+        let ids: Vec<i64> =
+            sqlx::query_scalar("SELECT id FROM audit_chain ORDER BY id").fetch_all(&self.readers).await?;
+        Ok(ids.into_iter().map(chain_id).collect::<Result<_, _>>()?)
+    }
+}
+
+/// The places that the records of a chain may have: the first and the last.
+fn places(chain: ChainId) -> (i64, i64) {
+    let before_first = chain.number() << 40;
+    (before_first + 1, before_first + (1 << 40) - 1)
+}
+
+/// Where a chain is.
+async fn head(transaction: &mut Transaction<'_, Any>, chain: ChainId) -> Result<Head, sqlx::Error> {
+    let (first, last) = places(chain);
+    let latest: Option<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT position, hash FROM audit_record WHERE position BETWEEN $1 AND $2 ORDER BY position DESC LIMIT 1",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    let (position, hash) = match latest {
+        Some(latest) => latest,
+        None => {
+            let cut: (i64, Vec<u8>) = sqlx::query_as("SELECT cut_sequence, cut_hash FROM audit_chain WHERE id = $1")
+                .bind(chain.number())
+                .fetch_one(&mut **transaction)
+                .await?;
+            (first - 1 + cut.0, cut.1)
+        }
+    };
+    let position = Position::from_number(position).filter(|position| position.chain() == chain);
+    Ok(Head {
+        position: position.ok_or_else(|| damaged("a position is out of its chain"))?,
+        hash: RecordHash::from_octets(&hash).ok_or_else(|| damaged("a hash has not 32 octets"))?,
+    })
+}
+
+async fn log_id(transaction: &mut Transaction<'_, Any>) -> Result<LogId, sqlx::Error> {
+    let id: String = sqlx::query_scalar("SELECT id FROM audit_log").fetch_one(&mut **transaction).await?;
+    LogId::parse(&id).ok_or_else(|| damaged("the log's id has not 32 hexadecimal digits"))
+}
+
+fn chain_id(number: i64) -> Result<ChainId, sqlx::Error> {
+    ChainId::new(number).ok_or_else(|| damaged("there is no chain of that number"))
+}
+
+fn damaged(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("the audit log is damaged: {what}").into())
+}
+
+fn history_row(row: &AnyRow) -> Result<HistoryRow, sqlx::Error> {
+    Ok(HistoryRow {
+        place: (row.try_get(0)?, row.try_get(1)?),
+        at: UnixTime::from_millis(row.try_get(2)?),
+        actor: row.try_get(3)?,
+        action: row.try_get(4)?,
+        subject: row.try_get(5)?,
+        before: row.try_get(6)?,
+        after: row.try_get(7)?,
+        why: row.try_get(8)?,
+    })
+}
+
 struct EntryRow(AuditEntry);
 
-impl FromRow<'_, sqlx::any::AnyRow> for EntryRow {
-    fn from_row(row: &sqlx::any::AnyRow) -> Result<Self, sqlx::Error> {
+impl FromRow<'_, AnyRow> for EntryRow {
+    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        let hash: Vec<u8> = row.try_get(2)?;
         Ok(Self(AuditEntry {
-            writer: row.try_get(0)?,
-            sequence: row.try_get(1)?,
-            at: UnixTime::from_millis(row.try_get(2)?),
+            position: Position::from_number(row.try_get(0)?).ok_or_else(|| damaged("a position is of no chain"))?,
+            at: UnixTime::from_millis(row.try_get(1)?),
+            hash: RecordHash::from_octets(&hash).ok_or_else(|| damaged("a hash has not 32 octets"))?,
             body: row.try_get(3)?,
         }))
     }
@@ -135,13 +303,13 @@ impl FromRow<'_, sqlx::any::AnyRow> for EntryRow {
 /// The most rows that share one statement.
 const CHUNK: usize = 64;
 
-/// The last statements of a batch, by the number of rows that are left: these rows, then the registry's version. One text
-/// for each number, so that each is prepared once and found again; two statements in one, because a connection to SQLite
-/// is another thread, and each call costs two switches.
+/// The last statements of a batch, by the number of rows that are left: these rows, then the registry's version and the
+/// chain's latest lease. One text for each number, so that each is prepared once and found again; two statements in one,
+/// because a connection to SQLite is another thread, and each call costs two switches.
 static LAST: LazyLock<[Arc<str>; CHUNK]> = LazyLock::new(|| {
     std::array::from_fn(|rows| {
         let insert = if rows == 0 { String::new() } else { format!("{}; ", insert_statement(rows)) };
-        format!("{insert}SELECT version FROM registry_state").into()
+        format!("{insert}SELECT version, (SELECT lease FROM audit_chain WHERE id = ?) FROM registry_state").into()
     })
 });
 
@@ -149,15 +317,31 @@ static LAST: LazyLock<[Arc<str>; CHUNK]> = LazyLock::new(|| {
 static FULL: LazyLock<Arc<str>> = LazyLock::new(|| insert_statement(CHUNK).into());
 
 fn insert_statement(rows: usize) -> String {
-    let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_record (writer, sequence, at, body) ");
+    let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_record (position, at, hash, body) ");
     insert.push_values(0..rows, |mut row, _| {
         row.push("?").push("?").push("?").push("?");
     });
     insert.sql().as_str().to_owned()
 }
 
-/// The write lock is held from the first statement, so the registry's version cannot change before the commit.
-async fn append_sqlite(mut transaction: Transaction<'static, Sqlite>, batch: &Batch) -> Result<Appended, sqlx::Error> {
+/// The write lock is held from the first statement, so neither the registry's version nor the lease can change before the
+/// commit.
+async fn append_sqlite(
+    mut transaction: Transaction<'static, Sqlite>,
+    batch: &Batch,
+) -> Result<Appended, AppendRefusal> {
+    if let Some((after, to)) = batch.history {
+        let taken = sqlx::query(HISTORY_TAKEN)
+            .bind(to.0)
+            .bind(to.1)
+            .bind(after.0)
+            .bind(after.1)
+            .execute(&mut *transaction)
+            .await?;
+        if taken.rows_affected() == 0 {
+            return Err(AppendRefusal::HistoryTaken);
+        }
+    }
     for used in &batch.given_back {
         sqlx::query("DELETE FROM used_assertion WHERE digest = ?")
             .bind(digest(used))
@@ -179,37 +363,63 @@ async fn append_sqlite(mut transaction: Transaction<'static, Sqlite>, batch: &Ba
         }
     }
     let replayed = uses.replayed(&fresh);
-    let rows: Vec<_> = rows(batch, &replayed).collect();
-    let full = rows.chunks_exact(CHUNK);
+    let sealed = sealed(batch, &replayed)?;
+    let full = sealed.chunks_exact(CHUNK);
     let rest = full.remainder();
     for chunk in full {
         let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&FULL)));
-        for (sequence, at, body) in chunk {
-            query = query.bind(&*batch.writer).bind(*sequence).bind(*at).bind(*body);
+        for Sealed { head, at, body } in chunk {
+            let hash = head.hash.octets().as_slice();
+            query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
         }
         query.execute(&mut *transaction).await?;
     }
     let last = LAST.get(rest.len()).ok_or_else(|| sqlx::Error::Protocol("a chunk is full".to_owned()))?;
-    let mut query = sqlx::query_scalar(AssertSqlSafe(Arc::clone(last)));
-    for (sequence, at, body) in rest {
-        query = query.bind(&*batch.writer).bind(*sequence).bind(*at).bind(*body);
+    let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(last)));
+    for Sealed { head, at, body } in rest {
+        let hash = head.hash.octets().as_slice();
+        query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
     }
-    let version: i64 = query.fetch_one(&mut *transaction).await?;
+    let chain = batch.lease.head.chain().number();
+    let (version, lease): (i64, Option<i64>) = query.bind(chain).fetch_one(&mut *transaction).await?;
+    if lease != Some(batch.lease.number) {
+        return Err(AppendRefusal::LeaseLost);
+    }
     transaction.commit().await?;
-    Ok(Appended { replayed, version: RegistryVersion(version) })
+    let head = sealed.last().map_or(batch.lease.head, |last| last.head);
+    Ok(Appended { replayed, version: RegistryVersion(version), head })
+}
+
+/// Takes a part of the history, unless somebody else has it. In the SQL both engines accept.
+const HISTORY_TAKEN: &str = "UPDATE audit_log SET history_version = $1, history_step = $2 \
+     WHERE history_version = $3 AND history_step = $4";
+
+fn sealed<'a>(batch: &'a Batch, replayed: &[usize]) -> Result<Vec<Sealed<'a>>, StoreUnavailable> {
+    batch.sealed(replayed).ok_or_else(|| StoreUnavailable::because("the chain is full"))
 }
 
 /// The registry's version is read after the commit: one that was committed, and may have been acknowledged, while the
 /// records were being written is seen, which a read within the transaction could miss.
-async fn append_postgres(pool: &sqlx::PgPool, batch: &Batch) -> Result<Appended, sqlx::Error> {
+async fn append_postgres(pool: &sqlx::PgPool, batch: &Batch) -> Result<Appended, AppendRefusal> {
     let mut connection = pool.acquire().await?;
     let uses = Uses::of(batch);
-    let replayed = if uses.first.is_empty() && batch.given_back.is_empty() {
+    let (replayed, head) = if uses.first.is_empty() && batch.given_back.is_empty() && batch.history.is_none() {
         // One statement is a transaction of its own, and a round trip fewer.
-        insert_postgres(&mut *connection, batch, &[]).await?;
-        Vec::new()
+        (Vec::new(), insert_postgres(&mut *connection, batch, &[]).await?)
     } else {
         let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
+        if let Some((after, to)) = batch.history {
+            let taken = sqlx::query(HISTORY_TAKEN)
+                .bind(to.0)
+                .bind(to.1)
+                .bind(after.0)
+                .bind(after.1)
+                .execute(&mut *transaction)
+                .await?;
+            if taken.rows_affected() == 0 {
+                return Err(AppendRefusal::HistoryTaken);
+            }
+        }
         if !batch.given_back.is_empty() {
             let digests: Vec<Vec<u8>> = batch.given_back.iter().map(digest).collect();
             sqlx::query("DELETE FROM used_assertion WHERE digest = ANY($1)")
@@ -229,48 +439,43 @@ async fn append_postgres(pool: &sqlx::PgPool, batch: &Batch) -> Result<Appended,
         .fetch_all(&mut *transaction)
         .await?;
         let replayed = uses.replayed(&fresh.into_iter().collect());
-        insert_postgres(&mut *transaction, batch, &replayed).await?;
+        let head = insert_postgres(&mut *transaction, batch, &replayed).await?;
         transaction.commit().await?;
-        replayed
+        (replayed, head)
     };
     let version: i64 = sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&mut *connection).await?;
-    Ok(Appended { replayed, version: RegistryVersion(version) })
+    Ok(Appended { replayed, version: RegistryVersion(version), head })
 }
 
-async fn insert_postgres<'c, E>(executor: E, batch: &Batch, replayed: &[usize]) -> Result<(), sqlx::Error>
+/// Writes the rows under the chain's lease, whose row is locked against being taken until they are committed.
+async fn insert_postgres<'c, E>(executor: E, batch: &Batch, replayed: &[usize]) -> Result<Head, AppendRefusal>
 where
     E: sqlx::Executor<'c, Database = Postgres>,
 {
-    let mut sequences = Vec::with_capacity(batch.entries.len());
-    let mut instants = Vec::with_capacity(batch.entries.len());
-    let mut bodies = Vec::with_capacity(batch.entries.len());
-    for (sequence, at, body) in rows(batch, replayed) {
-        sequences.push(sequence);
-        instants.push(at);
-        bodies.push(body);
-    }
-    sqlx::query(
-        "INSERT INTO audit_record (writer, sequence, at, body) \
-         SELECT $1, sequence, at, body FROM UNNEST($2::bigint[], $3::bigint[], $4::text[]) AS row (sequence, at, body)",
+    let sealed = sealed(batch, replayed)?;
+    let positions: Vec<i64> = sealed.iter().map(|record| record.head.position.number()).collect();
+    let instants: Vec<i64> = sealed.iter().map(|record| record.at.as_millis()).collect();
+    let hashes: Vec<&[u8]> = sealed.iter().map(|record| record.head.hash.octets().as_slice()).collect();
+    let bodies: Vec<&str> = sealed.iter().map(|record| record.body).collect();
+    let written = sqlx::query(
+        "WITH held AS (SELECT id FROM audit_chain WHERE id = $1 AND lease = $2 FOR SHARE) \
+         INSERT INTO audit_record (position, at, hash, body) \
+         SELECT position, at, hash, body FROM held, \
+         UNNEST($3::bigint[], $4::bigint[], $5::bytea[], $6::text[]) AS row (position, at, hash, body)",
     )
-    .bind(&*batch.writer)
-    .bind(sequences)
+    .bind(batch.lease.head.chain().number())
+    .bind(batch.lease.number)
+    .bind(positions)
     .bind(instants)
+    .bind(hashes)
     .bind(bodies)
     .execute(executor)
-    .await
-    .map(drop)
-}
-
-/// The rows of a batch, now that it is known whose assertion had been used before.
-fn rows<'a>(batch: &'a Batch, replayed: &'a [usize]) -> impl Iterator<Item = (i64, i64, &'a str)> {
-    batch.entries.iter().zip(batch.first_sequence..).enumerate().map(|(index, (entry, sequence))| {
-        let body = match &entry.assertion {
-            Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => if_replayed,
-            _ => &entry.body,
-        };
-        (sequence, entry.at.as_millis(), body.as_str())
-    })
+    .await?;
+    match sealed.last() {
+        Some(_) if written.rows_affected() == 0 => Err(AppendRefusal::LeaseLost),
+        Some(last) => Ok(last.head),
+        None => Ok(batch.lease.head),
+    }
 }
 
 /// The assertions a batch uses: one entry of each may be the first.
@@ -362,9 +567,15 @@ mod tests {
     }
 
     contract!(
-        a_writers_id_is_never_given_twice,
+        a_chain_has_one_writer,
+        a_lease_that_has_run_out_is_another_ones,
+        many_take_chains_at_once_and_each_gets_its_own,
+        nothing_is_written_under_an_earlier_lease,
+        each_record_follows_the_one_before_it,
+        the_history_is_taken_once,
         a_batch_is_written_in_order_and_numbered,
         a_number_is_never_written_twice,
+        a_batch_in_doubt_was_written_or_never_will_be,
         what_is_still_being_written_is_not_overlooked,
         the_version_is_the_one_at_the_commit,
         an_assertion_is_used_once_across_batches_and_within_one,
@@ -391,128 +602,282 @@ mod tests {
         Entry { at: NOW, body: body.to_owned(), assertion: Some((assertion(jti), format!("{body} replayed"))) }
     }
 
-    fn batch(first_sequence: i64, entries: Vec<Entry>) -> Arc<Batch> {
-        Arc::new(Batch { writer: "writer".into(), first_sequence, entries, given_back: Vec::new() })
+    /// A chain for one test, written batch by batch.
+    struct Chain<'a> {
+        store: &'a Store,
+        lease: Lease,
     }
 
-    /// Every body, oldest first.
+    impl<'a> Chain<'a> {
+        async fn of(bench: &'a Bench) -> Self {
+            Self::held_by(&bench.store, "node").await
+        }
+
+        async fn held_by(store: &'a Store, holder: &str) -> Self {
+            Self { store, lease: store.lease(holder, NOW, NOW.after(Duration::from_secs(30))).await.unwrap() }
+        }
+
+        fn batch(&self, entries: Vec<Entry>) -> Batch {
+            Batch { lease: self.lease, entries, given_back: Vec::new(), history: None }
+        }
+
+        async fn append_batch(&mut self, batch: Batch) -> Result<Appended, AppendRefusal> {
+            let appended = self.store.append(Arc::new(batch)).await?;
+            self.lease.head = appended.head;
+            Ok(appended)
+        }
+
+        async fn append(&mut self, entries: Vec<Entry>) -> Appended {
+            let batch = self.batch(entries);
+            self.append_batch(batch).await.unwrap()
+        }
+    }
+
+    /// Every body, oldest first, but for what a log writes by itself.
     async fn bodies(store: &Store) -> Vec<String> {
         let mut entries = store.recent(10_000).await.unwrap();
         entries.reverse();
-        entries.into_iter().map(|entry| entry.body).collect()
+        let own = [r#"{"kind":"opened""#, r#"{"kind":"change""#];
+        entries
+            .into_iter()
+            .map(|entry| entry.body)
+            .filter(|body| !own.iter().any(|own| body.starts_with(own)))
+            .collect()
     }
 
-    async fn a_writers_id_is_never_given_twice(bench: &Bench) {
-        let mut ids = HashSet::new();
-        for _ in 0..3 {
-            assert!(ids.insert(bench.store.lease_writer("node").await.unwrap()));
+    async fn a_chain_has_one_writer(bench: &Bench) {
+        let (one, other) = (Chain::of(bench).await, Chain::of(bench).await);
+        assert_ne!(one.lease.head.chain(), other.lease.head.chain());
+        assert_eq!((one.lease.number, one.lease.head.position.sequence()), (1, 0));
+        // Given back, it is taken again, under the next lease; the other one is not.
+        let chain = one.lease.head.chain();
+        assert!(bench.store.renew(chain, 1, UnixTime::from_millis(0)).await.unwrap());
+        let next = Chain::of(bench).await;
+        assert_eq!((next.lease.head, next.lease.number), (one.lease.head, 2));
+        assert!(!bench.store.renew(chain, 1, NOW).await.unwrap(), "the earlier lease is over");
+        assert_ne!(Chain::of(bench).await.lease.head.chain(), chain);
+    }
+
+    async fn a_lease_that_has_run_out_is_another_ones(bench: &Bench) {
+        let end = NOW.after(Duration::from_secs(30));
+        let first = bench.store.lease("node", NOW, end).await.unwrap();
+        let before = UnixTime::from_millis(end.as_millis() - 1);
+        let second = bench.store.lease("other", before, end.after(Duration::from_secs(1))).await.unwrap();
+        assert_ne!(second.head.chain(), first.head.chain());
+        let third = bench.store.lease("third", end, end.after(Duration::from_secs(1))).await.unwrap();
+        assert_eq!((third.head, third.number), (first.head, 2));
+    }
+
+    async fn many_take_chains_at_once_and_each_gets_its_own(bench: &Bench) {
+        for round in 0..2 {
+            let now = NOW.after(Duration::from_secs(60 * round));
+            let take = |_| bench.store.lease("node", now, now.after(Duration::from_secs(30)));
+            let taken = futures_util::future::join_all((0..6).map(take)).await;
+            let chains: HashSet<ChainId> = taken.iter().map(|lease| lease.as_ref().unwrap().head.chain()).collect();
+            assert_eq!(chains.len(), 6);
+            assert!(chains.iter().all(|chain| chain.number() <= 6), "none is made where one is free: {chains:?}");
         }
-        assert!(ids.insert(bench.store.lease_writer("other").await.unwrap()));
+    }
+
+    async fn nothing_is_written_under_an_earlier_lease(bench: &Bench) {
+        let mut chain = Chain::of(bench).await;
+        chain.append(vec![entry("a")]).await;
+        assert!(bench.store.renew(chain.lease.head.chain(), 1, NOW).await.unwrap());
+        let mut next = Chain::of(bench).await;
+        assert_eq!(next.lease.head, chain.lease.head, "it goes on where the other one was");
+        // As a node that was away for longer than its lease: with an assertion, and without.
+        for entries in [vec![using("jti", "b")], vec![entry("b")]] {
+            let batch = chain.batch(entries);
+            let refused = chain.append_batch(batch).await.unwrap_err();
+            assert!(matches!(refused, AppendRefusal::LeaseLost), "{refused}");
+        }
+        let appended = next.append(vec![using("jti", "c")]).await;
+        assert_eq!(appended.replayed, [0_usize; 0], "nor is anything used by it");
+        assert_eq!(bodies(&bench.store).await, ["a", "c"]);
+    }
+
+    async fn each_record_follows_the_one_before_it(bench: &Bench) {
+        let mut chain = Chain::of(bench).await;
+        chain.append(vec![entry("1"), using("a", "2"), using("a", "3")]).await;
+        chain.append(vec![entry("4")]).await;
+        let mut entries = bench.store.recent(10).await.unwrap();
+        entries.reverse();
+        let log: String = sqlx::query_scalar("SELECT id FROM audit_log").fetch_one(&bench.store.readers).await.unwrap();
+        let mut head = Head::before_first(LogId::parse(&log).unwrap(), chain.lease.head.chain());
+        for (entry, body) in entries.iter().zip(["1", "2", "3 replayed", "4"]) {
+            head = head.followed_by(NOW, body).unwrap();
+            assert_eq!((entry.position, entry.hash), (head.position, head.hash), "{body}");
+        }
+        assert_eq!((entries.len(), chain.lease.head), (4, head));
+    }
+
+    async fn the_history_is_taken_once(bench: &Bench) {
+        for name in ["one", "two", "three"] {
+            bench.registry.add_participant(participant(name), because("joins")).await.unwrap();
+        }
+        let (mut one, mut other) = (Chain::of(bench).await, Chain::of(bench).await);
+        let left = bench.store.history_left(2).await.unwrap();
+        assert_eq!((left.after, left.rows.len()), ((0, 0), 2));
+        assert_eq!((left.rows[0].subject.as_str(), left.rows[0].why.as_deref()), ("participant:one", Some("joins")));
+        let history = Some((left.after, left.rows[1].place));
+        let taking = |chain: &Chain<'_>| Batch { history, ..chain.batch(vec![entry("1"), entry("2")]) };
+        let batch = taking(&one);
+        one.append_batch(batch).await.unwrap();
+        for chain in [&mut one, &mut other] {
+            let batch = taking(chain);
+            let refused = chain.append_batch(batch).await.unwrap_err();
+            assert!(matches!(refused, AppendRefusal::HistoryTaken), "{refused}");
+        }
+        let rest = bench.store.history_left(10).await.unwrap();
+        assert_eq!(rest.after, left.rows[1].place);
+        let subjects: Vec<&str> = rest.rows.iter().map(|row| row.subject.as_str()).collect();
+        assert_eq!(subjects, ["participant:three"]);
+        assert_eq!(bodies(&bench.store).await, ["1", "2"]);
     }
 
     async fn a_batch_is_written_in_order_and_numbered(bench: &Bench) {
-        assert_eq!(bench.store.last_sequence("writer").await.unwrap(), None);
+        let mut chain = Chain::of(bench).await;
         // Each size of chunk is needed at least once.
         let texts: Vec<String> = (0..350).map(|index| format!("{{\"index\":{index}}}")).collect();
-        bench.store.append(batch(1, texts.iter().map(|text| entry(text)).collect())).await.unwrap();
+        chain.append(texts.iter().map(|text| entry(text)).collect()).await;
         assert_eq!(bodies(&bench.store).await, texts);
-        assert_eq!(bench.store.last_sequence("writer").await.unwrap(), Some(350));
         let latest = bench.store.recent(1).await.unwrap().remove(0);
-        assert_eq!((latest.writer.as_str(), latest.sequence, latest.at), ("writer", 350, NOW));
+        assert_eq!((latest.position.to_string().as_str(), latest.at), ("1/350", NOW));
+        assert_eq!((latest.position, latest.hash), (chain.lease.head.position, chain.lease.head.hash));
     }
 
     async fn a_number_is_never_written_twice(bench: &Bench) {
-        bench.store.append(batch(1, vec![entry("a"), entry("b")])).await.unwrap();
-        bench.store.append(batch(2, vec![using("jti", "c")])).await.unwrap_err();
+        let mut chain = Chain::of(bench).await;
+        let before = chain.lease;
+        chain.append(vec![entry("a"), entry("b")]).await;
+        let again = Batch { lease: before, ..chain.batch(vec![using("jti", "c")]) };
+        bench.store.append(Arc::new(again)).await.unwrap_err();
         assert_eq!(bodies(&bench.store).await, ["a", "b"]);
         // And nothing else of that batch is left behind.
-        let appended = bench.store.append(batch(3, vec![using("jti", "d")])).await.unwrap();
-        assert_eq!(appended.replayed, [0_usize; 0]);
+        assert_eq!(chain.append(vec![using("jti", "d")]).await.replayed, [0_usize; 0]);
+    }
+
+    async fn a_batch_in_doubt_was_written_or_never_will_be(bench: &Bench) {
+        let mut chain = Chain::of(bench).await;
+        let doubt = Arc::new(chain.batch(vec![entry("a"), entry("b")]));
+        let recovered = bench.store.recover(Arc::clone(&doubt)).await.unwrap();
+        assert_eq!(recovered, Recovered { lease: Some(Lease { number: 2, ..chain.lease }), is_written: false });
+        // It comes late, as over a connection that was given up.
+        let late = bench.store.append(Arc::clone(&doubt)).await.unwrap_err();
+        assert!(matches!(late, AppendRefusal::LeaseLost), "{late}");
+        chain.lease = recovered.lease.unwrap();
+        for entries in [vec![entry("a"), entry("b")], vec![using("jti", "c")], vec![using("jti", "d")]] {
+            let doubt = Arc::new(chain.batch(entries));
+            let appended = bench.store.append(Arc::clone(&doubt)).await.unwrap();
+            let recovered = bench.store.recover(doubt).await.unwrap();
+            let lease = Lease { number: chain.lease.number + 1, head: appended.head };
+            assert_eq!(recovered, Recovered { lease: Some(lease), is_written: true });
+            chain.lease = lease;
+        }
+        // Another one has the chain by now, and has gone on with it.
+        let doubt = Arc::new(chain.batch(vec![entry("e")]));
+        let number = chain.lease.number;
+        assert!(bench.store.renew(chain.lease.head.chain(), number, NOW).await.unwrap());
+        let mut other = Chain::held_by(&bench.store, "other").await;
+        other.append(vec![entry("f")]).await;
+        let recovered = bench.store.recover(doubt).await.unwrap();
+        assert_eq!(recovered, Recovered { lease: None, is_written: false });
+        assert_eq!(bodies(&bench.store).await, ["a", "b", "c", "d replayed", "f"]);
     }
 
     async fn what_is_still_being_written_is_not_overlooked(bench: &Bench) {
+        let chain = Chain::of(bench).await;
+        let doubt = Arc::new(chain.batch(vec![entry("a")]));
         // As where the connection was lost while the database goes on with what it was told last.
         let turn = bench.store.turn_to_write().await;
         let mut under_way = bench.store.begin_write().await.unwrap();
-        sqlx::query("INSERT INTO audit_record (writer, sequence, at, body) VALUES ('writer', 1, 0, 'a')")
+        let locked = if matches!(bench.store.engine, Engine::Postgres { .. }) { " FOR SHARE" } else { "" };
+        sqlx::query(AssertSqlSafe(format!("SELECT id FROM audit_chain{locked}")))
+            .fetch_all(&mut *under_way)
+            .await
+            .unwrap();
+        let sealed = doubt.sealed(&[]).unwrap()[0];
+        sqlx::query("INSERT INTO audit_record (position, at, hash, body) VALUES ($1, $2, $3, $4)")
+            .bind(sealed.head.position.number())
+            .bind(sealed.at.as_millis())
+            .bind(sealed.head.hash.octets().as_slice())
+            .bind(sealed.body)
             .execute(&mut *under_way)
             .await
             .unwrap();
         let store = bench.store.clone();
-        let asked = tokio::spawn(async move { store.last_sequence("writer").await });
+        let recovering = Arc::clone(&doubt);
+        let asked = tokio::spawn(async move { store.recover(recovering).await });
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(!asked.is_finished());
         under_way.commit().await.unwrap();
         drop(turn);
-        assert_eq!(asked.await.unwrap().unwrap(), Some(1));
-        assert_eq!(bodies(&bench.store).await, ["a"], "and asking leaves nothing");
+        let recovered = asked.await.unwrap().unwrap();
+        assert_eq!(recovered, Recovered { lease: Some(Lease { number: 2, head: sealed.head }), is_written: true });
     }
 
     async fn the_version_is_the_one_at_the_commit(bench: &Bench) {
-        let before = bench.store.append(batch(1, vec![entry("a")])).await.unwrap().version;
+        let mut chain = Chain::of(bench).await;
+        let before = chain.append(vec![entry("a")]).await.version;
         let changed = bench.registry.add_participant(participant("acme"), because("joins")).await.unwrap();
         assert!(changed > before);
-        assert_eq!(bench.store.append(batch(2, vec![entry("b")])).await.unwrap().version, changed);
-        assert_eq!(bench.store.append(batch(3, vec![using("jti", "c")])).await.unwrap().version, changed);
+        assert_eq!(chain.append(vec![entry("b")]).await.version, changed);
+        assert_eq!(chain.append(vec![using("jti", "c")]).await.version, changed);
     }
 
     async fn an_assertion_is_used_once_across_batches_and_within_one(bench: &Bench) {
+        let mut chain = Chain::of(bench).await;
         let entries = vec![using("a", "1"), entry("2"), using("a", "3"), using("b", "4")];
-        assert_eq!(bench.store.append(batch(1, entries)).await.unwrap().replayed, [2]);
-        let entries = vec![using("b", "5"), using("c", "6")];
-        assert_eq!(bench.store.append(batch(5, entries)).await.unwrap().replayed, [0]);
+        assert_eq!(chain.append(entries).await.replayed, [2]);
+        assert_eq!(chain.append(vec![using("b", "5"), using("c", "6")]).await.replayed, [0]);
         assert_eq!(bodies(&bench.store).await, ["1", "2", "3 replayed", "4", "5 replayed", "6"]);
     }
 
     async fn an_assertion_given_back_may_be_used_again(bench: &Bench) {
-        bench.store.append(batch(1, vec![using("a", "1"), using("b", "2")])).await.unwrap();
-        let withheld = Batch {
-            writer: "writer".into(),
-            first_sequence: 3,
-            entries: vec![entry("3")],
-            given_back: vec![assertion("a")],
-        };
-        bench.store.append(Arc::new(withheld)).await.unwrap();
-        let entries = vec![using("a", "4"), using("b", "5")];
-        assert_eq!(bench.store.append(batch(4, entries)).await.unwrap().replayed, [1]);
+        let mut chain = Chain::of(bench).await;
+        chain.append(vec![using("a", "1"), using("b", "2")]).await;
+        let withheld = Batch { given_back: vec![assertion("a")], ..chain.batch(vec![entry("3")]) };
+        chain.append_batch(withheld).await.unwrap();
+        assert_eq!(chain.append(vec![using("a", "4"), using("b", "5")]).await.replayed, [1]);
     }
 
     async fn a_used_assertion_is_forgotten_only_after_its_time(bench: &Bench) {
-        bench.store.append(batch(1, vec![using("a", "1")])).await.unwrap();
+        let mut chain = Chain::of(bench).await;
+        chain.append(vec![using("a", "1")]).await;
         let expires_at = assertion("a").expires_at;
         bench.store.forget_assertions(expires_at).await.unwrap();
-        assert_eq!(bench.store.append(batch(2, vec![using("a", "2")])).await.unwrap().replayed, [0]);
+        assert_eq!(chain.append(vec![using("a", "2")]).await.replayed, [0]);
         bench.store.forget_assertions(UnixTime::from_millis(expires_at.as_millis() + 1)).await.unwrap();
-        assert_eq!(bench.store.append(batch(3, vec![using("a", "3")])).await.unwrap().replayed, [0_usize; 0]);
+        assert_eq!(chain.append(vec![using("a", "3")]).await.replayed, [0_usize; 0]);
     }
 
     async fn any_jti_is_one_the_store_takes(bench: &Bench) {
+        let mut chain = Chain::of(bench).await;
         let long = "x".repeat(100_000);
         let odd = ["", "\0", "a\0b", "\u{10FFFF}", "'; DROP TABLE audit_record; --", &long];
-        let entries: Vec<Entry> = odd.iter().map(|jti| using(jti, "{}")).collect();
-        assert_eq!(bench.store.append(batch(1, entries)).await.unwrap().replayed, [0_usize; 0]);
-        let again = odd.iter().map(|jti| using(jti, "{}")).collect();
-        assert_eq!(bench.store.append(batch(7, again)).await.unwrap().replayed, [0, 1, 2, 3, 4, 5]);
+        let all = || odd.iter().map(|jti| using(jti, "{}")).collect();
+        assert_eq!(chain.append(all()).await.replayed, [0_usize; 0]);
+        assert_eq!(chain.append(all()).await.replayed, [0, 1, 2, 3, 4, 5]);
     }
 
     async fn two_writers_race_for_an_assertion_and_one_wins(bench: &Bench) {
-        let other =
-            |entries| Arc::new(Batch { writer: "other".into(), first_sequence: 1, entries, given_back: Vec::new() });
+        let (mut one, mut other) = (Chain::of(bench).await, Chain::of(bench).await);
         let jtis: Vec<String> = (0..50).map(|index| format!("jti{index}")).collect();
         let forward = jtis.iter().map(|jti| using(jti, "{}")).collect();
         let backward = jtis.iter().rev().map(|jti| using(jti, "{}")).collect();
-        let (one, two) = tokio::join!(bench.store.append(batch(1, forward)), bench.store.append(other(backward)));
-        assert_eq!(one.unwrap().replayed.len() + two.unwrap().replayed.len(), 50);
+        let (one, other) = tokio::join!(one.append(forward), other.append(backward));
+        assert_eq!(one.replayed.len() + other.replayed.len(), 50);
     }
 
     async fn a_record_is_never_changed(bench: &Bench) {
-        bench.store.append(batch(1, vec![entry("a")])).await.unwrap();
+        Chain::of(bench).await.append(vec![entry("a")]).await;
         let mut transaction = bench.store.begin_write().await.unwrap();
         let refused = sqlx::query("UPDATE audit_record SET body = 'b'").execute(&mut *transaction).await.unwrap_err();
         assert!(refused.to_string().contains("never changed"), "{refused}");
     }
 
     async fn the_whole_log_works_on_it(bench: &Bench) {
+        bench.registry.add_participant(participant("acme"), because("joins")).await.unwrap();
         let log = log(bench).await;
         log.refused_handshake(&crate::audit::RefusedHandshake {
             remote: "192.0.2.1:4711".parse().unwrap(),
@@ -520,8 +885,22 @@ mod tests {
             claimed: None,
         });
         log.close().await;
-        let written = bench.store.recent(10).await.unwrap();
-        assert_eq!((written.len(), written[0].writer.as_str(), written[0].sequence), (1, "node#1", 1));
+        let again = self::log(bench).await;
+        again.close().await;
+        let kinds: Vec<(String, String)> = bench
+            .store
+            .recent(10)
+            .await
+            .unwrap()
+            .into_iter()
+            .rev()
+            .map(|entry| {
+                let body: serde_json::Value = serde_json::from_str(&entry.body).unwrap();
+                (entry.position.to_string(), body["kind"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        let expected = [("1/1", "opened"), ("1/2", "refusals"), ("1/3", "change"), ("1/4", "opened")];
+        assert_eq!(kinds, expected.map(|(place, kind)| (place.to_owned(), kind.to_owned())));
     }
 
     async fn log(bench: &Bench) -> AuditLog {

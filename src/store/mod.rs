@@ -12,6 +12,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, PgPool, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::audit::AppendRefusal;
 use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
@@ -221,6 +222,12 @@ impl From<sqlx::Error> for StoreUnavailable {
 }
 
 impl From<sqlx::Error> for EditRefusal {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<sqlx::Error> for AppendRefusal {
     fn from(error: sqlx::Error) -> Self {
         Self::Unavailable(error.into())
     }

@@ -97,18 +97,24 @@ pub(super) fn standing(
             _ => return Err(damaged(format!("migration {version} is out of order"))),
         }
     }
-    if let Some(missing) = tables(migrations, found).find(|table| !present.iter().any(|name| name == table)) {
+    if let Some(missing) = tables(migrations, found).into_iter().find(|table| !present.iter().any(|name| name == table))
+    {
         return Err(damaged(format!("table {missing} is missing")));
     }
     Ok(if found == known { Standing::Current } else { Standing::Older(found) })
 }
 
-/// The tables that the migrations up to `version` made.
-fn tables(migrations: Migrations, version: i64) -> impl Iterator<Item = &'static str> {
-    migrations
-        .iter()
-        .filter(move |&&(number, ..)| number <= version)
-        .flat_map(|&(.., sql)| sql.lines())
-        .filter_map(|line| line.strip_prefix("CREATE TABLE "))
-        .filter_map(|rest| rest.split([' ', '(']).next())
+/// The tables that the migrations up to `version` made and left.
+fn tables(migrations: Migrations, version: i64) -> Vec<&'static str> {
+    let named = |line: &'static str, verb: &str| line.strip_prefix(verb)?.split([' ', '(', ';']).next();
+    let mut tables = Vec::new();
+    for line in migrations.iter().filter(|&&(number, ..)| number <= version).flat_map(|&(.., sql)| sql.lines()) {
+        if let Some(made) = named(line, "CREATE TABLE ") {
+            tables.push(made);
+        }
+        if let Some(dropped) = named(line, "DROP TABLE ") {
+            tables.retain(|table| *table != dropped);
+        }
+    }
+    tables
 }

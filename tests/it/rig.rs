@@ -216,12 +216,25 @@ impl Rig {
         self.entries(limit).await.iter().map(|entry| serde_json::from_str(&entry.body).unwrap()).collect()
     }
 
-    /// The newest entries of the log, oldest first.
+    /// The newest entries of the log about what was asked, oldest first: not what the rig itself changed, nor that chains
+    /// were opened.
     pub(crate) async fn entries(&self, limit: u32) -> Vec<AuditEntry> {
         self.app.audit.flush().await;
-        let mut entries = self.app.audit.recent(limit).await.unwrap();
-        entries.sort_by_key(|entry| entry.sequence);
-        entries
+        let wanted = usize::try_from(limit).unwrap();
+        let is_asked = |entry: &AuditEntry| {
+            !["opened", "change"].iter().any(|kind| entry.body.starts_with(&format!("{{\"kind\":\"{kind}\"")))
+        };
+        let mut looked_at = limit + 8;
+        loop {
+            let all = self.app.audit.recent(looked_at).await.unwrap();
+            let is_all = all.len() < usize::try_from(looked_at).unwrap();
+            let mut asked: Vec<AuditEntry> = all.into_iter().filter(is_asked).take(wanted).collect();
+            if is_all || asked.len() == wanted {
+                asked.reverse();
+                return asked;
+            }
+            looked_at *= 4;
+        }
     }
 
     /// Writes a file into the rig's directory.

@@ -668,6 +668,7 @@ async fn intermediates_that_were_on_record_before_are_found_after_the_migration(
     let found = bench.store.path_issuers(window(NOW, end()), 10).await.unwrap();
     assert_eq!(found.len(), 2);
     // The state before the migration.
+    bench.undo_audit_chain().await;
     for statement in [
         "DROP TABLE path_issuer",
         "DROP TABLE notice",

@@ -175,7 +175,7 @@ impl<'a> Family<'a> {
 async fn run(rig: &Rig, family: &Family<'_>) {
     assert!(family.hostile() < family.attempts.len(), "no honest twin");
     let mut wrong = Vec::new();
-    let mut last = rig.entries(1).await.first().map_or(0, |entry| entry.sequence);
+    let mut last = rig.entries(1).await.first().map(|entry| entry.position);
     for attempt in &family.attempts {
         let answer = send(rig, attempt).await;
         let mut new = Vec::new();
@@ -184,11 +184,11 @@ async fn run(rig: &Rig, family: &Family<'_>) {
             let entries = rig.entries(16).await;
             new = entries
                 .iter()
-                .filter(|entry| entry.sequence > last)
+                .filter(|entry| Some(entry.position) > last)
                 .map(|entry| serde_json::from_str::<serde_json::Value>(&entry.body).unwrap())
                 .collect();
             if !new.is_empty() {
-                last = entries.last().map_or(last, |entry| entry.sequence);
+                last = entries.last().map(|entry| entry.position);
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -160,17 +160,17 @@ mod tests {
         let cases = cases(&rig.world);
         assert!(cases.len() >= 500, "{} cases", cases.len());
         let mut wrong = Vec::new();
-        let mut last = rig.entries(1).await.first().map_or(0, |entry| entry.sequence);
+        let mut last = rig.entries(1).await.first().map(|entry| entry.position);
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
         for case in &cases {
             let answer = send(&rig, case).await;
             let entries = rig.entries(32).await;
             let new: Vec<serde_json::Value> = entries
                 .iter()
-                .filter(|entry| entry.sequence > last)
+                .filter(|entry| Some(entry.position) > last)
                 .map(|entry| serde_json::from_str(&entry.body).unwrap())
                 .collect();
-            last = entries.last().map_or(last, |entry| entry.sequence);
+            last = entries.last().map(|entry| entry.position);
             for record in &new {
                 *reasons.entry(record["reason"].to_string()).or_default() += 1;
             }
