@@ -10,6 +10,7 @@ use countersign_resource_server::time::Clock;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
+use crate::audit::checkpoint::{CheckpointLimits, Checkpoints};
 use crate::audit::{AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
@@ -50,6 +51,8 @@ pub struct App {
     pub mint: Mint,
     /// What happened.
     pub audit: AuditLog,
+    /// How far its chains are, signed.
+    pub checkpoints: Arc<Checkpoints>,
     /// Which issued tokens are dead.
     pub status: Arc<RevocationList>,
     /// Whatever others publish comes through it.
@@ -115,6 +118,13 @@ impl App {
             AuditLimits::default(),
         )
         .await?;
+        let checkpoints = Arc::new(Checkpoints::new(
+            Arc::new(store.clone()),
+            Mint::new(issuer, Arc::clone(&keys)),
+            Arc::clone(&clock),
+            &config.data_directory,
+            CheckpointLimits::default(),
+        ));
         let expiry = Watch::new(
             Arc::clone(&registry),
             Arc::new(store.clone()),
@@ -143,6 +153,7 @@ impl App {
             registry.keep_current(),
             keys.watch(KEYS_WATCHED_EVERY),
             status.keep_fresh(),
+            checkpoints.keep(),
         ];
         Ok(Arc::new(Self {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),
@@ -156,6 +167,7 @@ impl App {
             clock,
             registry,
             audit,
+            checkpoints,
             status,
             fetcher,
             expiry: Arc::new(expiry),

@@ -34,6 +34,10 @@ pub const SERVER_CERTIFICATE_NOT_AFTER: &str = "countersign_server_certificate_n
 pub const SERVER_CERTIFICATES_SET_ASIDE: &str = "countersign_server_certificates_set_aside_total";
 /// Gauge: seconds since the revocation list was signed.
 pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
+/// Gauge: the number of the newest checkpoint of the audit log.
+pub const AUDIT_CHECKPOINT: &str = "countersign_audit_checkpoint";
+/// Gauge: 1 where the audit log in the store is older than the checkpoint this node wrote down: somebody put it back.
+pub const AUDIT_BEHIND_CHECKPOINT: &str = "countersign_audit_behind_checkpoint";
 /// Gauge: seconds until the first thing of a `kind` (leaf, intermediate, anchor, crl, server) expires; infinite where there
 /// is none.
 pub const EXPIRY_SOONEST: &str = "countersign_expiry_soonest_seconds";

@@ -116,6 +116,11 @@ impl RecordHash {
         octets.try_into().ok().map(Self)
     }
 
+    /// These octets as a hash.
+    pub const fn of_octets(octets: [u8; 32]) -> Self {
+        Self(octets)
+    }
+
     /// Reads 64 hexadecimal digits in lower case.
     pub fn parse(text: &str) -> Option<Self> {
         let mut octets = [0; 32];

@@ -134,7 +134,7 @@ pub(super) struct Committer {
     /// The chain that is written, and where it is; none before the first, and where somebody else has it now.
     lease: Option<Lease>,
     /// What was being written when the store last failed: it may be on record or not.
-    doubt: Option<(Arc<Batch>, Vec<OnRecord>)>,
+    doubt: Option<Doubt>,
     /// What has to be followed by a `withheld` record, for nobody took the answer.
     undelivered: Vec<OnRecord>,
     undelivered_sender: mpsc::UnboundedSender<OnRecord>,
@@ -218,7 +218,6 @@ impl Committer {
                 }
                 _ = round.tick() => {
                     // Found out now, not when the next token is asked for: there may be none until this node is ready.
-                    let _ = self.settle().await;
                     self.write_undelivered().await;
                     self.take_refusals();
                     self.write_refusals(&items).await;
@@ -379,12 +378,12 @@ impl Committer {
         given_back: Vec<AssertionUse>,
         about: Vec<(RequestId, Option<String>)>,
     ) -> Result<(Position, Appended), StoreUnavailable> {
-        self.append_batch(Written { entries, given_back, history: None }, about).await.map_err(
-            |refusal| match refusal {
+        self.append_batch(Written { entries, given_back, ..Written::default() }, about).await.map_err(|refusal| {
+            match refusal {
                 AppendRefusal::Unavailable(error) => error,
                 other => StoreUnavailable::because(other),
-            },
-        )
+            }
+        })
     }
 
     async fn append_batch(
@@ -392,7 +391,7 @@ impl Committer {
         written: Written,
         about: Vec<(RequestId, Option<String>)>,
     ) -> Result<(Position, Appended), AppendRefusal> {
-        let Written { mut entries, given_back, history } = written;
+        let Written { mut entries, given_back, history, undelivered } = written;
         loop {
             let lease = match self.settle().await {
                 Ok(lease) => lease,
@@ -425,7 +424,7 @@ impl Committer {
                     }
                     let numbered = about.into_iter().zip(after(lease.head.position));
                     let of = |((request_id, jti), position)| OnRecord { request_id, position, jti };
-                    self.doubt = Some((batch, numbered.map(of).collect()));
+                    self.doubt = Some(Doubt { batch, about: numbered.map(of).collect(), undelivered });
                     return Err(error);
                 }
             }
@@ -454,10 +453,21 @@ impl Committer {
 }
 
 /// What is to be written, before it is known under which lease.
+#[derive(Default)]
 struct Written {
     entries: Vec<Entry>,
     given_back: Vec<AssertionUse>,
     history: Option<(HistoryPlace, HistoryPlace)>,
+    /// How many of [`Committer::undelivered`] it follows with their records, the first of them.
+    undelivered: usize,
+}
+
+/// What was being written when the store failed.
+struct Doubt {
+    batch: Arc<Batch>,
+    /// Whose decisions it had.
+    about: Vec<OnRecord>,
+    undelivered: usize,
 }
 
 /// The places after `before`, as far as its chain goes.
@@ -473,9 +483,10 @@ impl Committer {
     /// Learns what became of what was being written when the store failed, and takes a chain where there is none: numbers are
     /// never given twice, and what is on record after all was answered 503, and what is not is counted as such.
     async fn settle(&mut self) -> Result<Lease, StoreUnavailable> {
-        if let Some((batch, about)) = &mut self.doubt {
+        if let Some(Doubt { batch, about, undelivered }) = &mut self.doubt {
             let recovered = within(self.limits.hang, self.store.recover(Arc::clone(batch))).await?;
             if recovered.is_written {
+                self.undelivered.drain(..*undelivered);
                 self.undelivered.append(about);
             } else {
                 self.tally.drop_decisions(count_of(about));
@@ -493,7 +504,7 @@ impl Committer {
         match self.write(&batch).await {
             Ok(appended) => Ok(*self.lease.insert(Lease { head: appended.head, ..lease })),
             Err(AppendRefusal::Unavailable(error)) => {
-                self.doubt = Some((batch, Vec::new()));
+                self.doubt = Some(Doubt { batch, about: Vec::new(), undelivered: 0 });
                 Err(error)
             }
             Err(error) => Err(StoreUnavailable::because(error)),
@@ -543,7 +554,7 @@ impl Committer {
         let now = self.clock.now();
         let entry = |row| Entry { at: now, body: record::change(&self.node, now, row), assertion: None };
         let entries = left.rows.iter().map(entry).collect();
-        match self.append_batch(Written { entries, given_back: Vec::new(), history }, Vec::new()).await {
+        match self.append_batch(Written { entries, history, ..Written::default() }, Vec::new()).await {
             // Another node has it: where there is more, it is read after what that one took.
             Ok(_) | Err(AppendRefusal::HistoryTaken) => true,
             Err(_) => false,
@@ -565,7 +576,11 @@ impl Committer {
         while let Ok(decision) = self.undelivered_receiver.try_recv() {
             self.undelivered.push(decision);
         }
-        while !self.undelivered.is_empty() {
+        loop {
+            // First of all: it may turn out that some of them have their record already.
+            if self.settle().await.is_err() || self.undelivered.is_empty() {
+                return;
+            }
             let count = self.undelivered.len().min(self.limits.batch);
             let now = self.clock.now();
             let entry = |decision: &OnRecord| {
@@ -575,7 +590,8 @@ impl Committer {
                 Entry { at: now, body, assertion: None }
             };
             let entries = self.undelivered.iter().take(count).map(entry).collect();
-            if self.append(entries, Vec::new(), Vec::new()).await.is_err() {
+            let written = Written { entries, undelivered: count, ..Written::default() };
+            if self.append_batch(written, Vec::new()).await.is_err() {
                 return;
             }
             self.undelivered.drain(..count);

@@ -20,6 +20,12 @@ mod committer;
 /// Each record's hash covers the one before it.
 pub mod chain;
 
+/// How far every chain is, signed.
+pub mod checkpoint;
+
+/// Records of commands.
+pub mod command;
+
 /// What the log asks of storage and of the registry.
 mod store;
 

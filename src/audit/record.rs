@@ -18,6 +18,7 @@ use super::trail::{Trail, shortened};
 use crate::error::Refusal;
 use crate::mint::SignedToken;
 use crate::pki::PresentedChain;
+use crate::registry::history::Actor;
 use crate::registry::{KeyHash, Thumbprint};
 
 /// One decision, with everything it rests on.
@@ -317,6 +318,20 @@ pub(super) fn opened(node: &str, at: UnixTime, lease: &Lease) -> String {
         program: &'static str,
     }
     text(&Body { kind: "opened", at, node, lease: lease.number, program: env!("CARGO_PKG_VERSION") })
+}
+
+/// An operator reads the log.
+pub(super) fn reading(node: &str, at: UnixTime, actor: &Actor, command: &str, asked: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Body<'a, T> {
+        kind: &'static str,
+        at: UnixTime,
+        node: &'a str,
+        actor: &'a Actor,
+        command: &'a str,
+        asked: &'a T,
+    }
+    text(&Body { kind: "reading", at, node, actor, command, asked })
 }
 
 /// A row of the registry's history: what was changed, by whom, before and after.

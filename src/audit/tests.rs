@@ -45,6 +45,8 @@ struct FakeStore {
     leases: Mutex<HashMap<i64, i64>>,
     /// After the record that opened the chain.
     opened: Mutex<Option<Head>>,
+    /// The registry's history, and how far it is in a chain.
+    history: Mutex<HistoryLeft>,
 }
 
 const OPENED: &str = r#"{"kind":"opened""#;
@@ -69,6 +71,7 @@ impl FakeStore {
             used: Mutex::default(),
             leases: Mutex::default(),
             opened: Mutex::default(),
+            history: Mutex::default(),
         })
     }
 
@@ -153,7 +156,7 @@ impl AuditStore for Shared {
             let own = || written.iter().filter(|entry| entry.position.chain() == chain);
             let is_first = |entry: &AuditEntry| entry.position.number() == doubt.lease.head.position.number() + 1;
             let is_written = own().any(|entry| is_first(entry) && doubt.may_begin_with(&entry.body));
-            let last = own().last().map(|entry| Head { position: entry.position, hash: entry.hash });
+            let last = own().next_back().map(|entry| Head { position: entry.position, hash: entry.hash });
             let head = last.or(*self.0.opened.lock().unwrap()).unwrap_or(doubt.lease.head);
             Ok(Recovered { lease: is_own.then_some(Lease { number: *latest, head }), is_written })
         })
@@ -172,6 +175,14 @@ impl AuditStore for Shared {
                 *store.opened.lock().unwrap() = Some(head);
                 return Ok(Appended { replayed: Vec::new(), version: RegistryVersion(0), head });
             }
+            if let Some((after, to)) = batch.history {
+                let mut left = store.history.lock().unwrap();
+                if left.after != after {
+                    return Err(AppendRefusal::HistoryTaken);
+                }
+                left.after = to;
+                left.rows.retain(|row| row.place > to);
+            }
             store.arrived.add_permits(1);
             store.gate.acquire().await.unwrap().forget();
             store.batches.fetch_add(1, Ordering::SeqCst);
@@ -187,8 +198,12 @@ impl AuditStore for Shared {
         })
     }
 
-    fn history_left(&self, _limit: u32) -> BoxFuture<'_, Result<HistoryLeft, StoreUnavailable>> {
-        Box::pin(async { Ok(HistoryLeft::default()) })
+    fn history_left(&self, limit: u32) -> BoxFuture<'_, Result<HistoryLeft, StoreUnavailable>> {
+        Box::pin(async move {
+            let mut left = self.0.history.lock().unwrap().clone();
+            left.rows.truncate(limit as usize);
+            Ok(left)
+        })
     }
 
     fn forget_assertions(&self, _before: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
@@ -472,6 +487,71 @@ async fn a_commit_that_hangs_is_noticed() {
     store.let_pass(1);
     answer(waiting.await.unwrap()).unwrap();
     assert!(log.is_written());
+}
+
+/// Somebody took the chain, as after a pause that was longer than the lease.
+fn steal(store: &FakeStore) {
+    *store.leases.lock().unwrap().iter_mut().max_by_key(|(chain, _)| **chain).unwrap().1 += 1;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_chain_goes_on_in_another_and_no_request_notices() {
+    let store = FakeStore::open();
+    // No round between: it would try what the store refuses.
+    let limits = AuditLimits { tally: Duration::from_secs(3600), ..AuditLimits::default() };
+    let log = log_with(&store, FakeChanges::none(), limits).await;
+    let (client, mint) = (client(), mint());
+    for jti in ["a", "b"] {
+        let signed = token_with_assertion(&mint, &client, jti);
+        answer(log.record(trail_of(&client), Ok(signed)).await).unwrap();
+        steal(&store);
+    }
+    let places: Vec<String> = store.written.lock().unwrap().iter().map(|entry| entry.position.to_string()).collect();
+    assert_eq!(places, ["1/2", "2/2"], "each after the record that opened its chain");
+    // Even where it is not known whether the last batch was written.
+    store.answers(Answer::FailsAfterCommit);
+    assert_eq!(refusal(log.record(trail_of(&client), Ok(token(&mint, &client))).await), "audit_unavailable");
+    steal(&store);
+    store.answers(Answer::Right);
+    answer(log.record(trail_of(&client), Ok(token(&mint, &client))).await).unwrap();
+    log.flush().await;
+    let withheld = store.of_kind("withheld");
+    assert_eq!((withheld.len(), &withheld[0]["of_chain"], &withheld[0]["of_sequence"]), (1, &3.into(), &2.into()));
+}
+
+fn history_row(version: i64, after: &str) -> HistoryRow {
+    HistoryRow {
+        place: (version, 0),
+        at: NOW,
+        actor: r#"{"kind":"server","node":"node"}"#.to_owned(),
+        action: "client.suspend".to_owned(),
+        subject: "client:client".to_owned(),
+        before: None,
+        after: Some(after.to_owned()),
+        why: Some("a \"reason\"".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn what_the_registry_changed_is_put_in_a_chain_in_order() {
+    let store = FakeStore::open();
+    let long = format!("{{\"id\":\"{}\"}}", "x".repeat(64 * 1024));
+    let whole = r#"{"id": "client",  "state":"suspended"}"#;
+    let mut rows: Vec<HistoryRow> = (1..=40).map(|version| history_row(version, whole)).collect();
+    rows.push(history_row(41, &long));
+    rows.push(history_row(42, "no JSON"));
+    *store.history.lock().unwrap() = HistoryLeft { after: (0, 0), rows };
+    let log = log(&store).await;
+    log.flush().await;
+    let changes = store.of_kind("change");
+    let versions: Vec<i64> = changes.iter().map(|body| body["registry_version"].as_i64().unwrap()).collect();
+    assert_eq!(versions, (1..=42).collect::<Vec<_>>());
+    assert_eq!((&changes[0]["why"], &changes[0]["actor"]["kind"]), (&"a \"reason\"".into(), &"server".into()));
+    let first = store.written.lock().unwrap()[0].body.clone();
+    assert!(first.contains(whole), "the very text: {first}");
+    assert_eq!(changes[40]["after"]["bytes"], long.len());
+    assert_eq!(changes[40]["after"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(changes[41]["after"]["bytes"], 7);
 }
 
 #[tokio::test]

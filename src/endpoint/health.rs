@@ -1,4 +1,4 @@
-//! `GET /healthz`, `/readyz`, `/metrics`: for the operator, over plain HTTP on a listener of its own.
+//! `GET /healthz`, `/readyz`, `/metrics`, `/audit/checkpoint`: for the operator, over plain HTTP on a listener of its own.
 //!
 //! Takes what the parts of the server say of themselves, gives it to probes and to Prometheus. It is served on loopback
 //! by default, because it tells what no stranger needs to know.
@@ -40,6 +40,15 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     }
     let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     response::json(status, &json!({ "ready": missing.is_empty(), "missing": missing }))
+}
+
+/// The newest checkpoint of the audit log, for whoever keeps a copy elsewhere: a compact JWS, or 404 before the first. It says
+/// how much is recorded, which is nothing for strangers.
+pub(super) async fn audit_checkpoint(State(app): State<Arc<App>>) -> Response<Body> {
+    match app.checkpoints.newest() {
+        Some(newest) => response::jwt(newest.statement.clone()),
+        None => response::json(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
+    }
 }
 
 /// Everything that is counted.

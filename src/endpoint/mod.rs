@@ -112,6 +112,7 @@ pub fn operations(app: Arc<App>, metrics: PrometheusHandle) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz).with_state(app.clone()))
+        .route("/audit/checkpoint", get(health::audit_checkpoint).with_state(app.clone()))
         .route("/metrics", get(health::metrics).with_state((app, metrics)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_path)

@@ -122,6 +122,11 @@ pub(super) fn text(status: StatusCode, body: String) -> Response<Body> {
     never_stored(status, HeaderValue::from_static("text/plain; charset=utf-8"), body.into())
 }
 
+/// A compact JWS for the operator.
+pub(super) fn jwt(compact: String) -> Response<Body> {
+    never_stored(StatusCode::OK, HeaderValue::from_static("application/jwt"), compact.into())
+}
+
 /// JSON for the operator.
 pub(super) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     never_stored(status, JSON, body.to_string().into())

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Mint, MintRefusal};
+use crate::audit::checkpoint::CHECKPOINT_TYPE;
 
 /// The `typ` of a security event token (RFC 8417 §2.3).
 pub const SECURITY_EVENT_TYPE: &str = "secevent+jwt";
@@ -44,7 +45,6 @@ impl Mint {
     /// # Errors
     /// [`MintRefusal::NoSigningKey`] or [`MintRefusal::SigningFailed`].
     pub fn sign_security_event(&self, event: &SecurityEvent, now: UnixTime) -> Result<String, MintRefusal> {
-        let algorithm = SigningAlgorithm::ES256;
         let claims = Claims {
             iss: &self.issuer,
             aud: &event.audience,
@@ -52,10 +52,23 @@ impl Mint {
             jti: &event.jti,
             events: Map::from_iter([(event.event.clone(), event.body.clone())]),
         };
+        self.sign_as(SECURITY_EVENT_TYPE, &claims, now)
+    }
+
+    /// Signs a checkpoint of the audit log with the key that signs ES256 tokens at `now`.
+    ///
+    /// # Errors
+    /// [`MintRefusal::NoSigningKey`] or [`MintRefusal::SigningFailed`].
+    pub(crate) fn sign_checkpoint(&self, payload: &impl Serialize, now: UnixTime) -> Result<String, MintRefusal> {
+        self.sign_as(CHECKPOINT_TYPE, payload, now)
+    }
+
+    fn sign_as(&self, typ: &str, payload: &impl Serialize, now: UnixTime) -> Result<String, MintRefusal> {
+        let algorithm = SigningAlgorithm::ES256;
         let keys = self.keys.current();
         let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?;
-        let payload = serde_json::to_vec(&claims).map_err(|_| MintRefusal::SigningFailed)?;
-        key.sign(SECURITY_EVENT_TYPE, &payload).map_err(|_| MintRefusal::SigningFailed)
+        let payload = serde_json::to_vec(payload).map_err(|_| MintRefusal::SigningFailed)?;
+        key.sign(typ, &payload).map_err(|_| MintRefusal::SigningFailed)
     }
 
     /// Whose events and tokens they are.

@@ -11,10 +11,11 @@ use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::{AnyConnection, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
 
 use super::{Engine, Store};
 use crate::audit::chain::{ChainId, Head, LogId, Position, RecordHash};
+use crate::audit::checkpoint::{CheckpointStore, StoredCheckpoint};
 use crate::audit::{
     AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, HistoryLeft, HistoryRow, Lease, Recovered,
     RequestId, Sealed,
@@ -219,6 +220,50 @@ impl AuditStore for Store {
     }
 }
 
+impl CheckpointStore for Store {
+    fn last_checkpoint(&self) -> BoxFuture<'_, Result<Option<StoredCheckpoint>, StoreUnavailable>> {
+        Box::pin(async move {
+            let last: Option<(i64, i64, String)> =
+                sqlx::query_as("SELECT number, at, statement FROM audit_checkpoint ORDER BY number DESC LIMIT 1")
+                    .fetch_optional(&self.readers)
+                    .await?;
+            let stored =
+                |(number, at, statement)| StoredCheckpoint { number, at: UnixTime::from_millis(at), statement };
+            Ok(last.map(stored))
+        })
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<(LogId, Vec<Head>), StoreUnavailable>> {
+        Box::pin(async move {
+            let chains = self.chain_ids().await?;
+            let mut connection = self.readers.acquire().await?;
+            let log = log_id(&mut connection).await?;
+            let mut heads = Vec::with_capacity(chains.len());
+            for chain in chains {
+                heads.push(head(&mut connection, chain).await?);
+            }
+            Ok((log, heads))
+        })
+    }
+
+    fn put_checkpoint<'a>(&'a self, checkpoint: &'a StoredCheckpoint) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {
+        Box::pin(async move {
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            let put = sqlx::query(
+                "INSERT INTO audit_checkpoint (number, at, statement) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING",
+            )
+            .bind(checkpoint.number)
+            .bind(checkpoint.at.as_millis())
+            .bind(&checkpoint.statement)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(put.rows_affected() > 0)
+        })
+    }
+}
+
 impl Store {
     async fn chain_ids(&self) -> Result<Vec<ChainId>, StoreUnavailable> {
         let ids: Vec<i64> =
@@ -234,21 +279,21 @@ fn places(chain: ChainId) -> (i64, i64) {
 }
 
 /// Where a chain is.
-async fn head(transaction: &mut Transaction<'_, Any>, chain: ChainId) -> Result<Head, sqlx::Error> {
+async fn head(connection: &mut AnyConnection, chain: ChainId) -> Result<Head, sqlx::Error> {
     let (first, last) = places(chain);
     let latest: Option<(i64, Vec<u8>)> = sqlx::query_as(
         "SELECT position, hash FROM audit_record WHERE position BETWEEN $1 AND $2 ORDER BY position DESC LIMIT 1",
     )
     .bind(first)
     .bind(last)
-    .fetch_optional(&mut **transaction)
+    .fetch_optional(&mut *connection)
     .await?;
     let (position, hash) = match latest {
         Some(latest) => latest,
         None => {
             let cut: (i64, Vec<u8>) = sqlx::query_as("SELECT cut_sequence, cut_hash FROM audit_chain WHERE id = $1")
                 .bind(chain.number())
-                .fetch_one(&mut **transaction)
+                .fetch_one(&mut *connection)
                 .await?;
             (first - 1 + cut.0, cut.1)
         }
@@ -260,8 +305,8 @@ async fn head(transaction: &mut Transaction<'_, Any>, chain: ChainId) -> Result<
     })
 }
 
-async fn log_id(transaction: &mut Transaction<'_, Any>) -> Result<LogId, sqlx::Error> {
-    let id: String = sqlx::query_scalar("SELECT id FROM audit_log").fetch_one(&mut **transaction).await?;
+async fn log_id(connection: &mut AnyConnection) -> Result<LogId, sqlx::Error> {
+    let id: String = sqlx::query_scalar("SELECT id FROM audit_log").fetch_one(connection).await?;
     LogId::parse(&id).ok_or_else(|| damaged("the log's id has not 32 hexadecimal digits"))
 }
 
@@ -584,6 +629,7 @@ mod tests {
         any_jti_is_one_the_store_takes,
         two_writers_race_for_an_assertion_and_one_wins,
         a_record_is_never_changed,
+        a_command_leaves_its_record_and_the_chain,
         the_whole_log_works_on_it,
         a_suspension_between_decision_and_commit_withholds_the_token,
         a_change_of_another_client_withholds_nothing,
@@ -874,6 +920,22 @@ mod tests {
         let mut transaction = bench.store.begin_write().await.unwrap();
         let refused = sqlx::query("UPDATE audit_record SET body = 'b'").execute(&mut *transaction).await.unwrap_err();
         assert!(refused.to_string().contains("never changed"), "{refused}");
+    }
+
+    async fn a_command_leaves_its_record_and_the_chain(bench: &Bench) {
+        let actor = because("x").actor;
+        for asked in ["acme-1", "acme-2"] {
+            let asked = serde_json::json!({ "client": asked });
+            crate::audit::command::record_reading(&bench.store, "node", NOW, &actor, "audit query", &asked)
+                .await
+                .unwrap();
+        }
+        let read: Vec<serde_json::Value> =
+            bodies(&bench.store).await.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+        assert_eq!(read.len(), 2);
+        assert_eq!((&read[1]["kind"], &read[1]["asked"]["client"]), (&"reading".into(), &"acme-2".into()));
+        assert_eq!(read[1]["actor"]["stated_name"], "Ada");
+        assert_eq!(bench.store.chain_ids().await.unwrap().len(), 1, "each gave it back");
     }
 
     async fn the_whole_log_works_on_it(bench: &Bench) {

@@ -149,21 +149,21 @@ contract!(
 );
 
 /// A database of one test, and a registry in it.
-pub(super) struct Bench {
+pub(crate) struct Bench {
     url: String,
-    pub(super) store: Store,
-    pub(super) registry: Arc<Registry>,
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<Registry>,
     _directory: Option<TempDir>,
 }
 
 impl Bench {
-    pub(super) async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("registry.db").display());
         Self::at(url, Some(directory)).await
     }
 
-    pub(super) async fn postgres(name: &str) -> Option<Self> {
+    pub(crate) async fn postgres(name: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").ok()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -28,7 +28,7 @@ mod schema;
 mod sqlite;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 
 /// How long a connection is waited for: shorter than the 2 s in which an audit record has to be written or refused.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
