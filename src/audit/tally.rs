@@ -150,7 +150,7 @@ mod tests {
     fn refuse(tally: &Tally, address: &str, client_id: Option<&str>, refusal: impl Into<Refusal>, now: UnixTime) {
         let remote = SocketAddr::new(address.parse().unwrap(), 4711);
         let peer = PresentedChain::new(Handshake { remote, protocol: "TLSv1.3", resumed: false }, Vec::new());
-        let mut trail = Trail::begin(&Arc::new(peer), RequestId::random(), now);
+        let mut trail = Trail::begin(&Arc::new(peer), RequestId::random(now), now);
         if let Some(client_id) = client_id {
             trail.asked(&TokenRequest {
                 grant_type: "client_credentials".to_owned(),

@@ -274,14 +274,14 @@ fn peer_at(remote: &str) -> Arc<PresentedChain> {
 }
 
 fn trail_of(client: &FoundClient) -> Trail {
-    let mut trail = Trail::begin(&peer_at("192.0.2.1:4711"), RequestId::random(), NOW);
+    let mut trail = Trail::begin(&peer_at("192.0.2.1:4711"), RequestId::random(NOW), NOW);
     trail.found(client);
     trail.authenticated(client);
     trail
 }
 
 fn stranger(remote: &str) -> Trail {
-    Trail::begin(&peer_at(remote), RequestId::random(), NOW)
+    Trail::begin(&peer_at(remote), RequestId::random(NOW), NOW)
 }
 
 /// A client whose record was current at the store's version.

@@ -14,14 +14,17 @@ use crate::pki::PresentedChain;
 use crate::registry::{AnchorId, ClientId, FoundClient};
 use crate::request::TokenRequest;
 
-/// Names one request in logs, records and the answer's header: 128 random bits in hexadecimal.
+/// Names one request in logs, records and the answer's header: 48 bits of Unix milliseconds and 80 random bits, in
+/// hexadecimal. New ones are the largest, so that an index of them grows at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// A new one.
-    pub fn random() -> Self {
-        Self(hex::encode(random_octets::<16>()).into())
+    /// A new one, made at `now`.
+    pub fn random(now: UnixTime) -> Self {
+        const TIME_BITS: i64 = (1 << 48) - 1;
+        let time = now.as_millis() & TIME_BITS;
+        Self(format!("{time:012x}{}", hex::encode(random_octets::<10>())).into())
     }
 
     /// The id as text: `[0-9a-f]{32}`.
@@ -154,4 +157,20 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     }
     let end = text.floor_char_boundary(TEXT_BYTES);
     Cow::Owned(format!("{}…", &text[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_begins_with_its_time_and_is_like_no_other() {
+        let now = UnixTime::from_millis(1_800_000_000_123);
+        let (one, other) = (RequestId::random(now), RequestId::random(now));
+        assert_ne!(one, other);
+        assert!(one.as_str().starts_with("01a3185c507b"), "{one}");
+        assert!(one.as_str().len() == 32 && one.as_str().bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
+        assert!(one.as_str() < RequestId::random(UnixTime::from_millis(now.as_millis() + 1)).as_str());
+        assert_eq!(RequestId::random(UnixTime::from_millis(-1)).as_str().len(), 32);
+    }
 }

@@ -28,7 +28,7 @@ pub(super) async fn certificate_check(
 ) -> Response<Body> {
     let (began, arrived) = (app.clock.monotonic(), Instant::now());
     let (head, body) = request.into_parts();
-    let request_id = RequestId::random();
+    let request_id = RequestId::random(app.clock.now());
     // Before any work, the reading of the body included.
     let allowed = app.checks_allowed.take(peer.handshake.remote.ip(), peer.thumbprint(), began);
     let parameters = match &allowed {

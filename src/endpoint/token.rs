@@ -29,7 +29,7 @@ pub(super) async fn token(
     let began = app.clock.monotonic();
     let (head, body) = request.into_parts();
     let parameters = parameters(&head, body, &app.config.limits).await;
-    let request_id = RequestId::random();
+    let request_id = RequestId::random(app.clock.now());
     // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
     // here. No place is held while a body is awaited.
     let place = places.take();

@@ -976,7 +976,7 @@ mod tests {
         let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
         let handshake = Handshake { remote: "192.0.2.1:4711".parse().unwrap(), protocol: "TLSv1.3", resumed: false };
         let peer = Arc::new(PresentedChain::new(handshake, Vec::new()));
-        let mut trail = Trail::begin(&peer, RequestId::random(), NOW);
+        let mut trail = Trail::begin(&peer, RequestId::random(NOW), NOW);
         trail.authenticated(&found);
         let token = mint_fixture::mint().sign_grant(mint_fixture::grant(found), mint_fixture::NOW).unwrap();
         meanwhile().await;

@@ -74,9 +74,8 @@ impl Engine {
             Self::Sqlite => StoreUrl::sqlite(&directory.join("countersign.db")),
             Self::Postgres(url) => {
                 use sqlx::{Connection, Executor};
-                let name =
-                    format!("countersign_it_{}", countersign::audit::RequestId::random().as_str().to_lowercase())
-                        .replace(|character: char| !character.is_ascii_alphanumeric(), "_");
+                let unique = countersign::audit::RequestId::random(SystemClock::new().now());
+                let name = format!("countersign_it_{unique}");
                 let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
                 connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
                 let (base, query) = url.split_once('?').unwrap_or((url, ""));
