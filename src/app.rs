@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use crate::audit::checkpoint::{CheckpointLimits, Checkpoints};
-use crate::audit::{AuditLimits, AuditLog};
+use crate::audit::{self, AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
 use crate::expiry::{Watch, WatchSettings};
@@ -154,6 +154,7 @@ impl App {
             keys.watch(KEYS_WATCHED_EVERY),
             status.keep_fresh(),
             checkpoints.keep(),
+            audit::index::keep(Arc::new(store.clone())),
         ];
         Ok(Arc::new(Self {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),

@@ -26,6 +26,12 @@ pub mod checkpoint;
 /// Records of commands.
 pub mod command;
 
+/// By what a record is found: an index that follows behind.
+pub mod index;
+
+/// Which records say something about a certificate, a client, a token?
+pub mod query;
+
 /// What the log asks of storage and of the registry.
 mod store;
 

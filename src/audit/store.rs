@@ -42,7 +42,7 @@ pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
     /// The latest records of all chains, newest first.
     fn recent(&self, limit: u32) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>>;
 
-    /// The records that name a request, in the order they were written.
+    /// The records that name a request, in order of time.
     fn of_request<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>>;
 }
 

@@ -16,6 +16,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, S
 use super::{Engine, Store};
 use crate::audit::chain::{ChainId, Head, LogId, Position, RecordHash};
 use crate::audit::checkpoint::{CheckpointStore, StoredCheckpoint};
+use crate::audit::index::TermKind;
+use crate::audit::query::{self, Filter};
 use crate::audit::{
     AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, HistoryLeft, HistoryRow, Lease, Recovered,
     RequestId, Sealed,
@@ -198,27 +200,14 @@ impl AuditStore for Store {
 
     fn of_request<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>> {
         Box::pin(async move {
-            let mut entries = Vec::new();
-            for chain in self.chain_ids().await? {
-                let (first, last) = places(chain);
-                // Until records have search indexes: the latest ones only, so that the question stays cheap.
-                let rows: Vec<EntryRow> = sqlx::query_as(
-                    "SELECT position, at, hash, body FROM audit_record WHERE position BETWEEN $1 AND $2 AND position > \
-                     (SELECT COALESCE(MAX(position), 0) FROM audit_record WHERE position BETWEEN $1 AND $2) - 100000 \
-                     AND body LIKE $3",
-                )
-                .bind(first)
-                .bind(last)
-                .bind(format!("%\"request_id\":\"{request}\"%"))
-                .fetch_all(&self.readers)
-                .await?;
-                entries.extend(rows.into_iter().map(|row| row.0));
-            }
-            entries.sort_by_key(|entry| (entry.at, entry.position));
-            Ok(entries)
+            let filter = Filter::naming(TermKind::Request, request.as_str());
+            Ok(query::search(self, &filter, MOST_OF_REQUEST).await?.entries)
         })
     }
 }
+
+/// A request has a decision for each time it was taken, and what became of them.
+const MOST_OF_REQUEST: usize = 1_000;
 
 impl CheckpointStore for Store {
     fn last_checkpoint(&self) -> BoxFuture<'_, Result<Option<StoredCheckpoint>, StoreUnavailable>> {
@@ -310,11 +299,11 @@ async fn log_id(connection: &mut AnyConnection) -> Result<LogId, sqlx::Error> {
     LogId::parse(&id).ok_or_else(|| damaged("the log's id has not 32 hexadecimal digits"))
 }
 
-fn chain_id(number: i64) -> Result<ChainId, sqlx::Error> {
+pub(super) fn chain_id(number: i64) -> Result<ChainId, sqlx::Error> {
     ChainId::new(number).ok_or_else(|| damaged("there is no chain of that number"))
 }
 
-fn damaged(what: &str) -> sqlx::Error {
+pub(super) fn damaged(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("the audit log is damaged: {what}").into())
 }
 
@@ -331,7 +320,7 @@ fn history_row(row: &AnyRow) -> Result<HistoryRow, sqlx::Error> {
     })
 }
 
-struct EntryRow(AuditEntry);
+pub(super) struct EntryRow(pub(super) AuditEntry);
 
 impl FromRow<'_, AnyRow> for EntryRow {
     fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {

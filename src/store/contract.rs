@@ -150,7 +150,7 @@ contract!(
 
 /// A database of one test, and a registry in it.
 pub(crate) struct Bench {
-    url: String,
+    pub(crate) url: String,
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,
     _directory: Option<TempDir>,
@@ -238,6 +238,9 @@ impl Bench {
 
     /// The state before migration 5.
     async fn undo_audit_chain(&self) {
+        if matches!(self.store.engine, Engine::Postgres { .. }) {
+            self.run("DROP TABLE audit_index, audit_index_progress, audit_index_sweep, audit_index_term").await;
+        }
         for statement in [
             "DROP TABLE audit_log",
             "DROP TABLE audit_chain",
@@ -245,7 +248,7 @@ impl Bench {
             "DROP TABLE audit_checkpoint",
             "ALTER TABLE audit_record_without_chain RENAME TO audit_record",
             "CREATE TABLE audit_writer (node TEXT NOT NULL PRIMARY KEY, starts BIGINT NOT NULL)",
-            "DELETE FROM _sqlx_migrations WHERE version = 5",
+            "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;
         }

@@ -12,10 +12,14 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, PgPool, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use audit_index::IndexFile;
+
 use crate::audit::AppendRefusal;
 use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
+
+mod audit_index;
 
 mod expiry;
 
@@ -57,6 +61,8 @@ enum Engine {
     },
     Sqlite {
         path: PathBuf,
+        /// The index of the audit log: a file of its own.
+        index: Arc<IndexFile>,
         /// One connection. Begin with [`Store::turn_to_write`] and `BEGIN IMMEDIATE`.
         writer: SqlitePool,
         /// Read-only connections.
@@ -198,7 +204,8 @@ impl Store {
         self.writers.close().await;
         match &self.engine {
             Engine::Postgres { pool } => pool.close().await,
-            Engine::Sqlite { writer, readers, .. } => {
+            Engine::Sqlite { writer, readers, index, .. } => {
+                index.close().await;
                 readers.close().await;
                 writer.close().await;
             }

@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite};
 use tokio::sync::Mutex;
 
+use super::audit_index::IndexFile;
 use super::schema::{self, Applied, Migrations, NextStep, Standing};
 use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
 use crate::registry::StoreUnavailable;
@@ -26,6 +27,7 @@ const MIGRATIONS: Migrations = &[
     (3, "certificate_anchor", include_str!("../../migrations/sqlite/0003_certificate_anchor.sql")),
     (4, "notice", include_str!("../../migrations/sqlite/0004_notice.sql")),
     (5, "audit_chain", include_str!("../../migrations/sqlite/0005_audit_chain.sql")),
+    (6, "audit_index", include_str!("../../migrations/sqlite/0006_audit_index.sql")),
 ];
 
 /// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.
@@ -67,7 +69,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     check(&mut connection, &place, migrate).await?;
     if migrate == Migrate::Apply {
         // The journal mode stays with the file. It is set before there are readers, which it would have to wait for.
-        set_journal_mode(&mut connection).await.map_err(unreachable)?;
+        set_journal_mode(&mut connection, WRITER_PRAGMAS).await.map_err(unreachable)?;
     }
     connection.close().await.map_err(unreachable)?;
 
@@ -89,6 +91,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     Ok(Store {
         engine: Engine::Sqlite {
             path: path.to_owned(),
+            index: Arc::new(IndexFile::beside(path)),
             writer: native(1, WRITER_PRAGMAS),
             readers: native(READERS, READER_PRAGMAS),
         },
@@ -101,7 +104,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
 /// Makes the file before SQLite does, so that nobody else can read it from its first moment on; its companions get the
 /// same mode from SQLite. A file that is there is never opened here: closing it again would drop the locks that SQLite
 /// holds on it in this process (<https://sqlite.org/howtocorrupt.html>, section 2.2).
-fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()> {
+pub(super) fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()> {
     match (std::fs::metadata(path), migrate) {
         (Ok(found), Migrate::Apply) if found.permissions().mode() & 0o077 != 0 => {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
@@ -127,10 +130,13 @@ async fn connect(options: &SqliteConnectOptions, pragmas: &'static str) -> Resul
 /// Turns the file to WAL. For that SQLite reads its first page and then wants the file to itself; a connection that reads
 /// already is not made to wait (it could be what the other one waits for), so no busy time-out applies, and whoever else is
 /// opening the same new file has it fail at once. Once one of them has done it there is nothing left to do.
-async fn set_journal_mode(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn set_journal_mode(
+    connection: &mut SqliteConnection,
+    pragmas: &'static str,
+) -> Result<(), sqlx::Error> {
     let mut tried = 1;
     loop {
-        match connection.execute(WRITER_PRAGMAS).await {
+        match connection.execute(pragmas).await {
             Err(error) if tried < JOURNAL_TRIES && is_busy(&error) => tried += 1,
             set => return set.map(drop),
         }

@@ -1,0 +1,314 @@
+//! The index of the audit log: small steps behind the records, reading in SQL that both engines accept.
+//!
+//! With PostgreSQL it is tables beside the others; with SQLite a file beside the store, because writing it there would
+//! take the store's one write lock from tokens. How far it is stands in the transaction of its rows, with the hash of
+//! the last record: an index that belongs to another past is noticed and begins anew.
+
+/// The file of its own that it is with SQLite.
+mod file;
+
+/// Writing, engine by engine.
+mod write;
+
+pub(super) use file::IndexFile;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use countersign_resource_server::time::UnixTime;
+use futures_util::future::BoxFuture;
+use sqlx::any::AnyRow;
+use sqlx::{AnyPool, AssertSqlSafe, Row};
+
+use super::audit::{EntryRow, chain_id, damaged};
+use super::{Engine, Store};
+use crate::audit::AuditEntry;
+use crate::audit::chain::{ChainId, Position};
+use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Standing, Term};
+use crate::registry::StoreUnavailable;
+
+/// What terms are made of. Another number begins the index anew.
+const FORMAT: i64 = 1;
+
+impl AuditIndex for Store {
+    fn standing(&self) -> BoxFuture<'_, Result<Standing, StoreUnavailable>> {
+        Box::pin(async move { Ok(self.looked_at().await?.standing()?) })
+    }
+
+    fn advance(&self, limit: usize) -> BoxFuture<'_, Result<Advanced, StoreUnavailable>> {
+        Box::pin(async move {
+            let looked = self.looked_at().await?;
+            if looked.is_of_this_past && looked.standing()?.behind() <= 0 {
+                return Ok(Advanced::By(0));
+            }
+            let advanced = write::advance(self, &looked, limit).await;
+            self.unless_damaged(advanced, Advanced::Emptied).await
+        })
+    }
+
+    fn sweep(&self, limit: u32) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
+        Box::pin(async move {
+            let looked = self.looked_at().await?;
+            if !looked.is_of_this_past || !looked.standing()?.has_removed {
+                return Ok(false);
+            }
+            let swept = write::sweep(self, &looked, limit).await;
+            self.unless_damaged(swept, true).await
+        })
+    }
+
+    fn count(&self, term: Term, span: Range<UnixTime>, most: u32) -> BoxFuture<'_, Result<u32, StoreUnavailable>> {
+        Box::pin(async move {
+            let count: Result<i64, sqlx::Error> = async {
+                sqlx::query_scalar(
+                    "SELECT COUNT(*) FROM (SELECT position FROM audit_index_term \
+                     WHERE kind = $1 AND value = $2 AND at >= $3 AND at < $4 LIMIT $5) AS counted",
+                )
+                .bind(term.kind as i64)
+                .bind(term.value)
+                .bind(span.start.as_millis())
+                .bind(span.end.as_millis())
+                .bind(i64::from(most))
+                .fetch_one(&self.index_readers().await?)
+                .await
+            }
+            .await;
+            let count = self.unless_damaged(count, 0).await?;
+            Ok(u32::try_from(count).unwrap_or(most))
+        })
+    }
+
+    fn places<'a>(
+        &'a self,
+        terms: &'a [Term],
+        after: Place,
+        until: UnixTime,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Place>, StoreUnavailable>> {
+        Box::pin(async move {
+            let places: Result<Vec<(i64, i64)>, sqlx::Error> = async {
+                let Some((first, others)) = terms.split_first() else { return Ok(Vec::new()) };
+                let mut query = sqlx::query_as(AssertSqlSafe(places_statement(terms.len())))
+                    .bind(first.kind as i64)
+                    .bind(first.value)
+                    .bind(after.at.as_millis())
+                    .bind(after.position)
+                    .bind(until.as_millis())
+                    .bind(i64::from(limit));
+                for term in others {
+                    query = query.bind(term.kind as i64).bind(term.value);
+                }
+                query.fetch_all(&self.index_readers().await?).await
+            }
+            .await;
+            let places = self.unless_damaged(places, Vec::new()).await?;
+            Ok(places.into_iter().map(|(at, position)| Place { at: UnixTime::from_millis(at), position }).collect())
+        })
+    }
+
+    fn records<'a>(&'a self, positions: &'a [Position]) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>> {
+        Box::pin(async move {
+            let list: Vec<String> = positions.iter().map(|position| position.number().to_string()).collect();
+            let statement = match &self.engine {
+                Engine::Sqlite { .. } => {
+                    "SELECT position, at, hash, body FROM audit_record WHERE position IN \
+                     (SELECT value FROM json_each('[' || $1 || ']')) ORDER BY position"
+                }
+                Engine::Postgres { .. } => {
+                    "SELECT position, at, hash, body FROM audit_record \
+                     WHERE position = ANY(string_to_array($1, ',')::bigint[]) ORDER BY position"
+                }
+            };
+            let rows: Vec<EntryRow> = sqlx::query_as(statement).bind(list.join(",")).fetch_all(&self.readers).await?;
+            Ok(rows.into_iter().map(|row| row.0).collect())
+        })
+    }
+
+    fn stretch(
+        &self,
+        after: Position,
+        to: Position,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
+        Box::pin(async move {
+            let rows: Vec<EntryRow> = sqlx::query_as(
+                "SELECT position, at, hash, body FROM audit_record WHERE position > $1 AND position <= $2 \
+                 ORDER BY position LIMIT $3",
+            )
+            .bind(after.number())
+            .bind(to.number())
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+            Ok(rows.into_iter().map(|row| row.0).collect())
+        })
+    }
+}
+
+/// The places of one term that have the others as well, out of so many of its own; and the last of these in any case, to go
+/// on after. The numbers of the placeholders depend on how many terms there are; nothing else of the text does.
+fn places_statement(terms: usize) -> String {
+    let mut others = Vec::new();
+    for index in 1..terms {
+        let (kind, value) = (2 * index + 5, 2 * index + 6);
+        others.push(format!(
+            "EXISTS (SELECT 1 FROM audit_index_term AS other WHERE other.kind = ${kind} AND other.value = ${value} \
+             AND other.at = one.at AND other.position = one.position)"
+        ));
+    }
+    let stretch = "SELECT at, position FROM audit_index_term WHERE kind = $1 AND value = $2 \
+                   AND (at, position) > ($3, $4) AND at < $5 ORDER BY at, position LIMIT $6";
+    if others.is_empty() {
+        return stretch.to_owned();
+    }
+    format!(
+        "WITH stretch AS MATERIALIZED ({stretch}) SELECT one.at, one.position FROM stretch AS one WHERE ({}) \
+         OR (one.at, one.position) = (SELECT at, position FROM stretch ORDER BY at DESC, position DESC LIMIT 1) \
+         ORDER BY one.at, one.position",
+        others.join(" AND ")
+    )
+}
+
+/// The log and its index as they were found.
+struct Looked {
+    index: String,
+    log: Vec<LogChain>,
+    progress: HashMap<i64, Progress>,
+    /// Whether what the index says of the log is so.
+    is_of_this_past: bool,
+}
+
+/// A chain of the log: how far it is and what of it is removed, each with its hash.
+struct LogChain {
+    id: ChainId,
+    cut: (i64, Vec<u8>),
+    last: (i64, Vec<u8>),
+}
+
+/// How far the index is with a chain.
+#[derive(Clone)]
+struct Progress {
+    position: i64,
+    hash: Vec<u8>,
+    swept: i64,
+}
+
+impl LogChain {
+    /// The last record that needs no indexing: it is indexed, or removed.
+    fn indexed(&self, progress: Option<&Progress>) -> i64 {
+        progress.map_or(self.cut.0, |progress| progress.position.max(self.cut.0))
+    }
+}
+
+impl Looked {
+    fn standing(&self) -> Result<Standing, sqlx::Error> {
+        let position = |number| Position::from_number(number).ok_or_else(|| damaged("a position is of no chain"));
+        let chains = self.log.iter().map(|chain| {
+            let progress = self.progress.get(&chain.id.number()).filter(|_| self.is_of_this_past);
+            let indexed = position(chain.indexed(progress))?;
+            Ok(ChainStanding { id: chain.id, indexed, last: position(chain.last.0)? })
+        });
+        let chains = chains.collect::<Result<_, sqlx::Error>>()?;
+        let has_removed = self
+            .log
+            .iter()
+            .any(|chain| self.progress.get(&chain.id.number()).is_some_and(|progress| progress.swept < chain.cut.0));
+        Ok(Standing { index: self.index.clone(), chains, has_removed })
+    }
+}
+
+impl Store {
+    /// First the index, then the log, so that the log is never the one that is behind.
+    async fn looked_at(&self) -> Result<Looked, StoreUnavailable> {
+        let index = self.index_looked_at().await;
+        let (index, progress) = self.unless_damaged(index, (String::new(), HashMap::new())).await?;
+        let rows = sqlx::query(
+            "SELECT chain.id, chain.cut_sequence, chain.cut_hash, last.position, last.hash FROM audit_chain AS chain \
+             LEFT JOIN audit_record AS last ON last.position = (SELECT MAX(position) FROM audit_record \
+             WHERE position > chain.id * 1099511627776 AND position < (chain.id + 1) * 1099511627776) ORDER BY chain.id",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let log = rows.iter().map(log_chain).collect::<Result<Vec<_>, _>>()?;
+        let is_of_this_past = self.is_of_this_past(&log, &progress).await?;
+        Ok(Looked { index, log, progress, is_of_this_past })
+    }
+
+    async fn index_looked_at(&self) -> Result<(String, HashMap<i64, Progress>), sqlx::Error> {
+        let readers = self.index_readers().await?;
+        let (format, index): (i64, String) =
+            sqlx::query_as("SELECT format, id FROM audit_index").fetch_one(&readers).await?;
+        if format > FORMAT {
+            // Its terms are not ours. What is not indexed is found all the same.
+            return Ok((index, HashMap::new()));
+        }
+        let rows: Vec<(i64, i64, Vec<u8>, i64)> =
+            sqlx::query_as("SELECT chain, position, hash, swept FROM audit_index_progress").fetch_all(&readers).await?;
+        let progress = |(chain, position, hash, swept)| (chain, Progress { position, hash, swept });
+        Ok((index, rows.into_iter().map(progress).collect()))
+    }
+
+    /// Whether the records that the index came to are those of the log. A store that was put back has others there, or none.
+    async fn is_of_this_past(
+        &self,
+        log: &[LogChain],
+        progress: &HashMap<i64, Progress>,
+    ) -> Result<bool, StoreUnavailable> {
+        for (id, Progress { position, hash, .. }) in progress {
+            let Some(chain) = log.iter().find(|chain| chain.id.number() == *id) else { return Ok(false) };
+            let is_known = match position {
+                position if *position == chain.last.0 => *hash == chain.last.1,
+                position if *position == chain.cut.0 => *hash == chain.cut.1,
+                // Removed, and with it all that the index knows of this chain.
+                position if *position < chain.cut.0 => true,
+                position if *position > chain.last.0 => false,
+                position => {
+                    let there: Option<Vec<u8>> =
+                        sqlx::query_scalar("SELECT hash FROM audit_record WHERE position = $1")
+                            .bind(*position)
+                            .fetch_optional(&self.readers)
+                            .await?;
+                    // Removed this moment, it is noticed with the next look.
+                    there.is_none_or(|there| there == *hash)
+                }
+            };
+            if !is_known {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Connections that read the index.
+    async fn index_readers(&self) -> Result<AnyPool, sqlx::Error> {
+        match &self.engine {
+            Engine::Sqlite { index, .. } => Ok(index.opened().await?.readers.clone()),
+            Engine::Postgres { .. } => Ok(self.readers.clone()),
+        }
+    }
+
+    /// Where a file turns out to be damaged another one takes its place, and `otherwise` is what the damaged one said.
+    async fn unless_damaged<T>(&self, done: Result<T, sqlx::Error>, otherwise: T) -> Result<T, StoreUnavailable> {
+        match (done, &self.engine) {
+            (Err(error), Engine::Sqlite { index, .. }) if file::is_damage(&error) => {
+                tracing::warn!(%error, "the index of the audit log is damaged: it is built anew");
+                index.replace_damaged().await?;
+                Ok(otherwise)
+            }
+            (done, _) => Ok(done?),
+        }
+    }
+}
+
+fn log_chain(row: &AnyRow) -> Result<LogChain, sqlx::Error> {
+    let id = chain_id(row.try_get(0)?)?;
+    let cut = (id.number() * (1 << 40) + row.try_get::<i64, _>(1)?, row.try_get(2)?);
+    let last = match (row.try_get(3)?, row.try_get(4)?) {
+        (Some(position), Some(hash)) => (position, hash),
+        _ => cut.clone(),
+    };
+    Ok(LogChain { id, cut, last })
+}
+
+#[cfg(test)]
+mod tests;

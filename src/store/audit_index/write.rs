@@ -1,0 +1,305 @@
+//! Writing the index: each step is one transaction, progress and rows together.
+//!
+//! Whoever has the index's lock takes the next stretch of the log; another one that comes meanwhile leaves it to him.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Sqlite, SqlitePool, Transaction};
+
+use super::{FORMAT, LogChain, Looked};
+use crate::audit::index::{Advanced, Named, Term};
+use crate::store::{Engine, Store, sqlite};
+
+/// Records that are read at once. The longest is some 130 KB.
+const READ: usize = 256;
+
+/// Rows that share one statement.
+const CHUNK: usize = 250;
+
+/// The same with PostgreSQL, whose statements have a time-out.
+const CHUNK_POSTGRES: usize = 4_000;
+
+/// A row of the index: kind, value, at, position.
+type TermRow = (i64, i64, i64, i64);
+
+/// What one step adds.
+#[derive(Default)]
+struct Step {
+    rows: Vec<TermRow>,
+    /// The last record of each chain, with its hash, and up to where the chain is removed.
+    progress: Vec<(i64, i64, Vec<u8>, i64)>,
+    records: usize,
+}
+
+impl Step {
+    fn add(&mut self, position: i64, at: i64, body: &str) {
+        let row = |Term { kind, value }| (kind as i64, value, at, position);
+        self.rows.extend(Named::of(body).terms().map(row));
+        self.records += 1;
+    }
+
+    /// Neighbours in the index are written one after the other.
+    fn sort(&mut self) {
+        self.rows.sort_unstable();
+    }
+}
+
+pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Result<Advanced, sqlx::Error> {
+    match &store.engine {
+        Engine::Sqlite { index, readers, .. } => {
+            let opened = index.opened().await?;
+            let mut transaction = match opened.writer.begin_with("BEGIN IMMEDIATE").await {
+                Err(error) if sqlite::is_busy(&error) => return Ok(Advanced::Busy),
+                begun => begun?,
+            };
+            let id: String = sqlx::query_scalar("SELECT id FROM audit_index").fetch_one(&mut *transaction).await?;
+            if id != looked.index {
+                return Ok(Advanced::Busy);
+            }
+            if !looked.is_of_this_past {
+                // Another file: to empty this one would take minutes.
+                drop(transaction);
+                index.replace(&opened).await?;
+                return Ok(Advanced::Emptied);
+            }
+            let progress: Vec<(i64, i64)> =
+                sqlx::query_as("SELECT chain, position FROM audit_index_progress").fetch_all(&mut *transaction).await?;
+            let step = read_step(looked, &progress.into_iter().collect(), limit, Log::Sqlite(readers)).await?;
+            insert_sqlite(&mut transaction, &step).await?;
+            transaction.commit().await?;
+            Ok(Advanced::By(step.records))
+        }
+        Engine::Postgres { pool } => {
+            let mut transaction = pool.begin().await?;
+            // What a crash takes away is indexed again.
+            sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
+            let held: Option<(i64, String)> =
+                sqlx::query_as("SELECT format, id FROM audit_index FOR UPDATE SKIP LOCKED")
+                    .fetch_optional(&mut *transaction)
+                    .await?;
+            let Some((format, id)) = held else { return Ok(Advanced::Busy) };
+            if format > FORMAT || id != looked.index {
+                return Ok(Advanced::Busy);
+            }
+            if format < FORMAT || !looked.is_of_this_past {
+                for statement in [
+                    "TRUNCATE audit_index_term, audit_index_progress, audit_index_sweep",
+                    "UPDATE audit_index SET id = gen_random_uuid()::text",
+                ] {
+                    sqlx::query(statement).execute(&mut *transaction).await?;
+                }
+                sqlx::query("UPDATE audit_index SET format = $1").bind(FORMAT).execute(&mut *transaction).await?;
+                transaction.commit().await?;
+                return Ok(Advanced::Emptied);
+            }
+            let progress: Vec<(i64, i64)> =
+                sqlx::query_as("SELECT chain, position FROM audit_index_progress").fetch_all(&mut *transaction).await?;
+            let step = read_step(looked, &progress.into_iter().collect(), limit, Log::Postgres(pool)).await?;
+            insert_postgres(&mut transaction, &step).await?;
+            transaction.commit().await?;
+            Ok(Advanced::By(step.records))
+        }
+    }
+}
+
+const STRETCH: &str = "SELECT position, at, hash, body FROM audit_record WHERE position > $1 AND position <= $2 \
+     ORDER BY position LIMIT $3";
+
+type RecordRow = (i64, i64, Vec<u8>, String);
+
+/// Connections of the engine's own: the others take twice as long with each row.
+#[derive(Clone, Copy)]
+enum Log<'a> {
+    Postgres(&'a PgPool),
+    Sqlite(&'a SqlitePool),
+}
+
+impl Log<'_> {
+    async fn stretch(self, after: i64, to: i64, limit: i64) -> Result<Vec<RecordRow>, sqlx::Error> {
+        let rows = match self {
+            Log::Postgres(pool) => sqlx::query_as(STRETCH).bind(after).bind(to).bind(limit).fetch_all(pool).await,
+            Log::Sqlite(readers) => sqlx::query_as(STRETCH).bind(after).bind(to).bind(limit).fetch_all(readers).await,
+        };
+        // Whatever is the matter with the log, it is not the index that is damaged.
+        rows.map_err(|error| sqlx::Error::Protocol(error.to_string()))
+    }
+}
+
+/// The next records of the log, chain by chain, and where the index is with them.
+async fn read_step(
+    looked: &Looked,
+    progress: &HashMap<i64, i64>,
+    limit: usize,
+    log: Log<'_>,
+) -> Result<Step, sqlx::Error> {
+    let mut step = Step::default();
+    // The one that is furthest behind first: a busy chain keeps no other waiting for ever.
+    let mut chains: Vec<&LogChain> = looked.log.iter().collect();
+    chains
+        .sort_by_key(|chain| std::cmp::Reverse(chain.last.0 - chain.indexed(looked.progress.get(&chain.id.number()))));
+    for chain in chains {
+        let id = chain.id.number();
+        // Somebody else may have come further since.
+        let indexed = progress.get(&id).copied().unwrap_or(0).max(chain.cut.0);
+        let mut last = (indexed, None);
+        while last.0 < chain.last.0 && step.records < limit {
+            let most = i64::try_from(READ.min(limit - step.records)).unwrap_or(i64::MAX);
+            let rows = log.stretch(last.0, chain.last.0, most).await?;
+            let Some(newest) = rows.last() else { break };
+            last = (newest.0, Some(newest.2.clone()));
+            for (position, at, _, body) in &rows {
+                step.add(*position, *at, body);
+            }
+            tokio::task::yield_now().await;
+        }
+        if let (position, Some(hash)) = last {
+            step.progress.push((id, position, hash, chain.cut.0));
+        }
+    }
+    step.sort();
+    Ok(step)
+}
+
+/// One text for every chunk: the last one is filled up with its last row again, which changes nothing.
+static INSERT: LazyLock<Arc<str>> = LazyLock::new(|| {
+    let mut insert: QueryBuilder<Sqlite> =
+        QueryBuilder::new("INSERT OR IGNORE INTO audit_index_term (kind, value, at, position) ");
+    insert.push_values(0..CHUNK, |mut row, _| {
+        row.push("?").push("?").push("?").push("?");
+    });
+    insert.sql().as_str().into()
+});
+
+/// What is removed before a chain is first indexed leaves no rows to sweep.
+const PROGRESS: &str = "INSERT INTO audit_index_progress (chain, position, hash, swept, sweeping) \
+     VALUES ($1, $2, $3, $4, $4) ON CONFLICT (chain) DO UPDATE SET position = excluded.position, hash = excluded.hash";
+
+async fn insert_sqlite(transaction: &mut Transaction<'_, Sqlite>, step: &Step) -> Result<(), sqlx::Error> {
+    for chunk in step.rows.chunks(CHUNK) {
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&INSERT)));
+        let filler = chunk.iter().rev().take(1).cycle().take(CHUNK - chunk.len());
+        for (kind, value, at, position) in chunk.iter().chain(filler) {
+            query = query.bind(*kind).bind(*value).bind(*at).bind(*position);
+        }
+        query.execute(&mut **transaction).await?;
+    }
+    for (chain, position, hash, cut) in &step.progress {
+        sqlx::query(PROGRESS)
+            .bind(*chain)
+            .bind(*position)
+            .bind(hash.as_slice())
+            .bind(*cut)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn insert_postgres(transaction: &mut Transaction<'_, Postgres>, step: &Step) -> Result<(), sqlx::Error> {
+    for chunk in step.rows.chunks(CHUNK_POSTGRES) {
+        let column = |column: fn(&TermRow) -> i64| chunk.iter().map(column).collect::<Vec<i64>>();
+        sqlx::query(
+            "INSERT INTO audit_index_term (kind, value, at, position) \
+             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING",
+        )
+        .bind(column(|row| row.0))
+        .bind(column(|row| row.1))
+        .bind(column(|row| row.2))
+        .bind(column(|row| row.3))
+        .execute(&mut **transaction)
+        .await?;
+    }
+    for (chain, position, hash, cut) in &step.progress {
+        sqlx::query(PROGRESS)
+            .bind(*chain)
+            .bind(*position)
+            .bind(hash.as_slice())
+            .bind(*cut)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Looks at the next `limit` rows of the index, whatever they lead to, and removes those of removed records.
+pub(super) async fn sweep(store: &Store, looked: &Looked, limit: u32) -> Result<bool, sqlx::Error> {
+    let mut transaction = match &store.engine {
+        Engine::Sqlite { index, .. } => match index.opened().await?.sweeper.begin_with("BEGIN IMMEDIATE").await {
+            Err(error) if sqlite::is_busy(&error) => return Ok(true),
+            begun => begun?,
+        },
+        Engine::Postgres { .. } => {
+            let mut transaction = store.writers.begin().await?;
+            sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
+            sqlx::query("SELECT singleton FROM audit_index FOR UPDATE").execute(&mut *transaction).await?;
+            transaction
+        }
+    };
+    let id: String = sqlx::query_scalar("SELECT id FROM audit_index").fetch_one(&mut *transaction).await?;
+    if id != looked.index {
+        return Ok(true);
+    }
+    let begun: Option<(i64, i64, i64, i64)> = sqlx::query_as("SELECT kind, value, at, position FROM audit_index_sweep")
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let from = match begun {
+        Some(from) => from,
+        None => {
+            for chain in &looked.log {
+                sqlx::query("UPDATE audit_index_progress SET sweeping = $2 WHERE chain = $1")
+                    .bind(chain.id.number())
+                    .bind(chain.cut.0)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            (0, i64::MIN, i64::MIN, 0)
+        }
+    };
+    let to: Option<(i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT kind, value, at, position FROM audit_index_term WHERE (kind, value, at, position) > ($1, $2, $3, $4) \
+         ORDER BY kind, value, at, position LIMIT 1 OFFSET $5",
+    )
+    .bind(from.0)
+    .bind(from.1)
+    .bind(from.2)
+    .bind(from.3)
+    .bind(i64::from(limit.saturating_sub(1)))
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let end = to.unwrap_or((i64::MAX, i64::MAX, i64::MAX, i64::MAX));
+    sqlx::query(
+        "DELETE FROM audit_index_term WHERE (kind, value, at, position) > ($1, $2, $3, $4) \
+         AND (kind, value, at, position) <= ($5, $6, $7, $8) AND EXISTS (SELECT 1 FROM audit_index_progress AS chain \
+         WHERE chain.chain = audit_index_term.position / 1099511627776 AND audit_index_term.position <= chain.sweeping)",
+    )
+    .bind(from.0)
+    .bind(from.1)
+    .bind(from.2)
+    .bind(from.3)
+    .bind(end.0)
+    .bind(end.1)
+    .bind(end.2)
+    .bind(end.3)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("DELETE FROM audit_index_sweep").execute(&mut *transaction).await?;
+    match to {
+        Some(to) => {
+            sqlx::query(
+                "INSERT INTO audit_index_sweep (singleton, kind, value, at, position) VALUES (1, $1, $2, $3, $4)",
+            )
+            .bind(to.0)
+            .bind(to.1)
+            .bind(to.2)
+            .bind(to.3)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        None => {
+            sqlx::query("UPDATE audit_index_progress SET swept = sweeping").execute(&mut *transaction).await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(to.is_some())
+}
