@@ -434,7 +434,7 @@ async fn stored(thumbprint: &Thumbprint, session: &Session) -> Result<Certificat
     found(session.registry.certificate(thumbprint).await?, "certificate", thumbprint)
 }
 
-fn thumbprint(text: &str) -> Result<Thumbprint, String> {
+pub(super) fn thumbprint(text: &str) -> Result<Thumbprint, String> {
     Thumbprint::parse(text).map_err(|error| error.to_string())
 }
 

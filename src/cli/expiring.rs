@@ -69,7 +69,7 @@ fn called_out(one: &Expiring) -> Option<String> {
     ))
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     let problem = || "must be a number of hours, days or weeks: 12h, 30d, 8w".to_owned();
     let unit = text.chars().last().ok_or_else(problem)?;
     let hours = match unit {

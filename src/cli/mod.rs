@@ -7,6 +7,9 @@ pub mod anchor;
 
 pub mod certificate;
 
+/// Reading the audit log.
+mod audit;
+
 mod check_config;
 
 pub mod client;
@@ -99,6 +102,9 @@ enum Command {
     Entitlement(entitlement::EntitlementCommand),
     /// Signing keys
     Key(key::KeyArgs),
+    /// What happened: the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Every change of the registry
     History(history::HistoryArguments),
 }
@@ -143,6 +149,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Certificate(command) => certificate::run(command, &session).await,
         Command::ResourceServer(command) => resource_server::run(command, &session).await,
         Command::Entitlement(command) => entitlement::run(command, &session).await,
+        Command::Audit(command) => audit::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
         // Taken above: they open the store in ways of their own.
         Command::CheckConfig | Command::Init | Command::Key(_) | Command::Quickstart(_) | Command::Serve => Ok(()),

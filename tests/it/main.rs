@@ -51,4 +51,6 @@ mod operations;
 
 mod anchor;
 
+mod audit_query;
+
 mod interop;
