@@ -26,7 +26,9 @@ type Said = Arc<Mutex<(String, Vec<u8>)>>;
 pub(crate) struct HttpsServer {
     address: SocketAddr,
     said: Said,
-    /// How often it was asked for something.
+    /// How many have connected.
+    pub(crate) reached: Arc<AtomicUsize>,
+    /// How many of them have asked for something.
     pub(crate) asked: Arc<AtomicUsize>,
 }
 
@@ -45,10 +47,11 @@ impl HttpsServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let said: Said = Arc::new(Mutex::new(("200 OK".to_owned(), body.as_ref().to_vec())));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (words, requests) = (Arc::clone(&said), Arc::clone(&asked));
+        let (reached, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (words, connections, requests) = (Arc::clone(&said), Arc::clone(&reached), Arc::clone(&asked));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (acceptor, words, requests) = (acceptor.clone(), Arc::clone(&words), Arc::clone(&requests));
                 tokio::spawn(async move {
                     let mut stream = acceptor.accept(stream).await.ok()?;
@@ -65,7 +68,7 @@ impl HttpsServer {
                 });
             }
         });
-        Self { address, said, asked }
+        Self { address, said, reached, asked }
     }
 
     /// From now on.

@@ -22,6 +22,8 @@ use crate::sessions::{EVERY_WAY, Line};
 use crate::wire::Answer;
 use crate::world::{Party, subject_of_a};
 
+mod over_https;
+
 /// How soon what a list says is in force once it is there.
 const IN_FORCE: Duration = Duration::from_secs(5);
 
