@@ -28,6 +28,11 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With the anchor bent by `change`.
+    async fn with(change: impl FnOnce(&mut TrustAnchor)) -> Self {
         let (directory, registry) = registry().await;
         let root = Authority::root("Root", NOW);
         let lists = directory.path().join("lists");
@@ -38,6 +43,7 @@ impl Rig {
                 anchor.owner = AnchorOwner::Operator;
                 anchor.unknown_revocation = Unknown::Refuse;
                 anchor.revocation.crls = vec![CrlSource { location: lists.display().to_string(), issuer_der: None }];
+                change(anchor);
             },
             NameSpace { any: true, ..NameSpace::default() },
         );
@@ -153,6 +159,41 @@ async fn the_lists_of_one_anchor_are_so_long_and_no_longer() {
         let verified = rig.at_point(&keeping, "01", point, octets);
         assert_eq!(keeping.take(&rig.anchor(), verified, None), expected, "{point}");
     }
+}
+
+fn point(number: usize) -> String {
+    format!("https://crl.example/{number}")
+}
+
+/// Whoever certifies under an anchor may name as many distribution points as it likes: so many are watched, and those that
+/// certificates still name stay.
+#[tokio::test]
+async fn the_distribution_points_of_one_anchor_are_so_many_and_no_more() {
+    let rig = Rig::with(|anchor| anchor.revocation.crl_url_prefixes = vec!["https://crl.example/".to_owned()]).await;
+    let mut keeping = rig.keeping().await;
+    let watched = |keeping: &Keeping| keeping.sources.values().filter(|source| source.point_since.is_some()).count();
+    for number in 0..MOST_POINTS {
+        assert!(keeping.point(&rig.anchor(), &point(number)).is_some(), "{number}");
+    }
+    let one_more = point(MOST_POINTS);
+    assert!(keeping.point(&rig.anchor(), &one_more).is_none(), "one more than are watched");
+    // All but one are named again a second later, and for as long as that one may go unnamed it keeps its place.
+    keeping.tick = 1;
+    for number in (0..MOST_POINTS).filter(|number| *number != 7) {
+        assert!(keeping.point(&rig.anchor(), &point(number)).is_some(), "{number}");
+    }
+    keeping.tick = POINT_TICKS - 1;
+    assert!(keeping.point(&rig.anchor(), &one_more).is_none(), "a second before the seven days are over");
+    keeping.tick = POINT_TICKS;
+    assert!(keeping.point(&rig.anchor(), &one_more).is_some());
+    let id = |number| (rig.anchor(), point(number));
+    assert!(!keeping.sources.contains_key(&id(7)), "which nobody named for seven days");
+    assert_eq!(watched(&keeping), MOST_POINTS);
+    // The others were named a second later than that one.
+    assert!(keeping.point(&rig.anchor(), &point(7)).is_none());
+    assert!(keeping.point(&rig.anchor(), &point(0)).is_some(), "one that is watched is watched on");
+    // A place that the operator has named is no such point, and makes room for none.
+    assert!(keeping.sources.values().any(|source| source.point_since.is_none()));
 }
 
 /// A path may show an intermediate while the lists are being read by those known before: they are read once more.
