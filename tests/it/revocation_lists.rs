@@ -364,10 +364,16 @@ async fn a_list_past_its_time_is_no_list() {
     scene.publish(&later);
     scene.publish_of_root(&later);
     scene.until("ok").await;
-    let metrics = get(&scene.rig, "/metrics").await.1;
+    let id = anchor(&scene.rig).await.id;
     for name in ["countersign_crl_age_seconds", "countersign_crl_seconds_until_next_update", "countersign_crl_entries"]
     {
-        assert!(metrics.contains(name), "{name}");
+        let series = format!("{name}{{anchor=\"{id}\"}} ");
+        let shown = tokio::time::timeout(IN_FORCE, async {
+            while !get(&scene.rig, "/metrics").await.1.contains(&series) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert!(shown.await.is_ok(), "{series}");
     }
 }
 

@@ -2,8 +2,9 @@
 
 use countersign_conformance::crl::RevocationList as Made;
 use countersign_conformance::pki::Authority;
-use countersign_resource_server::time::ManualClock;
+use countersign_resource_server::time::{ManualClock, UnixTime};
 use futures_util::future::join_all;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::ClientConfig;
 use tempfile::TempDir;
 
@@ -194,6 +195,38 @@ async fn the_distribution_points_of_one_anchor_are_so_many_and_no_more() {
     assert!(keeping.point(&rig.anchor(), &point(0)).is_some(), "one that is watched is watched on");
     // A place that the operator has named is no such point, and makes room for none.
     assert!(keeping.sources.values().any(|source| source.point_since.is_none()));
+}
+
+/// What a publisher writes in its lists makes no series, however often it changes: they are of anchors.
+#[tokio::test]
+async fn lists_whose_scope_changes_all_the_time_make_no_more_series() {
+    let rig = Rig::new().await;
+    let mut keeping = rig.keeping().await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = |keeping: &mut Keeping| {
+        metrics::with_local_recorder(&recorder, || keeping.measure());
+        let text = recorder.handle().render();
+        let mut series: Vec<_> = text.lines().filter(|line| line.starts_with("countersign_crl_")).collect();
+        series.sort_unstable();
+        series.into_iter().map(|line| line.split_once(' ').unwrap().1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shown(&mut keeping), "", "no list");
+    for (point, age, left) in [(0, 5, 60), (1, 7, 50), (2, 6, 70)] {
+        let mut verified = rig.at_point(&keeping, "01", point, 100);
+        let list = Arc::get_mut(&mut verified.list).unwrap();
+        list.this_update = UnixTime::from_seconds(NOW - age);
+        list.next_update = UnixTime::from_seconds(NOW + left);
+        list.digest = [u8::try_from(point).unwrap(); 32];
+        assert_eq!(keeping.take(&rig.anchor(), verified, None), Ok(true));
+    }
+    // Of the oldest, of all of them, and of the first that runs out, as their names are ordered.
+    assert_eq!(shown(&mut keeping), "7 0 50");
+    rig.clock.advance(Duration::from_secs(50));
+    assert_eq!(shown(&mut keeping), "57 0 0");
+    assert_eq!(keeping.said_stale, HashSet::from([[1; 32]]));
+    keeping.forget(&rig.anchor());
+    assert_eq!(shown(&mut keeping), "NaN NaN NaN", "no list any more");
+    assert!(keeping.said_stale.is_empty(), "nothing is remembered of what is gone");
 }
 
 /// A path may show an intermediate while the lists are being read by those known before: they are read once more.
