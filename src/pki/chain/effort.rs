@@ -1,7 +1,7 @@
 //! What one search for a path may cost.
 //!
 //! Takes what may be part of a path, and stands between webpki, which looks for one, and its signature algorithms: each
-//! check is paid for at the price of its key, none is made twice, and none is made with an issuer whose key identifier
+//! check is paid for at the price of its key, none is made twice for one list, and none is made with an issuer whose key identifier
 //! says that it is another one than is meant. When the means are used up, every further check fails. It knows nothing of
 //! what makes a path good.
 
@@ -72,6 +72,31 @@ impl Effort {
     }
 }
 
+/// What checks of the signatures in one list came to: whoever looks at the list next, for whatever reason, pays for them
+/// anew and does not make them again. What is found does so not depend on who has looked before.
+#[derive(Debug, Default)]
+pub(in crate::pki) struct Outcomes(Mutex<Vec<(Check, Result<(), InvalidSignature>)>>);
+
+/// Checks that are remembered of one list: as many as one search can pay for.
+const MOST_OUTCOMES: usize = 40;
+
+/// An algorithm, the place of a certificate in the list, and a key.
+type Check = (usize, usize, Vec<u8>);
+
+impl Outcomes {
+    fn known(&self, check: &Check) -> Option<Result<(), InvalidSignature>> {
+        let outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.iter().find(|(known, _)| known == check).map(|(_, outcome)| *outcome)
+    }
+
+    fn add(&self, check: Check, outcome: Result<(), InvalidSignature>) {
+        let mut outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcomes.len() < MOST_OUTCOMES {
+            outcomes.push((check, outcome));
+        }
+    }
+}
+
 /// There was not enough left.
 #[derive(Clone, Copy, Debug)]
 struct Exhausted;
@@ -82,11 +107,10 @@ pub(super) struct Candidates<'a> {
     effort: &'a Effort,
     certificates: Vec<Signed<'a>>,
     issuers: Vec<Issuer<'a>>,
-    /// What checks came to, by algorithm, certificate and key.
-    outcomes: Mutex<Vec<(Check, Result<(), InvalidSignature>)>>,
+    known: &'a Outcomes,
+    /// What this search has paid for.
+    paid: Outcomes,
 }
-
-type Check = (usize, usize, usize);
 
 /// A certificate whose signature may be checked.
 #[derive(Debug)]
@@ -122,8 +146,13 @@ impl<'a> Candidates<'a> {
         let leaf_der = presented.certificates().first().ok_or(PeerRefusal::NoCertificate)?;
         let listed = std::iter::once((&leaf_der[..], leaf))
             .chain(presented.intermediates().iter().map(|issuer| (&issuer.der[..], &issuer.facts)));
-        let mut candidates =
-            Self { effort, certificates: Vec::new(), issuers: Vec::new(), outcomes: Mutex::new(Vec::new()) };
+        let mut candidates = Self {
+            effort,
+            certificates: Vec::new(),
+            issuers: Vec::new(),
+            known: presented.outcomes(),
+            paid: Outcomes::default(),
+        };
         let (mut names, mut constraints, mut paths) = (0, 0, 1);
         for (place, (der, facts)) in listed.enumerate() {
             let outline = Outline::of(der).map_err(|der::NotDer| PeerRefusal::Malformed)?;
@@ -201,10 +230,8 @@ impl<'a> Candidates<'a> {
             .position(|signed| signed.content == message && signed.signature == signature)
             .ok_or(InvalidSignature)?;
         let key = self.issuers.iter().position(|issuer| issuer.public_key == public_key).ok_or(InvalidSignature)?;
-        let check = (algorithm, place, key);
-        let known =
-            |outcomes: &Vec<(Check, _)>| outcomes.iter().find(|(known, _)| *known == check).map(|found| found.1);
-        if let Some(outcome) = known(&self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let check = (algorithm, place, public_key.to_owned());
+        if let Some(outcome) = self.paid.known(&check) {
             return outcome;
         }
         if self.certificates.get(place).is_none_or(|signed| self.is_another(signed, public_key)) {
@@ -217,8 +244,12 @@ impl<'a> Candidates<'a> {
         }
         let price = price_of(*verifier, public_key).ok_or(InvalidSignature)?;
         self.effort.pay(price).map_err(|Exhausted| InvalidSignature)?;
-        let outcome = verifier.verify_signature(public_key, message, signature);
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((check, outcome));
+        let outcome = self.known.known(&check).unwrap_or_else(|| {
+            let outcome = verifier.verify_signature(public_key, message, signature);
+            self.known.add(check.clone(), outcome);
+            outcome
+        });
+        self.paid.add(check, outcome);
         outcome
     }
 }
@@ -465,13 +496,59 @@ mod tests {
         }
     }
 
+    /// Eight anchors of one name, and a list full of others of that name.
+    fn hostile(kind: KeyKind) -> (Scene, Credential) {
+        let roots: Vec<_> = (0..8).map(|_| root("Same", kind, true)).collect();
+        let mut credential = root("Same", kind, true).issue(&leaf(false), KeyKind::P256);
+        credential.chain.extend((0..4).map(|_| root("Same", kind, true).certificate));
+        (trusting(&roots), credential)
+    }
+
     #[test]
     fn a_hostile_list_is_refused_when_the_means_are_used_up() {
         for kind in [KeyKind::P384, KeyKind::P521] {
-            let roots: Vec<_> = (0..8).map(|_| root("Same", kind, true)).collect();
-            let mut credential = root("Same", kind, true).issue(&leaf(false), KeyKind::P256);
-            credential.chain.extend((0..4).map(|_| root("Same", kind, true).certificate));
-            assert_eq!(judged(&trusting(&roots), &credential), Err(PeerRefusal::PathTooComplex), "{kind:?}");
+            let (scene, credential) = hostile(kind);
+            assert_eq!(judged(&scene, &credential), Err(PeerRefusal::PathTooComplex), "{kind:?}");
+        }
+    }
+
+    /// `/certificate-check` asks whose a certificate is, then whether it is good.
+    #[test]
+    fn two_questions_about_a_hostile_list_cost_the_checks_of_one() {
+        for kind in [KeyKind::P384, KeyKind::P521] {
+            let (scene, credential) = hostile(kind);
+            let (verifier, client) = (Verifier::new(), scene.client());
+            let made = |peer: &PresentedChain| peer.outcomes().0.lock().unwrap().len();
+            let by_itself = presented(&credential);
+            assert_eq!(verifier.verify_at_once(&by_itself, &client, now()).err(), Some(PeerRefusal::PathTooComplex));
+            let verifier = Verifier::new();
+            let asked_before = presented(&credential);
+            assert_eq!(verifier.kinship(&asked_before, &scene.record, now()), None);
+            let of_the_first = made(&asked_before);
+            assert_eq!(verifier.verify_at_once(&asked_before, &client, now()).err(), Some(PeerRefusal::PathTooComplex));
+            assert!(of_the_first > 0);
+            assert_eq!((made(&asked_before), made(&by_itself)), (of_the_first, of_the_first), "{kind:?}");
+        }
+    }
+
+    /// What was found before is found again, and not found instead of something else: the search itself is the same.
+    #[test]
+    fn a_second_look_pays_what_the_first_paid() {
+        let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
+        let credential = roots[0].issue(&leaf(false), KeyKind::P256);
+        let outline = Outline::of(credential.certificate()).unwrap();
+        let anchors = AnchorSet::compile(&trusting(&roots).record.anchors).active;
+        let presented = presented(&credential);
+        let leaf = presented.leaf().unwrap();
+        for look in ["first", "second"] {
+            let effort = Effort::after_reading(&presented, leaf);
+            let candidates = Candidates::of(&presented, leaf, &anchors, &effort).unwrap();
+            let before = effort.left.load(Ordering::Relaxed);
+            for (root, good) in [(&roots[0], true), (&roots[1], false)] {
+                let checked = candidates.check(P256_SHA256, &key_of(root), outline.content, outline.signature);
+                assert_eq!(checked.is_ok(), good, "{look}");
+            }
+            assert_eq!(before - effort.left.load(Ordering::Relaxed), 2 * 52, "{look}");
         }
     }
 
