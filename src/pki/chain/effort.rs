@@ -14,6 +14,7 @@ use crate::pki::PeerRefusal;
 use crate::pki::anchor::Anchors;
 use crate::pki::certificate::{KeyStrength, ParsedCertificate};
 use crate::pki::der;
+use crate::pki::outline::Outline;
 use crate::pki::presented::PresentedChain;
 use crate::pki::signature::SIGNATURES;
 
@@ -157,9 +158,9 @@ impl<'a> Candidates<'a> {
         for (place, (der, facts)) in listed.enumerate() {
             let outline = Outline::of(der).map_err(|der::NotDer| PeerRefusal::Malformed)?;
             candidates.certificates.push(Signed {
-                content: outline.content,
-                signature: outline.signature,
-                issuer: outline.issuer,
+                content: outline.to_be_signed,
+                signature: whole_octets(outline.signature).map_err(|der::NotDer| PeerRefusal::Malformed)?,
+                issuer: outline.issuer.contents,
                 authority_key_id: facts.authority_key_id(),
             });
             // The subject is a name too.
@@ -167,13 +168,13 @@ impl<'a> Candidates<'a> {
             if place > 0 {
                 constraints += facts.name_constraint_count();
                 // Whoever is certified twice is on twice as many paths, each of which is compared anew.
-                if candidates.issuers.iter().any(|other| other.subject == outline.subject) {
+                if candidates.issuers.iter().any(|other| other.subject == outline.subject.contents) {
                     paths *= 2;
                 }
                 candidates.issuers.push(Issuer {
-                    subject: outline.subject,
+                    subject: outline.subject.contents,
                     subject_key_id: facts.subject_key_id(),
-                    public_key: outline.public_key,
+                    public_key: public_key(outline.public_key_info).map_err(|der::NotDer| PeerRefusal::Malformed)?,
                     strength: facts.key_strength(),
                 });
             }
@@ -307,40 +308,6 @@ fn rsa_lengths(public_key: &[u8]) -> Result<(usize, usize), der::NotDer> {
     Ok((modulus.len(), exponent.len()))
 }
 
-/// Where in a certificate the parts are that a search compares (RFC 5280 §4.1).
-struct Outline<'a> {
-    /// The whole TBSCertificate: what is signed.
-    content: &'a [u8],
-    signature: &'a [u8],
-    /// The contents of the issuer's SEQUENCE.
-    issuer: &'a [u8],
-    /// The contents of the subject's SEQUENCE.
-    subject: &'a [u8],
-    public_key: &'a [u8],
-}
-
-impl<'a> Outline<'a> {
-    fn of(der: &'a [u8]) -> Result<Self, der::NotDer> {
-        let mut frame = der::whole(der, der::SEQUENCE)?;
-        let before = frame;
-        let mut fields = der::expect(&mut frame, der::SEQUENCE)?;
-        let content = before.get(..before.len() - frame.len()).ok_or(der::NotDer)?;
-        der::expect(&mut frame, der::SEQUENCE)?;
-        let signature = whole_octets(der::expect(&mut frame, der::BIT_STRING)?)?;
-        // [0] version, which version 1 leaves out; serialNumber; signature.
-        if fields.first() == Some(&0xA0) {
-            der::take(&mut fields)?;
-        }
-        der::expect(&mut fields, der::INTEGER)?;
-        der::expect(&mut fields, der::SEQUENCE)?;
-        let issuer = der::expect(&mut fields, der::SEQUENCE)?;
-        der::expect(&mut fields, der::SEQUENCE)?; // validity
-        let subject = der::expect(&mut fields, der::SEQUENCE)?;
-        let public_key = public_key(der::expect(&mut fields, der::SEQUENCE)?)?;
-        Ok(Self { content, signature, issuer, subject, public_key })
-    }
-}
-
 /// The subjectPublicKey in the contents of a SubjectPublicKeyInfo.
 fn public_key(mut info: &[u8]) -> Result<&[u8], der::NotDer> {
     der::expect(&mut info, der::SEQUENCE)?;
@@ -407,10 +374,11 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
         let credential = roots[0].issue(&leaf(false), KeyKind::P256);
         let outline = Outline::of(credential.certificate()).unwrap();
+        let signature = whole_octets(outline.signature).unwrap();
         for (root, good) in [(&roots[0], true), (&roots[1], false)] {
             let paid = cost(&roots, &credential, |candidates| {
                 for _ in 0..3 {
-                    let checked = candidates.check(P256_SHA256, &key_of(root), outline.content, outline.signature);
+                    let checked = candidates.check(P256_SHA256, &key_of(root), outline.to_be_signed, signature);
                     assert_eq!(checked.is_ok(), good);
                 }
             });
@@ -423,17 +391,18 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true)];
         let credential = roots[0].issue(&leaf(true), KeyKind::P256);
         let outline = Outline::of(credential.certificate()).unwrap();
-        let mut bent = outline.signature.to_vec();
+        let signature = whole_octets(outline.signature).unwrap();
+        let mut bent = signature.to_vec();
         *bent.last_mut().unwrap() ^= 1;
         let paid = cost(&roots, &credential, |candidates| {
             let check = |algorithm, content: &[u8], signature: &[u8]| {
                 candidates.check(algorithm, &key_of(&roots[0]), content, signature).is_ok()
             };
-            assert!(check(P256_SHA256, outline.content, outline.signature));
-            assert!(!check(P256_SHA256, outline.content, &bent));
-            assert!(!check(P256_SHA256, &outline.content[1..], outline.signature));
-            assert!(!check(P256_SHA256 + 1, outline.content, outline.signature)); // with SHA-384: another check
-            assert!(!check(SIGNATURES.len(), outline.content, outline.signature));
+            assert!(check(P256_SHA256, outline.to_be_signed, signature));
+            assert!(!check(P256_SHA256, outline.to_be_signed, &bent));
+            assert!(!check(P256_SHA256, &outline.to_be_signed[1..], signature));
+            assert!(!check(P256_SHA256 + 1, outline.to_be_signed, signature)); // with SHA-384: another check
+            assert!(!check(SIGNATURES.len(), outline.to_be_signed, signature));
         });
         // What is not in the list is nobody's to check.
         assert_eq!(paid, 2 * 52);
@@ -444,9 +413,10 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
         let meant = roots[0].issue(&leaf(true), KeyKind::P256);
         let outline = Outline::of(meant.certificate()).unwrap();
+        let signature = whole_octets(outline.signature).unwrap();
         let tried = |of: &[Authority], key: &Authority| {
             cost(of, &meant, |candidates| {
-                let _ = candidates.check(P256_SHA256, &key_of(key), outline.content, outline.signature);
+                let _ = candidates.check(P256_SHA256, &key_of(key), outline.to_be_signed, signature);
             })
         };
         assert_eq!(tried(&roots, &roots[0]), 52);
@@ -537,6 +507,7 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
         let credential = roots[0].issue(&leaf(false), KeyKind::P256);
         let outline = Outline::of(credential.certificate()).unwrap();
+        let signature = whole_octets(outline.signature).unwrap();
         let anchors = AnchorSet::compile(&trusting(&roots).record.anchors).active;
         let presented = presented(&credential);
         let leaf = presented.leaf().unwrap();
@@ -545,7 +516,7 @@ mod tests {
             let candidates = Candidates::of(&presented, leaf, &anchors, &effort).unwrap();
             let before = effort.left.load(Ordering::Relaxed);
             for (root, good) in [(&roots[0], true), (&roots[1], false)] {
-                let checked = candidates.check(P256_SHA256, &key_of(root), outline.content, outline.signature);
+                let checked = candidates.check(P256_SHA256, &key_of(root), outline.to_be_signed, signature);
                 assert_eq!(checked.is_ok(), good, "{look}");
             }
             assert_eq!(before - effort.left.load(Ordering::Relaxed), 2 * 52, "{look}");
