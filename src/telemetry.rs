@@ -51,11 +51,13 @@ pub const OCSP_ANSWERS: &str = "countersign_ocsp_answers_total";
 pub const OCSP_SECONDS: &str = "countersign_ocsp_exchange_duration_seconds";
 /// Gauge: certificates whose status is remembered.
 pub const OCSP_REMEMBERED: &str = "countersign_ocsp_remembered_certificates";
-/// Gauge: seconds since a certificate revocation list was issued, by `anchor` and `list`.
+/// Gauge: seconds since the oldest of an anchor's certificate revocation lists was issued, by `anchor`. This and the next
+/// two are not a number once the anchor has no list any more.
 pub const CRL_AGE: &str = "countersign_crl_age_seconds";
-/// Gauge: seconds until a certificate revocation list is out of date, by `anchor` and `list`; negative once it is.
+/// Gauge: seconds until the first of an anchor's certificate revocation lists is out of date, by `anchor`; negative once it
+/// is.
 pub const CRL_SECONDS_LEFT: &str = "countersign_crl_seconds_until_next_update";
-/// Gauge: certificates that a list revokes, by `anchor` and `list`.
+/// Gauge: certificates that the lists of an anchor revoke, by `anchor`.
 pub const CRL_ENTRIES: &str = "countersign_crl_entries";
 /// Counter: certificate revocation lists that were not taken, by `reason`.
 pub const CRLS_REFUSED: &str = "countersign_crls_refused_total";
@@ -136,13 +138,13 @@ fn describe() {
     metrics::describe_counter!(OCSP_ANSWERS, "Questions to OCSP responders by outcome");
     metrics::describe_histogram!(OCSP_SECONDS, metrics::Unit::Seconds, "What a question to an OCSP responder took");
     metrics::describe_gauge!(OCSP_REMEMBERED, "Certificates whose status is remembered");
-    metrics::describe_gauge!(CRL_AGE, metrics::Unit::Seconds, "Age of certificate revocation lists");
+    metrics::describe_gauge!(CRL_AGE, metrics::Unit::Seconds, "Age of an anchor's oldest certificate revocation list");
     metrics::describe_gauge!(
         CRL_SECONDS_LEFT,
         metrics::Unit::Seconds,
-        "Until certificate revocation lists are out of date"
+        "Until the first of an anchor's certificate revocation lists is out of date"
     );
-    metrics::describe_gauge!(CRL_ENTRIES, "Certificates that a revocation list revokes");
+    metrics::describe_gauge!(CRL_ENTRIES, "Certificates that the revocation lists of an anchor revoke");
     metrics::describe_counter!(CRLS_REFUSED, "Certificate revocation lists that were not taken");
     metrics::describe_gauge!(BUNDLE_AGE, metrics::Unit::Seconds, "Since a trust domain's bundle was last confirmed");
     metrics::describe_gauge!(BUNDLE_SEQUENCE, "Sequence of a trust domain's bundle");

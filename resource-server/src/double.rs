@@ -19,6 +19,7 @@ use crate::peer::PeerCertificate;
 use crate::scope::Scope;
 use crate::status::{MarkHash, MarkKind};
 use crate::time::{Clock, ManualClock, UnixTime};
+use crate::token::access_token::VerifiedToken;
 use crate::verification::{self, AuthorizedCall, Binding, Requirement, Revocation};
 
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -127,11 +128,22 @@ impl Double {
         token: &str,
         required: &Requirement,
     ) -> Result<AuthorizedCall, Refusal> {
+        self.call_showing(peer, token, required, &mut None)
+    }
+
+    /// The same, and which token was shown.
+    pub(crate) fn call_showing(
+        &self,
+        peer: Option<&PeerCertificate>,
+        token: &str,
+        required: &Requirement,
+        shown: &mut Option<Arc<VerifiedToken>>,
+    ) -> Result<AuthorizedCall, Refusal> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).unwrap());
         let target = Uri::from_static("/accounts");
         let credentials = Credentials::of(&headers, &target);
-        verification::authorize(&self.guard.judgement, required, peer, &credentials, self.clock.now())
+        verification::authorize(&self.guard.judgement, required, peer, &credentials, self.clock.now(), shown)
     }
 
     /// The short reason why this token is refused.

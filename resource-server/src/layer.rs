@@ -93,22 +93,40 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Route { guard, required } = &*self.route;
+        let mut shown = None;
+        let peer = request.extensions().get::<PeerCertificate>();
         let decision = verification::authorize(
             &guard.judgement,
             required,
-            request.extensions().get::<PeerCertificate>(),
+            peer,
             &Credentials::of(request.headers(), request.uri()),
             guard.clock.now(),
+            &mut shown,
         );
+        let jti = shown.as_ref().map(|token| token.claims().jti.as_str());
         match decision {
             Ok(call) => {
                 metrics::counter!("countersign_guard_calls_total").increment(1);
+                tracing::debug!(token.jti = jti, client.id = call.client_id(), "call authorized");
                 request.extensions_mut().insert(call);
                 GuardedFuture { state: State::Passed { inner: self.inner.call(request) } }
             }
             Err(refusal) => {
                 metrics::counter!("countersign_guard_refusals_total", "reason" => refusal.reason()).increment(1);
-                tracing::debug!(refusal = refusal.reason(), stage = refusal.stage(), "call refused");
+                let (reason, stage) = (refusal.reason(), refusal.stage());
+                // Somebody's good token in the wrong hands, or a revoked one, is worth a line; what anybody can send is not.
+                if jti.is_some() {
+                    let thumbprint = peer.map(|peer| tracing::field::display(peer.thumbprint()));
+                    tracing::info!(
+                        token.jti = jti,
+                        peer.thumbprint = thumbprint,
+                        refusal = reason,
+                        stage,
+                        "call refused"
+                    );
+                } else {
+                    tracing::debug!(refusal = reason, stage, "call refused");
+                }
                 GuardedFuture { state: State::Refused { answer: Some(self.route.response(refusal)) } }
             }
         }

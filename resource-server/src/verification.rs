@@ -59,6 +59,9 @@ pub enum Revocation {
 /// The token is taken from the request before the certificate is looked at, so that a request without one is told that
 /// it needs one and nothing else (RFC 6750 §3).
 ///
+/// `shown` becomes the token that came with the call, once its signature and claims have been verified, whatever is decided
+/// then: by its `jti` the decision joins the authorization server's audit log.
+///
 /// # Errors
 /// The [`Refusal`] of the first stage that refuses.
 pub fn authorize(
@@ -67,15 +70,21 @@ pub fn authorize(
     certificate: Option<&PeerCertificate>,
     credentials: &Credentials<'_>,
     now: UnixTime,
+    shown: &mut Option<Arc<VerifiedToken>>,
 ) -> Result<AuthorizedCall, Refusal> {
     let bearer = bearer::extract(credentials)?; // RFC 6750 §2.1
     let token = match required.binding {
         Binding::Required => {
             let peer = peer::judge(certificate, now)?; // RFC 5280 §4.1.2.5
             let token = judgement.tokens.verify(bearer, now)?; // RFC 9068 §4
+            *shown = Some(Arc::clone(&token));
             confirmation::confirm(token, peer)? // RFC 8705 §3
         }
-        Binding::DangerUnbound => ConfirmedToken::danger_unbound(judgement.tokens.verify(bearer, now)?),
+        Binding::DangerUnbound => {
+            let token = judgement.tokens.verify(bearer, now)?;
+            *shown = Some(Arc::clone(&token));
+            ConfirmedToken::danger_unbound(token)
+        }
     };
     let token = match required.revocation {
         Revocation::Checked => judgement.revocations.check(token)?,
@@ -183,6 +192,23 @@ mod tests {
         let refusal =
             double.call_from(Some(&Double::stranger()), &token, &double.required("accounts:read")).unwrap_err();
         assert_eq!((refusal.reason(), refusal.code().status()), ("confirmation_mismatch", 401));
+    }
+
+    #[test]
+    fn the_token_is_known_by_its_jti_whatever_is_decided() {
+        let double = Double::new();
+        let (token, required) = (double.token().compact(), double.required("accounts:read"));
+        let stranger = Double::stranger();
+        for (peer, accepted) in [(&double.peer, true), (&stranger, false)] {
+            let mut shown = None;
+            let decided = double.call_showing(Some(peer), &token, &required, &mut shown);
+            assert_eq!((decided.is_ok(), shown.unwrap().claims().jti.as_str()), (accepted, "jti-1"));
+        }
+        // What is not signed says nothing.
+        let mut shown = None;
+        let forged = format!("{token}A");
+        double.call_showing(Some(&double.peer), &forged, &required, &mut shown).unwrap_err();
+        assert!(shown.is_none());
     }
 
     #[test]
@@ -475,7 +501,8 @@ mod tests {
         let target = http::Uri::from_static("/");
         let credentials = Credentials::of(&headers, &target);
         let now = UnixTime::from_seconds(NOW);
-        let refusal = authorize(judgement, &double.required("a"), Some(&double.peer), &credentials, now).unwrap_err();
+        let required = double.required("a");
+        let refusal = authorize(judgement, &required, Some(&double.peer), &credentials, now, &mut None).unwrap_err();
         assert_eq!((refusal.reason(), refusal.code().status()), ("token_keys_not_held", 503));
     }
 

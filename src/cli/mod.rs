@@ -62,7 +62,7 @@ struct CommandLine {
     /// Who gives the command, for the history: stated, not proven
     #[arg(long, global = true, env = "COUNTERSIGN_OPERATOR", value_name = "NAME")]
     operator: Option<String>,
-    /// Answer in JSON
+    /// Answer in JSON, dates in RFC 3339
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

@@ -81,9 +81,29 @@ impl Output {
     }
 }
 
-/// JSON for machines, laid out.
+/// JSON for machines, laid out: instants in RFC 3339, as people have them. Records have them in milliseconds, in stores and
+/// wherever servers talk to each other.
 pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(value)
+    let mut value = serde_json::to_value(value)?;
+    write_instants("", &mut value);
+    serde_json::to_string_pretty(&value)
+}
+
+fn write_instants(name: &str, value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, member) in members {
+                write_instants(name, member);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| write_instants(name, item)),
+        serde_json::Value::Number(number) if is_instant(name) => {
+            if let Some(milliseconds) = number.as_i64() {
+                *value = UnixTime::from_millis(milliseconds).to_string().into();
+            }
+        }
+        _ => {}
+    }
 }
 
 fn line(text: &str) -> Result<(), Failure> {
@@ -117,10 +137,11 @@ fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<Vec<String>>)
     }
 }
 
-/// Whether the member at `path` of a record is an instant: records have them as milliseconds, people do not.
+/// Whether the member at `path` of a record is an instant: records have them as milliseconds, nobody who reads them does.
 fn is_instant(path: &str) -> bool {
     let name = path.rsplit('.').next().unwrap_or(path);
-    matches!(name, "at" | "not_before" | "not_after") || name.ends_with("_at") || name.ends_with("_seen")
+    matches!(name, "at" | "not_before" | "not_after")
+        || ["_at", "_seen", "_from", "_update"].iter().any(|end| name.ends_with(end))
 }
 
 /// A table for people, without the line feed at its end.
@@ -170,6 +191,20 @@ mod tests {
         let mut rows = Vec::new();
         flatten("", &serde_json::json!({"a": {"b": "x", "c": null}, "d": ["y", "z"], "e": 1}), &mut rows);
         assert_eq!(rows, [["a.b", "x"], ["d", "y, z"], ["e", "1"]]);
+    }
+
+    #[test]
+    fn machines_read_the_same_dates() {
+        let record = serde_json::json!({
+            "keys": [{"signs_from": 1_000, "next": [{"at": -1}]}],
+            "at": null, "sequence": 3, "that": 4, "created_at": "text", "expires_at": 1.5,
+        });
+        let written: serde_json::Value = serde_json::from_str(&json(&record).unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "keys": [{"signs_from": "1970-01-01T00:00:01.000Z", "next": [{"at": "1969-12-31T23:59:59.999Z"}]}],
+            "at": null, "sequence": 3, "that": 4, "created_at": "text", "expires_at": 1.5,
+        });
+        assert_eq!(written, expected);
     }
 
     #[test]

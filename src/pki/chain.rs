@@ -27,7 +27,7 @@ use crate::registry::trust_anchor::{AnchorState, EkuPolicy};
 use crate::registry::{GrantedAnchor, KeyHash, PathIssuer};
 
 use effort::Candidates;
-pub(super) use effort::Effort;
+pub(super) use effort::{Effort, Outcomes};
 
 /// A path that was found good once. Signatures and structure stay good; what does not is asked by [`Path::judge`].
 #[derive(Clone, Debug)]

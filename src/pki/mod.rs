@@ -46,6 +46,9 @@ pub mod ocsp;
 /// Has its issuer taken this one back?
 pub mod revocation;
 
+/// Where in a certificate its parts are.
+mod outline;
+
 /// Did this key sign that?
 mod signature;
 

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::certificate::{MalformedCertificate, ParsedCertificate, certificates_from};
+use super::chain::Outcomes;
 use crate::registry::Thumbprint;
 
 /// What the connection is, whoever is at the other end.
@@ -34,6 +35,7 @@ pub struct PresentedChain {
     leaf: Option<Arc<ParsedCertificate>>,
     intermediates: Vec<Intermediate>,
     list_hash: [u8; 32],
+    outcomes: Outcomes,
 }
 
 /// A certificate after the leaf that could be read. Those that could not cannot be part of a path.
@@ -72,6 +74,7 @@ impl PresentedChain {
             leaf: certificates.first().and_then(|leaf| ParsedCertificate::read(leaf).ok()).map(Arc::new),
             intermediates,
             list_hash: hash.finalize().into(),
+            outcomes: Outcomes::default(),
             certificates,
         }
     }
@@ -109,6 +112,11 @@ impl PresentedChain {
     /// The certificates after the leaf that a path may use.
     pub(super) fn intermediates(&self) -> &[Intermediate] {
         &self.intermediates
+    }
+
+    /// What checks of the signatures in it have come to.
+    pub(super) const fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
     }
 
     /// The SHA-256 of the whole list, each certificate with its length.

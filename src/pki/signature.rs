@@ -7,6 +7,7 @@ use rustls_pki_types::SignatureVerificationAlgorithm;
 
 use super::certificate::ParsedCertificate;
 use super::der;
+use super::outline::Outline;
 
 /// A certificate authority as what it signed names it: its subject and its key, each in DER.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,38 +56,13 @@ pub(super) fn is_issued_by(der: &[u8], issuer: &Signer) -> bool {
 
 /// The issuer that the certificate in `der` names, the whole SEQUENCE.
 pub(super) fn issuer_name(der: &[u8]) -> Option<&[u8]> {
-    Outline::of(der).ok().map(|outline| outline.issuer)
+    Outline::of(der).ok().map(|outline| outline.issuer.whole)
 }
 
 fn issued_by(der: &[u8], issuer: &Signer) -> Result<bool, der::NotDer> {
-    let Outline { to_be_signed, inside, outside, signature, issuer: name } = Outline::of(der)?;
+    let Outline { to_be_signed, inside, outside, signature, issuer: name, .. } = Outline::of(der)?;
     // RFC 5280 §4.1.1.2: the same algorithm inside and outside.
-    Ok(inside == outside && name == issuer.name_der && issuer.has_signed(outside, to_be_signed, signature))
-}
-
-/// What of a certificate says who issued it (RFC 5280 §4.1).
-struct Outline<'a> {
-    to_be_signed: &'a [u8],
-    inside: &'a [u8],
-    outside: &'a [u8],
-    signature: &'a [u8],
-    issuer: &'a [u8],
-}
-
-impl<'a> Outline<'a> {
-    fn of(der: &'a [u8]) -> Result<Self, der::NotDer> {
-        let mut frame = der::whole(der, der::SEQUENCE)?;
-        let (to_be_signed, mut fields) = der::expect_whole(&mut frame, der::SEQUENCE)?;
-        let outside = der::expect(&mut frame, der::SEQUENCE)?;
-        let signature = der::expect(&mut frame, der::BIT_STRING)?;
-        if fields.first() == Some(&0xA0) {
-            der::take(&mut fields)?; // the version
-        }
-        der::expect(&mut fields, der::INTEGER)?;
-        let inside = der::expect(&mut fields, der::SEQUENCE)?;
-        let (issuer, _) = der::expect_whole(&mut fields, der::SEQUENCE)?;
-        Ok(Self { to_be_signed, inside, outside, signature, issuer })
-    }
+    Ok(inside == outside && name.whole == issuer.name_der && issuer.has_signed(outside, to_be_signed, signature))
 }
 
 /// How certificates, and what their issuers publish, may be signed. SHA-1 is not among them, nor RSA below 2048 bits.

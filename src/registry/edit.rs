@@ -14,6 +14,7 @@ use super::participant::{Participant, ParticipantState};
 use super::resource_server::ResourceServer;
 use super::store::StoreUnavailable;
 use super::trust_anchor::{NameSpace, TrustAnchor};
+pub use crate::pki::bundle::Lost;
 use crate::pki::spiffe::TrustDomain;
 
 use super::{AnchorId, ClientId, EntitlementId, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
@@ -67,6 +68,8 @@ pub enum Edit {
         held: String,
         /// The next one.
         bundle: String,
+        /// What `held` stood by and `bundle` does not.
+        lost: Lost,
     },
     /// A new client, with the certificates it is known by from the start.
     AddClient {

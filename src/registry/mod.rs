@@ -52,16 +52,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::{ErrorCode, refusals};
+use crate::pki::bundle::Bundle;
+use crate::pki::spiffe::TrustDomain;
 use certificate::{Certificate, CertificateState, RevocationReason};
 use client::{Client, ClientState, SubjectAttribute};
-use edit::{Applied, CertificateSelector, Edit};
+use edit::{Applied, CertificateSelector, Edit, Lost};
 use entitlement::Entitlement;
 use history::{Actor, Change, Explanation, HistoryEntry};
 use memory::{Memory, Missing, Remembered};
 use participant::{Participant, ParticipantState};
 use resource_server::ResourceServer;
 use store::{Document, RegistryStore};
-use trust_anchor::{AnchorGrant, NameSpace, TrustAnchor};
+use trust_anchor::{AnchorGrant, AnchorMaterial, NameSpace, TrustAnchor};
+
+/// How wrong a clock may be that says when an authority is out of date: by hours rather than days.
+const WRONG_CLOCK: Duration = Duration::from_secs(86_400);
 
 /// A client as the registry has it: found, not yet believed.
 #[derive(Clone, Debug)]
@@ -560,6 +565,10 @@ fn store_has_to_be_asked(record: &ClientRecord, sighting: &Sighting, now: UnixTi
     }
 }
 
+fn read_bundle(bundle: &str, trust_domain: &TrustDomain) -> Result<Bundle, EditRefusal> {
+    Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| EditRefusal::Malformed(reason.to_string()))
+}
+
 fn gap_after(version: RegistryVersion) -> StoreUnavailable {
     StoreUnavailable::because(format_args!("the changes after version {version} are not on record"))
 }
@@ -638,6 +647,9 @@ impl Registry {
         subject_der: Vec<u8>,
         explanation: Explanation,
     ) -> Result<RegistryVersion, EditRefusal> {
+        if let AnchorMaterial::TrustDomain { trust_domain, bundle, .. } = &anchor.material {
+            read_bundle(bundle, trust_domain)?;
+        }
         self.apply(Edit::AddAnchor { anchor, subject_der }, explanation).await
     }
 
@@ -704,7 +716,19 @@ impl Registry {
         bundle: String,
         explanation: Explanation,
     ) -> Result<RegistryVersion, EditRefusal> {
-        self.apply(Edit::ReplaceBundle { anchor, held, bundle }, explanation).await
+        // Judged of `held`, whatever the trust domain has by now: the store goes on only if it is still that.
+        let lost = match self.anchor(&anchor).await?.as_ref().and_then(|anchor| anchor.material.trust_domain()) {
+            Some(trust_domain) => {
+                let next = read_bundle(&bundle, trust_domain)?;
+                // A bundle that cannot be read vouched for nobody; and a clock that is wrong makes no authority out of date.
+                let surely = explanation.at.before(WRONG_CLOCK);
+                Bundle::parse(held.as_bytes(), trust_domain)
+                    .map_or(Lost::default(), |before| next.lost(&before, surely))
+            }
+            // The store will say what is wrong with that; should it have appeared since, nothing of it is known to be kept.
+            None => Lost { x509: true, jwt: true },
+        };
+        self.apply(Edit::ReplaceBundle { anchor, held, bundle, lost }, explanation).await
     }
 
     /// Enters a client, pending or active, with the certificates it is known by from the start.

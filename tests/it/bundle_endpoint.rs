@@ -1,9 +1,6 @@
 //! Trust domains that publish their bundles: both profiles, over real TLS, by the command line and by the running server.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use countersign::pki::bundle::refresh::{RefreshError, Refreshed, refresh};
@@ -11,98 +8,14 @@ use countersign::pki::spiffe::TrustDomain;
 use countersign::registry::AnchorId;
 use countersign::registry::trust_anchor::TrustAnchor;
 use countersign_conformance::KeyKind;
-use countersign_conformance::pki::{Authority, Credential, Template};
+use countersign_conformance::pki::{Credential, Template};
 use countersign_conformance::spiffe::{Domain, bundle};
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
+use crate::https::{HttpsServer, rig_believing, seconds, web_authority, web_server};
 use crate::rig::{Engine, Rig, Time, within};
 use crate::wire::Request;
 use crate::world::form_request;
-
-/// What the endpoint answers: a status line and headers, then the body.
-type Said = Arc<Mutex<(String, String)>>;
-
-/// An HTTPS server that says the same thing to everybody.
-struct Endpoint {
-    address: SocketAddr,
-    said: Said,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Endpoint {
-    async fn start(credential: &Credential, body: &str) -> Self {
-        let chain = credential.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8().to_vec()).into();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let said: Said = Arc::new(Mutex::new(("200 OK".to_owned(), body.to_owned())));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (words, count) = (Arc::clone(&said), Arc::clone(&asked));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, words, count) = (acceptor.clone(), Arc::clone(&words), Arc::clone(&count));
-                tokio::spawn(async move {
-                    let mut stream = acceptor.accept(stream).await.ok()?;
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(stream.read_u8().await.ok()?);
-                    }
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let (status, body) = words.lock().unwrap().clone();
-                    let answer = format!(
-                        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                        body.len()
-                    );
-                    stream.write_all(answer.as_bytes()).await.ok()?;
-                    stream.shutdown().await.ok()
-                });
-            }
-        });
-        Self { address, said, asked }
-    }
-
-    fn says(&self, status: &str, body: &str) {
-        *self.said.lock().unwrap() = (status.to_owned(), body.to_owned());
-    }
-
-    fn url(&self) -> String {
-        format!("https://localhost:{}/bundle.json", self.address.port())
-    }
-}
-
-/// A server that believes HTTPS servers of this authority.
-async fn rig_believing(engine: &Engine, time: Time, web: &Authority) -> (Rig, tempfile::TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let roots: PathBuf = directory.path().join("roots.pem");
-    std::fs::write(&roots, web.to_pem()).unwrap();
-    let rig = Rig::configured(engine, time, |config| config.fetch_roots = Some(roots)).await;
-    (rig, directory)
-}
-
-fn seconds() -> i64 {
-    use countersign_resource_server::time::{Clock, SystemClock};
-    SystemClock::new().now().as_seconds()
-}
-
-fn web_authority() -> Authority {
-    Authority::root("A public CA", seconds())
-}
-
-fn web_server(web: &Authority) -> Credential {
-    web.issue(&Template::server(&["localhost"], seconds()), KeyKind::P256)
-}
 
 async fn run(rig: &Rig, arguments: &[&str]) -> Result<Value, String> {
     let arguments = [&["--json"], arguments].concat();
@@ -137,8 +50,8 @@ async fn from_the_command_line_to_a_token_by_https_web() {
         let (rig, _directory) = rig_believing(&engine, Time::Machine, &web).await;
         let old = Domain::new("partner-a.test", rig.world.now);
         let new = old.rotated();
-        let endpoint = Endpoint::start(&web_server(&web), &old.bundle(1)).await;
-        let url = endpoint.url();
+        let endpoint = HttpsServer::start(&web_server(&web), &old.bundle(1)).await;
+        let url = endpoint.url("bundle.json");
         let added =
             run(&rig, &["trust-domain", "add", "partner-a.test", "--bundle-url", &url, "--owner", "partner-a"]).await;
         let added = added.unwrap();
@@ -154,7 +67,7 @@ async fn from_the_command_line_to_a_token_by_https_web() {
         assert_eq!(ask(&new.svid("/client")).await, 400);
 
         assert_eq!(refreshed(&rig, "partner-a.test").await.unwrap(), Refreshed::Unchanged);
-        endpoint.says("200 OK", &new.bundle(2));
+        endpoint.says("200 OK", new.bundle(2));
         let shown = run(&rig, &["trust-domain", "refresh", "partner-a.test"]).await.unwrap();
         assert_eq!(shown["sequence"], 2, "{shown}");
         within_a_second(async || ask(&new.svid("/client")).await == 200, "a token by the new authority").await;
@@ -184,11 +97,11 @@ async fn what_an_endpoint_may_say_and_what_it_may_not() {
     let (rig, _directory) = rig_believing(&Engine::Sqlite, Time::Standing, &web).await;
     let domain = Domain::new("partner-a.test", rig.world.now);
     let held = domain.bundle(5);
-    let endpoint = Endpoint::start(&web_server(&web), &held).await;
+    let endpoint = HttpsServer::start(&web_server(&web), &held).await;
     let add = ["trust-domain", "add", "partner-a.test", "--owner", "partner-a", "--bundle-url"];
-    run(&rig, &[&add[..], &[endpoint.url().as_str()]].concat()).await.unwrap();
-    let elsewhere = Endpoint::start(&web_server(&web), &domain.rotated().bundle(9)).await;
-    let moved = format!("302 Found\r\nlocation: {}", elsewhere.url());
+    run(&rig, &[&add[..], &[endpoint.url("bundle.json").as_str()]].concat()).await.unwrap();
+    let elsewhere = HttpsServer::start(&web_server(&web), &domain.rotated().bundle(9)).await;
+    let moved = format!("302 Found\r\nlocation: {}", elsewhere.url("bundle.json"));
     let huge = format!("{{\"keys\":[],\"spiffe_sequence\":9{}}}", " ".repeat(300_000));
     for (status, body, wanted) in [
         ("200 OK", "", "what came is not taken"),
@@ -233,9 +146,9 @@ async fn a_web_server_that_is_not_believed() {
         (other_name, "another host"),
         (domain.svid("/bundle"), "an SVID"),
     ] {
-        let endpoint = Endpoint::start(&credential, &domain.bundle(1)).await;
+        let endpoint = HttpsServer::start(&credential, &domain.bundle(1)).await;
         let add = ["trust-domain", "add", "partner-a.test", "--owner", "partner-a", "--bundle-url"];
-        let refused = run(&rig, &[&add[..], &[endpoint.url().as_str()]].concat()).await.unwrap_err();
+        let refused = run(&rig, &[&add[..], &[endpoint.url("bundle.json").as_str()]].concat()).await.unwrap_err();
         assert!(refused.contains("could not be fetched"), "{what}: {refused}");
         assert_eq!(endpoint.asked.load(Ordering::SeqCst), 0, "{what}");
     }
@@ -250,8 +163,8 @@ async fn an_endpoint_that_serves_itself_by_https_spiffe() {
     let old = Domain::new("partner-a.test", rig.world.now);
     let new = old.rotated();
     // Its certificate says nothing of a host name; the URL says localhost.
-    let endpoint = Endpoint::start(&old.svid("/bundle"), &old.bundle(1)).await;
-    let (url, id) = (endpoint.url(), old.id("/bundle"));
+    let endpoint = HttpsServer::start(&old.svid("/bundle"), &old.bundle(1)).await;
+    let (url, id) = (endpoint.url("bundle.json"), old.id("/bundle"));
     let add = ["trust-domain", "add", "partner-a.test", "--owner", "partner-a", "--bundle-url", &url];
     let with_id = [&add[..], &["--endpoint-spiffe-id", &id]].concat();
     let refused = run(&rig, &with_id).await.unwrap_err();
@@ -264,18 +177,18 @@ async fn an_endpoint_that_serves_itself_by_https_spiffe() {
     let both = bundle(2, &[old.x509_key(), new.x509_key(), new.jwt_authority()]);
     endpoint.says("200 OK", &both);
     assert!(matches!(refreshed(&rig, "partner-a.test").await.unwrap(), Refreshed::Replaced { .. }));
-    let rotated = Endpoint::start(&new.svid("/bundle"), &new.bundle(3)).await;
-    let moved = moved_to(&rig, &rotated.url()).await;
+    let rotated = HttpsServer::start(&new.svid("/bundle"), &new.bundle(3)).await;
+    let moved = moved_to(&rig, &rotated.url("bundle.json")).await;
     let outcome = refresh(&rig.app.registry, &rig.app.fetcher, &moved, rig.explanation()).await;
     assert!(matches!(outcome, Ok(Refreshed::Replaced { .. })), "{outcome:?}");
     // The old key is gone: who still has it is not the endpoint any more.
-    let stale = moved_to(&rig, &endpoint.url()).await;
+    let stale = moved_to(&rig, &endpoint.url("bundle.json")).await;
     let refused = refresh(&rig.app.registry, &rig.app.fetcher, &stale, rig.explanation()).await.unwrap_err();
     assert!(refused.to_string().contains("peer_signature_invalid"), "{refused}");
     // Another workload of the trust domain, and a web server that anybody believes.
     for credential in [new.svid("/other"), web_server(&web)] {
-        let wrong = Endpoint::start(&credential, &new.bundle(9)).await;
-        let moved = moved_to(&rig, &wrong.url()).await;
+        let wrong = HttpsServer::start(&credential, &new.bundle(9)).await;
+        let moved = moved_to(&rig, &wrong.url("bundle.json")).await;
         let refused = refresh(&rig.app.registry, &rig.app.fetcher, &moved, rig.explanation()).await;
         assert!(matches!(refused, Err(RefreshError::Fetch(_))), "{refused:?}");
         assert_eq!(wrong.asked.load(Ordering::SeqCst), 0);
@@ -301,8 +214,8 @@ async fn an_endpoint_of_another_trust_domain_by_https_spiffe() {
     let (rig, _directory) = rig_believing(&Engine::Sqlite, Time::Standing, &web_authority()).await;
     let (serving, served) =
         (Domain::new("federation.test", rig.world.now), Domain::new("partner-a.test", rig.world.now));
-    let endpoint = Endpoint::start(&serving.svid("/bundles"), &served.bundle(1)).await;
-    let (url, id) = (endpoint.url(), serving.id("/bundles"));
+    let endpoint = HttpsServer::start(&serving.svid("/bundles"), &served.bundle(1)).await;
+    let (url, id) = (endpoint.url("bundle.json"), serving.id("/bundles"));
     let add = ["trust-domain", "add", "partner-a.test", "--owner", "partner-a", "--bundle-url", &url];
     let add = [&add[..], &["--endpoint-spiffe-id", &id]].concat();
     let refused = run(&rig, &add).await.unwrap_err();
@@ -324,10 +237,10 @@ async fn a_running_server_asks_by_itself() {
     let web = web_authority();
     let (rig, _directory) = rig_believing(&Engine::Sqlite, Time::Standing, &web).await;
     let domain = Domain::new("asked-by-itself.test", rig.world.now);
-    let endpoint = Endpoint::start(&web_server(&web), &domain.bundle(1)).await;
+    let endpoint = HttpsServer::start(&web_server(&web), &domain.bundle(1)).await;
     let add = ["trust-domain", "add", "asked-by-itself.test", "--owner", "partner-a", "--bundle-url"];
-    run(&rig, &[&add[..], &[endpoint.url().as_str()]].concat()).await.unwrap();
-    endpoint.says("200 OK", &domain.bundle(7));
+    run(&rig, &[&add[..], &[endpoint.url("bundle.json").as_str()]].concat()).await.unwrap();
+    endpoint.says("200 OK", domain.bundle(7));
     // Started anew, it asks at once.
     let rig = rig.restarted().await;
     within(Duration::from_secs(10), "the endpoint is asked", || endpoint.asked.load(Ordering::SeqCst) > 1).await;

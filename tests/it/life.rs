@@ -180,7 +180,7 @@ async fn what_runs_out_is_listed_and_who_is_late_is_named() {
     let all: Value =
         serde_json::from_str(&done(&rig, &["certificate", "expiring", "--within", "91d", "--json"]).await).unwrap();
     let all = all.as_array().unwrap();
-    let ends: Vec<i64> = all.iter().map(|one| one["expires_at"].as_i64().unwrap()).collect();
+    let ends: Vec<&str> = all.iter().map(|one| one["expires_at"].as_str().unwrap()).collect();
     assert!(ends.is_sorted(), "{ends:?}");
     let leaf = all.iter().find(|one| one["id"] == old.as_str()).unwrap();
     assert_eq!(leaf["successor"]["state"], "announced");

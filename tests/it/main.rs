@@ -15,6 +15,8 @@ mod rig;
 
 mod token;
 
+mod https;
+
 mod success;
 
 mod negative;

@@ -4,9 +4,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use countersign_conformance::KeyKind;
+use countersign_conformance::crl::{RevocationList, to_pem};
 use countersign_conformance::pki::{AltName, Name, Template};
+use serde_json::Value;
 
-use crate::rig::Rig;
+use crate::revocation_lists::anchor;
+use crate::rig::{Rig, thumbprint};
 
 pub(crate) async fn get(rig: &Rig, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(rig.operations).await.unwrap();
@@ -47,6 +50,57 @@ pub(crate) async fn said(rig: &Rig, arguments: &[&str]) -> (bool, String) {
     let output = rig.command(arguments).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+/// Whoever reads the JSON of a command need not know which of its numbers is a date, and in which unit.
+#[tokio::test]
+async fn no_command_prints_a_date_as_a_number() {
+    let rig = Rig::start().await;
+    assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+    let list = RevocationList::new(1, rig.world.now).signed_by(&rig.world.a_root);
+    let list = rig.file("list.pem", &to_pem(&list)).display().to_string();
+    let file = rig.file("a-dn.pem", &rig.world.a_dn.credential.chain_pem()).display().to_string();
+    let anchor = anchor(&rig).await.id.to_string();
+    let thumbprint = thumbprint(&rig.world.a_dn.credential).to_string();
+    let (mut dates, mut numbers) = (0, Vec::new());
+    for arguments in [
+        vec!["anchor", "change", &anchor, "--crl", &list],
+        vec!["anchor", "check-revocation", &anchor],
+        vec!["anchor", "list"],
+        vec!["certificate", "expiring", "--within", "500w"],
+        vec!["certificate", "explain", &file, "--client", "a-dn"],
+        vec!["certificate", "list", "--client", "a-dn"],
+        vec!["certificate", "show", &thumbprint],
+        vec!["client", "show", "a-dn"],
+        vec!["entitlement", "list"],
+        vec!["history"],
+        vec!["key", "list"],
+        vec!["key", "rotate", "--alg", "ES256"],
+        vec!["participant", "list"],
+        vec!["resource-server", "list"],
+        vec!["trust-domain", "list"],
+    ] {
+        let output = rig.command(&[&["--json"], &arguments[..]].concat()).await;
+        // Whatever it says of them: `explain` finds no list of the intermediate.
+        let told: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        let mut rest = vec![&told];
+        while let Some(value) = rest.pop() {
+            match value {
+                Value::Array(items) => rest.extend(items),
+                Value::Object(members) => rest.extend(members.values()),
+                // Later than 2001, in seconds already.
+                Value::Number(number) if number.as_f64().unwrap() >= 1e9 => {
+                    numbers.push(format!("{number} of {arguments:?}"));
+                }
+                Value::String(text) if text.ends_with("Z") && text.len() == "2026-11-27T00:00:00.000Z".len() => {
+                    dates += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(numbers.is_empty() && dates > 100, "{dates} dates; {numbers:?}");
 }
 
 #[tokio::test]

@@ -3,15 +3,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign::registry::Page;
+use countersign::audit::RequestId;
+use countersign::error::Refusal;
+use countersign::issuance::issue;
+use countersign::pki::{Handshake, PresentedChain};
 use countersign::registry::trust_anchor::{CrlSource, RevocationSources, TrustAnchor, Unknown};
+use countersign::registry::{ClientId, Page};
+use countersign::request::Parameters;
 use countersign_conformance::KeyKind;
 use countersign_conformance::crl::{RevocationList, Revoked, distribution_points, to_pem};
 use countersign_conformance::pki::{Authority, Credential, Template};
+use futures_util::poll;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -21,6 +29,8 @@ use crate::rig::{Engine, Rig, Time, thumbprint, within};
 use crate::sessions::{EVERY_WAY, Line};
 use crate::wire::Answer;
 use crate::world::{Party, subject_of_a};
+
+mod over_https;
 
 /// How soon what a list says is in force once it is there.
 const IN_FORCE: Duration = Duration::from_secs(5);
@@ -222,6 +232,44 @@ async fn several_nodes_revoke_once() {
     }
 }
 
+/// A certificate is judged, then put on record, and a list that revokes it comes in between: it found nothing there whose
+/// tokens it could end, so the very request that was judged before it is refused.
+#[tokio::test]
+async fn a_list_that_comes_between_proof_and_first_sighting_refuses_that_request() {
+    for engine in Engine::every() {
+        let scene = Scene::on(&engine, Time::Machine).await;
+        let (app, party) = (Arc::clone(&scene.rig.app), scene.party());
+        // The intermediate, the lists and the client's record are known by an earlier certificate.
+        scene.until("ok").await;
+        let next = scene.issuing.issue(&Template::client(subject_of_a("a-dn"), scene.rig.world.now), KeyKind::P256);
+        let chain = next.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let remote = (Ipv4Addr::LOCALHOST, 50_000).into();
+        let peer = Arc::new(PresentedChain::new(Handshake { remote, protocol: "TLSv1.3", resumed: false }, chain));
+        let form = party.form().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let now = app.clock.now();
+        let mut issuing = pin!(issue(&app, &peer, Ok(Parameters(form)), RequestId::random(), now));
+        // As far as it gets before the store is asked for something: which is to put the certificate on record.
+        assert!(poll!(issuing.as_mut()).is_pending());
+        let revoked = Revoked::certificate(next.certificate(), scene.rig.world.now - 60).because(1);
+        scene.publish(&scene.list(8).revoking(revoked));
+        let client = app.registry.client(&ClientId::parse(party.id).unwrap()).await.unwrap();
+        let in_force = tokio::time::timeout(IN_FORCE, async {
+            while app.pki.verify(&peer, &client, now).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        in_force.await.unwrap_or_else(|_| panic!("not held within {IN_FORCE:?}"));
+        assert!(app.registry.certificate(&thumbprint(&next)).await.unwrap().is_none(), "on record before the list");
+
+        let recorded = issuing.await;
+        assert_eq!(recorded.answer().as_ref().map(|_| ()).map_err(Refusal::reason), Err("peer_revoked"));
+        assert_eq!(scene.rig.last_record().await["reason"], "peer_revoked");
+        // It was on record by then, which is after the first judgement.
+        assert!(app.registry.certificate(&thumbprint(&next)).await.unwrap().is_some());
+        scene.rig.stop().await;
+    }
+}
+
 /// What comes in a list's place and is none leaves what is held in force.
 #[tokio::test]
 async fn what_is_no_newer_list_changes_nothing() {
@@ -316,10 +364,16 @@ async fn a_list_past_its_time_is_no_list() {
     scene.publish(&later);
     scene.publish_of_root(&later);
     scene.until("ok").await;
-    let metrics = get(&scene.rig, "/metrics").await.1;
+    let id = anchor(&scene.rig).await.id;
     for name in ["countersign_crl_age_seconds", "countersign_crl_seconds_until_next_update", "countersign_crl_entries"]
     {
-        assert!(metrics.contains(name), "{name}");
+        let series = format!("{name}{{anchor=\"{id}\"}} ");
+        let shown = tokio::time::timeout(IN_FORCE, async {
+            while !get(&scene.rig, "/metrics").await.1.contains(&series) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert!(shown.await.is_ok(), "{series}");
     }
 }
 

@@ -535,16 +535,7 @@ impl Enrolling<'_> {
     }
 
     async fn resource_server(&self, id: &str, resource: &str, scopes: &str) {
-        let resource_server = ResourceServer {
-            id: ResourceServerId::parse(id).unwrap(),
-            resource: ResourceIndicator::parse(resource).unwrap(),
-            scopes: Scope::parse(scopes).unwrap(),
-            owner: None,
-            access_token_lifetime_seconds: None,
-            subject: None,
-            certificate: None,
-            state: ResourceServerState::Active,
-        };
+        let resource_server = resource_server(id, resource, scopes);
         self.registry.add_resource_server(resource_server, self.explanation()).await.unwrap();
     }
 
@@ -601,16 +592,7 @@ impl Enrolling<'_> {
         starts_at: UnixTime,
         ends_at: Option<UnixTime>,
     ) {
-        let entitlement = Entitlement {
-            id: EntitlementId::parse(&format!("{}-{to}", party.id)).unwrap(),
-            client_id: ClientId::parse(party.id).unwrap(),
-            resource_server_id: ResourceServerId::parse(to).unwrap(),
-            scopes: Scope::parse(scopes).unwrap(),
-            starts_at,
-            ends_at,
-            reason: "an integration test".to_owned(),
-            ended_at: None,
-        };
+        let entitlement = entitlement(party.id, to, scopes, starts_at, ends_at);
         self.registry.add_entitlement(entitlement, self.explanation()).await.unwrap();
     }
 
@@ -666,5 +648,39 @@ pub(crate) fn client_of(id: &str, participant: &str, authentication: ClientAuthe
         renewal_overlap_seconds: None,
         software_id: None,
         state: ClientState::Active,
+    }
+}
+
+/// A resource server that is nobody's own.
+pub(crate) fn resource_server(id: &str, resource: &str, scopes: &str) -> ResourceServer {
+    ResourceServer {
+        id: ResourceServerId::parse(id).unwrap(),
+        resource: ResourceIndicator::parse(resource).unwrap(),
+        scopes: Scope::parse(scopes).unwrap(),
+        owner: None,
+        access_token_lifetime_seconds: None,
+        subject: None,
+        certificate: None,
+        state: ResourceServerState::Active,
+    }
+}
+
+/// What this client may at this resource server.
+pub(crate) fn entitlement(
+    client: &str,
+    to: &str,
+    scopes: &str,
+    starts_at: UnixTime,
+    ends_at: Option<UnixTime>,
+) -> Entitlement {
+    Entitlement {
+        id: EntitlementId::parse(&format!("{}-{to}", client.replace([':', '/'], "_"))).unwrap(),
+        client_id: ClientId::parse(client).unwrap(),
+        resource_server_id: ResourceServerId::parse(to).unwrap(),
+        scopes: Scope::parse(scopes).unwrap(),
+        starts_at,
+        ends_at,
+        reason: "an integration test".to_owned(),
+        ended_at: None,
     }
 }

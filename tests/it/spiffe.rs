@@ -4,24 +4,19 @@ use std::time::Duration;
 
 use countersign::pki::identity;
 use countersign::pki::spiffe::TrustDomain;
-use countersign::registry::client::{
-    Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute,
-};
-use countersign::registry::entitlement::Entitlement;
+use countersign::registry::client::{ClientAuthentication, SubjectAttribute};
 use countersign::registry::trust_anchor::{
     AnchorMaterial, AnchorOwner, AnchorState, BundleEndpoint, CrlSource, EkuPolicy, NameSpace, RevocationSources,
     TrustAnchor, Unknown,
 };
-use countersign::registry::{AnchorId, ClientId, EntitlementId, ParticipantId, ResourceServerId};
+use countersign::registry::{AnchorId, ClientId, ParticipantId};
 use countersign_conformance::crl::{RevocationList, Revoked};
 use countersign_conformance::pki::Credential;
 use countersign_conformance::spiffe::{Domain, bundle};
-use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde_json::Value;
 
-use crate::rig::{Engine, Rig, Time, rule};
+use crate::rig::{Engine, Rig, Time, client_of, entitlement, rule};
 use crate::token;
 use crate::wire::{Answer, Request};
 use crate::world::{ACCOUNTS, form_request};
@@ -77,30 +72,10 @@ pub(crate) async fn trust_as(
 
 /// Registers a client of partner A under this SPIFFE ID, entitled to [`ACCOUNTS`].
 pub(crate) async fn register(rig: &Rig, id: &str, authentication: ClientAuthentication) {
-    let client = Client {
-        id: ClientId::parse(id).unwrap(),
-        participant_id: ParticipantId::parse("partner-a").unwrap(),
-        environment: Environment::Sandbox,
-        contact: None,
-        authentication,
-        access_token_signing_alg: SigningAlgorithm::ES256,
-        access_token_lifetime_seconds: None,
-        enrolment: Enrolment::OnFirstUse,
-        renewal_overlap_seconds: None,
-        software_id: None,
-        state: ClientState::Active,
-    };
+    let client = client_of(id, "partner-a", authentication);
     rig.app.registry.add_client(client, Vec::new(), rig.explanation()).await.unwrap();
-    let entitlement = Entitlement {
-        id: EntitlementId::parse(&format!("{}-accounts", id.replace([':', '/'], "_"))).unwrap(),
-        client_id: ClientId::parse(id).unwrap(),
-        resource_server_id: ResourceServerId::parse("accounts").unwrap(),
-        scopes: Scope::parse("accounts:read").unwrap(),
-        starts_at: UnixTime::from_seconds(rig.world.now - 60),
-        ends_at: None,
-        reason: "an integration test".to_owned(),
-        ended_at: None,
-    };
+    let since = UnixTime::from_seconds(rig.world.now - 60);
+    let entitlement = entitlement(id, "accounts", "accounts:read", since, None);
     rig.app.registry.add_entitlement(entitlement, rig.explanation()).await.unwrap();
 }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use countersign_resource_server::time::UnixTime;
 
 use crate::app;
 use crate::cli::session::{Failure, Session};
@@ -162,8 +161,8 @@ fn sentence(report: &Report) -> String {
         (Some(list), _) => format!(
             "{place}: revocation list {}, issued {}, next one by {}{}, {} revoked, for {}",
             list.number,
-            UnixTime::from_seconds(list.this_update),
-            UnixTime::from_seconds(list.next_update),
+            list.this_update,
+            list.next_update,
             if list.stale { " (which is over: what it speaks for is unknown)" } else { "" },
             list.entries,
             list.covers

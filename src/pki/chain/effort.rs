@@ -1,7 +1,7 @@
 //! What one search for a path may cost.
 //!
 //! Takes what may be part of a path, and stands between webpki, which looks for one, and its signature algorithms: each
-//! check is paid for at the price of its key, none is made twice, and none is made with an issuer whose key identifier
+//! check is paid for at the price of its key, none is made twice for one list, and none is made with an issuer whose key identifier
 //! says that it is another one than is meant. When the means are used up, every further check fails. It knows nothing of
 //! what makes a path good.
 
@@ -14,6 +14,7 @@ use crate::pki::PeerRefusal;
 use crate::pki::anchor::Anchors;
 use crate::pki::certificate::{KeyStrength, ParsedCertificate};
 use crate::pki::der;
+use crate::pki::outline::Outline;
 use crate::pki::presented::PresentedChain;
 use crate::pki::signature::SIGNATURES;
 
@@ -72,6 +73,31 @@ impl Effort {
     }
 }
 
+/// What checks of the signatures in one list came to: whoever looks at the list next, for whatever reason, pays for them
+/// anew and does not make them again. What is found does so not depend on who has looked before.
+#[derive(Debug, Default)]
+pub(in crate::pki) struct Outcomes(Mutex<Vec<(Check, Result<(), InvalidSignature>)>>);
+
+/// Checks that are remembered of one list: as many as one search can pay for.
+const MOST_OUTCOMES: usize = 40;
+
+/// An algorithm, the place of a certificate in the list, and a key.
+type Check = (usize, usize, Vec<u8>);
+
+impl Outcomes {
+    fn known(&self, check: &Check) -> Option<Result<(), InvalidSignature>> {
+        let outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.iter().find(|(known, _)| known == check).map(|(_, outcome)| *outcome)
+    }
+
+    fn add(&self, check: Check, outcome: Result<(), InvalidSignature>) {
+        let mut outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcomes.len() < MOST_OUTCOMES {
+            outcomes.push((check, outcome));
+        }
+    }
+}
+
 /// There was not enough left.
 #[derive(Clone, Copy, Debug)]
 struct Exhausted;
@@ -82,11 +108,10 @@ pub(super) struct Candidates<'a> {
     effort: &'a Effort,
     certificates: Vec<Signed<'a>>,
     issuers: Vec<Issuer<'a>>,
-    /// What checks came to, by algorithm, certificate and key.
-    outcomes: Mutex<Vec<(Check, Result<(), InvalidSignature>)>>,
+    known: &'a Outcomes,
+    /// What this search has paid for.
+    paid: Outcomes,
 }
-
-type Check = (usize, usize, usize);
 
 /// A certificate whose signature may be checked.
 #[derive(Debug)]
@@ -122,15 +147,20 @@ impl<'a> Candidates<'a> {
         let leaf_der = presented.certificates().first().ok_or(PeerRefusal::NoCertificate)?;
         let listed = std::iter::once((&leaf_der[..], leaf))
             .chain(presented.intermediates().iter().map(|issuer| (&issuer.der[..], &issuer.facts)));
-        let mut candidates =
-            Self { effort, certificates: Vec::new(), issuers: Vec::new(), outcomes: Mutex::new(Vec::new()) };
+        let mut candidates = Self {
+            effort,
+            certificates: Vec::new(),
+            issuers: Vec::new(),
+            known: presented.outcomes(),
+            paid: Outcomes::default(),
+        };
         let (mut names, mut constraints, mut paths) = (0, 0, 1);
         for (place, (der, facts)) in listed.enumerate() {
             let outline = Outline::of(der).map_err(|der::NotDer| PeerRefusal::Malformed)?;
             candidates.certificates.push(Signed {
-                content: outline.content,
-                signature: outline.signature,
-                issuer: outline.issuer,
+                content: outline.to_be_signed,
+                signature: whole_octets(outline.signature).map_err(|der::NotDer| PeerRefusal::Malformed)?,
+                issuer: outline.issuer.contents,
                 authority_key_id: facts.authority_key_id(),
             });
             // The subject is a name too.
@@ -138,13 +168,13 @@ impl<'a> Candidates<'a> {
             if place > 0 {
                 constraints += facts.name_constraint_count();
                 // Whoever is certified twice is on twice as many paths, each of which is compared anew.
-                if candidates.issuers.iter().any(|other| other.subject == outline.subject) {
+                if candidates.issuers.iter().any(|other| other.subject == outline.subject.contents) {
                     paths *= 2;
                 }
                 candidates.issuers.push(Issuer {
-                    subject: outline.subject,
+                    subject: outline.subject.contents,
                     subject_key_id: facts.subject_key_id(),
-                    public_key: outline.public_key,
+                    public_key: public_key(outline.public_key_info).map_err(|der::NotDer| PeerRefusal::Malformed)?,
                     strength: facts.key_strength(),
                 });
             }
@@ -201,10 +231,8 @@ impl<'a> Candidates<'a> {
             .position(|signed| signed.content == message && signed.signature == signature)
             .ok_or(InvalidSignature)?;
         let key = self.issuers.iter().position(|issuer| issuer.public_key == public_key).ok_or(InvalidSignature)?;
-        let check = (algorithm, place, key);
-        let known =
-            |outcomes: &Vec<(Check, _)>| outcomes.iter().find(|(known, _)| *known == check).map(|found| found.1);
-        if let Some(outcome) = known(&self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let check = (algorithm, place, public_key.to_owned());
+        if let Some(outcome) = self.paid.known(&check) {
             return outcome;
         }
         if self.certificates.get(place).is_none_or(|signed| self.is_another(signed, public_key)) {
@@ -217,8 +245,12 @@ impl<'a> Candidates<'a> {
         }
         let price = price_of(*verifier, public_key).ok_or(InvalidSignature)?;
         self.effort.pay(price).map_err(|Exhausted| InvalidSignature)?;
-        let outcome = verifier.verify_signature(public_key, message, signature);
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((check, outcome));
+        let outcome = self.known.known(&check).unwrap_or_else(|| {
+            let outcome = verifier.verify_signature(public_key, message, signature);
+            self.known.add(check.clone(), outcome);
+            outcome
+        });
+        self.paid.add(check, outcome);
         outcome
     }
 }
@@ -274,40 +306,6 @@ fn rsa_lengths(public_key: &[u8]) -> Result<(usize, usize), der::NotDer> {
     let modulus = der::expect(&mut numbers, der::INTEGER)?;
     let exponent = der::expect(&mut numbers, der::INTEGER)?;
     Ok((modulus.len(), exponent.len()))
-}
-
-/// Where in a certificate the parts are that a search compares (RFC 5280 §4.1).
-struct Outline<'a> {
-    /// The whole TBSCertificate: what is signed.
-    content: &'a [u8],
-    signature: &'a [u8],
-    /// The contents of the issuer's SEQUENCE.
-    issuer: &'a [u8],
-    /// The contents of the subject's SEQUENCE.
-    subject: &'a [u8],
-    public_key: &'a [u8],
-}
-
-impl<'a> Outline<'a> {
-    fn of(der: &'a [u8]) -> Result<Self, der::NotDer> {
-        let mut frame = der::whole(der, der::SEQUENCE)?;
-        let before = frame;
-        let mut fields = der::expect(&mut frame, der::SEQUENCE)?;
-        let content = before.get(..before.len() - frame.len()).ok_or(der::NotDer)?;
-        der::expect(&mut frame, der::SEQUENCE)?;
-        let signature = whole_octets(der::expect(&mut frame, der::BIT_STRING)?)?;
-        // [0] version, which version 1 leaves out; serialNumber; signature.
-        if fields.first() == Some(&0xA0) {
-            der::take(&mut fields)?;
-        }
-        der::expect(&mut fields, der::INTEGER)?;
-        der::expect(&mut fields, der::SEQUENCE)?;
-        let issuer = der::expect(&mut fields, der::SEQUENCE)?;
-        der::expect(&mut fields, der::SEQUENCE)?; // validity
-        let subject = der::expect(&mut fields, der::SEQUENCE)?;
-        let public_key = public_key(der::expect(&mut fields, der::SEQUENCE)?)?;
-        Ok(Self { content, signature, issuer, subject, public_key })
-    }
 }
 
 /// The subjectPublicKey in the contents of a SubjectPublicKeyInfo.
@@ -376,10 +374,11 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
         let credential = roots[0].issue(&leaf(false), KeyKind::P256);
         let outline = Outline::of(credential.certificate()).unwrap();
+        let signature = whole_octets(outline.signature).unwrap();
         for (root, good) in [(&roots[0], true), (&roots[1], false)] {
             let paid = cost(&roots, &credential, |candidates| {
                 for _ in 0..3 {
-                    let checked = candidates.check(P256_SHA256, &key_of(root), outline.content, outline.signature);
+                    let checked = candidates.check(P256_SHA256, &key_of(root), outline.to_be_signed, signature);
                     assert_eq!(checked.is_ok(), good);
                 }
             });
@@ -392,17 +391,18 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true)];
         let credential = roots[0].issue(&leaf(true), KeyKind::P256);
         let outline = Outline::of(credential.certificate()).unwrap();
-        let mut bent = outline.signature.to_vec();
+        let signature = whole_octets(outline.signature).unwrap();
+        let mut bent = signature.to_vec();
         *bent.last_mut().unwrap() ^= 1;
         let paid = cost(&roots, &credential, |candidates| {
             let check = |algorithm, content: &[u8], signature: &[u8]| {
                 candidates.check(algorithm, &key_of(&roots[0]), content, signature).is_ok()
             };
-            assert!(check(P256_SHA256, outline.content, outline.signature));
-            assert!(!check(P256_SHA256, outline.content, &bent));
-            assert!(!check(P256_SHA256, &outline.content[1..], outline.signature));
-            assert!(!check(P256_SHA256 + 1, outline.content, outline.signature)); // with SHA-384: another check
-            assert!(!check(SIGNATURES.len(), outline.content, outline.signature));
+            assert!(check(P256_SHA256, outline.to_be_signed, signature));
+            assert!(!check(P256_SHA256, outline.to_be_signed, &bent));
+            assert!(!check(P256_SHA256, &outline.to_be_signed[1..], signature));
+            assert!(!check(P256_SHA256 + 1, outline.to_be_signed, signature)); // with SHA-384: another check
+            assert!(!check(SIGNATURES.len(), outline.to_be_signed, signature));
         });
         // What is not in the list is nobody's to check.
         assert_eq!(paid, 2 * 52);
@@ -413,9 +413,10 @@ mod tests {
         let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
         let meant = roots[0].issue(&leaf(true), KeyKind::P256);
         let outline = Outline::of(meant.certificate()).unwrap();
+        let signature = whole_octets(outline.signature).unwrap();
         let tried = |of: &[Authority], key: &Authority| {
             cost(of, &meant, |candidates| {
-                let _ = candidates.check(P256_SHA256, &key_of(key), outline.content, outline.signature);
+                let _ = candidates.check(P256_SHA256, &key_of(key), outline.to_be_signed, signature);
             })
         };
         assert_eq!(tried(&roots, &roots[0]), 52);
@@ -465,13 +466,60 @@ mod tests {
         }
     }
 
+    /// Eight anchors of one name, and a list full of others of that name.
+    fn hostile(kind: KeyKind) -> (Scene, Credential) {
+        let roots: Vec<_> = (0..8).map(|_| root("Same", kind, true)).collect();
+        let mut credential = root("Same", kind, true).issue(&leaf(false), KeyKind::P256);
+        credential.chain.extend((0..4).map(|_| root("Same", kind, true).certificate));
+        (trusting(&roots), credential)
+    }
+
     #[test]
     fn a_hostile_list_is_refused_when_the_means_are_used_up() {
         for kind in [KeyKind::P384, KeyKind::P521] {
-            let roots: Vec<_> = (0..8).map(|_| root("Same", kind, true)).collect();
-            let mut credential = root("Same", kind, true).issue(&leaf(false), KeyKind::P256);
-            credential.chain.extend((0..4).map(|_| root("Same", kind, true).certificate));
-            assert_eq!(judged(&trusting(&roots), &credential), Err(PeerRefusal::PathTooComplex), "{kind:?}");
+            let (scene, credential) = hostile(kind);
+            assert_eq!(judged(&scene, &credential), Err(PeerRefusal::PathTooComplex), "{kind:?}");
+        }
+    }
+
+    /// `/certificate-check` asks whose a certificate is, then whether it is good.
+    #[test]
+    fn two_questions_about_a_hostile_list_cost_the_checks_of_one() {
+        for kind in [KeyKind::P384, KeyKind::P521] {
+            let (scene, credential) = hostile(kind);
+            let (verifier, client) = (Verifier::new(), scene.client());
+            let made = |peer: &PresentedChain| peer.outcomes().0.lock().unwrap().len();
+            let by_itself = presented(&credential);
+            assert_eq!(verifier.verify_at_once(&by_itself, &client, now()).err(), Some(PeerRefusal::PathTooComplex));
+            let verifier = Verifier::new();
+            let asked_before = presented(&credential);
+            assert_eq!(verifier.kinship(&asked_before, &scene.record, now()), None);
+            let of_the_first = made(&asked_before);
+            assert_eq!(verifier.verify_at_once(&asked_before, &client, now()).err(), Some(PeerRefusal::PathTooComplex));
+            assert!(of_the_first > 0);
+            assert_eq!((made(&asked_before), made(&by_itself)), (of_the_first, of_the_first), "{kind:?}");
+        }
+    }
+
+    /// What was found before is found again, and not found instead of something else: the search itself is the same.
+    #[test]
+    fn a_second_look_pays_what_the_first_paid() {
+        let roots = [root("Root", KeyKind::P256, true), root("Root", KeyKind::P256, true)];
+        let credential = roots[0].issue(&leaf(false), KeyKind::P256);
+        let outline = Outline::of(credential.certificate()).unwrap();
+        let signature = whole_octets(outline.signature).unwrap();
+        let anchors = AnchorSet::compile(&trusting(&roots).record.anchors).active;
+        let presented = presented(&credential);
+        let leaf = presented.leaf().unwrap();
+        for look in ["first", "second"] {
+            let effort = Effort::after_reading(&presented, leaf);
+            let candidates = Candidates::of(&presented, leaf, &anchors, &effort).unwrap();
+            let before = effort.left.load(Ordering::Relaxed);
+            for (root, good) in [(&roots[0], true), (&roots[1], false)] {
+                let checked = candidates.check(P256_SHA256, &key_of(root), outline.to_be_signed, signature);
+                assert_eq!(checked.is_ok(), good, "{look}");
+            }
+            assert_eq!(before - effort.left.load(Ordering::Relaxed), 2 * 52, "{look}");
         }
     }
 

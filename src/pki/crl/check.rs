@@ -38,10 +38,10 @@ pub struct Report {
 pub struct ListFacts {
     /// Its number.
     pub number: String,
-    /// When it was issued, in seconds since 1970.
-    pub this_update: i64,
-    /// When the next one comes at the latest, in seconds since 1970.
-    pub next_update: i64,
+    /// When it was issued.
+    pub this_update: UnixTime,
+    /// When the next one comes at the latest.
+    pub next_update: UnixTime,
     /// Whether that is over.
     pub stale: bool,
     /// How many certificates it revokes.
@@ -196,8 +196,8 @@ fn facts(list: &RevocationList, now: UnixTime) -> ListFacts {
     };
     ListFacts {
         number: list.number.to_string(),
-        this_update: list.this_update.as_seconds(),
-        next_update: list.next_update.as_seconds(),
+        this_update: list.this_update,
+        next_update: list.next_update,
         stale: list.next_update <= now,
         entries: list.entries.len(),
         covers,

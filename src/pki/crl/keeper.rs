@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_resource_server::time::{Clock, UnixTime};
+use countersign_resource_server::time::Clock;
 use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::ListRefusal;
 use super::cache::{self, Cache};
+use super::gauges::Gauges;
 use super::index::{HeldLists, RevocationList, Scope};
 use super::marks::{self, Swapped};
 use super::source::{self, Fingerprint, Found, Judging, MOST_LISTS, Place};
@@ -165,6 +166,7 @@ struct Keeping {
     /// Under which anchors each list was found.
     suppliers: HashMap<(KeyHash, Scope), BTreeSet<AnchorId>>,
     said_stale: HashSet<[u8; 32]>,
+    gauges: Gauges,
 }
 
 impl Drop for Keeping {
@@ -201,6 +203,7 @@ impl Keeping {
             sources: HashMap::new(),
             suppliers: HashMap::new(),
             said_stale: HashSet::new(),
+            gauges: Gauges::default(),
         }
     }
 
@@ -428,24 +431,21 @@ impl Keeping {
         count <= MOST_LISTS && entries <= MOST_ENTRIES && octets <= longest
     }
 
+    /// Says how old the lists are, to whoever reads metrics, and once in the log when one is out of date.
     fn measure(&mut self) {
         let now = self.setup.clock.now();
-        for list in self.setup.lists.now().all() {
-            let key = (list.issuer_key, list.scope.clone());
-            let anchor =
-                self.suppliers.get(&key).and_then(BTreeSet::first).map_or_else(String::new, ToString::to_string);
+        let lists = self.setup.lists.now();
+        let by_anchor = self.suppliers.iter().flat_map(|((issuer_key, scope), anchors)| {
+            let held = lists.held(issuer_key, scope).map(AsRef::as_ref);
+            held.into_iter().flat_map(move |list| anchors.iter().map(move |anchor| (anchor, list)))
+        });
+        self.gauges.show(by_anchor, now);
+        let stale: Vec<_> = lists.all().filter(|list| now >= list.next_update).collect();
+        for list in stale.iter().filter(|list| !self.said_stale.contains(&list.digest)) {
             let id = cache::short_name(&list.issuer_key, &list.scope, 8);
-            let seconds = |later: UnixTime, earlier: UnixTime| (later.as_seconds() - earlier.as_seconds()) as f64;
-            let labels = [("anchor", anchor), ("list", id.clone())];
-            metrics::gauge!(telemetry::CRL_AGE, &labels).set(seconds(now, list.this_update));
-            metrics::gauge!(telemetry::CRL_SECONDS_LEFT, &labels).set(seconds(list.next_update, now));
-            metrics::gauge!(telemetry::CRL_ENTRIES, &labels).set(list.entries.len() as f64);
-            if now < list.next_update {
-                self.said_stale.remove(&list.digest);
-            } else if self.said_stale.insert(list.digest) {
-                tracing::warn!(list.id = id, list.number = %list.number, "revocation list is out of date: what it speaks for is unknown");
-            }
+            tracing::warn!(list.id = id, list.number = %list.number, "revocation list is out of date: what it speaks for is unknown");
         }
+        self.said_stale = stale.iter().map(|list| list.digest).collect();
     }
 }
 

@@ -28,6 +28,9 @@ mod cache;
 /// When lists are out of date, for the watch over what runs out.
 mod ends;
 
+/// How lists stand, in metrics.
+mod gauges;
+
 /// What a list means for certificates on record.
 mod marks;
 

@@ -121,12 +121,14 @@ async fn a_bundle_is_replaced_only_where_it_is_the_one_held(bench: &Bench) {
     let entry = bench.registry.history(RegistryVersion(version.0 - 1), None, 1).await.unwrap().remove(0);
     assert_eq!((entry.action.as_str(), entry.subject), ("anchor.replace_bundle", format!("anchor:{id}")));
     let bundle_of = |record: Option<Value>| record.unwrap()["bundle"].as_str().unwrap().to_owned();
-    assert_eq!((bundle_of(entry.before), bundle_of(entry.after)), (first, second.clone()));
+    assert_eq!((bundle_of(entry.before), bundle_of(entry.after)), (first.clone(), second.clone()));
     // What is none is refused, and leaves the one that is held.
     assert!(matches!(replace(bench, &second, "{").await, Err(EditRefusal::Malformed(_))));
     assert_eq!(bench.registry.anchor(&id).await.unwrap().unwrap().material.octets(), second.as_bytes());
     let none = bench.registry.replace_bundle(anchor_id("ca"), String::new(), second.clone(), because("x")).await;
     assert!(matches!(none, Err(EditRefusal::Malformed(_))), "{none:?}");
+    let nowhere = bench.registry.replace_bundle(anchor_id("td~b.example"), first, second.clone(), because("x")).await;
+    assert!(matches!(nowhere, Err(EditRefusal::NotFound { .. })), "{nowhere:?}");
     bench.registry.retire_anchor(id, because("over")).await.unwrap();
     assert!(matches!(replace(bench, &second, &old.bundle(4)).await, Err(EditRefusal::StateForbids { .. })));
 }

@@ -16,10 +16,9 @@ use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
 use super::{CHANGES_KEPT, MARK_LIFETIME, document};
-use crate::pki::bundle::{Bundle, Lost};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
-use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, RecordKind};
+use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, Lost, RecordKind};
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Change, Explanation, Touched};
 use crate::registry::participant::{Participant, ParticipantState};
@@ -77,7 +76,9 @@ impl Writing {
             Edit::WithdrawAnchor { participant, anchor } => self.withdraw_anchor(&participant, &anchor).await,
             Edit::ChangeAnchor(anchor) => self.change_anchor(anchor).await,
             Edit::RetireAnchor(id) => self.retire_anchor(&id).await,
-            Edit::ReplaceBundle { anchor, held, bundle } => self.replace_bundle(&anchor, &held, bundle).await,
+            Edit::ReplaceBundle { anchor, held, bundle, lost } => {
+                self.replace_bundle(&anchor, &held, bundle, lost).await
+            }
             Edit::AddClient { client, certificates } => self.add_client(client, certificates).await,
             Edit::ChangeClient { client, certificates } => self.change_client(client, certificates).await,
             Edit::SetClientState { id, to } => self.set_client_state(&id, to).await,
@@ -239,8 +240,7 @@ impl Writing {
             return Err(malformed("a new trust anchor is active"));
         }
         // One key, one owner; and a key that was retired stays so. The same for the name of a trust domain.
-        if let AnchorMaterial::TrustDomain { trust_domain, bundle, .. } = &anchor.material {
-            Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| malformed(&reason.to_string()))?;
+        if let AnchorMaterial::TrustDomain { trust_domain, .. } = &anchor.material {
             if anchor.id != AnchorId::of_trust_domain(trust_domain) {
                 return Err(malformed("a trust domain is named by its name"));
             }
@@ -282,23 +282,25 @@ impl Writing {
         self.put_anchor(Some(before), after, None, "anchor.change").await
     }
 
-    async fn replace_bundle(&mut self, id: &AnchorId, held: &str, bundle: String) -> Result<(), EditRefusal> {
+    async fn replace_bundle(
+        &mut self,
+        id: &AnchorId,
+        held: &str,
+        bundle: String,
+        lost: Lost,
+    ) -> Result<(), EditRefusal> {
         let before: TrustAnchor = self.present(RecordKind::TrustAnchor, TRUST_ANCHOR, id.as_str()).await?;
         if before.state == AnchorState::Retired {
             return Err(forbidden(RecordKind::TrustAnchor, id.as_str(), before.state.as_str(), "changed"));
         }
         let mut after = before.clone();
-        let AnchorMaterial::TrustDomain { trust_domain, bundle: current, .. } = &mut after.material else {
+        let AnchorMaterial::TrustDomain { bundle: current, .. } = &mut after.material else {
             return Err(malformed("this trust anchor is no trust domain and has no bundle"));
         };
+        // What is lost was judged of that one.
         if current.as_str() != held {
             return Err(EditRefusal::BundleOvertaken);
         }
-        let next = Bundle::parse(bundle.as_bytes(), trust_domain).map_err(|reason| malformed(&reason.to_string()))?;
-        // A bundle that cannot be read vouched for nobody; and a clock that is wrong makes no authority out of date.
-        let surely = self.explanation.at.before(MARK_KEPT_LONGER);
-        let lost =
-            Bundle::parse(held.as_bytes(), trust_domain).map_or(Lost::default(), |before| next.lost(&before, surely));
         *current = bundle;
         if lost.x509 {
             self.mark(MarkKind::Anchor, id);

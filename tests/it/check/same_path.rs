@@ -12,19 +12,16 @@ use countersign::policy::PolicyRefusal;
 use countersign::registry::SightingRefusal;
 use countersign::registry::certificate::Replacement;
 use countersign::registry::client::{ClientAuthentication, SubjectAttribute};
-use countersign::registry::entitlement::Entitlement;
-use countersign::registry::resource_server::{ResourceServer, ResourceServerState};
 use countersign::registry::trust_anchor::{AnchorOwner, RevocationSources};
-use countersign::registry::{ClientId, EntitlementId, ResourceIndicator, ResourceServerId};
+use countersign::registry::{ClientId, ResourceServerId};
 use countersign_conformance::KeyKind;
 use countersign_conformance::pki::{Authority, Credential, Name, Template};
-use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::Clock;
 use rustls::pki_types::CertificateDer;
 
 use super::{check, names_of_a, partner_a, refused, rig_on, taken_back, trust};
 use crate::negative::{self, Expected};
-use crate::rig::{Engine, Rig, client_of, facts, rule, thumbprint};
+use crate::rig::{Engine, Rig, client_of, entitlement, facts, resource_server, rule, thumbprint};
 use crate::world::{Party, form_request, subject_of_a, subject_text_of_a};
 
 pub(super) struct Row {
@@ -263,16 +260,7 @@ async fn rows_of_entitlements(rig: &Rig) -> Vec<Row> {
     let (world, registry) = (&rig.world, &rig.app.registry);
     let now = rig.clock.now();
     let mut rows = Vec::new();
-    let api = ResourceServer {
-        id: ResourceServerId::parse("going").unwrap(),
-        resource: ResourceIndicator::parse("https://going.example").unwrap(),
-        scopes: Scope::parse("read").unwrap(),
-        owner: None,
-        access_token_lifetime_seconds: None,
-        subject: None,
-        certificate: None,
-        state: ResourceServerState::Active,
-    };
+    let api = resource_server("going", "https://going.example", "read");
     registry.add_resource_server(api, rig.explanation()).await.unwrap();
     for (id, api, scopes, ends_at) in [
         ("a-without-api", "going", "read", None),
@@ -282,16 +270,7 @@ async fn rows_of_entitlements(rig: &Rig) -> Vec<Row> {
         let subject = rule(SubjectAttribute::TlsClientAuthSubjectDn, &subject_text_of_a(id));
         let client = client_of(id, "partner-a", ClientAuthentication::TlsClientAuth { subject });
         registry.add_client(client, Vec::new(), rig.explanation()).await.unwrap();
-        let entitlement = Entitlement {
-            id: EntitlementId::parse(id).unwrap(),
-            client_id: ClientId::parse(id).unwrap(),
-            resource_server_id: ResourceServerId::parse(api).unwrap(),
-            scopes: Scope::parse(scopes).unwrap(),
-            starts_at: now.before(Duration::from_secs(60)),
-            ends_at,
-            reason: "an integration test".to_owned(),
-            ended_at: None,
-        };
+        let entitlement = entitlement(id, api, scopes, now.before(Duration::from_secs(60)), ends_at);
         registry.add_entitlement(entitlement, rig.explanation()).await.unwrap();
         let not_after = if id == "a-short" { now.as_seconds() } else { now.as_seconds() + 3_600 };
         let template = Template { not_after, ..Template::client(subject_of_a(id), world.now) };

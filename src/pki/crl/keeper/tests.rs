@@ -2,8 +2,9 @@
 
 use countersign_conformance::crl::RevocationList as Made;
 use countersign_conformance::pki::Authority;
-use countersign_resource_server::time::ManualClock;
+use countersign_resource_server::time::{ManualClock, UnixTime};
 use futures_util::future::join_all;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::ClientConfig;
 use tempfile::TempDir;
 
@@ -28,6 +29,11 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With the anchor bent by `change`.
+    async fn with(change: impl FnOnce(&mut TrustAnchor)) -> Self {
         let (directory, registry) = registry().await;
         let root = Authority::root("Root", NOW);
         let lists = directory.path().join("lists");
@@ -38,6 +44,7 @@ impl Rig {
                 anchor.owner = AnchorOwner::Operator;
                 anchor.unknown_revocation = Unknown::Refuse;
                 anchor.revocation.crls = vec![CrlSource { location: lists.display().to_string(), issuer_der: None }];
+                change(anchor);
             },
             NameSpace { any: true, ..NameSpace::default() },
         );
@@ -153,6 +160,73 @@ async fn the_lists_of_one_anchor_are_so_long_and_no_longer() {
         let verified = rig.at_point(&keeping, "01", point, octets);
         assert_eq!(keeping.take(&rig.anchor(), verified, None), expected, "{point}");
     }
+}
+
+fn point(number: usize) -> String {
+    format!("https://crl.example/{number}")
+}
+
+/// Whoever certifies under an anchor may name as many distribution points as it likes: so many are watched, and those that
+/// certificates still name stay.
+#[tokio::test]
+async fn the_distribution_points_of_one_anchor_are_so_many_and_no_more() {
+    let rig = Rig::with(|anchor| anchor.revocation.crl_url_prefixes = vec!["https://crl.example/".to_owned()]).await;
+    let mut keeping = rig.keeping().await;
+    let watched = |keeping: &Keeping| keeping.sources.values().filter(|source| source.point_since.is_some()).count();
+    for number in 0..MOST_POINTS {
+        assert!(keeping.point(&rig.anchor(), &point(number)).is_some(), "{number}");
+    }
+    let one_more = point(MOST_POINTS);
+    assert!(keeping.point(&rig.anchor(), &one_more).is_none(), "one more than are watched");
+    // All but one are named again a second later, and for as long as that one may go unnamed it keeps its place.
+    keeping.tick = 1;
+    for number in (0..MOST_POINTS).filter(|number| *number != 7) {
+        assert!(keeping.point(&rig.anchor(), &point(number)).is_some(), "{number}");
+    }
+    keeping.tick = POINT_TICKS - 1;
+    assert!(keeping.point(&rig.anchor(), &one_more).is_none(), "a second before the seven days are over");
+    keeping.tick = POINT_TICKS;
+    assert!(keeping.point(&rig.anchor(), &one_more).is_some());
+    let id = |number| (rig.anchor(), point(number));
+    assert!(!keeping.sources.contains_key(&id(7)), "which nobody named for seven days");
+    assert_eq!(watched(&keeping), MOST_POINTS);
+    // The others were named a second later than that one.
+    assert!(keeping.point(&rig.anchor(), &point(7)).is_none());
+    assert!(keeping.point(&rig.anchor(), &point(0)).is_some(), "one that is watched is watched on");
+    // A place that the operator has named is no such point, and makes room for none.
+    assert!(keeping.sources.values().any(|source| source.point_since.is_none()));
+}
+
+/// What a publisher writes in its lists makes no series, however often it changes: they are of anchors.
+#[tokio::test]
+async fn lists_whose_scope_changes_all_the_time_make_no_more_series() {
+    let rig = Rig::new().await;
+    let mut keeping = rig.keeping().await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = |keeping: &mut Keeping| {
+        metrics::with_local_recorder(&recorder, || keeping.measure());
+        let text = recorder.handle().render();
+        let mut series: Vec<_> = text.lines().filter(|line| line.starts_with("countersign_crl_")).collect();
+        series.sort_unstable();
+        series.into_iter().map(|line| line.split_once(' ').unwrap().1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shown(&mut keeping), "", "no list");
+    for (point, age, left) in [(0, 5, 60), (1, 7, 50), (2, 6, 70)] {
+        let mut verified = rig.at_point(&keeping, "01", point, 100);
+        let list = Arc::get_mut(&mut verified.list).unwrap();
+        list.this_update = UnixTime::from_seconds(NOW - age);
+        list.next_update = UnixTime::from_seconds(NOW + left);
+        list.digest = [u8::try_from(point).unwrap(); 32];
+        assert_eq!(keeping.take(&rig.anchor(), verified, None), Ok(true));
+    }
+    // Of the oldest, of all of them, and of the first that runs out, as their names are ordered.
+    assert_eq!(shown(&mut keeping), "7 0 50");
+    rig.clock.advance(Duration::from_secs(50));
+    assert_eq!(shown(&mut keeping), "57 0 0");
+    assert_eq!(keeping.said_stale, HashSet::from([[1; 32]]));
+    keeping.forget(&rig.anchor());
+    assert_eq!(shown(&mut keeping), "NaN NaN NaN", "no list any more");
+    assert!(keeping.said_stale.is_empty(), "nothing is remembered of what is gone");
 }
 
 /// A path may show an intermediate while the lists are being read by those known before: they are read once more.
