@@ -247,7 +247,7 @@ async fn a_list_that_comes_between_proof_and_first_sighting_refuses_that_request
         let peer = Arc::new(PresentedChain::new(Handshake { remote, protocol: "TLSv1.3", resumed: false }, chain));
         let form = party.form().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let now = app.clock.now();
-        let mut issuing = pin!(issue(&app, &peer, Ok(Parameters(form)), RequestId::random(), now));
+        let mut issuing = pin!(issue(&app, &peer, Ok(Parameters(form)), RequestId::random(now), now));
         // As far as it gets before the store is asked for something: which is to put the certificate on record.
         assert!(poll!(issuing.as_mut()).is_pending());
         let revoked = Revoked::certificate(next.certificate(), scene.rig.world.now - 60).because(1);

@@ -112,7 +112,7 @@ async fn rate(
             tokio::spawn(async move {
                 let mut written = 0_u64;
                 while begun.elapsed() < length {
-                    let mut trail = Trail::begin(&client.peer, RequestId::random(), clock.now());
+                    let mut trail = Trail::begin(&client.peer, RequestId::random(clock.now()), clock.now());
                     trail.authenticated(&client.found);
                     written += u64::from(log.record_check(trail, None, ()).await.into_answer().is_ok());
                 }
