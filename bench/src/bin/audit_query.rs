@@ -123,8 +123,7 @@ async fn fill(store: &Store, records: i64, short: bool) -> Result<(), Failure> {
     const BATCH: i64 = 4_096;
     let (begun, day) = (Instant::now(), Duration::from_secs(86_400));
     let now = UnixTime::from_millis(END);
-    let mut leases =
-        vec![store.lease("one", now, now.after(day)).await?, store.lease("two", now, now.after(day)).await?];
+    let mut leases = [store.lease("one", now, now.after(day)).await?, store.lease("two", now, now.after(day)).await?];
     let mut octets = 0;
     for (round, first) in (0..records).step_by(4_096).enumerate() {
         let entry = |number| {
