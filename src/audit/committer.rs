@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::chain::Position;
 use super::record::{self, Withheld};
-use super::store::{AppendRefusal, Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry, HistoryPlace, Lease};
+use super::store::{
+    AppendRefusal, Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry, HistoryLeft, HistoryPlace, Lease,
+};
 use super::tally::Tally;
 use super::{AuditLimits, RequestId};
 use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
@@ -118,6 +121,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How long a chain is leased; it is renewed three times as often. What was lost with a node is taken over after that.
 const LEASE: Duration = Duration::from_secs(30);
 
+type Reading = JoinHandle<Result<HistoryLeft, StoreUnavailable>>;
+
 /// Rows of the history that share one transaction.
 const HISTORY_PER_COMMIT: u32 = 16;
 
@@ -142,7 +147,8 @@ pub(super) struct Committer {
     /// Refusals taken from the tally and not written yet.
     refusals: VecDeque<(UnixTime, String)>,
     tallied_at: Duration,
-    /// When the history was last looked at.
+    /// The history, while it is being read; and when that began last.
+    history: Option<Reading>,
     history_at: Duration,
     health: Arc<Health>,
 }
@@ -172,6 +178,7 @@ impl Committer {
             undelivered_receiver,
             refusals: VecDeque::new(),
             tallied_at,
+            history: None,
             history_at: tallied_at,
             health: Arc::default(),
         }
@@ -210,7 +217,7 @@ impl Committer {
                         self.write_undelivered().await;
                     }
                     self.write_refusals_if_due().await;
-                    self.write_history_if_due().await;
+                    self.write_history_if_read().await;
                 }
                 Some(decision) = self.undelivered_receiver.recv() => {
                     self.undelivered.push(decision);
@@ -221,8 +228,9 @@ impl Committer {
                     self.write_undelivered().await;
                     self.take_refusals();
                     self.write_refusals(&items).await;
-                    self.write_history(&items).await;
+                    self.read_history();
                 }
+                read = finished(&mut self.history) => self.write_history(read).await,
                 _ = renewing.tick() => self.renew().await,
                 _ = forgetting.tick() => self.forget_assertions(),
                 Some(order) = orders.recv() => match order {
@@ -526,39 +534,59 @@ impl Committer {
         }
     }
 
-    /// What the registry changed since the last round, but no further once a decision waits.
-    async fn write_history(&mut self, items: &mpsc::Receiver<Item>) {
-        while items.is_empty() && self.write_some_history().await {}
-    }
-
-    /// One small transaction, if a round is due.
-    async fn write_history_if_due(&mut self) {
-        if self.clock.monotonic() - self.history_at >= self.limits.tally {
-            self.write_some_history().await;
+    /// Begins to read what the registry changed. Nothing waits for it: the store's readers may be busy.
+    fn read_history(&mut self) {
+        if self.history.is_none() {
+            self.history_at = self.clock.monotonic();
+            let store = Arc::clone(&self.store);
+            self.history = Some(tokio::spawn(async move { store.history_left(HISTORY_PER_COMMIT).await }));
         }
     }
 
-    /// Whether there may be more.
-    async fn write_some_history(&mut self) -> bool {
-        self.history_at = self.clock.monotonic();
-        let left = within(self.limits.hang, self.store.history_left(HISTORY_PER_COMMIT)).await;
-        let left = match left {
-            Ok(left) => left,
-            Err(error) => {
+    /// Under constant load: one small transaction, if something has been read.
+    async fn write_history_if_read(&mut self) {
+        if let Some(reading) = self.history.take_if(|reading| reading.is_finished()) {
+            let read = reading.await;
+            self.write_history(read).await;
+        }
+        if self.clock.monotonic() - self.history_at >= self.limits.tally {
+            self.read_history();
+        }
+    }
+
+    /// Puts rows of the history in the chain. Where there may be more, they are read next.
+    async fn write_history(&mut self, read: Result<Result<HistoryLeft, StoreUnavailable>, JoinError>) {
+        let left = match read {
+            Ok(Ok(left)) => left,
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the registry's history could not be read: it will be in the audit log later");
-                return false;
+                return;
             }
+            // The panic is on record; it is read again.
+            Err(_) => return,
         };
-        let Some(last) = left.rows.last() else { return false };
+        let Some(last) = left.rows.last() else { return };
         let history = Some((left.after, last.place));
         let now = self.clock.now();
         let entry = |row| Entry { at: now, body: record::change(&self.node, now, row), assertion: None };
         let entries = left.rows.iter().map(entry).collect();
         match self.append_batch(Written { entries, history, ..Written::default() }, Vec::new()).await {
-            // Another node has it: where there is more, it is read after what that one took.
-            Ok(_) | Err(AppendRefusal::HistoryTaken) => true,
-            Err(_) => false,
+            // Where another node has it, there is what that one left.
+            Ok(_) | Err(AppendRefusal::HistoryTaken) => self.read_history(),
+            Err(_) => {}
         }
+    }
+}
+
+/// What has been read; never, where nothing is being read.
+async fn finished(reading: &mut Option<Reading>) -> Result<Result<HistoryLeft, StoreUnavailable>, JoinError> {
+    match reading {
+        Some(task) => {
+            let read = task.await;
+            *reading = None;
+            read
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -649,7 +677,16 @@ impl Committer {
         while self.write_some_refusals().await {}
         self.take_refusals();
         while self.write_some_refusals().await {}
-        while self.write_some_history().await {}
+        if self.history.is_some() {
+            // Begun too early, perhaps, for what was changed before this.
+            let read = finished(&mut self.history).await;
+            self.write_history(read).await;
+        }
+        self.read_history();
+        while self.history.is_some() {
+            let read = finished(&mut self.history).await;
+            self.write_history(read).await;
+        }
     }
 }
 
