@@ -12,14 +12,22 @@ use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// One transaction after the other, in one chain.
+mod writing;
+
+/// What the registry changed, once.
+mod history;
 
 use super::chain::Position;
 use super::record::{self, Withheld};
-use super::store::{AppendRefusal, Appended, AssertionUse, AuditStore, Batch, ChangeFeed, Entry, HistoryPlace, Lease};
+use super::store::{Appended, AssertionUse, AuditStore, ChangeFeed, Entry, Lease};
 use super::tally::Tally;
 use super::{AuditLimits, RequestId};
 use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
+use history::{Reading, finished};
+use writing::{Doubt, LEASE, Written, after};
 
 /// A decision on its way to the log.
 pub(super) struct Item {
@@ -115,12 +123,6 @@ const REFUSALS_PER_COMMIT: usize = 128;
 /// How often used assertions that have expired are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a chain is leased; it is renewed three times as often. What was lost with a node is taken over after that.
-const LEASE: Duration = Duration::from_secs(30);
-
-/// Rows of the history that share one transaction.
-const HISTORY_PER_COMMIT: u32 = 16;
-
 /// How long they are remembered after that: as long as any assertion lives, should the calendar be stepped back.
 const REMEMBERED_LONGER: Duration = Duration::from_secs(600);
 
@@ -142,7 +144,8 @@ pub(super) struct Committer {
     /// Refusals taken from the tally and not written yet.
     refusals: VecDeque<(UnixTime, String)>,
     tallied_at: Duration,
-    /// When the history was last looked at.
+    /// The history, while it is being read; and when that began last.
+    history: Option<Reading>,
     history_at: Duration,
     health: Arc<Health>,
 }
@@ -172,6 +175,7 @@ impl Committer {
             undelivered_receiver,
             refusals: VecDeque::new(),
             tallied_at,
+            history: None,
             history_at: tallied_at,
             health: Arc::default(),
         }
@@ -210,7 +214,7 @@ impl Committer {
                         self.write_undelivered().await;
                     }
                     self.write_refusals_if_due().await;
-                    self.write_history_if_due().await;
+                    self.write_history_if_read().await;
                 }
                 Some(decision) = self.undelivered_receiver.recv() => {
                     self.undelivered.push(decision);
@@ -221,8 +225,9 @@ impl Committer {
                     self.write_undelivered().await;
                     self.take_refusals();
                     self.write_refusals(&items).await;
-                    self.write_history(&items).await;
+                    self.read_history();
                 }
+                read = finished(&mut self.history) => self.write_history(read).await,
                 _ = renewing.tick() => self.renew().await,
                 _ = forgetting.tick() => self.forget_assertions(),
                 Some(order) = orders.recv() => match order {
@@ -239,11 +244,7 @@ impl Committer {
             }
         }
         self.write_everything().await;
-        // Others may have the chain at once. Where that cannot be said, they wait until the lease has run out.
-        if let Some(lease) = self.lease {
-            let given_back = self.store.renew(lease.head.chain(), lease.number, GIVEN_BACK);
-            let _ = within(self.limits.hang, given_back).await;
-        }
+        self.give_back().await;
         if let Some(done) = closing {
             let _ = done.send(());
         }
@@ -369,204 +370,6 @@ impl Committer {
         // Where the requester is gone the reply comes back and is dropped, which is what notes it.
         let _ = waiting.reply.send(Reply { verdict, undelivered });
     }
-
-    /// Writes entries in one transaction. `about` says whose decisions they are, in the same order. Gives the place before
-    /// the first of them.
-    async fn append(
-        &mut self,
-        entries: Vec<Entry>,
-        given_back: Vec<AssertionUse>,
-        about: Vec<(RequestId, Option<String>)>,
-    ) -> Result<(Position, Appended), StoreUnavailable> {
-        self.append_batch(Written { entries, given_back, ..Written::default() }, about).await.map_err(|refusal| {
-            match refusal {
-                AppendRefusal::Unavailable(error) => error,
-                other => StoreUnavailable::because(other),
-            }
-        })
-    }
-
-    async fn append_batch(
-        &mut self,
-        written: Written,
-        about: Vec<(RequestId, Option<String>)>,
-    ) -> Result<(Position, Appended), AppendRefusal> {
-        let Written { mut entries, given_back, history, undelivered } = written;
-        loop {
-            let lease = match self.settle().await {
-                Ok(lease) => lease,
-                Err(error) => {
-                    self.tally.drop_decisions(count_of(&about));
-                    return Err(error.into());
-                }
-            };
-            let batch = Arc::new(Batch { lease, entries, given_back: given_back.clone(), history });
-            match self.write(&batch).await {
-                Ok(appended) => {
-                    self.lease = Some(Lease { head: appended.head, ..lease });
-                    if self.health.failing.swap(false, Ordering::Relaxed) {
-                        tracing::info!("the audit log is written again");
-                    }
-                    return Ok((lease.head.position, appended));
-                }
-                Err(AppendRefusal::LeaseLost) => {
-                    tracing::warn!(chain = %lease.head.chain(), "another node writes this chain of the audit log now");
-                    self.lease = None;
-                    // Nobody else holds the batch any more: it was not written, and is written to the next chain.
-                    let batch =
-                        Arc::into_inner(batch).ok_or_else(|| StoreUnavailable::because("still being written"))?;
-                    entries = batch.entries;
-                }
-                Err(AppendRefusal::HistoryTaken) => return Err(AppendRefusal::HistoryTaken),
-                Err(error) => {
-                    if !self.health.failing.swap(true, Ordering::Relaxed) {
-                        tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
-                    }
-                    let numbered = about.into_iter().zip(after(lease.head.position));
-                    let of = |((request_id, jti), position)| OnRecord { request_id, position, jti };
-                    self.doubt = Some(Doubt { batch, about: numbered.map(of).collect(), undelivered });
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    async fn write(&self, batch: &Arc<Batch>) -> Result<Appended, AppendRefusal> {
-        let begun = self.clock.monotonic();
-        let millis = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX - 1);
-        self.health.begun.store(millis + 1, Ordering::Relaxed);
-        // A task of its own: nothing here cancels a transaction whose outcome somebody has to know.
-        let mut writing = tokio::spawn(self.store.append(Arc::clone(batch)));
-        let written = match timeout(self.limits.hang, &mut writing).await {
-            Ok(joined) => joined.unwrap_or_else(|_| Err(StoreUnavailable::because("the writing task ended").into())),
-            Err(_elapsed) => {
-                // Requesters have left long ago. The connection goes with the task; `settle` learns what became of it.
-                writing.abort();
-                let hang = self.limits.hang.as_secs();
-                Err(StoreUnavailable::because(format!("no answer within {hang} s")).into())
-            }
-        };
-        metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
-        self.health.begun.store(0, Ordering::Relaxed);
-        written
-    }
-}
-
-/// What is to be written, before it is known under which lease.
-#[derive(Default)]
-struct Written {
-    entries: Vec<Entry>,
-    given_back: Vec<AssertionUse>,
-    history: Option<(HistoryPlace, HistoryPlace)>,
-    /// How many of [`Committer::undelivered`] it follows with their records, the first of them.
-    undelivered: usize,
-}
-
-/// What was being written when the store failed.
-struct Doubt {
-    batch: Arc<Batch>,
-    /// Whose decisions it had.
-    about: Vec<OnRecord>,
-    undelivered: usize,
-}
-
-/// The places after `before`, as far as its chain goes.
-fn after(before: Position) -> impl Iterator<Item = Position> {
-    (before.sequence() + 1..).map_while(move |sequence| Position::of(before.chain(), sequence))
-}
-
-/// The past, whatever the clock says.
-const GIVEN_BACK: UnixTime = UnixTime::from_millis(0);
-
-/// The chain.
-impl Committer {
-    /// Learns what became of what was being written when the store failed, and takes a chain where there is none: numbers are
-    /// never given twice, and what is on record after all was answered 503, and what is not is counted as such.
-    async fn settle(&mut self) -> Result<Lease, StoreUnavailable> {
-        if let Some(Doubt { batch, about, undelivered }) = &mut self.doubt {
-            let recovered = within(self.limits.hang, self.store.recover(Arc::clone(batch))).await?;
-            if recovered.is_written {
-                self.undelivered.drain(..*undelivered);
-                self.undelivered.append(about);
-            } else {
-                self.tally.drop_decisions(count_of(about));
-            }
-            self.doubt = None;
-            self.lease = recovered.lease;
-        }
-        if let Some(lease) = self.lease {
-            return Ok(lease);
-        }
-        let now = self.clock.now();
-        let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
-        let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
-        let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
-        match self.write(&batch).await {
-            Ok(appended) => Ok(*self.lease.insert(Lease { head: appended.head, ..lease })),
-            Err(AppendRefusal::Unavailable(error)) => {
-                self.doubt = Some(Doubt { batch, about: Vec::new(), undelivered: 0 });
-                Err(error)
-            }
-            Err(error) => Err(StoreUnavailable::because(error)),
-        }
-    }
-
-    async fn renew(&mut self) {
-        // A doubt is settled with the next write.
-        let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
-        let until = self.clock.now().after(LEASE);
-        match within(self.limits.hang, self.store.renew(lease.head.chain(), lease.number, until)).await {
-            Ok(true) => {}
-            Ok(false) => {
-                self.lease = None;
-                let _ = self.settle().await;
-            }
-            // The next write will tell.
-            Err(error) => tracing::warn!(%error, "the lease of the audit log's chain could not be renewed"),
-        }
-    }
-
-    /// What the registry changed since the last round, but no further once a decision waits.
-    async fn write_history(&mut self, items: &mpsc::Receiver<Item>) {
-        while items.is_empty() && self.write_some_history().await {}
-    }
-
-    /// One small transaction, if a round is due.
-    async fn write_history_if_due(&mut self) {
-        if self.clock.monotonic() - self.history_at >= self.limits.tally {
-            self.write_some_history().await;
-        }
-    }
-
-    /// Whether there may be more.
-    async fn write_some_history(&mut self) -> bool {
-        self.history_at = self.clock.monotonic();
-        let left = within(self.limits.hang, self.store.history_left(HISTORY_PER_COMMIT)).await;
-        let left = match left {
-            Ok(left) => left,
-            Err(error) => {
-                tracing::warn!(%error, "the registry's history could not be read: it will be in the audit log later");
-                return false;
-            }
-        };
-        let Some(last) = left.rows.last() else { return false };
-        let history = Some((left.after, last.place));
-        let now = self.clock.now();
-        let entry = |row| Entry { at: now, body: record::change(&self.node, now, row), assertion: None };
-        let entries = left.rows.iter().map(entry).collect();
-        match self.append_batch(Written { entries, history, ..Written::default() }, Vec::new()).await {
-            // Another node has it: where there is more, it is read after what that one took.
-            Ok(_) | Err(AppendRefusal::HistoryTaken) => true,
-            Err(_) => false,
-        }
-    }
-}
-
-async fn within<T>(
-    patience: Duration,
-    work: impl Future<Output = Result<T, StoreUnavailable>>,
-) -> Result<T, StoreUnavailable> {
-    timeout(patience, work).await.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer")))
 }
 
 /// What nobody waits for.
@@ -649,7 +452,16 @@ impl Committer {
         while self.write_some_refusals().await {}
         self.take_refusals();
         while self.write_some_refusals().await {}
-        while self.write_some_history().await {}
+        if self.history.is_some() {
+            // Begun too early, perhaps, for what was changed before this.
+            let read = finished(&mut self.history).await;
+            self.write_history(read).await;
+        }
+        self.read_history();
+        while self.history.is_some() {
+            let read = finished(&mut self.history).await;
+            self.write_history(read).await;
+        }
     }
 }
 
