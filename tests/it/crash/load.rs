@@ -4,7 +4,7 @@
 //! Takes a [`Site`], gives a [`Journal`]. They survive the server: who loses a connection opens the next one wherever the
 //! server listens by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +46,23 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn count(&self, what: &str) {
         *self.counts.lock().unwrap().entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// How often this was answered.
+    pub(crate) fn counted(&self, what: &str) -> u64 {
+        self.counts.lock().unwrap().get(what).copied().unwrap_or(0)
+    }
+
+    /// All of that.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().unwrap().clone()
+    }
+
+    /// Whose tokens were asked for since then.
+    pub(crate) fn served_since(&self, since: UnixTime) -> BTreeSet<String> {
+        let journal = self.journal.lock().unwrap();
+        let late = journal.tokens.iter().rev().take_while(|token| token.received >= since);
+        late.filter(|token| token.asked >= since).map(|token| token.client.clone()).collect()
     }
 
     /// Takes an answer down.
@@ -118,6 +135,11 @@ impl Load {
         Self { told, at_work, kills, tasks: tasks.into() }
     }
 
+    /// What they were told so far.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+
     /// Kills the command that the operator is giving, if there is one.
     pub(crate) fn kill_command(&self) {
         self.kills.send_modify(|kills| *kills += 1);
@@ -129,7 +151,7 @@ impl Load {
         for task in self.tasks {
             task.await.unwrap();
         }
-        println!("answers: {:?}", self.told.counts.lock().unwrap());
+        println!("answers: {:?}", self.told.counts());
         self.told.journal()
     }
 }

@@ -23,6 +23,8 @@ mod site;
 
 mod load;
 
+mod disk_full;
+
 /// How often, where nothing else is asked for: `COUNTERSIGN_TEST_CRASHES` is how often on SQLite.
 const CRASHES: usize = 50;
 

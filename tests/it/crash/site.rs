@@ -171,8 +171,20 @@ impl Server {
     }
 
     async fn signal(&self, name: &str) {
-        let process = self.child.id().expect("it has not ended").to_string();
+        let process = self.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &process]).status().await.unwrap().success());
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it has not ended")
+    }
+
+    /// How much memory it holds, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect(&status);
+        resident.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// What it said so far.
