@@ -13,9 +13,9 @@ use countersign_resource_server::time::Clock;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::{judge, reading};
 use super::load::Load;
 use super::site::{PATIENCE, Site, readiness};
+use super::{eventually, judge, reading};
 
 /// Where the small disk is, for the process that runs on it.
 const SMALL_DISK: &str = "COUNTERSIGN_TEST_SMALL_DISK";
@@ -145,13 +145,4 @@ async fn on_a_small_disk(disk: &Path) {
     reading::settled(site.store()).await;
     server.stop().await;
     judge(&site, &journal).await;
-}
-
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let waited = timeout(PATIENCE, async {
-        while !done() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "not within {PATIENCE:?}: {what}");
 }

@@ -81,6 +81,13 @@ impl Told {
         self.journal.lock().unwrap().changes.push(change);
     }
 
+    /// Takes down what others were told.
+    pub(crate) fn take(&self, others: Journal) {
+        let mut journal = self.journal.lock().unwrap();
+        journal.tokens.extend(others.tokens);
+        journal.changes.extend(others.changes);
+    }
+
     /// All of it.
     pub(crate) fn journal(&self) -> Journal {
         self.journal.lock().unwrap().clone()
@@ -180,6 +187,16 @@ pub(crate) fn request(party: &Party, world: &World, now: UnixTime) -> Request {
     party.request_with(&assertion.compact())
 }
 
+/// Asks for one token, on a connection of its own; what came of it is taken down. Gives the status of the answer.
+pub(crate) async fn ask(site: &Site, party: &Party, told: &Told) -> u16 {
+    let Addresses { mtls, .. } = site.addresses().borrow().expect("a server that listens");
+    let peer = Peer::new(&site.world.server_authority.certificate, Some(&party.credential));
+    let asked = site.clock.now();
+    let answer = peer.ask(mtls, &request(party, &site.world, asked)).await.unwrap();
+    told.answered(asked, site.clock.now(), &answer);
+    answer.status
+}
+
 /// A client that asks for tokens all the time.
 struct Caller {
     party: Party,
@@ -259,8 +276,7 @@ impl Operator {
         };
         let told = self.site.clock.now();
         if child.wait().await.unwrap().success() {
-            let version = said.trim().rsplit_once("registry version ").expect(&said).1.parse().expect(&said);
-            self.told.acknowledged(Acknowledged { version, why: why.to_owned(), told });
+            self.told.acknowledged(acknowledgement(&said, why, told));
             self.told.count("command done");
         } else if complained.contains("already") || complained.contains("cannot become") {
             self.told.count("command idle");
@@ -268,4 +284,10 @@ impl Operator {
             self.told.count(&format!("command failed: {}", complained.trim()));
         }
     }
+}
+
+/// What a command said that changed the registry.
+pub(crate) fn acknowledgement(said: &str, why: &str, told: UnixTime) -> Acknowledged {
+    let (_, version) = said.trim().rsplit_once("registry version ").expect(said);
+    Acknowledged { version: version.parse().expect(said), why: why.to_owned(), told }
 }

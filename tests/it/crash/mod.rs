@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, SystemClock};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use load::Load;
-use site::Site;
+use site::{PATIENCE, Site};
 
 mod ledger;
 
@@ -24,6 +24,8 @@ mod site;
 mod load;
 
 mod disk_full;
+
+mod injected;
 
 /// How often, where nothing else is asked for: `COUNTERSIGN_TEST_CRASHES` is how often on SQLite.
 const CRASHES: usize = 50;
@@ -131,4 +133,14 @@ async fn judge(site: &Site, journal: &ledger::Journal) {
     );
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(!journal.tokens.is_empty());
+}
+
+/// Waits for something that others do, looking every few milliseconds.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let waited = timeout(PATIENCE, async {
+        while !done() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "not within {PATIENCE:?}: {what}");
 }

@@ -72,6 +72,11 @@ impl Site {
         Self { world, config, clock, directory: directory.to_owned(), addresses }
     }
 
+    /// Where all of it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The store.
     pub(crate) const fn store(&self) -> &StoreUrl {
         &self.config.store
@@ -164,15 +169,10 @@ impl Server {
 
     /// Stops it in good order.
     pub(crate) async fn stop(mut self) {
-        self.signal("TERM").await;
+        signal(self.id(), "TERM").await;
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it stops when told").unwrap();
         assert!(status.success(), "{status}: {}", self.said());
         self.gone().await;
-    }
-
-    async fn signal(&self, name: &str) {
-        let process = self.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &process]).status().await.unwrap().success());
     }
 
     /// Its process id.
@@ -197,6 +197,11 @@ impl Server {
         self.reading.await.unwrap();
         self.addresses.send_replace(None);
     }
+}
+
+/// Sends a signal to a process of this test.
+pub(crate) async fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &process.to_string()]).status().await.unwrap().success());
 }
 
 /// The status of `/readyz`, if there is an answer.
