@@ -27,6 +27,8 @@ mod disk_full;
 
 mod injected;
 
+mod postgres;
+
 /// How often, where nothing else is asked for: `COUNTERSIGN_TEST_CRASHES` is how often on SQLite.
 const CRASHES: usize = 50;
 
