@@ -15,10 +15,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::load::{Load, Told, acknowledgement, ask};
+use super::load::{Load, Told, acknowledgement, ask, request};
 use super::site::{PATIENCE, Server, Site, signal};
 use super::{eventually, judge, reading};
 use crate::rig;
+use crate::wire::Peer;
 
 /// Kinds of calls that fail, by every name they have: strace passes over a name with `?` that the machine does not know.
 const WRITES: &str = "?write,?writev,pwrite64,?pwritev";
@@ -128,11 +129,15 @@ impl Scene {
     }
 }
 
-/// A strace that has got hold of a running process, or what it says instead.
+/// A strace that makes calls of a running process fail, or what it says instead.
 async fn attached(fault: &Fault<'_>, process: u32, trace: &Path) -> Result<Child, String> {
-    let words = fault.strace(trace);
-    let mut strace = Command::new(&words[0])
-        .args(&words[1..])
+    taken(&fault.strace(trace), process).await
+}
+
+/// A strace that has got hold of a running process, or what it says instead.
+async fn taken(strace: &[String], process: u32) -> Result<Child, String> {
+    let mut strace = Command::new(&strace[0])
+        .args(&strace[1..])
         .args(["-p", &process.to_string()])
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -335,4 +340,48 @@ impl Scene {
             assert!(count("signing") == 1 && count("next") >= 1, "after {after}: {algorithm}: {stages:?}");
         }
     }
+}
+
+/// A process that is killed leaves what it wrote to the system; a machine that is switched off only what was synchronised.
+/// So the order of the calls is looked at: the record is written, then synchronised, and only then is there an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_is_on_the_disk_before_its_answer_leaves() {
+    if !strace_works().await {
+        return;
+    }
+    let scene = Scene::new().await;
+    let server = scene.serving().await;
+    let (world, party) = (&scene.site.world, &scene.site.world.a_jwt);
+    let mtls = scene.site.addresses().borrow().unwrap().mtls;
+    let peer = Peer::new(&world.server_authority.certificate, Some(&party.credential));
+    let mut connection = peer.connect(mtls).await.unwrap();
+    let request = || request(party, world, scene.site.clock.now());
+    // The first one is enrolled on the way.
+    assert_eq!(connection.ask(&request()).await.unwrap().status, 200);
+
+    let trace = scene.trace.display().to_string();
+    let calls = "trace=pwrite64,fsync,fdatasync,write,writev,sendto,sendmsg";
+    let words = ["strace", "-f", "-y", "-o", &trace, "-e", calls].map(str::to_owned);
+    let strace = taken(&words, server.id()).await.unwrap();
+    assert_eq!(connection.ask(&request()).await.unwrap().status, 200);
+    let_go(strace).await;
+
+    let text = std::fs::read_to_string(&scene.trace).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let on = |line: &str, calls: &[&str], file: &str| {
+        let (_, call) = line.split_once(' ').unwrap_or_default();
+        calls.iter().any(|name| call.trim_start().starts_with(&format!("{name}("))) && line.contains(file)
+    };
+    let log = "countersign.db-wal>";
+    let sent = lines.iter().position(|line| on(line, &["write", "writev", "sendto", "sendmsg"], "<socket:"));
+    let before = &lines[..sent.expect(&text)];
+    let written = before.iter().rposition(|line| on(line, &["pwrite64"], log)).expect(&text);
+    let begun = before.iter().rposition(|line| on(line, &["fsync", "fdatasync"], log)).expect(&text);
+    assert!(written < begun, "{text}");
+    // Another thread's call may have come between its beginning and its end.
+    let thread = lines[begun].split(' ').next().unwrap();
+    let ended = !lines[begun].contains("<unfinished")
+        || before[begun + 1..].iter().any(|line| line.starts_with(thread) && line.contains("sync resumed>"));
+    assert!(ended, "{text}");
+    server.stop().await;
 }
