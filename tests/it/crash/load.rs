@@ -14,6 +14,7 @@ use countersign::audit::RequestId;
 use countersign_conformance::forge;
 use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -261,7 +262,6 @@ impl Operator {
         let mut child = self.site.command(&["client", verb, client, "--why", why]).spawn().unwrap();
         let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let answer = async {
-            use tokio::io::AsyncReadExt;
             let (mut said, mut complained) = (String::new(), String::new());
             let (_, _) = tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained));
             (said, complained)

@@ -4,10 +4,13 @@
 //! The server is the real binary, a process of its own. What its clients and its operator were told is held against what
 //! the store has by [`ledger`], which knows nothing of how the log is written.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, SystemClock};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use load::Load;
@@ -120,6 +123,45 @@ async fn nothing_that_was_told_is_lost_when_the_server_is_killed() {
     server.stop().await;
     starts.hold("SQLite, kill -9");
     judge(&site, &journal).await;
+}
+
+/// What a first start leaves that is killed at any moment, the next one takes up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_is_killed_is_begun_again() {
+    let (mut moments, clock) = (Moments::new(), SystemClock::new());
+    let begun = clock.monotonic();
+    let whole = tempfile::tempdir().unwrap();
+    first_start(whole.path()).output().await.unwrap();
+    let takes = clock.monotonic() - begun;
+    let mut killed = 0;
+    for _ in 0..crashes().div_ceil(5) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut first = first_start(directory.path()).spawn().unwrap();
+        sleep(moments.below(takes)).await;
+        first.start_kill().unwrap();
+        killed += usize::from(!first.wait().await.unwrap().success());
+        let second = timeout(PATIENCE, first_start(directory.path()).output()).await.expect("it ends").unwrap();
+        assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stderr));
+        let keys = binary(directory.path()).args(["key", "list", "--json"]).output().await.unwrap();
+        let keys: serde_json::Value = serde_json::from_slice(&keys.stdout).unwrap();
+        assert_eq!(keys["set_aside"], serde_json::json!([]));
+        // One that signs and one that comes next, of each algorithm: one that was half written is none.
+        assert_eq!(keys["keys"].as_array().unwrap().len(), 6, "{keys}");
+    }
+    println!("{killed} first starts killed, of {takes:.0?} each");
+}
+
+fn first_start(directory: &Path) -> Command {
+    let mut command = binary(directory);
+    command.arg("init");
+    command
+}
+
+fn binary(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.current_dir(directory).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 /// Nothing that was told is missing, and enough was told for that to mean anything.

@@ -94,6 +94,45 @@ async fn started(site: &Site, starts: &mut Starts) -> Server {
     server
 }
 
+/// Each node writes a chain of its own; a change goes into one of them, once, whichever node is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_told_is_lost_when_one_of_two_nodes_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = match Cluster::make(directory.path()).await {
+        Ok(cluster) => cluster,
+        Err(why) => return println!("SKIPPED, no PostgreSQL can be started here: {why}"),
+    };
+    cluster.start().await;
+    let place = tempfile::tempdir().unwrap();
+    let site = Arc::new(Site::at(place.path(), &cluster.url()).await);
+    let another = Arc::new(site.another_node());
+    let (mut moments, mut starts) = (Moments::new(), Starts::default());
+    let (load, load_of_another) = (Load::begin(&site), Load::of_clients(&another));
+    let mut nodes = [started(&site, &mut starts).await, started(&another, &mut starts).await];
+    for _ in 0..crashes().div_ceil(FEWER) {
+        sleep(moments.below(WORK)).await;
+        let [node, other] = nodes;
+        nodes = if moments.one_in(2) {
+            node.kill().await;
+            [started(&site, &mut starts).await, other]
+        } else {
+            other.kill().await;
+            [node, started(&another, &mut starts).await]
+        };
+    }
+    let mut journal = load.end().await;
+    let of_another = load_of_another.end().await;
+    assert!(!of_another.tokens.is_empty());
+    journal.tokens.extend(of_another.tokens);
+    reading::settled(site.store()).await;
+    for node in nodes {
+        node.stop().await;
+    }
+    starts.hold("PostgreSQL, one of two nodes killed");
+    judge(&site, &journal).await;
+    cluster.stop().await;
+}
+
 /// The server that has been running all the time issues tokens again, and says that it is ready: after how long.
 async fn served_again(site: &Site, load: &Load) -> Duration {
     let (back, at) = (site.clock.now(), site.clock.monotonic());

@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) config: Config,
     pub(crate) clock: SystemClock,
     directory: PathBuf,
+    /// What is configured otherwise than in the file.
+    environment: Vec<(&'static str, String)>,
     /// Where the server listens, while it does.
     addresses: watch::Sender<Option<Addresses>>,
 }
@@ -69,7 +71,25 @@ impl Site {
         rig::enrol(&app.registry, &world).await;
         app.close().await;
         let (addresses, _) = watch::channel(None);
-        Self { world, config, clock, directory: directory.to_owned(), addresses }
+        Self { world, config, clock, directory: directory.to_owned(), environment: Vec::new(), addresses }
+    }
+
+    /// Another node beside it: the same store and signing keys, a name and a data directory of its own.
+    pub(crate) fn another_node(&self) -> Self {
+        let (addresses, _) = watch::channel(None);
+        let keys = self.config.keys_directory.display().to_string();
+        Self {
+            world: Arc::clone(&self.world),
+            config: self.config.clone(),
+            clock: SystemClock::new(),
+            directory: self.directory.clone(),
+            environment: vec![
+                ("COUNTERSIGN_NODE", "another".to_owned()),
+                ("COUNTERSIGN_DATA_DIRECTORY", "data-of-another".to_owned()),
+                ("COUNTERSIGN_KEYS_DIRECTORY", keys),
+            ],
+            addresses,
+        }
     }
 
     /// Where all of it is.
@@ -99,6 +119,7 @@ impl Site {
         command
             .args(&words[1..])
             .current_dir(&self.directory)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -193,9 +214,13 @@ impl Server {
     }
 
     /// What it said last is not taken for the next one's words.
-    async fn gone(self) {
-        self.reading.await.unwrap();
+    async fn gone(mut self) {
+        (&mut self.reading).await.unwrap();
         self.addresses.send_replace(None);
+        let said = self.said();
+        for never in ["panicked at", "it was put back"] {
+            assert!(!said.contains(never), "{said}");
+        }
     }
 }
 
