@@ -20,6 +20,8 @@ mod ledger;
 
 mod planted;
 
+mod tampered;
+
 mod reading;
 
 mod site;
