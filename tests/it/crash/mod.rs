@@ -92,7 +92,7 @@ impl Starts {
     fn hold(mut self, what: &str) {
         self.0.sort_unstable();
         let (median, worst) = (self.0[self.0.len() / 2], self.0[self.0.len() - 1]);
-        println!("{what}: {} starts, ready after {median:.0?} at the median, {worst:.0?} at worst", self.0.len());
+        println!("{what}: {} starts, ready after {median:.1?} at the median, {worst:.1?} at worst", self.0.len());
         assert!(median <= READY, "ready after {median:?} at the median");
     }
 }
