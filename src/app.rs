@@ -214,6 +214,7 @@ impl App {
         }
         // First what matters most.
         self.audit.close().await;
+        self.checkpoints.close().await;
         if let Err(error) = self.registry.flush_seen().await {
             tracing::warn!(%error, "when certificates were last seen is not on record");
         }

@@ -281,8 +281,19 @@ impl Checkpoints {
         })
     }
 
+    /// Makes a last checkpoint, however young the one before it is: for a node that stops, after its last record.
+    pub async fn close(&self) {
+        if let Err(error) = self.look_with(CheckpointLimits { every: Duration::ZERO, records: 1 }).await {
+            tracing::warn!(%error, "the last records have no checkpoint yet: whichever node serves next makes one");
+        }
+    }
+
     /// Makes a checkpoint if one is due.
     async fn look(&self) -> Result<(), CheckpointFailure> {
+        self.look_with(self.limits).await
+    }
+
+    async fn look_with(&self, limits: CheckpointLimits) -> Result<(), CheckpointFailure> {
         // In this order: what the heads are at or after the last checkpoint is never behind what that one says.
         let last = self.store.last_checkpoint().await?;
         let (log, heads) = self.store.heads().await?;
@@ -298,9 +309,9 @@ impl Checkpoints {
         let is_old = last.as_ref().is_none_or(|last| {
             let age = now.as_millis().saturating_sub(last.at.as_millis());
             // A clock that was set back makes it wait no longer.
-            !(0..i64::try_from(self.limits.every.as_millis()).unwrap_or(i64::MAX)).contains(&age)
+            !(0..i64::try_from(limits.every.as_millis()).unwrap_or(i64::MAX)).contains(&age)
         });
-        if records > 0 && (is_old || records >= self.limits.records) {
+        if records > 0 && (is_old || records >= limits.records) {
             self.make(&next).await?;
         }
         Ok(())
@@ -506,6 +517,12 @@ mod tests {
         scene.record(1).await;
         scene.clock.step_to(NOW);
         assert_eq!(scene.looked().await.unwrap().number, 4);
+        // The last of a node that stops waits for nothing; and where there is nothing new there is none.
+        scene.record(1).await;
+        scene.checkpoints.close().await;
+        assert_eq!(scene.looked().await.unwrap().heads, [scene.lease.head]);
+        scene.checkpoints.close().await;
+        assert_eq!(scene.looked().await.unwrap().number, 5);
         // A chain without records is listed as well.
         let empty = AuditStore::lease(&scene.bench.store, "other", NOW, NOW).await.unwrap();
         scene.clock.advance(Duration::from_secs(30));

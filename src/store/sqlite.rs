@@ -80,12 +80,14 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
             .idle_timeout(None)
             .max_lifetime(None)
             .after_connect(move |connection, _| async move { connection.execute(pragmas).await.map(drop) }.boxed())
+            .before_acquire(|connection, _| std::future::ready(Ok(is_usable(connection))).boxed())
             .connect_lazy_with(options.clone())
     };
     let any_options = AnyConnectOptions::from_str(options.to_url_lossy().as_str()).map_err(unreachable)?;
     let any = |connections: u32, pragmas: &'static str| {
         pool_options(connections)
             .after_connect(move |connection, _| async move { connection.execute(pragmas).await.map(drop) }.boxed())
+            .before_acquire(|connection, _| std::future::ready(Ok(is_usable(connection))).boxed())
             .connect_lazy_with(any_options.clone())
     };
     Ok(Store {
@@ -125,6 +127,14 @@ async fn connect(options: &SqliteConnectOptions, pragmas: &'static str) -> Resul
     let mut connection = options.connect().await?;
     connection.execute(pragmas).await?;
     Ok(connection)
+}
+
+/// Whether a transaction can begin on a connection that nobody uses. Where the disk is full or does not answer, SQLite ends
+/// the transaction by itself (<https://sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction"); the
+/// driver's own rollback then fails, and it counts the transaction as open for ever and begins no other. Such a connection
+/// is closed, and another one opened in its place.
+fn is_usable(connection: &impl Connection) -> bool {
+    !connection.is_in_transaction()
 }
 
 /// Turns the file to WAL. For that SQLite reads its first page and then wants the file to itself; a connection that reads
@@ -263,4 +273,25 @@ impl Watch for DataVersionWatch {
 
 async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar::<Sqlite, i64>("PRAGMA data_version").fetch_one(connection).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::Bench;
+
+    #[tokio::test]
+    async fn a_connection_whose_transaction_sqlite_ended_by_itself_is_not_used_again() {
+        let bench = Bench::sqlite().await;
+        let Engine::Sqlite { writer, .. } = &bench.store.engine else { panic!("it is on SQLite") };
+        for _ in 0..3 {
+            // What a full disk does, behind the driver's back.
+            let mut native = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            native.execute("ROLLBACK").await.unwrap();
+            drop(native);
+            let mut any = bench.store.begin_write().await.unwrap();
+            any.execute("ROLLBACK").await.unwrap();
+            drop(any);
+        }
+    }
 }

@@ -41,6 +41,8 @@ mod check;
 
 mod durability;
 
+mod crash;
+
 mod perimeter;
 
 mod judge;

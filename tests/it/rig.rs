@@ -134,8 +134,8 @@ impl Rig {
         config.listen = address;
         config.operations = (Ipv4Addr::LOCALHOST, 0).into();
         config.tls = TlsFiles {
-            certificate: write(&directory, "server.pem", &world.server.chain_pem()),
-            key: write(&directory, "server-key.pem", &world.server.key.to_pem()),
+            certificate: write(directory.path(), "server.pem", &world.server.chain_pem()),
+            key: write(directory.path(), "server-key.pem", &world.server.key.to_pem()),
         };
         change(&mut config);
 
@@ -238,7 +238,7 @@ impl Rig {
 
     /// Writes a file into the rig's directory.
     pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
-        write(&self.directory, name, content)
+        write(self.directory.path(), name, content)
     }
 
     /// Where its files are.
@@ -335,7 +335,7 @@ pub(crate) async fn within(patience: Duration, what: &str, mut done: impl FnMut(
 }
 
 /// Gives a server the signing keys that this process made once: RSA keys take long to find.
-fn signing_keys(directory: &Path) {
+pub(crate) fn signing_keys(directory: &Path) {
     static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         let directory = tempfile::tempdir().unwrap();
         let keys = KeyDirectory::open(&directory.path().join("keys")).unwrap();
@@ -355,9 +355,10 @@ fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-fn write(directory: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
+/// Writes a file that only its owner may read.
+pub(crate) fn write(directory: &Path, name: &str, content: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    let path = directory.path().join(name);
+    let path = directory.join(name);
     std::fs::write(&path, content).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     path
@@ -369,7 +370,7 @@ fn explanation(at: UnixTime) -> Explanation {
 }
 
 /// Enrols everybody.
-async fn enrol(registry: &Registry, world: &World) {
+pub(crate) async fn enrol(registry: &Registry, world: &World) {
     let enrolment = Enrolling { registry, world };
     for id in ["partner-a", "partner-b", "partner-c", "partner-d", "partner-f"] {
         enrolment.participant(id, ParticipantState::Active).await;

@@ -139,7 +139,7 @@ fn sync_rate(directory: &Path, length: Duration) -> Result<f64, Failure> {
     let begun = Instant::now();
     let mut written = 0_u64;
     while begun.elapsed() < length {
-        if written % 1_024 == 0 {
+        if written.is_multiple_of(1_024) {
             file.seek(SeekFrom::Start(0))?;
         }
         file.write_all(&page)?;
