@@ -142,9 +142,12 @@ pub(super) async fn run(arguments: QueryArguments, session: &Session) -> Result<
     let found = search(store, &filter, usize::try_from(arguments.limit).unwrap_or(usize::MAX)).await?;
     let stories: Vec<Story> = found.entries.into_iter().map(Story::of).collect();
     let columns = ["time", "kind", "what", "client", "certificate", "token", "request", "from", "place"];
-    session.output.list(&stories, columns, Story::row)?;
+    match session.output {
+        Output::Json => session.output.text(&verbatim(&stories)?)?,
+        Output::People => session.output.list(&stories, columns, Story::row)?,
+    }
     if found.more {
-        let since = stories.last().map(|last| last.at.to_string()).unwrap_or_default();
+        let since = stories.last().map(|last| last.at.clone()).unwrap_or_default();
         let sentence = format!("there are more: --since {since}, or a larger --limit");
         match session.output {
             Output::Json => aside(&sentence),
@@ -152,6 +155,11 @@ pub(super) async fn run(arguments: QueryArguments, session: &Session) -> Result<
         }
     }
     Ok(())
+}
+
+/// Not as other commands write JSON: nothing in a record is written anew.
+fn verbatim(stories: &[Story]) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(stories)
 }
 
 /// Says something beside the answer.
@@ -165,7 +173,7 @@ fn aside(sentence: &str) {
 struct Story {
     chain: i64,
     sequence: i64,
-    at: UnixTime,
+    at: String,
     hash: String,
     record: Record,
 }
@@ -184,7 +192,7 @@ impl Story {
         Self {
             chain: entry.position.chain().number(),
             sequence: entry.position.sequence(),
-            at: entry.at,
+            at: entry.at.to_string(),
             hash: entry.hash.to_string(),
             record: match serde_json::from_str(&entry.body) {
                 Ok(whole) => Record::Whole(whole),
@@ -208,7 +216,7 @@ impl Story {
             client.push_str(" (claimed)");
         }
         [
-            self.at.to_string(),
+            self.at.clone(),
             kind,
             what(&value, &named),
             client,
@@ -333,7 +341,7 @@ mod tests {
     #[test]
     fn a_record_is_verbatim_in_json() {
         let body = r#"{"kind": "decision",  "b":1.50,"a":"\u00e9","a":2}"#;
-        let text = crate::cli::output::json(&[Story::of(entry(body))]).unwrap();
+        let text = verbatim(&[Story::of(entry(body))]).unwrap();
         assert!(text.contains(body), "{text}");
         assert!(text.contains(&"ab".repeat(32)) && text.contains("\"sequence\": 7"), "{text}");
         let text = serde_json::to_string(&Story::of(entry("no json"))).unwrap();
