@@ -183,7 +183,7 @@ fn read(compact: &str, asked: UnixTime, received: UnixTime) -> Token {
 /// The request of this client that the server has not seen before.
 pub(crate) fn request(party: &Party, world: &World, now: UnixTime) -> Request {
     let Some((algorithm, key)) = &party.signs else { return party.request() };
-    let jti = RequestId::random();
+    let jti = RequestId::random(now);
     let assertion = forge::Token::assertion(party.id, &world.issuer, now.as_seconds(), jti.as_str(), *algorithm, key);
     party.request_with(&assertion.compact())
 }
