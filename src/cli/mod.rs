@@ -5,6 +5,8 @@
 
 pub mod anchor;
 
+mod audit;
+
 pub mod certificate;
 
 mod check_config;
@@ -99,6 +101,9 @@ enum Command {
     Entitlement(entitlement::EntitlementCommand),
     /// Signing keys
     Key(key::KeyArgs),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Every change of the registry
     History(history::HistoryArguments),
 }
@@ -132,6 +137,9 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Key(arguments) => {
             return key::run(&arguments, &config?.keys_directory, SystemClock::new().now(), output);
         }
+        Command::Audit(command) if command.is_about_a_file() => {
+            return audit::run_on_file(command, config, line.operator, output).await;
+        }
         command => command,
     };
     let session = Session::open(config?, line.operator, output).await?;
@@ -143,6 +151,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Certificate(command) => certificate::run(command, &session).await,
         Command::ResourceServer(command) => resource_server::run(command, &session).await,
         Command::Entitlement(command) => entitlement::run(command, &session).await,
+        Command::Audit(command) => audit::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
         // Taken above: they open the store in ways of their own.
         Command::CheckConfig | Command::Init | Command::Key(_) | Command::Quickstart(_) | Command::Serve => Ok(()),

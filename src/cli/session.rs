@@ -47,6 +47,16 @@ impl Session {
         Explanation { actor: self.actor.clone(), at: self.now, why }
     }
 
+    /// The store, for what is not the registry's.
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who gives the command.
+    pub(super) const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
     /// What of the registry runs out.
     pub(super) fn survey(&self) -> Survey {
         Survey::new(Arc::clone(&self.registry), Arc::new(self.store.clone()))

@@ -314,11 +314,11 @@ fn chain_id(number: i64) -> Result<ChainId, sqlx::Error> {
     ChainId::new(number).ok_or_else(|| damaged("there is no chain of that number"))
 }
 
-fn damaged(what: &str) -> sqlx::Error {
+pub(super) fn damaged(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("the audit log is damaged: {what}").into())
 }
 
-fn history_row(row: &AnyRow) -> Result<HistoryRow, sqlx::Error> {
+pub(super) fn history_row(row: &AnyRow) -> Result<HistoryRow, sqlx::Error> {
     Ok(HistoryRow {
         place: (row.try_get(0)?, row.try_get(1)?),
         at: UnixTime::from_millis(row.try_get(2)?),

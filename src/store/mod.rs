@@ -17,6 +17,8 @@ use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
 
+mod audit_reading;
+
 mod expiry;
 
 mod postgres;

@@ -56,3 +56,5 @@ mod operations;
 mod anchor;
 
 mod interop;
+
+mod audit_verify;
