@@ -78,6 +78,11 @@ impl Position {
         (0..1 << SEQUENCE_BITS).contains(&sequence).then_some(Self((chain.0 << SEQUENCE_BITS) | sequence))
     }
 
+    /// The last place of a chain.
+    pub const fn last_of(chain: ChainId) -> Self {
+        Self((chain.0 << SEQUENCE_BITS) | ((1 << SEQUENCE_BITS) - 1))
+    }
+
     /// The place with this number, if there can be one.
     pub fn from_number(number: i64) -> Option<Self> {
         ChainId::new(number >> SEQUENCE_BITS).map(|_| Self(number))

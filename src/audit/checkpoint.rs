@@ -141,7 +141,7 @@ impl Checkpoint {
         if compact.len() > MAX_CHECKPOINT_BYTES {
             return Err(NoCheckpoint::Malformed("it is too long"));
         }
-        let unverified = jws::peek(compact).map_err(NoCheckpoint::Unsigned)?;
+        let unverified = jws::peek_within(compact, MAX_CHECKPOINT_BYTES).map_err(NoCheckpoint::Unsigned)?;
         if !unverified.header.is_of_type(CHECKPOINT_TYPE) {
             return Err(NoCheckpoint::Malformed("its `typ` is another"));
         }
@@ -191,6 +191,12 @@ impl Checkpoint {
             2.. if checkpoint.before.is_none() => Err(malformed("`before` is missing")),
             _ => Ok(checkpoint),
         }
+    }
+
+    /// How far `chain` is, if it is known.
+    pub fn head_of(&self, chain: ChainId) -> Option<&Head> {
+        let index = self.heads.binary_search_by_key(&chain, Head::chain).ok()?;
+        self.heads.get(index)
     }
 
     /// How many records it covers that `earlier` does not.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::chain::Head;
 use super::record;
 use super::store::{AppendRefusal, AuditStore, Batch, Entry};
+use super::verify::Pruned;
 use crate::registry::StoreUnavailable;
 use crate::registry::history::Actor;
 
@@ -31,6 +32,14 @@ pub async fn record_reading(
     asked: &impl Serialize,
 ) -> Result<Head, StoreUnavailable> {
     record_one(store, node, now, record::reading(node, now, actor, command, asked)).await
+}
+
+/// Puts on record that records were exported, before they are removed.
+///
+/// # Errors
+/// [`StoreUnavailable`]: then nothing is to be removed.
+pub async fn record_pruned(store: &dyn AuditStore, pruned: &Pruned) -> Result<Head, StoreUnavailable> {
+    record_one(store, &pruned.node, pruned.at, record::pruned(pruned)).await
 }
 
 /// Writes one record to a chain of its own and gives the chain back.

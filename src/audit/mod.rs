@@ -35,6 +35,12 @@ pub mod query;
 /// What the log asks of storage and of the registry.
 mod store;
 
+/// Was the log changed?
+pub mod verify;
+
+/// The log as a file, and what may be removed once it is one.
+pub mod export;
+
 pub use store::{
     AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry, HistoryLeft, HistoryPlace,
     HistoryRow, Lease, Recovered, Sealed,

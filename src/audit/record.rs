@@ -15,6 +15,7 @@ use super::RequestId;
 use super::chain::Position;
 use super::store::{HistoryRow, Lease};
 use super::trail::{Trail, shortened};
+use super::verify::Pruned;
 use crate::error::Refusal;
 use crate::mint::SignedToken;
 use crate::pki::PresentedChain;
@@ -389,6 +390,16 @@ impl<'a> Document<'a> {
             _ => Self::Hash { bytes: text.len(), sha256: hex::encode(Sha256::digest(text)) },
         }
     }
+}
+
+/// A JSON text of the registry as it stands in a record.
+pub(super) fn document(stored: &str) -> String {
+    text(&Document::of(stored))
+}
+
+/// What `audit export --prune` puts on record before it removes anything.
+pub(super) fn pruned(record: &Pruned) -> String {
+    text(record)
 }
 
 #[expect(clippy::expect_used, reason = "strings, numbers and structs of them always have a JSON form")]

@@ -5,10 +5,9 @@
 
 pub mod anchor;
 
-pub mod certificate;
-
-/// Reading the audit log.
 mod audit;
+
+pub mod certificate;
 
 mod check_config;
 
@@ -137,6 +136,9 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Serve => return serve::run(config?).await,
         Command::Key(arguments) => {
             return key::run(&arguments, &config?.keys_directory, SystemClock::new().now(), output);
+        }
+        Command::Audit(command) if command.is_about_a_file() => {
+            return audit::run_on_file(command, config, line.operator, output).await;
         }
         command => command,
     };

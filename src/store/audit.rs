@@ -307,7 +307,7 @@ pub(super) fn damaged(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("the audit log is damaged: {what}").into())
 }
 
-fn history_row(row: &AnyRow) -> Result<HistoryRow, sqlx::Error> {
+pub(super) fn history_row(row: &AnyRow) -> Result<HistoryRow, sqlx::Error> {
     Ok(HistoryRow {
         place: (row.try_get(0)?, row.try_get(1)?),
         at: UnixTime::from_millis(row.try_get(2)?),

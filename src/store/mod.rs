@@ -21,6 +21,8 @@ mod audit;
 
 mod audit_index;
 
+mod audit_reading;
+
 mod expiry;
 
 mod postgres;

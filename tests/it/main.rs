@@ -58,3 +58,5 @@ mod anchor;
 mod audit_query;
 
 mod interop;
+
+mod audit_verify;

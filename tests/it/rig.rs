@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// The URL of a fresh database.
-    async fn fresh(&self, directory: &Path) -> StoreUrl {
+    pub(crate) async fn fresh(&self, directory: &Path) -> StoreUrl {
         match self {
             Self::Sqlite => StoreUrl::sqlite(&directory.join("countersign.db")),
             Self::Postgres(url) => {

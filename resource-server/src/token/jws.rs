@@ -237,7 +237,15 @@ pub enum JwsError {
 /// [`JwsError::TooLong`], [`JwsError::Framing`], [`JwsError::Header`], [`JwsError::Critical`],
 /// [`JwsError::UnencodedPayload`].
 pub fn peek(compact: &str) -> Result<Unverified, JwsError> {
-    let parts = Parts::parse(compact, MAX_TOKEN_BYTES)?;
+    peek_within(compact, MAX_TOKEN_BYTES)
+}
+
+/// The same for an object of at most `max_bytes`.
+///
+/// # Errors
+/// As [`peek`].
+pub fn peek_within(compact: &str, max_bytes: usize) -> Result<Unverified, JwsError> {
+    let parts = Parts::parse(compact, max_bytes)?;
     Ok(Unverified { header: parts.header()?, payload: parts.payload })
 }
 

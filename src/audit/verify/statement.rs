@@ -1,0 +1,256 @@
+//! Checkpoints: what each says, whether it follows the one before it, and who signed it.
+//!
+//! Takes compact JWS in the order of their numbers, and the copies kept elsewhere; gives what they say of each chain, and
+//! findings. It reads nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::jwks::KeySet;
+use countersign_resource_server::token::jws::JwsError;
+
+use super::finding::{Finding, FindingKind};
+use super::walk::Mark;
+use crate::audit::chain::{ChainId, RecordHash};
+use crate::audit::checkpoint::{Checkpoint, NoCheckpoint, StoredCheckpoint, statement_hash};
+
+/// Who signed a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signature {
+    Holds,
+    KeyUnknown,
+    Fails(JwsError),
+}
+
+impl Signature {
+    /// Whether one of `keys` signed it. That it can be read is known.
+    fn of(compact: &str, keys: &KeySet) -> Self {
+        match Checkpoint::verify(compact, keys) {
+            Ok(_) => Self::Holds,
+            Err(NoCheckpoint::Unsigned(JwsError::KeyUnknown)) => Self::KeyUnknown,
+            Err(NoCheckpoint::Unsigned(error)) => Self::Fails(error),
+            Err(NoCheckpoint::Malformed(_)) => Self::Fails(JwsError::Claims),
+        }
+    }
+}
+
+/// All checkpoints of a log, one after the other.
+#[derive(Debug)]
+pub(in crate::audit) struct Statements<'a> {
+    keys: &'a KeySet,
+    /// Copies kept elsewhere, by number; those that were compared are gone.
+    copies: BTreeMap<i64, Vec<(Checkpoint, &'a str)>>,
+    first: Option<Checkpoint>,
+    newest: Option<(Checkpoint, RecordHash, Signature)>,
+    /// Whether the next one's number and `before` cannot be known, for the one before it cannot be read.
+    is_broken: bool,
+    marks: BTreeMap<ChainId, Vec<Mark>>,
+    count: u64,
+    unproven: u64,
+    compared: u64,
+    findings: Vec<Finding>,
+}
+
+/// What the checkpoints of a log say.
+#[derive(Debug)]
+pub(in crate::audit) struct Evidence {
+    pub(in crate::audit) first: Option<Checkpoint>,
+    pub(in crate::audit) newest: Option<Checkpoint>,
+    pub(in crate::audit) marks: BTreeMap<ChainId, Arc<[Mark]>>,
+    pub(in crate::audit) count: u64,
+    /// Those whose key is not known any more.
+    pub(in crate::audit) unproven: u64,
+    /// Copies kept elsewhere that are in it, octet by octet.
+    pub(in crate::audit) compared: u64,
+    pub(in crate::audit) findings: Vec<Finding>,
+}
+
+impl<'a> Statements<'a> {
+    /// For comparing with `copies`, which have to be checkpoints themselves.
+    pub(in crate::audit) fn new(keys: &'a KeySet, copies: &'a [String]) -> Self {
+        let mut statements = Self {
+            keys,
+            copies: BTreeMap::new(),
+            first: None,
+            newest: None,
+            is_broken: false,
+            marks: BTreeMap::new(),
+            count: 0,
+            unproven: 0,
+            compared: 0,
+            findings: Vec::new(),
+        };
+        for copy in copies {
+            let Ok(read) = Checkpoint::read(copy) else {
+                let what = "a copy kept elsewhere cannot be read as a checkpoint";
+                statements.findings.push(Finding::new(FindingKind::Checkpoint, what));
+                continue;
+            };
+            match Signature::of(copy, keys) {
+                Signature::Holds => {}
+                // It is what it is compared with that has to be proven then.
+                Signature::KeyUnknown => {}
+                Signature::Fails(error) => {
+                    let what = format!("a copy kept elsewhere is not signed by the key it names: {error}");
+                    statements.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(read.number));
+                }
+            }
+            statements.copies.entry(read.number).or_default().push((read, copy.as_str()));
+        }
+        statements
+    }
+
+    /// The next one, as an export has it.
+    pub(in crate::audit) fn take_one(&mut self, compact: &str) {
+        let (number, at) = match Checkpoint::read(compact) {
+            Ok(read) => (read.number, read.at),
+            // It is told of as what follows the one before it.
+            Err(_) => (self.newest.as_ref().map_or(1, |(newest, ..)| newest.number + 1), UnixTime::from_millis(0)),
+        };
+        self.take(&StoredCheckpoint { number, at, statement: compact.to_owned() });
+    }
+
+    /// The next one.
+    pub(in crate::audit) fn take(&mut self, stored: &StoredCheckpoint) {
+        let StoredCheckpoint { number, at, statement: compact } = stored;
+        let number = *number;
+        self.count += 1;
+        for (copy, text) in self.copies.remove(&number).unwrap_or_default() {
+            if text == compact {
+                self.compared += 1;
+            } else {
+                let what = "it is not the one of this number that was kept elsewhere: it was replaced";
+                self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
+                self.add_marks(&copy, true);
+            }
+        }
+        let tell = |what: String| Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(*at);
+        let read = match Checkpoint::read(compact) {
+            Ok(read) => read,
+            Err(error) => {
+                self.findings.push(tell(error.to_string()));
+                self.is_broken = true;
+                return;
+            }
+        };
+        let signature = Signature::of(compact, self.keys);
+        match signature {
+            Signature::Holds => {}
+            Signature::KeyUnknown => self.unproven += 1,
+            Signature::Fails(error) => {
+                let what = format!("it is not signed by the key it names: {error}");
+                self.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(number).at(*at));
+            }
+        }
+        if (read.number, read.at) != (number, *at) {
+            self.findings.push(tell(format!("its statement is of checkpoint {} at {}", read.number, read.at)));
+        }
+        if let Some((before, hash, _)) = &self.newest {
+            let mut wrong = Vec::new();
+            if read.log != before.log {
+                wrong.push(format!("it is of log {}, the one before it of {}", read.log, before.log));
+            }
+            if number != before.number + 1 {
+                wrong.push(format!("it follows checkpoint {}", before.number));
+            }
+            if !self.is_broken && read.before != Some(*hash) {
+                let has = read.before.map_or_else(|| "none".to_owned(), |has| has.to_string());
+                wrong.push(format!("the hash before it is {has}, that of checkpoint {} is {hash}", before.number));
+            }
+            wrong.extend(before.heads.iter().filter_map(|head| {
+                let chain = head.chain();
+                match read.head_of(chain) {
+                    None => Some(format!("chain {chain} is missing in it")),
+                    Some(now)
+                        if now.position < head.position || (now.position == head.position && now.hash != head.hash) =>
+                    {
+                        Some(format!("chain {chain} goes back in it, from {} to {}", head.position, now.position))
+                    }
+                    Some(_) => None,
+                }
+            }));
+            self.findings.extend(wrong.into_iter().map(tell));
+        }
+        self.is_broken = false;
+        self.add_marks(&read, false);
+        if self.first.is_none() {
+            self.first = Some(read.clone());
+        }
+        self.newest = Some((read, statement_hash(compact), signature));
+    }
+
+    fn add_marks(&mut self, read: &Checkpoint, is_copy: bool) {
+        for head in &read.heads {
+            let mark = Mark { sequence: head.position.sequence(), hash: head.hash, checkpoint: read.number };
+            let marks = self.marks.entry(head.chain()).or_default();
+            let is_same = |last: &Mark| (last.sequence, last.hash) == (mark.sequence, mark.hash);
+            if is_copy || !marks.last().is_some_and(is_same) {
+                marks.push(mark);
+            }
+        }
+    }
+
+    /// The end. Copies that are newer say that there were more; those that are older than the first one here say nothing
+    /// that could be compared, unless nothing here is older than they are.
+    pub(in crate::audit) fn end(mut self, copies_may_be_newer: bool) -> Evidence {
+        let newest = self.newest.as_ref().map(|(newest, ..)| newest.number);
+        let first = self.first.as_ref().map(|first| first.number);
+        for (number, copies) in std::mem::take(&mut self.copies) {
+            for (copy, _) in copies {
+                if let Some((newest, ..)) = &self.newest
+                    && newest.log != copy.log
+                {
+                    let what = format!("a copy kept elsewhere is of log {}, this is log {}", copy.log, newest.log);
+                    self.findings.push(Finding::new(FindingKind::OtherLog, what).of_checkpoint(number).at(copy.at));
+                    continue;
+                }
+                if newest.is_none_or(|newest| number > newest) {
+                    if copies_may_be_newer {
+                        continue;
+                    }
+                    let has = newest.map_or_else(|| "none".to_owned(), |newest| format!("checkpoint {newest}"));
+                    let what =
+                        format!("it was kept elsewhere, and the newest here is {has}: an older state was put back");
+                    self.findings.push(Finding::new(FindingKind::RolledBack, what).of_checkpoint(number).at(copy.at));
+                    self.add_marks(&copy, true);
+                } else if first.is_none_or(|first| number > first) {
+                    let what = "it was kept elsewhere, and is not here";
+                    self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
+                    self.add_marks(&copy, true);
+                }
+            }
+        }
+        if let Some((read, _, Signature::KeyUnknown)) = &self.newest {
+            let what = "the newest checkpoint is signed with a key that is not known: give the keys with --jwks";
+            self.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(read.number).at(read.at));
+        }
+        let marks = self.marks.into_iter().map(|(chain, mut marks)| {
+            marks.sort_by_key(|mark| (mark.sequence, mark.checkpoint));
+            (chain, marks.into())
+        });
+        Evidence {
+            marks: marks.collect(),
+            first: self.first,
+            newest: self.newest.map(|(newest, ..)| newest),
+            count: self.count,
+            unproven: self.unproven,
+            compared: self.compared,
+            findings: self.findings,
+        }
+    }
+}
+
+impl Evidence {
+    /// Whether checkpoint `number` is among these.
+    pub(in crate::audit) fn is_held(&self, number: i64) -> bool {
+        self.first.as_ref().is_some_and(|first| first.number <= number)
+            && self.newest.as_ref().is_some_and(|newest| newest.number >= number)
+    }
+
+    /// What checkpoint `number` says of `chain`, if that is known here.
+    pub(in crate::audit) fn said_by(&self, number: i64, chain: ChainId) -> Option<Mark> {
+        let marks = self.marks.get(&chain).filter(|_| self.is_held(number))?;
+        marks.iter().filter(|mark| mark.checkpoint <= number).max_by_key(|mark| mark.checkpoint).copied()
+    }
+}

@@ -1,0 +1,84 @@
+//! What the log is held against: the keys that sign, and checkpoints kept elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use countersign_resource_server::token::jwks::KeySet;
+use serde_json::json;
+
+use crate::audit::checkpoint::CHECKPOINT_FILE;
+use crate::cli::session::Failure;
+use crate::config::Config;
+use crate::mint::KeyRing;
+use crate::mint::key_directory::KeyDirectory;
+
+/// Where the evidence is.
+#[derive(Debug, Args)]
+pub(super) struct EvidenceArguments {
+    /// Checkpoints that were kept elsewhere: one a line, as the server publishes them. Can be repeated. The one in the data
+    /// directory is always looked at.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    /// The keys that sign checkpoints, as /jwks has them; otherwise those in the keys directory.
+    #[arg(long, value_name = "FILE")]
+    jwks: Option<PathBuf>,
+}
+
+/// What was found there.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    pub(super) keys: KeySet,
+    pub(super) copies: Vec<String>,
+}
+
+impl EvidenceArguments {
+    /// Reads all of it, before anything of the log: the log is never older.
+    ///
+    /// # Errors
+    /// A file that was named cannot be read, or the keys cannot.
+    pub(super) fn read(&self, config: Option<&Config>) -> Result<Evidence, Failure> {
+        let mut copies = Vec::new();
+        for file in &self.checkpoint {
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            copies.extend(lines(&text));
+        }
+        if let Some(config) = config {
+            let file = config.data_directory.join(CHECKPOINT_FILE);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => copies.extend(lines(&text)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{}: {error}", file.display()).into()),
+            }
+        }
+        copies.sort_unstable();
+        copies.dedup();
+        let keys = match (&self.jwks, config) {
+            (Some(file), _) => published(file)?,
+            (None, Some(config)) => own(&config.keys_directory)?,
+            (None, None) => KeySet::default(),
+        };
+        Ok(Evidence { keys, copies })
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
+fn published(file: &Path) -> Result<KeySet, Failure> {
+    let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// The server's own keys, those included that are published no more: what they signed stays signed.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn own(directory: &Path) -> Result<KeySet, Failure> {
+    if !directory.is_dir() {
+        return Ok(KeySet::default());
+    }
+    let keys = KeyRing::read(&KeyDirectory::open(directory)?)?;
+    let keys: Vec<_> = keys.all().iter().map(|key| key.signer.public_jwk()).collect();
+    Ok(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())?)
+}
