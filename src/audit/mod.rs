@@ -26,6 +26,9 @@ pub mod checkpoint;
 /// Records of commands.
 pub mod command;
 
+/// The log, sent on as it grows: to a file, to syslog, as OTLP.
+pub mod forward;
+
 /// What the log asks of storage and of the registry.
 mod store;
 

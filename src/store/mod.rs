@@ -17,6 +17,8 @@ use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
 
+mod audit_forward;
+
 mod expiry;
 
 mod postgres;

@@ -26,6 +26,7 @@ const MIGRATIONS: Migrations = &[
     (3, "certificate_anchor", include_str!("../../migrations/sqlite/0003_certificate_anchor.sql")),
     (4, "notice", include_str!("../../migrations/sqlite/0004_notice.sql")),
     (5, "audit_chain", include_str!("../../migrations/sqlite/0005_audit_chain.sql")),
+    (7, "audit_forward", include_str!("../../migrations/sqlite/0007_audit_forward.sql")),
 ];
 
 /// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.

@@ -49,6 +49,8 @@ mod life;
 
 mod operations;
 
+mod audit_forward;
+
 mod anchor;
 
 mod interop;
