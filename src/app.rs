@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use crate::audit::checkpoint::{CheckpointLimits, Checkpoints};
+use crate::audit::forward::{FileSink, ForwardLimits, ForwardStore, Forwarding, OtlpSink, Sink, SyslogSink};
 use crate::audit::{self, AuditLimits, AuditLog};
 use crate::client_auth;
 use crate::config::Config;
@@ -28,7 +29,7 @@ use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::store::{self, Migrate, OpenError, Store};
-use crate::tls::{self, HandshakeObserver, PerimeterGuard, RefusedHandshake};
+use crate::tls::{self, ClientFilesError, Dialer, HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
 /// How many names of one certificate a strict perimeter looks up, the subject first: each is a query, and strangers ask.
 const MOST_NAMES: usize = 32;
@@ -84,6 +85,14 @@ pub enum AppError {
     /// The revocation list cannot be drawn up.
     #[error(transparent)]
     List(#[from] ListUnavailable),
+    /// The files of a place where the audit log is sent cannot be used.
+    #[error("{key}: {problem}")]
+    AuditExport {
+        /// The table of the configuration.
+        key: &'static str,
+        /// What is wrong with them.
+        problem: ClientFilesError,
+    },
     /// The certificate authorities of `fetch.roots` cannot be used.
     #[error("{path}: {problem}")]
     FetchRoots {
@@ -207,6 +216,16 @@ impl App {
         self.expiry.keep(Arc::clone(&self.clock))
     }
 
+    /// Begins to send the audit log to where the configuration says, until it is stopped: for a node that serves.
+    ///
+    /// # Errors
+    /// [`AppError::AuditExport`].
+    pub fn forward_audit(&self) -> Result<Forwarding, AppError> {
+        let store: Arc<dyn ForwardStore> = Arc::new(self.store.clone());
+        let sinks = audit_sinks(&self.config, &self.clock)?;
+        Ok(Forwarding::begin(&store, sinks, self.config.node.as_str(), &self.clock, ForwardLimits::default()))
+    }
+
     /// Writes what is left of the audit log and closes the store. For the end of the process, when no request is left.
     pub async fn close(&self) {
         for task in &self.background {
@@ -240,6 +259,37 @@ pub fn fetcher(config: &Config) -> Result<Fetcher, AppError> {
         config.fetch_roots.as_ref().map(std::fs::read).transpose().map_err(|error| refused(error.to_string()))?;
     let tls = tls::fetching_config(roots.as_deref()).map_err(|error| refused(error.to_string()))?;
     Ok(Fetcher::new(&Arc::new(tls)))
+}
+
+/// Where `config` says that the audit log is sent.
+///
+/// # Errors
+/// [`AppError::AuditExport`].
+pub fn audit_sinks(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Box<dyn Sink>>, AppError> {
+    let refused = |key| move |problem| AppError::AuditExport { key, problem };
+    let export = &config.audit_export;
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    if let Some(path) = &export.file {
+        sinks.push(Box::new(FileSink::new(path.clone())));
+    }
+    if let Some(syslog) = &export.syslog {
+        // Read again for each connection, but wrong files are known at the start.
+        syslog.files.read().map_err(refused("audit.export.syslog"))?;
+        let dialer = Dialer::new(syslog.host.clone(), syslog.port, syslog.files.clone());
+        // RFC 5424 §6.2.4: a full name, above all.
+        sinks.push(Box::new(SyslogSink::new(dialer, syslog.facility, config.issuer.host().to_owned())));
+    }
+    if let Some(otlp) = &export.otlp {
+        let tls = otlp.files.read().map_err(refused("audit.export.otlp"))?;
+        let fetcher = Fetcher::new(&Arc::new(tls));
+        sinks.push(Box::new(OtlpSink::new(
+            otlp.url.clone(),
+            fetcher,
+            config.node.as_str().to_owned(),
+            Arc::clone(clock),
+        )));
+    }
+    Ok(sinks)
 }
 
 impl Drop for App {

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use crate::fetch;
 use crate::registry::client::Environment;
+use crate::tls::ClientFiles;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Config {
     /// `fetch.roots`: a PEM file with the certificate authorities that HTTPS servers are believed by when something is fetched
     /// from them. Default: what the system trusts.
     pub fetch_roots: Option<PathBuf>,
+    /// `audit.export.*`: where the audit log is sent as it grows. Default: nowhere.
+    pub audit_export: AuditExport,
     /// `revocation.crl_bytes`: the longest certificate revocation list that is read. Default 64 MiB.
     pub crl_bytes: usize,
 }
@@ -165,6 +169,39 @@ impl Default for Expiry {
     fn default() -> Self {
         Self { every: Duration::from_secs(3600), notice_days: vec![1, 3, 7, 14, 30] }
     }
+}
+
+/// Where the audit log is sent as it grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditExport {
+    /// `audit.export.file.path`: a file that grows by a line for each record.
+    pub file: Option<PathBuf>,
+    /// `audit.export.syslog.*`.
+    pub syslog: Option<SyslogExport>,
+    /// `audit.export.otlp.*`.
+    pub otlp: Option<OtlpExport>,
+}
+
+/// A receiver of syslog over TLS (RFC 5425).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyslogExport {
+    /// The host of `audit.export.syslog.address`, which its certificate has to name.
+    pub host: String,
+    /// And its port.
+    pub port: u16,
+    /// `audit.export.syslog.facility`: 0 to 23. Default 13, "log audit" (RFC 5424 §6.2.1).
+    pub facility: u8,
+    /// `audit.export.syslog.roots`, `.certificate` and `.key`.
+    pub files: ClientFiles,
+}
+
+/// A collector of OpenTelemetry logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpExport {
+    /// `audit.export.otlp.url`.
+    pub url: String,
+    /// `audit.export.otlp.roots`, `.certificate` and `.key`.
+    pub files: ClientFiles,
 }
 
 /// How the server writes its log.
@@ -530,6 +567,7 @@ impl Reader {
         let issuer = self.parsed("issuer", Issuer::parse).unwrap_or_else(Self::localhost);
         let store = self.store().unwrap_or_else(|| StoreUrl::sqlite(&data_directory.join("countersign.db")));
         let defaults = Limits::default();
+        let fetch_roots = self.path("fetch.roots");
         Config {
             environment,
             node: self.parsed("node", NodeName::parse).unwrap_or_else(|| NodeName("node-1".to_owned())),
@@ -586,7 +624,8 @@ impl Reader {
             },
             drain: self.seconds("drain_seconds", 0..=600).unwrap_or(Duration::from_secs(10)),
             expiry: self.expiry(),
-            fetch_roots: self.path("fetch.roots"),
+            audit_export: self.audit_export(fetch_roots.as_ref()),
+            fetch_roots,
             crl_bytes: self.number("revocation.crl_bytes", 1024..=1 << 30).unwrap_or(64 << 20),
             data_directory,
             issuer,
@@ -647,6 +686,57 @@ impl Reader {
             every: self.seconds("expiry.every_seconds", 60..=86_400).unwrap_or(defaults.every),
             notice_days: self.notice_days().unwrap_or(defaults.notice_days),
         }
+    }
+
+    fn audit_export(&mut self, fetch_roots: Option<&PathBuf>) -> AuditExport {
+        AuditExport {
+            file: self.path("audit.export.file.path"),
+            syslog: self.syslog_export(fetch_roots),
+            otlp: self.otlp_export(fetch_roots),
+        }
+    }
+
+    fn syslog_export(&mut self, fetch_roots: Option<&PathBuf>) -> Option<SyslogExport> {
+        let is_said = self.says_of("audit.export.syslog", "address");
+        let address = self.parsed("audit.export.syslog.address", host_and_port);
+        let facility =
+            self.number("audit.export.syslog.facility", 0..=23).and_then(|facility| facility.try_into().ok());
+        let files = self.client_files("audit.export.syslog", fetch_roots);
+        let (host, port) = address.filter(|_| is_said)?;
+        Some(SyslogExport { host, port, facility: facility.unwrap_or(LOG_AUDIT), files })
+    }
+
+    fn otlp_export(&mut self, fetch_roots: Option<&PathBuf>) -> Option<OtlpExport> {
+        let is_said = self.says_of("audit.export.otlp", "url");
+        let url = self.parsed("audit.export.otlp.url", |text| {
+            let problem = "must be an https URL, such as \"https://collector.example:4318/v1/logs\", or an http one of this machine";
+            if fetch::is_webhook(text) { Ok(text.to_owned()) } else { Err(problem) }
+        });
+        let files = self.client_files("audit.export.otlp", fetch_roots);
+        Some(OtlpExport { url: url.filter(|_| is_said)?, files })
+    }
+
+    /// Whether a table has its main key; having others without it is a mistake.
+    fn says_of(&mut self, table: &str, main: &str) -> bool {
+        let key = format!("{table}.{main}");
+        let is_said = self.settings.contains_key(&key);
+        if !is_said && self.settings.keys().any(|other| other.starts_with(&format!("{table}."))) {
+            self.mistake(&key, "is missing: without it nothing is sent there");
+        }
+        is_said
+    }
+
+    fn client_files(&mut self, table: &str, fetch_roots: Option<&PathBuf>) -> ClientFiles {
+        let names = ["certificate", "key"].map(|name| format!("{table}.{name}"));
+        let said = names.each_ref().map(|name| self.settings.contains_key(name));
+        for (at, other) in [(0, 1), (1, 0)] {
+            if said[other] && !said[at] {
+                self.mistake(&names[at], &format!("is missing: {} needs it beside it", names[other]));
+            }
+        }
+        let roots = self.path(&format!("{table}.roots")).or_else(|| fetch_roots.cloned());
+        let [certificate, key] = names.map(|name| self.path(&name));
+        ClientFiles { roots, identity: certificate.zip(key) }
     }
 
     fn notice_days(&mut self) -> Option<Vec<u16>> {
@@ -751,6 +841,20 @@ impl Reader {
         for (_, setting) in std::mem::take(&mut self.settings) {
             self.mistakes.push(Mistake { place: setting.place, problem: "is not a known key".to_owned() });
         }
+    }
+}
+
+/// RFC 5424 §6.2.1, table 1: "log audit".
+const LOG_AUDIT: u8 = 13;
+
+/// A host as an issuer may have one, and a port.
+fn host_and_port(text: &str) -> Result<(String, u16), &'static str> {
+    let problem = "must be a host in lower case with a port, such as \"siem.example:6514\"";
+    let read = Issuer::parse(&format!("https://{text}")).map_err(|_| problem)?;
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    match port {
+        Some(port) if read.path().is_empty() => Ok((read.host().to_owned(), port)),
+        _ => Err(problem),
     }
 }
 
@@ -880,6 +984,59 @@ mod tests {
         }
         assert_eq!(mistakes(read("expiry.every_seconds = 59")), ["expiry.every_seconds"]);
         assert!(read("expiry.every_seconds = 86400").is_ok());
+    }
+
+    #[test]
+    fn the_audit_log_is_sent_nowhere_unless_told() {
+        assert_eq!(read("").unwrap().audit_export, AuditExport::default());
+        let text = r#"
+            [fetch]
+            roots = "roots.pem"
+            [audit.export.file]
+            path = "audit.jsonl"
+            [audit.export.syslog]
+            address = "[::1]:6514"
+            certificate = "siem.pem"
+            key = "siem-key.pem"
+            [audit.export.otlp]
+            url = "https://collector.example:4318/v1/logs"
+            roots = "/collector.pem"
+        "#;
+        let at = |name: &str| Path::new("/etc/countersign").join(name);
+        let export = read(text).unwrap().audit_export;
+        assert_eq!(export.file, Some(at("audit.jsonl")));
+        let files = ClientFiles { roots: Some(at("roots.pem")), identity: Some((at("siem.pem"), at("siem-key.pem"))) };
+        let syslog = SyslogExport { host: "::1".to_owned(), port: 6514, facility: 13, files };
+        assert_eq!(export.syslog, Some(syslog));
+        let files = ClientFiles { roots: Some(at("/collector.pem")), identity: None };
+        assert_eq!(export.otlp, Some(OtlpExport { url: "https://collector.example:4318/v1/logs".to_owned(), files }));
+        let facility =
+            |facility: &str| read(&format!("audit.export.syslog = {{ address = \"a:1\", facility = {facility} }}"));
+        assert_eq!(facility("23").unwrap().audit_export.syslog.unwrap().facility, 23);
+        assert_eq!(mistakes(facility("24")), ["audit.export.syslog.facility"]);
+    }
+
+    #[test]
+    fn every_mistake_in_where_the_audit_log_is_sent_has_a_sentence() {
+        for (text, place) in [
+            ("file.path = \"\"", "file.path"),
+            ("file.paht = \"a\"", "file.paht"),
+            ("syslog.address = \"siem.example\"", "syslog.address"),
+            ("syslog.address = \"siem.example:0\"", "syslog.address"),
+            ("syslog.address = \"siem.example:6514/\"", "syslog.address"),
+            ("syslog.address = \"siem.example:6514/a\"", "syslog.address"),
+            ("syslog.address = \"Siem.example:6514\"", "syslog.address"),
+            ("syslog.address = \"::1\"", "syslog.address"),
+            ("syslog.facility = 13", "syslog.address"),
+            ("syslog = { address = \"a:1\", key = \"k\" }", "syslog.certificate"),
+            ("syslog = { address = \"a:1\", certificate = \"c\" }", "syslog.key"),
+            ("otlp.url = \"http://collector.example/v1/logs\"", "otlp.url"),
+            ("otlp.url = \"https://user@collector.example/\"", "otlp.url"),
+            ("otlp.roots = \"r\"", "otlp.url"),
+        ] {
+            let found = mistakes(read(&format!("audit.export.{text}")));
+            assert_eq!(found, [format!("audit.export.{place}")], "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -97,7 +97,11 @@ impl Fetcher {
             let answer = self.client.request(request).await.map_err(|error| FetchError::Connection(cause(&error)))?;
             // A redirect leads where nobody has allowed us to go: it is an answer like any other that is not 2xx.
             if !answer.status().is_success() || answer.status() == StatusCode::PARTIAL_CONTENT {
-                return Err(FetchError::Status(answer.status().as_u16()));
+                let status = answer.status().as_u16();
+                return Err(match retry_after(answer.headers()) {
+                    Some(after) if matches!(status, 429 | 503) => FetchError::Later { status, after },
+                    _ => FetchError::Status(status),
+                });
             }
             let status = answer.status().as_u16();
             let content_type =
@@ -108,6 +112,11 @@ impl Fetcher {
         };
         tokio::time::timeout(bounds.time, exchange).await.unwrap_or(Err(FetchError::TimedOut))
     }
+}
+
+/// RFC 9110 §10.2.3, in seconds; as a date it is passed over.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().map(Duration::from_secs).ok()
 }
 
 /// An absolute `http` or `https` address without user information.
@@ -176,7 +185,15 @@ pub enum FetchError {
     /// No connection, or it broke, or the server's certificate is not trusted: with the innermost cause.
     #[error("no connection: {0}")]
     Connection(String),
-    /// An answer other than 2xx.
+    /// 429 or 503, with a time after which to ask again.
+    #[error("the answer was {status}")]
+    Later {
+        /// The status.
+        status: u16,
+        /// How long to wait.
+        after: Duration,
+    },
+    /// Any other answer that is not 2xx.
     #[error("the answer was {0}")]
     Status(u16),
     /// No whole answer in time.
@@ -238,6 +255,20 @@ mod tests {
             &long,
         ] {
             assert!(!is_webhook(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_to_ask_again_is_in_seconds() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, http::HeaderValue::from_static(value));
+            retry_after(&headers)
+        };
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("0"), Some(Duration::ZERO));
+        for other in ["", "-1", "1.5", "99999999999999999999", "Fri, 31 Dec 1999 23:59:59 GMT"] {
+            assert_eq!(read(other), None, "{other}");
         }
     }
 

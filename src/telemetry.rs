@@ -38,6 +38,16 @@ pub const REVOCATION_LIST_AGE: &str = "countersign_revocation_list_age_seconds";
 pub const AUDIT_CHECKPOINT: &str = "countersign_audit_checkpoint";
 /// Gauge: 1 where the audit log in the store is older than the checkpoint this node wrote down: somebody put it back.
 pub const AUDIT_BEHIND_CHECKPOINT: &str = "countersign_audit_behind_checkpoint";
+/// Counter: records of the audit log that were sent on, by `sink` (file, syslog, otlp).
+pub const AUDIT_EXPORTED: &str = "countersign_audit_exported_records_total";
+/// Counter: attempts to send on that failed, by `sink`.
+pub const AUDIT_EXPORT_FAILURES: &str = "countersign_audit_export_failures_total";
+/// Counter: records that a collector took and threw away, as it said itself, by `sink`.
+pub const AUDIT_EXPORT_REJECTED: &str = "countersign_audit_export_rejected_records_total";
+/// Gauge: how many records of the audit log a `sink` has not got yet.
+pub const AUDIT_EXPORT_BEHIND: &str = "countersign_audit_export_behind_records";
+/// Gauge: seconds since the oldest of them was decided, by `sink`; 0 where there is none.
+pub const AUDIT_EXPORT_OLDEST: &str = "countersign_audit_export_oldest_seconds";
 /// Gauge: seconds until the first thing of a `kind` (leaf, intermediate, anchor, crl, server) expires; infinite where there
 /// is none.
 pub const EXPIRY_SOONEST: &str = "countersign_expiry_soonest_seconds";
@@ -132,6 +142,11 @@ fn describe() {
     metrics::describe_gauge!(CONNECTIONS, "Open connections");
     metrics::describe_gauge!(SERVER_CERTIFICATE_NOT_AFTER, "When the server's certificate expires");
     metrics::describe_gauge!(REVOCATION_LIST_AGE, metrics::Unit::Seconds, "Age of the revocation list");
+    metrics::describe_counter!(AUDIT_EXPORTED, "Records of the audit log that were sent on");
+    metrics::describe_counter!(AUDIT_EXPORT_FAILURES, "Attempts to send on the audit log that failed");
+    metrics::describe_counter!(AUDIT_EXPORT_REJECTED, "Records of the audit log that a collector threw away");
+    metrics::describe_gauge!(AUDIT_EXPORT_BEHIND, "Records of the audit log that were not sent on yet");
+    metrics::describe_gauge!(AUDIT_EXPORT_OLDEST, metrics::Unit::Seconds, "Age of the oldest of them");
     metrics::describe_gauge!(EXPIRY_SOONEST, metrics::Unit::Seconds, "Until the first thing of a kind expires");
     metrics::describe_gauge!(EXPIRY_WITHIN, "Things of a kind that expire within so many days");
     metrics::describe_counter!(EXPIRY_NOTICES, "Attempts to push a notice about what expires");

@@ -7,7 +7,7 @@ use super::output::Output;
 use super::session::Failure;
 use crate::app;
 use crate::config::{Config, ConfigMistakes, Mistake};
-use crate::tls::{ServerCertificate, ServerCertificateError};
+use crate::tls::{ClientFiles, ServerCertificate, ServerCertificateError};
 
 /// Says what the configuration amounts to, or fails with every mistake in it. The server's certificate is looked at too,
 /// wherever the rest leaves its place readable.
@@ -58,12 +58,45 @@ fn check(config: Result<Config, ConfigMistakes>) -> Result<Config, ConfigMistake
     if let Err(error) = app::fetcher(&config) {
         mistake("fetch.roots", error.to_string());
     }
+    let export = &config.audit_export;
+    let places = [
+        ("audit.export.syslog", export.syslog.as_ref().map(|syslog| &syslog.files)),
+        ("audit.export.otlp", export.otlp.as_ref().map(|otlp| &otlp.files)),
+    ];
+    for (place, files) in places {
+        if let Some(Err(error)) = files.map(ClientFiles::read) {
+            mistake(place, error.to_string());
+        }
+    }
+    if let Some(file) = &export.file
+        && !file.parent().is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
+    {
+        mistake("audit.export.file.path", format!("{} cannot be made: its directory is not there", file.display()));
+    }
     if mistakes.is_empty() { Ok(config) } else { Err(ConfigMistakes(mistakes)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{AuditExport, OtlpExport, SyslogExport};
+
+    #[test]
+    fn files_of_places_where_the_audit_log_is_sent_are_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let roots = directory.path().join("roots.pem");
+        std::fs::write(&roots, "no certificate").unwrap();
+        let files = ClientFiles { roots: Some(roots), identity: None };
+        let missing = ClientFiles { roots: Some(directory.path().join("nowhere.pem")), identity: None };
+        let audit_export = AuditExport {
+            file: Some(directory.path().join("nowhere/audit.jsonl")),
+            syslog: Some(SyslogExport { host: "siem.example".to_owned(), port: 6514, facility: 13, files }),
+            otlp: Some(OtlpExport { url: "https://collector.example/".to_owned(), files: missing }),
+        };
+        let config = Config { audit_export, ..Config::embedded(directory.path()) };
+        let places: Vec<String> = check(Ok(config)).unwrap_err().0.into_iter().map(|mistake| mistake.place).collect();
+        assert_eq!(places, ["tls.certificate", "audit.export.syslog", "audit.export.otlp", "audit.export.file.path"]);
+    }
 
     #[test]
     fn authorities_that_cannot_be_read_are_a_mistake() {

@@ -22,6 +22,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     data_directory(&config.data_directory)?;
     let app = App::open(config, Arc::new(SystemClock::new())).await?;
+    let forwarding = app.forward_audit()?;
     let running = server::serve(&app, metrics).await?;
     let watching = app.watch_expiry();
     let addresses = running.addresses();
@@ -39,6 +40,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     watching.abort();
     let stopping = async {
         running.stop(drain).await;
+        forwarding.stop().await;
         app.close().await;
     };
     let again = Notify::new();

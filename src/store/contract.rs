@@ -236,6 +236,23 @@ impl Bench {
         }
     }
 
+    /// The same, with a statement that is made in the test.
+    pub(crate) async fn tamper(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        match &self.store.engine {
+            Engine::Sqlite { writer, .. } => drop(writer.execute(statement).await.unwrap()),
+            Engine::Postgres { pool } => drop(pool.execute(statement).await.unwrap()),
+        }
+    }
+
+    /// Octets, as this engine's SQL writes them.
+    pub(crate) fn octets(&self, octets: &[u8]) -> String {
+        match &self.store.engine {
+            Engine::Sqlite { .. } => format!("x'{}'", hex::encode(octets)),
+            Engine::Postgres { .. } => format!("'\\x{}'::bytea", hex::encode(octets)),
+        }
+    }
+
     /// The state before migration 5.
     async fn undo_audit_chain(&self) {
         if matches!(self.store.engine, Engine::Postgres { .. }) {
@@ -248,6 +265,8 @@ impl Bench {
             "DROP TABLE audit_checkpoint",
             "ALTER TABLE audit_record_without_chain RENAME TO audit_record",
             "CREATE TABLE audit_writer (node TEXT NOT NULL PRIMARY KEY, starts BIGINT NOT NULL)",
+            "DROP TABLE audit_forward",
+            "DROP TABLE audit_forward_cursor",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;

@@ -19,6 +19,8 @@ use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
 
+mod audit_forward;
+
 mod audit_index;
 
 mod audit_reading;

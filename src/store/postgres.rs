@@ -22,6 +22,7 @@ const MIGRATIONS: Migrations = &[
     (4, "notice", include_str!("../../migrations/postgres/0004_notice.sql")),
     (5, "audit_chain", include_str!("../../migrations/postgres/0005_audit_chain.sql")),
     (6, "audit_index", include_str!("../../migrations/postgres/0006_audit_index.sql")),
+    (7, "audit_forward", include_str!("../../migrations/postgres/0007_audit_forward.sql")),
 ];
 
 /// Session settings, whatever the database has by default. Time-outs are shorter than the 2 s in which an audit record has

@@ -25,6 +25,17 @@ pub enum ClientConfigError {
 /// # Errors
 /// [`ClientConfigError`].
 pub fn fetching_config(roots: Option<&[u8]>) -> Result<ClientConfig, ClientConfigError> {
+    sending_config(roots, None)
+}
+
+/// The same, presenting a certificate, with its key, where there is one; all in PEM.
+///
+/// # Errors
+/// [`ClientConfigError`].
+pub fn sending_config(
+    roots: Option<&[u8]>,
+    identity: Option<(&[u8], &[u8])>,
+) -> Result<ClientConfig, ClientConfigError> {
     let mut store = RootCertStore::empty();
     match roots {
         Some(pem) => {
@@ -45,10 +56,15 @@ pub fn fetching_config(roots: Option<&[u8]>) -> Result<ClientConfig, ClientConfi
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(store)
-        .with_no_client_auth())
+        .with_root_certificates(store);
+    let Some((certificate, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
+    if chain.is_empty() {
+        return Err(ClientConfigError::NoCertificate);
+    }
+    Ok(builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key)?)?)
 }
 
 /// A TLS client that trusts `roots` and presents `certificate`, all in PEM.

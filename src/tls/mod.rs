@@ -13,6 +13,9 @@ mod client_config;
 /// What one connection may use up.
 mod connection;
 
+/// Connections that this server opens itself.
+mod dialer;
+
 /// The server's certificate: checked as its users check it, then published; again when its files change.
 pub mod reload;
 
@@ -26,9 +29,10 @@ mod verifier;
 mod tests;
 
 pub use acceptor::{PlainAcceptor, TlsAcceptor};
-pub use client_config::{ClientConfigError, client_config, fetching_config};
+pub use client_config::{ClientConfigError, client_config, fetching_config, sending_config};
 pub use connection::Permits;
 pub(crate) use connection::neighbourhood;
+pub use dialer::{ClientFiles, ClientFilesError, DialedStream, Dialer};
 pub use reload::{ServerCertificate, ServerCertificateError};
 pub use server_config::{ClientCertificates, server_config};
 pub(crate) use verifier::check_bounds;

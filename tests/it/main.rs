@@ -53,6 +53,8 @@ mod life;
 
 mod operations;
 
+mod audit_forward;
+
 mod anchor;
 
 mod audit_query;

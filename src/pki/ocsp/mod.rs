@@ -351,7 +351,7 @@ impl NoAnswer {
             Self::Fetch(FetchError::Address) => "address",
             Self::Fetch(FetchError::Body) => "body",
             Self::Fetch(FetchError::Connection(_)) => "no_connection",
-            Self::Fetch(FetchError::Status(_)) => "http_status",
+            Self::Fetch(FetchError::Later { .. } | FetchError::Status(_)) => "http_status",
             Self::Fetch(FetchError::TimedOut) => "timed_out",
             Self::Unusable(why) => why.reason(),
         }
