@@ -180,7 +180,14 @@ impl Forwarder {
             let Some(last) = entries.last().map(|entry| Head { position: entry.position, hash: entry.hash }) else {
                 return Ok(Round::Done);
             };
+            // Less than may be taken is all there was: what comes meanwhile waits for the next round, or each few records would
+            // be a commit of their own, beside those that tokens wait for.
+            let bytes: usize = entries.iter().map(|entry| entry.body.len()).sum();
+            let is_all = entries.len() < self.size.records && bytes < self.size.bytes / 2;
             self.send(Run::Records(entries), Sent::Records(last)).await?;
+            if is_all {
+                return Ok(Round::Done);
+            }
         }
         Ok(Round::More)
     }
