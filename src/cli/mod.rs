@@ -120,7 +120,9 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // There is nobody left to tell where standard error is closed.
-            let _ = writeln!(std::io::stderr(), "countersign: {failure}");
+            // It may quote what somebody else has written.
+            let text: Vec<String> = failure.to_string().lines().map(output::printable).collect();
+            let _ = writeln!(std::io::stderr(), "countersign: {}", text.join("\n"));
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use countersign_resource_server::token::jwks::KeySet;
 use serde::Serialize;
 use serde_json::json;
@@ -17,6 +17,7 @@ use super::progress::Progress;
 use crate::audit::command::record_reading;
 use crate::audit::export::{self, ExportFailure, Exported, Interruption, ReadExport};
 use crate::audit::verify::{AuditReading, Pruned};
+use crate::cli::output::printable;
 use crate::cli::session::{Failure, Session};
 
 /// What is exported, and where to.
@@ -61,7 +62,8 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
         let removed = export::finish(&source, &before).await?;
         session.output.note(&format!(
             "Finished the prune to checkpoint {} that was interrupted: {removed} records removed, which are in {}.",
-            before.checkpoint, before.file
+            before.checkpoint,
+            printable(&before.file)
         ))?;
     }
     let selected = export::select(&source, arguments.before, &keys).await?;
@@ -75,7 +77,7 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
     let read = read_again(&exported, keys).await?;
     let pruned = Pruned {
         kind: "pruned".to_owned(),
-        at: session.now,
+        at: SystemClock::new().now(),
         node: node.to_owned(),
         actor: session.actor().clone(),
         checkpoint: exported.checkpoint,

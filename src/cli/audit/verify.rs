@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use countersign_resource_server::time::{Clock, SystemClock};
 use serde::Serialize;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use super::progress::Progress;
 use crate::audit::command::record_reading;
 use crate::audit::export::{self, ReadExport};
 use crate::audit::verify::{self, AuditReading, Finding, Report};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, printable};
 use crate::cli::session::{Failure, Session};
 use crate::config::{Config, ConfigMistakes};
 
@@ -49,7 +50,8 @@ pub(super) async fn run(arguments: &VerifyArguments, session: &Session) -> Resul
 
 /// A log that is damaged may take no record: what was found is told all the same.
 async fn put_on_record(session: &Session, asked: serde_json::Value) -> Result<(), Failure> {
-    let (node, now) = (session.config.node.as_str(), session.now);
+    // Not when the command began: that may be long ago, and a record that is older than a checkpoint is suspect.
+    let (node, now) = (session.config.node.as_str(), SystemClock::new().now());
     let recorded = record_reading(session.store(), node, now, session.actor(), "audit verify", &asked).await;
     if let Err(error) = recorded {
         session.output.note(&format!("That the log was read could not be put on record: {error}"))?;
@@ -82,22 +84,23 @@ pub(super) async fn run_on_file(
         Ok(config) => Session::open(config, operator, output).await,
         Err(mistakes) => Err(mistakes.into()),
     };
+    let mut unmet = None;
     match session {
         Ok(session) => {
             let source: Arc<dyn AuditReading> = Arc::new(session.store().clone());
             let met = export::meet(&mut read, &source).await;
             let asked = json!({ "file": file.display().to_string(), "findings": read.report.findings.len() });
-            let recorded = match met {
-                Ok(()) => put_on_record(&session, asked).await,
-                Err(error) => Err(error.into()),
-            };
+            let recorded = put_on_record(&session, asked).await;
             session.close().await;
             recorded?;
+            unmet = met.err();
         }
         Err(error) => read.report.notes.push(format!("no store at hand to compare with: {error}")),
     }
     let whole = FileReport { file: &file, sha256: &read.sha256, report: &read.report };
-    told(output, &whole, &read.report)
+    // What was found in the file is told whatever became of the store.
+    told(output, &whole, &read.report)?;
+    unmet.map_or(Ok(()), |error| Err(format!("the store could not be compared with: {error}").into()))
 }
 
 async fn read(file: PathBuf, evidence: Evidence) -> Result<ReadExport, Failure> {
@@ -116,7 +119,7 @@ fn told(output: Output, whole: &impl Serialize, report: &Report) -> Result<(), F
         Output::People => {
             output.note(&summary(report))?;
             for note in &report.notes {
-                output.note(&format!("Note: {note}."))?;
+                output.note(&printable(&format!("Note: {note}.")))?;
             }
             if !report.findings.is_empty() {
                 output.list(&report.findings, ["what", "where", "at", "why"], |finding: &Finding| {
