@@ -155,14 +155,22 @@ impl AuditReading for Store {
 
     fn forget_statements(&self, before: i64) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
         Box::pin(async move {
-            let _turn = self.turn_to_write().await;
-            let mut transaction = self.begin_write().await?;
-            sqlx::query("DELETE FROM audit_checkpoint WHERE number < $1")
+            loop {
+                // Some at a time: years of them are more than one statement may take, and tokens wait behind it.
+                let _turn = self.turn_to_write().await;
+                let mut transaction = self.begin_write().await?;
+                let forgotten = sqlx::query(
+                    "DELETE FROM audit_checkpoint WHERE number IN \
+                     (SELECT number FROM audit_checkpoint WHERE number < $1 ORDER BY number LIMIT 500)",
+                )
                 .bind(before)
                 .execute(&mut *transaction)
                 .await?;
-            transaction.commit().await?;
-            Ok(())
+                transaction.commit().await?;
+                if forgotten.rows_affected() < 500 {
+                    return Ok(());
+                }
+            }
         })
     }
 }
@@ -176,7 +184,7 @@ impl Store {
             Engine::Sqlite { .. } => "hex(hash)",
         };
         let statement = format!(
-            "SELECT COUNT(*), string_agg(CAST(position AS TEXT) || ' ' || CAST(at AS TEXT) || ' ' || {digits}, ';'), \
+            "SELECT COUNT(*), COUNT(body), string_agg(CAST(position AS TEXT) || ' ' || CAST(at AS TEXT) || ' ' || {digits}, ';'), \
              string_agg(body, $4) FROM (SELECT position, at, hash, body FROM audit_record \
              WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run"
         );
@@ -191,7 +199,11 @@ impl Store {
         if count == 0 {
             return Ok(Some(Run::default()));
         }
-        let (heads, bodies): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        // What is NULL is left out of an aggregate: then they are read one by one.
+        if row.try_get::<i64, _>(1)? != count {
+            return Ok(None);
+        }
+        let (heads, bodies): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
         let (Some(heads), Some(bodies), Ok(count)) = (heads, bodies, usize::try_from(count)) else { return Ok(None) };
         Ok(Run::packed(count, &heads, bodies).filter(|run| run.end().is_some_and(|end| end <= last)))
     }
