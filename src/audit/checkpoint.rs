@@ -53,7 +53,10 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// Which log it is, and how far each of its chains is, in order of the chains: at or after the moment of asking.
     fn heads(&self) -> BoxFuture<'_, Result<(LogId, Vec<Head>), StoreUnavailable>>;
 
-    /// Keeps a checkpoint, unless there is one of its number. Whether it was kept.
+    /// Whether this very statement is stored under this number, or was removed with all before it.
+    fn stands_behind<'a>(&'a self, number: i64, statement: &'a str) -> BoxFuture<'a, Result<bool, StoreUnavailable>>;
+
+    /// Keeps a checkpoint, if its number is the next. Whether it was kept.
     fn put_checkpoint<'a>(&'a self, checkpoint: &'a StoredCheckpoint) -> BoxFuture<'a, Result<bool, StoreUnavailable>>;
 }
 
@@ -303,7 +306,7 @@ impl Checkpoints {
         // In this order: what the heads are at or after the last checkpoint is never behind what that one says.
         let last = self.store.last_checkpoint().await?;
         let (log, heads) = self.store.heads().await?;
-        self.see(last.clone());
+        self.see(last.clone()).await?;
         let now = self.clock.now();
         let next = Checkpoint::following(last.as_ref(), self.mint.issuer(), log, heads, now);
         let covered = match &last {
@@ -328,38 +331,47 @@ impl Checkpoints {
         let made = StoredCheckpoint { number: next.number, at: next.at, statement };
         // Otherwise another node was faster, and its one is seen with the next look.
         if self.store.put_checkpoint(&made).await? {
-            self.see(Some(made));
+            self.see(Some(made)).await?;
         }
         Ok(())
     }
 
     /// Takes note of the newest checkpoint in the store, and writes it down outside of it.
-    fn see(&self, newest: Option<StoredCheckpoint>) {
+    async fn see(&self, newest: Option<StoredCheckpoint>) -> Result<(), StoreUnavailable> {
         if self.newest.borrow().as_deref() == newest.as_ref() {
-            return;
+            return Ok(());
         }
-        let Some(newest) = newest else { return };
-        match std::fs::read_to_string(&self.file).map(|kept| Checkpoint::read(kept.trim())) {
-            // Whoever put an older store in place of this one put no older file there. It is left as evidence.
-            Ok(Ok(kept)) if kept.number > newest.number => {
-                metrics::gauge!(telemetry::AUDIT_BEHIND_CHECKPOINT).set(1.0);
-                tracing::error!(
-                    kept.number,
-                    stored.number = newest.number,
-                    file = %self.file.display(),
-                    "the audit log is older than its own checkpoint: it was put back. `countersign audit verify` says more; \
-                     after a restore that was meant, remove the file"
-                );
+        let Some(newest) = newest else { return Ok(()) };
+        let file = self.file.clone();
+        let read = move || std::fs::read_to_string(file).ok();
+        let kept = tokio::task::spawn_blocking(read).await.ok().flatten();
+        let kept = kept.as_deref().map(str::trim).and_then(|kept| Some((Checkpoint::read(kept).ok()?.number, kept)));
+        let is_current = match kept {
+            Some((number, statement)) => self.store.stands_behind(number, statement).await?,
+            None => true,
+        };
+        if is_current {
+            metrics::gauge!(telemetry::AUDIT_BEHIND_CHECKPOINT).set(0.0);
+            let (file, statement) = (self.file.clone(), newest.statement.clone());
+            let written = tokio::task::spawn_blocking(move || write(&file, &statement)).await;
+            if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                tracing::warn!(file = %self.file.display(), %error, "the audit log's checkpoint could not be written down");
             }
-            _ => {
-                metrics::gauge!(telemetry::AUDIT_BEHIND_CHECKPOINT).set(0.0);
-                if let Err(error) = write(&self.file, &newest.statement) {
-                    tracing::warn!(file = %self.file.display(), %error, "the audit log's checkpoint could not be written down");
-                }
-            }
+        } else {
+            // Whoever put an older store in place of this one put no older file there. It is left as evidence, whatever
+            // numbers the store comes to from here on.
+            metrics::gauge!(telemetry::AUDIT_BEHIND_CHECKPOINT).set(1.0);
+            tracing::error!(
+                kept.number = kept.map(|(number, _)| number),
+                stored.number = newest.number,
+                file = %self.file.display(),
+                "the audit log does not have the checkpoint that was kept of it: it was put back or changed. \
+                 `countersign audit verify` says more; after a restore that was meant, remove the file"
+            );
         }
         metrics::gauge!(telemetry::AUDIT_CHECKPOINT).set(newest.number as f64);
         self.newest.send_replace(Some(Arc::new(newest)));
+        Ok(())
     }
 }
 
@@ -551,21 +563,42 @@ mod tests {
     async fn a_log_that_was_put_back_is_noticed_and_the_evidence_is_kept(bench: Bench) {
         let mut scene = Scene::on(bench).await;
         scene.looked().await.unwrap();
-        let old = scene.bench.store.last_checkpoint().await.unwrap().unwrap();
         scene.clock.advance(Duration::from_secs(30));
         scene.record(1).await;
         scene.looked().await.unwrap();
         let kept = scene.file();
-        // As a node that starts on the older store.
+        // As a node that starts on an older store, and goes on until it has as many checkpoints and more.
+        scene.bench.tamper("DELETE FROM audit_checkpoint WHERE number = 2").await;
         let again = Checkpoints::new(
             Arc::new(scene.bench.store.clone()),
             fixture::mint(),
             Arc::<ManualClock>::clone(&scene.clock),
             scene.directory.path(),
-            CheckpointLimits::default(),
+            CheckpointLimits { every: Duration::from_secs(30), records: 10 },
         );
-        again.see(Some(old));
-        assert_eq!(scene.file(), kept);
+        for expected in [2, 3, 4] {
+            scene.record(10).await;
+            again.look().await.unwrap();
+            assert_eq!(again.newest().unwrap().number, expected);
+            assert_eq!(scene.file(), kept, "checkpoint {expected}");
+        }
+        // Where everything up to it was exported and removed, it is no evidence of anything.
+        scene.bench.tamper("DELETE FROM audit_checkpoint WHERE number < 4").await;
+        scene.record(10).await;
+        again.look().await.unwrap();
+        assert_eq!(scene.file().trim(), again.newest().unwrap().statement);
+    }
+
+    async fn a_number_that_was_removed_does_not_come_back(bench: Bench) {
+        let scene = Scene::on(bench).await;
+        let made = |number| StoredCheckpoint { number, at: NOW, statement: format!("number {number}") };
+        for number in [1, 2, 3] {
+            assert!(scene.bench.store.put_checkpoint(&made(number)).await.unwrap());
+        }
+        scene.bench.tamper("DELETE FROM audit_checkpoint WHERE number < 3").await;
+        for (number, expected) in [(2, false), (3, false), (5, false), (4, true)] {
+            assert_eq!(scene.bench.store.put_checkpoint(&made(number)).await.unwrap(), expected, "{number}");
+        }
     }
 
     mod sqlite {
@@ -582,6 +615,11 @@ mod tests {
         }
 
         #[tokio::test]
+        async fn a_number_that_was_removed_does_not_come_back() {
+            super::a_number_that_was_removed_does_not_come_back(Bench::sqlite().await).await;
+        }
+
+        #[tokio::test]
         async fn a_log_that_was_put_back_is_noticed_and_the_evidence_is_kept() {
             super::a_log_that_was_put_back_is_noticed_and_the_evidence_is_kept(Bench::sqlite().await).await;
         }
@@ -589,6 +627,20 @@ mod tests {
 
     mod postgres {
         use super::Bench;
+
+        #[tokio::test]
+        async fn a_number_that_was_removed_does_not_come_back() {
+            if let Some(bench) = Bench::postgres("a_number_that_was_removed_does_not_come_back").await {
+                super::a_number_that_was_removed_does_not_come_back(bench).await;
+            }
+        }
+
+        #[tokio::test]
+        async fn a_log_that_was_put_back_is_noticed_and_the_evidence_is_kept() {
+            if let Some(bench) = Bench::postgres("a_log_that_was_put_back_is_noticed").await {
+                super::a_log_that_was_put_back_is_noticed_and_the_evidence_is_kept(bench).await;
+            }
+        }
 
         #[tokio::test]
         async fn checkpoints_follow_the_records() {

@@ -235,12 +235,28 @@ impl CheckpointStore for Store {
         })
     }
 
+    fn stands_behind<'a>(&'a self, number: i64, statement: &'a str) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {
+        Box::pin(async move {
+            let (first, same): (Option<i64>, i64) = sqlx::query_as(
+                "SELECT MIN(number), COUNT(CASE WHEN number = $1 AND statement = $2 THEN 1 END) FROM audit_checkpoint",
+            )
+            .bind(number)
+            .bind(statement)
+            .fetch_one(&self.readers)
+            .await?;
+            Ok(same > 0 || first.is_some_and(|first| number < first))
+        })
+    }
+
     fn put_checkpoint<'a>(&'a self, checkpoint: &'a StoredCheckpoint) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {
         Box::pin(async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
+            // A number that was removed does not come back, whatever a node has thought of for how long.
             let put = sqlx::query(
-                "INSERT INTO audit_checkpoint (number, at, statement) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING",
+                "INSERT INTO audit_checkpoint (number, at, statement) \
+                 SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), CAST($3 AS TEXT) \
+                 WHERE $1 = (SELECT COALESCE(MAX(number), 0) + 1 FROM audit_checkpoint) ON CONFLICT (number) DO NOTHING",
             )
             .bind(checkpoint.number)
             .bind(checkpoint.at.as_millis())
@@ -284,7 +300,10 @@ async fn head(connection: &mut AnyConnection, chain: ChainId) -> Result<Head, sq
                 .bind(chain.number())
                 .fetch_one(&mut *connection)
                 .await?;
-            (first - 1 + cut.0, cut.1)
+            {
+                let position = cut.0.checked_add(first - 1).ok_or_else(|| damaged("a cut is out of its chain"))?;
+                (position, cut.1)
+            }
         }
     };
     let position = Position::from_number(position).filter(|position| position.chain() == chain);
@@ -400,13 +419,16 @@ async fn append_sqlite(
     let sealed = sealed(batch, &replayed)?;
     let full = sealed.chunks_exact(CHUNK);
     let rest = full.remainder();
+    let chain = batch.lease.head.chain().number();
     for chunk in full {
         let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&FULL)));
         for Sealed { head, at, body } in chunk {
             let hash = head.hash.octets().as_slice();
             query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
         }
-        query.execute(&mut *transaction).await?;
+        if let Err(error) = query.execute(&mut *transaction).await {
+            return Err(why_refused(transaction, batch, error).await);
+        }
     }
     let last = LAST.get(rest.len()).ok_or_else(|| sqlx::Error::Protocol("a chunk is full".to_owned()))?;
     let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(last)));
@@ -414,14 +436,35 @@ async fn append_sqlite(
         let hash = head.hash.octets().as_slice();
         query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
     }
-    let chain = batch.lease.head.chain().number();
-    let (version, lease): (i64, Option<i64>) = query.bind(chain).fetch_one(&mut *transaction).await?;
+    let (version, lease): (i64, Option<i64>) = match query.bind(chain).fetch_one(&mut *transaction).await {
+        Ok(found) => found,
+        Err(error) => return Err(why_refused(transaction, batch, error).await),
+    };
     if lease != Some(batch.lease.number) {
         return Err(AppendRefusal::LeaseLost);
     }
     transaction.commit().await?;
     let head = sealed.last().map_or(batch.lease.head, |last| last.head);
     Ok(Appended { replayed, version: RegistryVersion(version), head })
+}
+
+/// Whoever has taken the chain may have gone on with it: then it is a number that was given already which is refused, before
+/// the lease is looked at.
+async fn why_refused(
+    mut transaction: Transaction<'static, Sqlite>,
+    batch: &Batch,
+    error: sqlx::Error,
+) -> AppendRefusal {
+    if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) {
+        let lease: Result<Option<i64>, _> = sqlx::query_scalar("SELECT lease FROM audit_chain WHERE id = ?")
+            .bind(batch.lease.head.chain().number())
+            .fetch_optional(&mut *transaction)
+            .await;
+        if lease.is_ok_and(|lease| lease != Some(batch.lease.number)) {
+            return AppendRefusal::LeaseLost;
+        }
+    }
+    error.into()
 }
 
 /// Takes a part of the history, unless somebody else has it. In the SQL both engines accept.
@@ -728,6 +771,12 @@ mod tests {
         }
         let appended = next.append(vec![using("jti", "c")]).await;
         assert_eq!(appended.replayed, [0_usize; 0], "nor is anything used by it");
+        // And the same once the other one has gone on with the chain.
+        for count in [1, 3, CHUNK + 1] {
+            let batch = chain.batch((0..count).map(|_| entry("b")).collect());
+            let refused = chain.append_batch(batch).await.unwrap_err();
+            assert!(matches!(refused, AppendRefusal::LeaseLost), "{count}: {refused}");
+        }
         assert_eq!(bodies(&bench.store).await, ["a", "c"]);
     }
 
