@@ -27,7 +27,7 @@ use super::tally::Tally;
 use super::{AuditLimits, RequestId};
 use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
 use history::{Reading, finished};
-use writing::{Doubt, LEASE, Written, after};
+use writing::{Doubt, LEASE, Written, after, within};
 
 /// A decision on its way to the log.
 pub(super) struct Item {
@@ -104,6 +104,15 @@ pub(super) struct Health {
 }
 
 impl Health {
+    fn begin(&self, now: Duration) {
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1);
+        self.begun.store(millis + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.begun.store(0, Ordering::Relaxed);
+    }
+
     /// Whether the last commit went through, and none has been under way for longer than `patience`.
     pub(super) fn is_good(&self, now: Duration, patience: Duration) -> bool {
         let begun = self.begun.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis);
@@ -147,6 +156,8 @@ pub(super) struct Committer {
     /// The history, while it is being read; and when that began last.
     history: Option<Reading>,
     history_at: Duration,
+    renewed_at: Duration,
+    forgotten_at: Duration,
     health: Arc<Health>,
 }
 
@@ -177,6 +188,8 @@ impl Committer {
             tallied_at,
             history: None,
             history_at: tallied_at,
+            renewed_at: tallied_at,
+            forgotten_at: tallied_at,
             health: Arc::default(),
         }
     }
@@ -215,6 +228,7 @@ impl Committer {
                     }
                     self.write_refusals_if_due().await;
                     self.write_history_if_read().await;
+                    self.renew_and_forget_if_due().await;
                 }
                 Some(decision) = self.undelivered_receiver.recv() => {
                     self.undelivered.push(decision);
@@ -302,7 +316,12 @@ impl Committer {
         let older =
             waiting.iter().filter_map(|waiting| waiting.version()).filter(|version| *version != appended.version);
         let changes = match older.min() {
-            Some(oldest) => Some(self.changes.changes_since(oldest).await),
+            Some(oldest) => {
+                self.health.begin(self.clock.monotonic());
+                let changes = within(self.limits.hang, self.changes.changes_since(oldest)).await;
+                self.health.end();
+                Some(changes)
+            }
             None => None,
         };
         let mut stale = Vec::new();
@@ -402,13 +421,25 @@ impl Committer {
     }
 
     /// Beside the batches: nobody waits for it.
-    fn forget_assertions(&self) {
+    fn forget_assertions(&mut self) {
+        self.forgotten_at = self.clock.monotonic();
         let (store, before) = (Arc::clone(&self.store), self.clock.now().before(REMEMBERED_LONGER));
         tokio::spawn(async move {
             if let Err(error) = store.forget_assertions(before).await {
                 tracing::warn!(%error, "expired assertions could not be forgotten");
             }
         });
+    }
+
+    /// Under constant load, what otherwise has its own turn.
+    async fn renew_and_forget_if_due(&mut self) {
+        let now = self.clock.monotonic();
+        if now - self.renewed_at >= LEASE / 3 {
+            self.renew().await;
+        }
+        if now - self.forgotten_at >= FORGET_EVERY {
+            self.forget_assertions();
+        }
     }
 
     fn take_refusals(&mut self) {
@@ -434,13 +465,18 @@ impl Committer {
 
     /// Whether there may be more.
     async fn write_some_refusals(&mut self) -> bool {
+        // First of all: it may turn out that some of them are written already.
+        if !self.refusals.is_empty() && self.settle().await.is_err() {
+            return false;
+        }
         let count = self.refusals.len().min(REFUSALS_PER_COMMIT);
         if count == 0 {
             return false;
         }
         let entry = |(at, body): &(UnixTime, String)| Entry { at: *at, body: body.clone(), assertion: None };
         let entries = self.refusals.iter().take(count).map(entry).collect();
-        if self.append(entries, Vec::new(), Vec::new()).await.is_err() {
+        let written = Written { entries, refusals: count, ..Written::default() };
+        if self.append_batch(written, Vec::new()).await.is_err() {
             return false;
         }
         self.refusals.drain(..count);

@@ -133,6 +133,9 @@ impl AuditStore for Shared {
         _until: UnixTime,
     ) -> BoxFuture<'a, Result<Lease, StoreUnavailable>> {
         Box::pin(async move {
+            if *self.0.answer.lock().unwrap() == Answer::Fails {
+                return Err(StoreUnavailable::because("told to"));
+            }
             let log = LogId::parse(&"0".repeat(32)).unwrap();
             let mut leases = self.0.leases.lock().unwrap();
             let chain = leases.keys().max().map_or(1, |last: &i64| last + 1);
@@ -517,6 +520,39 @@ async fn a_node_that_lost_its_chain_goes_on_in_another_and_no_request_notices() 
     log.flush().await;
     let withheld = store.of_kind("withheld");
     assert_eq!((withheld.len(), &withheld[0]["of_chain"], &withheld[0]["of_sequence"]), (1, &3.into(), &2.into()));
+}
+
+#[tokio::test]
+async fn a_chain_that_cannot_be_taken_is_an_outage_like_any_other() {
+    let store = FakeStore::open();
+    let limits = AuditLimits { tally: Duration::from_millis(5), ..AuditLimits::default() };
+    let log = log_with(&store, FakeChanges::none(), limits).await;
+    let (client, mint) = (client(), mint());
+    steal(&store);
+    store.answers(Answer::Fails);
+    assert_eq!(refusal(log.record(trail_of(&client), Ok(token(&mint, &client))).await), "audit_unavailable");
+    assert!(!log.is_written());
+    store.answers(Answer::Right);
+    let recovered = async {
+        while !log.is_written() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), recovered).await.unwrap();
+    answer(log.record(trail_of(&client), Ok(token(&mint, &client))).await).unwrap();
+}
+
+#[tokio::test]
+async fn refusals_whose_answer_was_lost_are_on_record_once() {
+    let store = FakeStore::open();
+    let limits = AuditLimits { tally: Duration::from_secs(3600), ..AuditLimits::default() };
+    let log = log_with(&store, FakeChanges::none(), limits).await;
+    assert_eq!(refusal(log.record(stranger("192.0.2.9:1"), Err(UNKNOWN)).await), "client_unknown");
+    store.answers(Answer::FailsAfterCommit);
+    log.flush().await;
+    store.answers(Answer::Right);
+    log.flush().await;
+    assert_eq!(store.of_kind("refusals").len(), 1);
 }
 
 fn history_row(version: i64, after: &str) -> HistoryRow {

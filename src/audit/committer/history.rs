@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::Committer;
-use super::writing::Written;
+use super::writing::{Written, within};
 use crate::audit::record;
 use crate::audit::store::{AppendRefusal, Entry, HistoryLeft};
 use crate::registry::StoreUnavailable;
@@ -22,7 +22,9 @@ impl Committer {
         if self.history.is_none() {
             self.history_at = self.clock.monotonic();
             let store = Arc::clone(&self.store);
-            self.history = Some(tokio::spawn(async move { store.history_left(HISTORY_PER_COMMIT).await }));
+            let hang = self.limits.hang;
+            self.history =
+                Some(tokio::spawn(async move { within(hang, store.history_left(HISTORY_PER_COMMIT)).await }));
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Written {
     pub(super) history: Option<(HistoryPlace, HistoryPlace)>,
     /// How many of [`Committer::undelivered`] it follows with their records, the first of them.
     pub(super) undelivered: usize,
+    /// How many of [`Committer::refusals`] it is, the first of them.
+    pub(super) refusals: usize,
 }
 
 /// What was being written when the store failed.
@@ -33,6 +35,7 @@ pub(super) struct Doubt {
     /// Whose decisions it had.
     pub(super) about: Vec<OnRecord>,
     pub(super) undelivered: usize,
+    pub(super) refusals: usize,
 }
 
 /// The places after `before`, as far as its chain goes.
@@ -65,7 +68,7 @@ impl Committer {
         written: Written,
         about: Vec<(RequestId, Option<String>)>,
     ) -> Result<(Position, Appended), AppendRefusal> {
-        let Written { mut entries, given_back, history, undelivered } = written;
+        let Written { mut entries, given_back, history, undelivered, refusals } = written;
         loop {
             let lease = match self.settle().await {
                 Ok(lease) => lease,
@@ -93,12 +96,10 @@ impl Committer {
                 }
                 Err(AppendRefusal::HistoryTaken) => return Err(AppendRefusal::HistoryTaken),
                 Err(error) => {
-                    if !self.health.failing.swap(true, Ordering::Relaxed) {
-                        tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
-                    }
+                    self.note_failure(&error);
                     let numbered = about.into_iter().zip(after(lease.head.position));
                     let of = |((request_id, jti), position)| OnRecord { request_id, position, jti };
-                    self.doubt = Some(Doubt { batch, about: numbered.map(of).collect(), undelivered });
+                    self.doubt = Some(Doubt { batch, about: numbered.map(of).collect(), undelivered, refusals });
                     return Err(error);
                 }
             }
@@ -107,8 +108,7 @@ impl Committer {
 
     async fn write(&self, batch: &Arc<Batch>) -> Result<Appended, AppendRefusal> {
         let begun = self.clock.monotonic();
-        let millis = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX - 1);
-        self.health.begun.store(millis + 1, Ordering::Relaxed);
+        self.health.begin(begun);
         // A task of its own: nothing here cancels a transaction whose outcome somebody has to know.
         let mut writing = tokio::spawn(self.store.append(Arc::clone(batch)));
         let written = match timeout(self.limits.hang, &mut writing).await {
@@ -121,17 +121,18 @@ impl Committer {
             }
         };
         metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
-        self.health.begun.store(0, Ordering::Relaxed);
+        self.health.end();
         written
     }
 
     /// Learns what became of what was being written when the store failed, and takes a chain where there is none: numbers are
     /// never given twice, and what is on record after all was answered 503, and what is not is counted as such.
     pub(super) async fn settle(&mut self) -> Result<Lease, StoreUnavailable> {
-        if let Some(Doubt { batch, about, undelivered }) = &mut self.doubt {
+        if let Some(Doubt { batch, about, undelivered, refusals }) = &mut self.doubt {
             let recovered = within(self.limits.hang, self.store.recover(Arc::clone(batch))).await?;
             if recovered.is_written {
                 self.undelivered.drain(..*undelivered);
+                self.refusals.drain(..*refusals);
                 self.undelivered.append(about);
             } else {
                 self.tally.drop_decisions(count_of(about));
@@ -142,6 +143,22 @@ impl Committer {
         if let Some(lease) = self.lease {
             return Ok(lease);
         }
+        let taken = self.take_chain().await;
+        match &taken {
+            Ok(_) => self.health.failing.store(false, Ordering::Relaxed),
+            Err(error) => self.note_failure(error),
+        }
+        taken
+    }
+
+    fn note_failure(&self, error: &dyn std::fmt::Display) {
+        if !self.health.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the audit log cannot be written: no token is issued until it can");
+        }
+    }
+
+    /// Takes a chain that nobody writes, and says so in it.
+    async fn take_chain(&mut self) -> Result<Lease, StoreUnavailable> {
         let now = self.clock.now();
         let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
         let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
@@ -149,7 +166,7 @@ impl Committer {
         match self.write(&batch).await {
             Ok(appended) => Ok(*self.lease.insert(Lease { head: appended.head, ..lease })),
             Err(AppendRefusal::Unavailable(error)) => {
-                self.doubt = Some(Doubt { batch, about: Vec::new(), undelivered: 0 });
+                self.doubt = Some(Doubt { batch, about: Vec::new(), undelivered: 0, refusals: 0 });
                 Err(error)
             }
             Err(error) => Err(StoreUnavailable::because(error)),
@@ -157,6 +174,7 @@ impl Committer {
     }
 
     pub(super) async fn renew(&mut self) {
+        self.renewed_at = self.clock.monotonic();
         // A doubt is settled with the next write.
         let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
         let until = self.clock.now().after(LEASE);
@@ -180,7 +198,7 @@ impl Committer {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, StoreUnavailable>>,
 ) -> Result<T, StoreUnavailable> {
