@@ -468,11 +468,7 @@ impl Keeping {
     fn learn(&mut self, anchor: &AnchorId, intermediates: Vec<Vec<u8>>, points: Vec<String>) {
         let Some(watched) = self.anchors.get_mut(anchor) else { return };
         if watched.learn(intermediates) {
-            // A look under way has not said yet whose lists it found, and judges them by those known when it began.
-            let own = self
-                .sources
-                .iter_mut()
-                .filter(|((of, _), source)| of == anchor && (source.issuer_unknown || source.looking));
+            let own = self.sources.iter_mut().filter(|((of, _), source)| of == anchor && source.may_lack_an_issuer());
             for (_, source) in own {
                 (source.due, source.fingerprint, source.again) = (0, None, true);
             }

@@ -90,6 +90,13 @@ impl Source {
         !self.looked || self.again || (self.looking && self.issuer_unknown)
     }
 
+    /// Whether a list there may be somebody's who has just become known. A look under way has not said yet whose lists it
+    /// found, and judges them by those known when it began; an address that was looked at before is not asked anew for that
+    /// alone, or whoever certifies under a shared anchor could have it asked without a pause.
+    pub(super) const fn may_lack_an_issuer(&self) -> bool {
+        self.issuer_unknown || (self.looking && (!self.looked || matches!(self.place, Place::Path(_))))
+    }
+
     /// Everything there has been found: says when it is looked at again.
     pub(super) fn looked(&mut self, id: &SourceId, fingerprint: Option<Fingerprint>, tick: u64, now: UnixTime) {
         self.looking = false;
@@ -238,6 +245,23 @@ mod tests {
             assert!((expected * 4 / 5..=expected * 6 / 5).contains(&wait), "{failures}: {wait}");
         }
         assert_eq!(source_at(0, |source| source.failures = 9).failures, 0, "a success begins anew");
+    }
+
+    #[test]
+    fn who_may_have_been_missed() {
+        let of = |place: &str, change: fn(&mut Source)| {
+            let mut source = Source::new(place, None);
+            change(&mut source);
+            source.may_lack_an_issuer()
+        };
+        let (url, path) = ("https://crl.example/1", "lists");
+        for place in [url, path] {
+            assert!(!of(place, |_| ()), "{place}: the next look knows");
+            assert!(of(place, |source| source.looking = true), "{place}: its first look is under way");
+            assert!(of(place, |source| source.issuer_unknown = true), "{place}");
+        }
+        assert!(!of(url, |source| (source.looking, source.looked) = (true, true)));
+        assert!(of(path, |source| (source.looking, source.looked) = (true, true)));
     }
 
     #[test]
