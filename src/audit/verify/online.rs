@@ -69,8 +69,12 @@ pub async fn verify(
 ) -> Result<Report, StoreUnavailable> {
     let mut tried = 1;
     loop {
+        let first = first_statement(source).await?;
         let (report, outline) = once(source, keys, copies, progress).await?;
-        if report.findings.is_empty() || source.outline().await?.cuts_of(&outline) == outline.cuts {
+        // Cuts move first and statements go last: only where neither did has nothing been removed meanwhile.
+        let is_still =
+            source.outline().await?.cuts_of(&outline) == outline.cuts && first_statement(source).await? == first;
+        if report.findings.is_empty() || is_still {
             return Ok(report);
         }
         if tried == TRIES {
@@ -81,6 +85,11 @@ pub async fn verify(
         tried += 1;
         progress.store(0, Ordering::Relaxed);
     }
+}
+
+/// The number of the first checkpoint there is.
+async fn first_statement(source: &Arc<dyn AuditReading>) -> Result<Option<i64>, StoreUnavailable> {
+    Ok(source.statements(0, 1).await?.first().map(|statement| statement.number))
 }
 
 impl Outline {

@@ -3,8 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use countersign::audit::chain::{ChainId, Head, Position};
+use countersign::audit::checkpoint::StoredCheckpoint;
 use countersign::audit::export::{self, Interruption};
+use countersign::audit::verify::{self, AuditReading, Outline, Run};
+use countersign::audit::{HistoryPlace, HistoryRow};
+use countersign::registry::StoreUnavailable;
+use countersign::store::Store;
 use countersign_resource_server::time::UnixTime;
+use futures_util::future::BoxFuture;
 
 use super::scene::{Scene, told, verified};
 use crate::rig::Engine;
@@ -55,5 +62,73 @@ async fn nothing_is_found_in_a_log_that_is_being_written_and_pruned() {
         let report = scene.verified().await;
         assert_eq!(told(&report), [""; 0]);
         assert!(report.checkpoints >= 1 && report.records > 0 && times > 1, "{times}: {report:?}");
+    }
+}
+
+/// A log whose checkpoints are read one by one, and the first of them removed after that.
+#[derive(Debug)]
+struct PrunedMeanwhile {
+    store: Store,
+    before: i64,
+    is_removed: AtomicBool,
+}
+
+impl AuditReading for PrunedMeanwhile {
+    fn outline(&self) -> BoxFuture<'_, Result<Outline, StoreUnavailable>> {
+        self.store.outline()
+    }
+
+    fn statements(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<StoredCheckpoint>, StoreUnavailable>> {
+        Box::pin(async move {
+            // The second page of them.
+            if limit > 1 && after > 0 && !self.is_removed.swap(true, Ordering::Relaxed) {
+                self.store.forget_statements(self.before).await?;
+            }
+            self.store.statements(after, 1).await
+        })
+    }
+
+    fn run(&self, after: Position, last: Position, limit: u32) -> BoxFuture<'_, Result<Run, StoreUnavailable>> {
+        self.store.run(after, last, limit)
+    }
+
+    fn last(&self, chain: ChainId) -> BoxFuture<'_, Result<Option<Position>, StoreUnavailable>> {
+        self.store.last(chain)
+    }
+
+    fn between(&self, after: i64, before: i64) -> BoxFuture<'_, Result<Option<i64>, StoreUnavailable>> {
+        self.store.between(after, before)
+    }
+
+    fn history(&self, after: HistoryPlace, limit: u32) -> BoxFuture<'_, Result<Vec<HistoryRow>, StoreUnavailable>> {
+        self.store.history(after, limit)
+    }
+
+    fn cut(&self, from: Head, to: Position, limit: u32) -> BoxFuture<'_, Result<Option<Head>, StoreUnavailable>> {
+        self.store.cut(from, to, limit)
+    }
+
+    fn forget_statements(&self, before: i64) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
+        self.store.forget_statements(before)
+    }
+}
+
+/// A prune moves every cut before it removes a checkpoint: nothing else tells that it came to its end meanwhile.
+#[tokio::test]
+async fn nothing_is_found_where_a_prune_ends_while_checkpoints_are_read() {
+    for engine in Engine::every() {
+        let scene = Scene::on(&engine, 40).await;
+        let all = UnixTime::from_millis(i64::MAX);
+        let selected = export::select(&scene.source(), all, &scene.signer.keys()).await.unwrap();
+        let file = scene.directory.path().join("all.gz");
+        let exported = export::write(&scene.source(), &selected, &file, &Arc::default()).await.unwrap();
+        // Three chains of one transaction each: what is left are the checkpoints.
+        scene.prune(&exported, Interruption::After(3)).await;
+        let before = exported.checkpoint;
+        assert_eq!(scene.store.statements(0, 10).await.unwrap().len() as i64, before, "all are still there");
+        let source = PrunedMeanwhile { store: scene.store.clone(), before, is_removed: AtomicBool::new(false) };
+        let source: Arc<dyn AuditReading> = Arc::new(source);
+        let report = verify::verify(&source, &scene.signer.keys(), &scene.kept(), &Arc::default()).await.unwrap();
+        assert_eq!((told(&report), report.checkpoints), (Vec::new(), 1), "{engine:?}: {report:?}");
     }
 }
