@@ -243,11 +243,12 @@ fn what(value: &Value, named: &Named<'_>) -> String {
         what.push_str(&format!(", {count} times"));
     }
     if what.is_empty() {
-        what = match (text(&value["actor"]["stated_name"]), text(&value["actor"]["system_user"])) {
-            (Some(name), Some(user)) => format!("by {name} ({user})"),
-            (None, Some(user)) => format!("by {user}"),
-            _ => text(&value["node"]).map(|node| format!("node {node}")).unwrap_or_default(),
+        let by = match (text(&value["actor"]["stated_name"]), text(&value["actor"]["system_user"])) {
+            (Some(name), Some(user)) => Some(format!("by {name} ({user})")),
+            (None, Some(user)) => Some(format!("by {user}")),
+            _ => text(&value["node"]).map(|node| format!("node {node}")),
         };
+        what = [text(&value["command"]), by].into_iter().flatten().collect::<Vec<_>>().join(" ");
     }
     what
 }
@@ -371,7 +372,9 @@ mod tests {
         let change = json!({ "kind": "change", "action": "client.suspend", "subject": "client:acme" });
         assert_eq!(what(change), "client.suspend client:acme");
         let actor = json!({ "kind": "operator", "system_user": "root", "stated_name": "ann" });
-        assert_eq!(what(json!({ "kind": "reading", "actor": actor })), "by ann (root)");
+        let reading = json!({ "kind": "reading", "actor": actor, "command": "audit query" });
+        assert_eq!(what(reading), "audit query by ann (root)");
+        assert_eq!(what(json!({ "kind": "pruned", "actor": actor })), "by ann (root)");
         assert_eq!(what(json!({ "kind": "opened", "node": "n" })), "node n");
         assert_eq!(what(json!([1])), "");
     }
