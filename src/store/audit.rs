@@ -614,34 +614,7 @@ mod tests {
     use crate::registry::ClientId;
     use crate::registry::fixture::{NOW, because, client_id, participant, participant_id};
     use crate::registry::participant::ParticipantState;
-    use crate::store::contract::Bench;
-
-    macro_rules! contract {
-        ($($name:ident),* $(,)?) => {
-            mod sqlite {
-                use super::Bench;
-                $(
-                    #[tokio::test]
-                    async fn $name() {
-                        super::$name(&Bench::sqlite().await).await;
-                    }
-                )*
-            }
-
-            mod postgres {
-                use super::Bench;
-                $(
-                    #[tokio::test]
-                    async fn $name() {
-                        match Bench::postgres(stringify!($name)).await {
-                            Some(bench) => super::$name(&bench).await,
-                            None => println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database"),
-                        }
-                    }
-                )*
-            }
-        };
-    }
+    use crate::store::contract::{Bench, contract};
 
     contract!(
         a_chain_has_one_writer,

@@ -34,6 +34,7 @@ use crate::registry::{
     RevocationState, Selection, SightingRefusal, Thumbprint,
 };
 
+/// Each of these tests on each engine, on a database of its own.
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
@@ -60,6 +61,8 @@ macro_rules! contract {
         }
     };
 }
+
+pub(crate) use contract;
 
 mod expiry;
 

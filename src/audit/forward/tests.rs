@@ -9,7 +9,7 @@ use crate::audit::chain::{ChainId, Head, Position};
 use crate::audit::checkpoint::{CheckpointStore, statement_hash};
 use crate::audit::{AuditStore, Batch, Entry, Lease};
 use crate::store::Store;
-use crate::store::contract::Bench;
+use crate::store::contract::{Bench, contract};
 
 pub(super) const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
 
@@ -21,33 +21,6 @@ pub(super) fn entry(chain: i64, sequence: i64, body: &str) -> AuditEntry {
 
 pub(super) fn checkpoint(number: i64, statement: &str) -> StoredCheckpoint {
     StoredCheckpoint { number, at: NOW, statement: statement.to_owned() }
-}
-
-macro_rules! contract {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            use super::Bench;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    super::$name(&Bench::sqlite().await).await;
-                }
-            )*
-        }
-
-        mod postgres {
-            use super::Bench;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    match Bench::postgres(stringify!($name)).await {
-                        Some(bench) => super::$name(&bench).await,
-                        None => println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database"),
-                    }
-                }
-            )*
-        }
-    };
 }
 
 contract!(

@@ -13,35 +13,8 @@ use crate::audit::index::{Named, TermKind, catch_up, keep};
 use crate::audit::query::{Filter, Found, search};
 use crate::audit::{AuditStore, Batch, Entry, Lease};
 use crate::registry::fixture::NOW;
-use crate::store::contract::Bench;
+use crate::store::contract::{Bench, contract};
 use crate::store::{Migrate, open};
-
-macro_rules! contract {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            use super::Bench;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    super::$name(&Bench::sqlite().await).await;
-                }
-            )*
-        }
-
-        mod postgres {
-            use super::Bench;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    match Bench::postgres(stringify!($name)).await {
-                        Some(bench) => super::$name(&bench).await,
-                        None => println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database"),
-                    }
-                }
-            )*
-        }
-    };
-}
 
 contract!(
     each_name_and_each_pair_finds_what_a_look_at_every_record_finds,
