@@ -9,6 +9,8 @@
 
 mod wire;
 
+mod year;
+
 mod world;
 
 mod rig;
