@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::audit::AuditEntry;
 use crate::audit::command::record_reading;
-use crate::audit::index::{Named, TermKind, catch_up};
+use crate::audit::index::{KINDS, Named, TermKind, catch_up};
 use crate::audit::query::{Filter, search};
 use crate::cli::expiring;
 use crate::cli::output::Output;
@@ -60,9 +60,6 @@ pub(in crate::cli) struct QueryArguments {
 }
 
 const OUTCOMES: [&str; 4] = ["issued", "refused", "withheld", "checked"];
-
-const KINDS: [&str; 10] =
-    ["decision", "withheld", "check", "refusals", "checks", "dropped", "change", "opened", "reading", "pruned"];
 
 /// The longest that may be looked for. Records keep less.
 const LONGEST: usize = 1_024;
