@@ -18,13 +18,13 @@ const JOINT: char = '\u{1e}';
 
 /// One record.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::audit) struct Record<'a> {
-    pub(in crate::audit) position: Position,
-    pub(in crate::audit) at: UnixTime,
-    pub(in crate::audit) hash: RecordHash,
-    pub(in crate::audit) body: &'a str,
+pub(crate) struct Record<'a> {
+    pub(crate) position: Position,
+    pub(crate) at: UnixTime,
+    pub(crate) hash: RecordHash,
+    pub(crate) body: &'a str,
     /// Whether it could be read as what a record consists of. Otherwise its content is none of the log's.
-    pub(in crate::audit) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// Records of one chain, in order of their numbers.
@@ -105,7 +105,7 @@ impl Run {
         self.records.last().map(|record| record.position)
     }
 
-    pub(in crate::audit) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         self.records.iter().map(|placed| Record {
             position: placed.position,
             at: placed.at,
