@@ -22,7 +22,7 @@ mod walk;
 pub use finding::{Finding, FindingKind};
 pub use online::verify;
 pub use pruned::Pruned;
-pub use run::{Run, SEPARATOR};
+pub use run::{PackedColumns, Run, SEPARATOR};
 pub use source::{AuditReading, Outline};
 
 pub(in crate::audit) use changes::{Change, Comparison};
