@@ -179,12 +179,14 @@ impl AuditReading for Store {
 type PackedRow = (i64, i64, Option<PackedColumns>);
 
 /// All aggregates see the rows in one order, whichever it is; that it is the right one is looked at.
-const PACKED_SQLITE: &str = "SELECT COUNT(*), COUNT(*) FILTER (WHERE body IS NOT NULL AND length(hash) = 32), \
+const PACKED_SQLITE: &str = "SELECT COUNT(*), \
+     COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
      string_agg(position, ' '), string_agg(at, ' '), CAST(string_agg(hash, '') AS BLOB), string_agg(body, $4) \
      FROM (SELECT position, at, hash, body FROM audit_record \
      WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run";
 
-const PACKED_POSTGRES: &str = "SELECT COUNT(*), COUNT(*) FILTER (WHERE body IS NOT NULL AND length(hash) = 32), \
+const PACKED_POSTGRES: &str = "SELECT COUNT(*), \
+     COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
      string_agg(position::text, ' '), string_agg(at::text, ' '), string_agg(hash, ''::bytea), string_agg(body, $4) \
      FROM (SELECT position, at, hash, body FROM audit_record \
      WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run";
