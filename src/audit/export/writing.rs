@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::ExportFailure;
 use super::line::{ChainLine, CheckpointLine, End, Header, RecordLine, written};
+use super::prune::{announced, unannounced};
 use crate::audit::chain::{Head, LogId, Position, RecordHash};
 use crate::audit::checkpoint::{Checkpoint, statement_hash};
 use crate::audit::verify::{AuditReading, Evidence, Finding, FindingKind, Mark, Run, Statements, Walk};
@@ -121,6 +122,10 @@ pub async fn select(
     let first = evidence.first.as_ref().map(|first| first.number);
     if is_cut && chains.iter().all(|(cut, head)| cut == head) {
         return Err(ExportFailure::Nothing(checkpoint.number));
+    }
+    // Otherwise a cut that nobody announced would be one that the next prune explains.
+    if is_cut && !announced(source, &outline, keys).await?.iter().any(|pruned| Some(pruned.checkpoint) == first) {
+        return Err(unannounced("the log begins after a cut"));
     }
     let (cut, statement) = (first.filter(|_| is_cut), statement_hash(&chosen.statement));
     Ok(Selected { log: outline.log, cut, chains, evidence, checkpoint, statement })

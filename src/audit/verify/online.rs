@@ -18,7 +18,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::changes::{Change, Comparison};
 use super::finding::{Finding, FindingKind};
-use super::pruned::Pruned;
+use super::pruned::{Announced, Pruned};
 use super::source::{AuditReading, Outline};
 use super::statement::{Evidence, Statements};
 use super::walk::{Found, Mark, Walk};
@@ -114,7 +114,7 @@ async fn once(
     another_log(&outline, &evidence, &mut ledger);
 
     let mut changes = Vec::new();
-    let mut pruned = Vec::new();
+    let mut announced = Vec::new();
     let mut chains = 0;
     for (chain, cut) in outline.chains() {
         chains += 1;
@@ -130,9 +130,11 @@ async fn once(
             ledger.tell(finding.of_checkpoint(newest.number).at(at));
         }
         changes.extend(found.changes);
-        pruned.extend(found.pruned);
+        announced.extend(found.pruned);
         ledger.add(found.records, found.findings, found.untold);
     }
+    let (pruned, unproven) = Announced::sorted(announced, keys, outline.log, &evidence);
+    ledger.add(0, unproven, 0);
     cuts(&outline, &evidence, &pruned, &mut ledger);
     strays(source, &outline, &evidence, &mut ledger).await?;
     let latest_prune = pruned.iter().max_by_key(|pruned| pruned.checkpoint);
@@ -259,7 +261,7 @@ fn next_length(records: usize, bytes: usize) -> u32 {
     fit.clamp(16, LONGEST_RUN)
 }
 
-/// Is each cut one that a `pruned` record and a checkpoint speak of?
+/// Is each cut one that a `pruned` record, which is proven, and a checkpoint speak of?
 fn cuts(outline: &Outline, evidence: &Evidence, pruned: &[Pruned], ledger: &mut Ledger) {
     let latest =
         pruned.iter().filter(|pruned| evidence.is_held(pruned.checkpoint)).max_by_key(|pruned| pruned.checkpoint);
@@ -275,8 +277,9 @@ fn cuts(outline: &Outline, evidence: &Evidence, pruned: &[Pruned], ledger: &mut 
             continue;
         }
         let Some(pruned) = latest else {
-            ledger
-                .tell(tell(format!("records up to {sequence} are gone, and no `pruned` record says where they went")));
+            ledger.tell(tell(format!(
+                "records up to {sequence} are gone, and no `pruned` record that is signed says where they went"
+            )));
             continue;
         };
         match evidence.said_by(pruned.checkpoint, chain) {
@@ -296,7 +299,7 @@ fn cuts(outline: &Outline, evidence: &Evidence, pruned: &[Pruned], ledger: &mut 
     if let Some(first) = evidence.first.as_ref().filter(|first| first.number != 1)
         && !pruned.iter().any(|pruned| pruned.checkpoint >= first.number)
     {
-        let what = "those before it are gone, and no `pruned` record says that they were exported";
+        let what = "those before it are gone, and no `pruned` record that is signed says that they were exported";
         ledger.tell(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(first.number).at(first.at));
     }
 }
