@@ -84,7 +84,8 @@ impl MarkHash {
 
 /// The claims of the signed revocation list.
 ///
-/// A mark `hash -> V` says: a token that names this and carries a registry version below V is dead.
+/// A mark `hash -> V` says: a token that names this and carries a registry version below V is dead. One of a signing key says
+/// so of every version: what a key says that is in other hands counts for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationListClaims {
     /// The authorization server's issuer identifier.
@@ -126,7 +127,8 @@ impl RevocationListClaims {
         ];
         names.into_iter().find_map(|(kind, id)| {
             let version = self.mark(kind, id?)?;
-            (claims.registry_version < version).then_some(kind)
+            // A withdrawn key never signs again, and whoever has it may write any version that he likes.
+            (kind == MarkKind::SigningKey || claims.registry_version < version).then_some(kind)
         })
     }
 
@@ -459,6 +461,17 @@ mod tests {
         // Forgotten, because it has expired by then, or so the server says.
         double.take(&double.list().claims(|claims| claims.with("iat", NOW + 2).with("number", 43)));
         assert!(double.call(&token).is_ok());
+    }
+
+    /// Whoever has stolen the key writes whatever version he likes.
+    #[test]
+    fn a_mark_of_a_signing_key_concerns_every_version() {
+        let double = Double::new();
+        double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
+        for version in [41, 42, i64::MAX] {
+            let token = double.claiming(|claims| claims.with("registry_version", version));
+            assert_eq!(double.reason(&token), "revoked_signing_key", "{version}");
+        }
     }
 
     #[test]

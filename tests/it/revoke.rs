@@ -391,3 +391,100 @@ async fn the_endpoint_is_in_the_metadata() {
         assert_eq!(metadata[format!("revocation_endpoint_{what}")], metadata[format!("token_endpoint_{what}")]);
     }
 }
+
+/// An operator has a `jti` out of a log, and not the token.
+#[tokio::test]
+async fn an_operator_ends_a_token_by_its_name() {
+    for engine in Engine::every() {
+        let rig = Rig::on(&engine, Time::Machine).await;
+        let api = rig.guarded_api().await;
+        let party = &rig.world.a_dn;
+        let answer = rig.ask(party).await;
+        let (token, request_id) = (answer.token(), answer.header("x-request-id").unwrap().to_owned());
+        let jti = token::read(&rig, &token).await.claims["jti"].as_str().unwrap().to_owned();
+        assert_eq!(calls(&rig, &api, &party.credential, &call(&token)).await.status, 200);
+        let command = ["--json", "token", "revoke", "--jti", &jti, "--why", "found in a log"];
+        let done = rig.command(&command).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((told["client_id"].as_str(), told["aud"].as_str()), (Some(party.id), Some(ACCOUNTS)), "{told}");
+        let dead = tokio::time::timeout(Duration::from_secs(1), async {
+            while calls(&rig, &api, &party.credential, &call(&token)).await.status != 401 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(dead.await.is_ok(), "alive a second later on {engine:?}");
+        let again = rig.command(&command).await;
+        assert_eq!(again.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&again.stderr).contains("is revoked already"));
+        // The history says why, and the log tells the whole story of the token.
+        let history = rig.command(&["history", "--subject", &format!("token:{jti}")]).await;
+        assert!(String::from_utf8_lossy(&history.stdout).contains("found in a log"));
+        rig.app.audit.flush().await;
+        let story = rig.command(&["--json", "audit", "query", "--jti", &jti]).await;
+        let story = String::from_utf8_lossy(&story.stdout).into_owned();
+        assert!(story.contains(&request_id) && story.contains("token.revoke"), "{story}");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_operator_ends_a_token_that_nobody_has_a_record_of() {
+    let rig = Rig::start().await;
+    let done = rig.command(&["token", "revoke", "--jti", "01a3185c507bUnknown"]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("check the jti"));
+    assert_eq!(marks(&rig).await, ["01a3185c507bUnknown"]);
+    for none in ["", "two words", "line\nend", &"x".repeat(257)] {
+        assert_eq!(rig.command(&["token", "revoke", "--jti", none]).await.status.code(), Some(2), "{none:?}");
+    }
+}
+
+/// `countersign key retire --now`: what the key has signed is dead at a resource server that still holds the key.
+#[tokio::test]
+async fn a_withdrawn_signing_key_takes_its_tokens_along() {
+    for engine in Engine::every() {
+        let rig = Rig::on(&engine, Time::Machine).await;
+        let api = rig.guarded_api().await;
+        let party = &rig.world.a_dn;
+        let token = rig.ask(party).await.token();
+        assert_eq!(calls(&rig, &api, &party.credential, &call(&token)).await.status, 200);
+        let kid = token::read(&rig, &token).await.header["kid"].as_str().unwrap().to_owned();
+        let done = rig.command(&["key", "retire", "--now", &kid, "--why", "stolen"]).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let dead = tokio::time::timeout(Duration::from_secs(1), async {
+            while calls(&rig, &api, &party.credential, &call(&token)).await.status != 401 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(dead.await.is_ok(), "alive a second later on {engine:?}");
+        let gone = tokio::time::timeout(Duration::from_secs(10), async {
+            while rig
+                .app
+                .mint
+                .keys()
+                .current()
+                .signing(SigningAlgorithm::ES256, rig.app.clock.now())
+                .unwrap()
+                .kid()
+                .as_ref()
+                == kid
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(gone.await.is_ok(), "it still signs");
+        // The next key's tokens are good, and so are its lists.
+        let next = rig.ask(party).await.token();
+        assert_eq!(calls(&rig, &api, &party.credential, &call(&next)).await.status, 200);
+        // A token of a withdrawn key is none any more.
+        let answer = revoked(&rig, party, &token).await;
+        told(&rig, &answer, 200, "", "nothing_to_revoke", Some("token_kid_unknown")).await;
+        let history = rig.command(&["history", "--subject", &format!("signing_key:{kid}")]).await;
+        let history = String::from_utf8_lossy(&history.stdout).into_owned();
+        assert!(history.contains("signing_key.withdraw") && history.contains("stolen"), "{history}");
+        let again = rig.command(&["key", "retire", "--now", &kid]).await;
+        assert!(String::from_utf8_lossy(&again.stderr).contains("was retired at"), "{again:?}");
+        rig.stop().await;
+    }
+}
