@@ -84,7 +84,8 @@ impl MarkHash {
 
 /// The claims of the signed revocation list.
 ///
-/// A mark `hash -> V` says: a token that names this and carries a registry version below V is dead.
+/// A mark `hash -> V` says: a token that names this and carries a registry version below V is dead. One of a signing key says
+/// so of every version: what a key says that is in other hands counts for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationListClaims {
     /// The authorization server's issuer identifier.
@@ -101,6 +102,39 @@ pub struct RevocationListClaims {
     pub salt: String,
     /// The marks.
     pub marks: BTreeMap<MarkHash, i64>,
+}
+
+impl RevocationListClaims {
+    /// What kind of mark says that `token` is dead, if one does. `key_hash` is the public key of the certificate that the
+    /// token is bound to, where it is at hand: the token does not say it.
+    pub fn mark_on(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Option<MarkKind> {
+        if self.marks.is_empty() {
+            return None;
+        }
+        let claims = token.claims();
+        let thumbprint = claims.cnf.x5t_s256.to_string();
+        let entitlement = format!("{} {}", claims.client_id, claims.aud);
+        let names = [
+            (MarkKind::Participant, Some(claims.participant_id.as_str())),
+            (MarkKind::Client, Some(&claims.client_id)),
+            (MarkKind::Certificate, Some(&thumbprint)),
+            (MarkKind::Key, key_hash),
+            (MarkKind::Anchor, claims.anchor.as_deref()),
+            (MarkKind::Entitlement, Some(&entitlement)),
+            (MarkKind::ResourceServer, Some(&claims.aud)),
+            (MarkKind::SigningKey, Some(token.kid())),
+            (MarkKind::Jti, Some(&claims.jti)),
+        ];
+        names.into_iter().find_map(|(kind, id)| {
+            let version = self.mark(kind, id?)?;
+            // A withdrawn key never signs again, and whoever has it may write any version that he likes.
+            (kind == MarkKind::SigningKey || claims.registry_version < version).then_some(kind)
+        })
+    }
+
+    fn mark(&self, kind: MarkKind, id: &str) -> Option<i64> {
+        self.marks.get(&MarkHash::of(&self.salt, kind, id)).copied()
+    }
 }
 
 /// The longest revocation list that is looked at, as a signed text.
@@ -331,7 +365,7 @@ impl HeldList {
         }
         // A key that was withdrawn cannot speak for the list that withdrew it.
         let kid = verified.key().kid().unwrap_or_default();
-        if self.current.load().as_ref().is_some_and(|held| held.mark(MarkKind::SigningKey, kid).is_some()) {
+        if self.current.load().as_ref().is_some_and(|held| held.claims.mark(MarkKind::SigningKey, kid).is_some()) {
             return Err(UnusableList::KeyWithdrawn);
         }
         Ok(claims)
@@ -362,36 +396,8 @@ impl Held {
         })
     }
 
-    fn mark(&self, kind: MarkKind, id: &str) -> Option<i64> {
-        self.claims.marks.get(&MarkHash::of(&self.claims.salt, kind, id)).copied()
-    }
-
     fn judge(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Result<(), StatusRefusal> {
-        if self.claims.marks.is_empty() {
-            return Ok(());
-        }
-        let claims = token.claims();
-        let thumbprint = claims.cnf.x5t_s256.to_string();
-        let entitlement = format!("{} {}", claims.client_id, claims.aud);
-        let names = [
-            (MarkKind::Participant, Some(claims.participant_id.as_str())),
-            (MarkKind::Client, Some(&claims.client_id)),
-            (MarkKind::Certificate, Some(&thumbprint)),
-            (MarkKind::Key, key_hash),
-            (MarkKind::Anchor, claims.anchor.as_deref()),
-            (MarkKind::Entitlement, Some(&entitlement)),
-            (MarkKind::ResourceServer, Some(&claims.aud)),
-            (MarkKind::SigningKey, Some(token.kid())),
-            (MarkKind::Jti, Some(&claims.jti)),
-        ];
-        for (kind, id) in names {
-            if let Some(version) = id.and_then(|id| self.mark(kind, id))
-                && claims.registry_version < version
-            {
-                return Err(StatusRefusal::revoked(kind));
-            }
-        }
-        Ok(())
+        self.claims.mark_on(token, key_hash).map_or(Ok(()), |kind| Err(StatusRefusal::revoked(kind)))
     }
 }
 
@@ -536,6 +542,17 @@ mod tests {
         // Forgotten, because it has expired by then, or so the server says.
         double.take(&double.list().claims(|claims| claims.with("iat", NOW + 2).with("number", 43)));
         assert!(double.call(&token).is_ok());
+    }
+
+    /// Whoever has stolen the key writes whatever version he likes.
+    #[test]
+    fn a_mark_of_a_signing_key_concerns_every_version() {
+        let double = Double::new();
+        double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
+        for version in [41, 42, i64::MAX] {
+            let token = double.claiming(|claims| claims.with("registry_version", version));
+            assert_eq!(double.reason(&token), "revoked_signing_key", "{version}");
+        }
     }
 
     #[test]

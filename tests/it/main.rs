@@ -33,6 +33,8 @@ mod revocation_lists;
 
 mod circle;
 
+mod revoke;
+
 mod spiffe;
 
 mod bundle_endpoint;

@@ -145,6 +145,7 @@ impl<'a> Named<'a> {
                 "certificate" => Some(TermKind::Thumbprint),
                 "client" => Some(TermKind::Client),
                 "participant" => Some(TermKind::Participant),
+                "token" => Some(TermKind::Jti),
                 _ => None,
             };
             if let Some(kind) = kind {
