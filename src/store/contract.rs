@@ -228,7 +228,7 @@ impl Bench {
     }
 
     /// Runs a statement that only a test would.
-    async fn run(&self, statement: &'static str) {
+    pub(super) async fn run(&self, statement: &'static str) {
         match &self.store.engine {
             Engine::Sqlite { writer, .. } => {
                 writer.execute(statement).await.unwrap();
@@ -270,6 +270,7 @@ impl Bench {
             "CREATE TABLE audit_writer (node TEXT NOT NULL PRIMARY KEY, starts BIGINT NOT NULL)",
             "DROP TABLE audit_forward",
             "DROP TABLE audit_forward_cursor",
+            "DROP TABLE restoration",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;
