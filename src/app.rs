@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::audit::checkpoint::{CheckpointLimits, Checkpoints};
 use crate::audit::forward::{FileSink, ForwardLimits, ForwardStore, Forwarding, OtlpSink, Sink, SyslogSink};
 use crate::audit::{self, AuditLimits, AuditLog};
+use crate::backup::{BackupStore, Standing};
 use crate::client_auth;
 use crate::config::Config;
 use crate::expiry::{Watch, WatchSettings};
@@ -79,6 +80,9 @@ pub enum AppError {
     /// The database does not answer.
     #[error(transparent)]
     Store(#[from] StoreUnavailable),
+    /// It was restored, and is not all there, or not confirmed.
+    #[error("{0}")]
+    Restored(&'static str),
     /// The signing keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
@@ -115,6 +119,11 @@ impl App {
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let fetcher = fetcher(&config)?;
         let store = store::open(config.store.as_str(), Migrate::Apply).await?;
+        match store.standing().await? {
+            Standing::Served => {}
+            Standing::Loading => return Err(AppError::Restored(Standing::HALF_FILLED)),
+            Standing::Unconfirmed(_) => return Err(AppError::Restored(Standing::NOT_CONFIRMED)),
+        }
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
         let keys = Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), clock.now())?);
         let issuer = config.issuer.as_str();

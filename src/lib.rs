@@ -54,6 +54,9 @@ pub mod expiry;
 /// What others publish, fetched within bounds.
 pub mod fetch;
 
+/// The whole store as one file, and a store from such a file.
+pub mod backup;
+
 /// SQL and nothing else.
 pub mod store;
 

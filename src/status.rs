@@ -113,6 +113,9 @@ pub enum ListUnavailable {
     /// No key signs it.
     #[error("there is no ES256 key to sign the revocation list with")]
     NoSigningKey,
+    /// The registry is not where it was: an older state was put back, or it is being restored.
+    #[error("the registry went back: an older state of it was put in its place, or it is being restored")]
+    WentBack,
     /// The registry was not read: what is held ages, and is not signed anew.
     #[error(transparent)]
     Store(#[from] StoreUnavailable),
@@ -167,6 +170,11 @@ impl RevocationList {
     pub async fn renew(&self) -> Result<(), ListUnavailable> {
         let now = self.clock.now();
         let state = self.source.marks(now).await?;
+        let held = self.current();
+        // Nobody takes a list that goes back, and one that was signed all the same would reach those who hold none yet.
+        if (state.epoch, state.version.0) < (held.epoch, held.number) {
+            return Err(ListUnavailable::WentBack);
+        }
         let snapshot = draw_up(&self.issuer, &self.salt, &self.keys, &state, Some(&self.current()), now)?;
         self.held.send_replace(Arc::new(snapshot));
         Ok(())

@@ -143,6 +143,8 @@ refusals! {
         RevokedClient => "revoked_client",
         /// The client's entitlement to this resource server ended.
         RevokedEntitlement => "revoked_entitlement",
+        /// The authorization server's registry was restored since, and this token is of before.
+        RevokedIssuer => "revoked_issuer",
         /// This very token was revoked.
         RevokedJti => "revoked_jti",
         /// The certificate's key was revoked.
@@ -172,6 +174,7 @@ impl StatusRefusal {
             MarkKind::Certificate => Self::RevokedCertificate,
             MarkKind::Client => Self::RevokedClient,
             MarkKind::Entitlement => Self::RevokedEntitlement,
+            MarkKind::Issuer => Self::RevokedIssuer,
             MarkKind::Jti => Self::RevokedJti,
             MarkKind::Key => Self::RevokedKey,
             MarkKind::Participant => Self::RevokedParticipant,

@@ -39,6 +39,9 @@ pub enum MarkKind {
     Client,
     /// A client at one resource server: `client_id`, one space, audience.
     Entitlement,
+    /// Everything an authorization server issued, by [`MarkKind::ANY_ISSUER`]: its registry was restored, and what it had
+    /// issued before that may have been revoked since without anybody knowing.
+    Issuer,
     /// A single token, by its `jti`.
     Jti,
     /// A public key, by the SHA-256 of its SubjectPublicKeyInfo in base64url without padding.
@@ -52,6 +55,9 @@ pub enum MarkKind {
 }
 
 impl MarkKind {
+    /// What a mark of kind `issuer` names: a list is one issuer's, and so are the tokens it is held against.
+    pub const ANY_ISSUER: &str = "*";
+
     /// The name, as it is hashed and stored.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,6 +65,7 @@ impl MarkKind {
             Self::Certificate => "certificate",
             Self::Client => "client",
             Self::Entitlement => "entitlement",
+            Self::Issuer => "issuer",
             Self::Jti => "jti",
             Self::Key => "key",
             Self::Participant => "participant",
@@ -115,6 +122,7 @@ impl RevocationListClaims {
         let thumbprint = claims.cnf.x5t_s256.to_string();
         let entitlement = format!("{} {}", claims.client_id, claims.aud);
         let names = [
+            (MarkKind::Issuer, Some(MarkKind::ANY_ISSUER)),
             (MarkKind::Participant, Some(claims.participant_id.as_str())),
             (MarkKind::Client, Some(&claims.client_id)),
             (MarkKind::Certificate, Some(&thumbprint)),
@@ -475,6 +483,7 @@ mod tests {
             (MarkKind::Certificate, "revoked_certificate"),
             (MarkKind::Client, "revoked_client"),
             (MarkKind::Entitlement, "revoked_entitlement"),
+            (MarkKind::Issuer, "revoked_issuer"),
             (MarkKind::Jti, "revoked_jti"),
             (MarkKind::Key, "revoked_key"),
             (MarkKind::Participant, "revoked_participant"),
@@ -487,6 +496,7 @@ mod tests {
                 MarkKind::Certificate => double.credential.thumbprint(),
                 MarkKind::Client => "client-1".to_owned(),
                 MarkKind::Entitlement => format!("client-1 {RESOURCE}"),
+                MarkKind::Issuer => MarkKind::ANY_ISSUER.to_owned(),
                 MarkKind::Jti => "jti-1".to_owned(),
                 MarkKind::Key => double.peer.key_hash().to_owned(),
                 MarkKind::Participant => "participant-1".to_owned(),

@@ -149,6 +149,8 @@ pub(super) struct Committer {
     limits: AuditLimits,
     /// The chain that is written, and where it is; none before the first, and where somebody else has it now.
     lease: Option<Lease>,
+    /// The latest version of the registry that a commit was made at.
+    known: RegistryVersion,
     /// What was being written when the store last failed: it may be on record or not.
     doubt: Option<Doubt>,
     /// What has to be followed by a `withheld` record, for nobody took the answer.
@@ -185,6 +187,7 @@ impl Committer {
             tally,
             limits,
             lease: None,
+            known: RegistryVersion(0),
             doubt: None,
             undelivered: Vec::new(),
             undelivered_sender,

@@ -41,6 +41,9 @@ pub mod forward;
 /// What the log asks of storage and of the registry.
 mod store;
 
+/// What a restore says of the log.
+pub mod restored;
+
 /// Was the log changed?
 pub mod verify;
 

@@ -22,6 +22,10 @@ pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
         until: UnixTime,
     ) -> BoxFuture<'a, Result<Lease, StoreUnavailable>>;
 
+    /// Whether decisions may be put on record at all: not in a store that was restored and waits to be confirmed, nor in one
+    /// that is behind what was `known` of it, for another one was put in its place.
+    fn may_serve(&self, known: RegistryVersion) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
+
     /// Keeps a lease until `until`, or gives it back where that is the past. Whether it was still the chain's latest.
     fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>>;
 

@@ -7,6 +7,8 @@ pub mod anchor;
 
 mod audit;
 
+mod backup;
+
 pub mod certificate;
 
 mod check_config;
@@ -30,6 +32,8 @@ pub mod participant;
 pub mod quickstart;
 
 pub mod resource_server;
+
+mod restore;
 
 mod serve;
 
@@ -111,6 +115,10 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Every change of the registry
     History(history::HistoryArguments),
+    /// The whole store as one file, while servers run
+    Backup(backup::BackupArguments),
+    /// An empty store from such a file, and what has to be looked at before it is served
+    Restore(restore::RestoreArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -147,6 +155,9 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Audit(command) if command.is_about_a_file() => {
             return audit::run_on_file(command, config, line.operator, output).await;
         }
+        Command::Restore(arguments) if arguments.is_about_an_empty_store() => {
+            return restore::run_on_empty(arguments, config?, line.operator, output).await;
+        }
         command => command,
     };
     let session = Session::open(config?, line.operator, output).await?;
@@ -161,6 +172,8 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Token(command) => token::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
+        Command::Backup(arguments) => backup::run(&arguments, &session).await,
+        Command::Restore(arguments) => restore::run(arguments, &session).await,
         // Taken above: they open the store in ways of their own.
         Command::CheckConfig | Command::Init | Command::Key(_) | Command::Quickstart(_) | Command::Serve => Ok(()),
     };

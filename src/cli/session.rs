@@ -7,6 +7,7 @@ use std::sync::Arc;
 use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 
 use super::output::Output;
+use crate::backup::{BackupStore, Standing};
 use crate::config::Config;
 use crate::expiry::Survey;
 use crate::registry::history::{Actor, Explanation};
@@ -37,6 +38,9 @@ impl Session {
     /// The store cannot be opened, or has another schema.
     pub(super) async fn open(config: Config, operator: Option<String>, output: Output) -> Result<Self, Failure> {
         let store = store::open(config.store.as_str(), Migrate::Check).await?;
+        if store.standing().await? == Standing::Loading {
+            return Err(Standing::HALF_FILLED.into());
+        }
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
         let actor = Actor::Operator { system_user: system_user(), stated_name: operator };
         Ok(Self { registry, config, output, now: SystemClock::new().now(), store, actor })

@@ -22,6 +22,7 @@ use crate::audit::{
     AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, HistoryLeft, HistoryRow, Lease, Recovered,
     RequestId, Sealed,
 };
+use crate::backup::Standing;
 use crate::registry::{RegistryVersion, StoreUnavailable};
 
 impl AuditStore for Store {
@@ -77,6 +78,23 @@ impl AuditStore for Store {
                     return Ok(Lease { number: 1, head });
                 }
                 // Another node was faster: one number more.
+            }
+        })
+    }
+
+    fn may_serve(&self, known: RegistryVersion) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
+        Box::pin(async move {
+            match self.restoration_standing().await? {
+                Standing::Served => {
+                    let version: i64 =
+                        sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&self.readers).await?;
+                    if version < known.0 {
+                        return Err(StoreUnavailable::because("an older store was put in the place of this one"));
+                    }
+                    Ok(())
+                }
+                Standing::Loading => Err(StoreUnavailable::because(Standing::HALF_FILLED)),
+                Standing::Unconfirmed(_) => Err(StoreUnavailable::because(Standing::NOT_CONFIRMED)),
             }
         })
     }

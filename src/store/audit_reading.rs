@@ -153,6 +153,16 @@ impl AuditReading for Store {
         })
     }
 
+    fn restored(&self) -> BoxFuture<'_, Result<Vec<String>, StoreUnavailable>> {
+        Box::pin(async move {
+            let statements =
+                sqlx::query_scalar("SELECT statement FROM restoration WHERE statement IS NOT NULL ORDER BY epoch")
+                    .fetch_all(&self.readers)
+                    .await?;
+            Ok(statements)
+        })
+    }
+
     fn forget_statements(&self, before: i64) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
         Box::pin(async move {
             loop {

@@ -230,7 +230,7 @@ impl Bench {
     }
 
     /// Runs a statement that only a test would.
-    async fn run(&self, statement: &'static str) {
+    pub(super) async fn run(&self, statement: &'static str) {
         match &self.store.engine {
             Engine::Sqlite { writer, .. } => {
                 writer.execute(statement).await.unwrap();
@@ -275,6 +275,7 @@ impl Bench {
             "DROP TABLE resource_server_certificate",
             "DROP INDEX revocation_mark_by_client",
             "ALTER TABLE revocation_mark DROP COLUMN client_id",
+            "DROP TABLE restoration",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;

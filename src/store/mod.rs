@@ -25,6 +25,8 @@ mod audit_index;
 
 mod audit_reading;
 
+mod backup;
+
 mod expiry;
 
 mod postgres;

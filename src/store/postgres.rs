@@ -15,7 +15,7 @@ use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_op
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
-const MIGRATIONS: Migrations = &[
+pub(super) const MIGRATIONS: Migrations = &[
     (1, "registry", include_str!("../../migrations/postgres/0001_registry.sql")),
     (2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
     (3, "certificate_anchor", include_str!("../../migrations/postgres/0003_certificate_anchor.sql")),
@@ -24,7 +24,11 @@ const MIGRATIONS: Migrations = &[
     (6, "audit_index", include_str!("../../migrations/postgres/0006_audit_index.sql")),
     (7, "audit_forward", include_str!("../../migrations/postgres/0007_audit_forward.sql")),
     (8, "token_revocation", include_str!("../../migrations/postgres/0008_token_revocation.sql")),
+    (9, "restoration", include_str!("../../migrations/postgres/0009_restoration.sql")),
 ];
+
+/// The schema that they make.
+pub(super) const SCHEMA: i64 = schema::known(MIGRATIONS);
 
 /// Session settings, whatever the database has by default. Time-outs are shorter than the 2 s in which an audit record has
 /// to be written or refused; rules are checked by statements that each see what was committed before them; and a

@@ -55,8 +55,11 @@ pub(super) fn next_step(
     }
 }
 
-fn known(migrations: Migrations) -> i64 {
-    migrations.last().map_or(0, |&(version, ..)| version)
+pub(super) const fn known(migrations: Migrations) -> i64 {
+    match migrations.last() {
+        Some(&(version, ..)) => version,
+        None => 0,
+    }
 }
 
 pub(super) fn migrator(migrations: Migrations) -> Migrator {
@@ -105,7 +108,7 @@ pub(super) fn standing(
 }
 
 /// The tables that the migrations up to `version` made and left.
-fn tables(migrations: Migrations, version: i64) -> Vec<&'static str> {
+pub(super) fn tables(migrations: Migrations, version: i64) -> Vec<&'static str> {
     let named = |line: &'static str, verb: &str| line.strip_prefix(verb)?.split([' ', '(', ';']).next();
     let mut tables = Vec::new();
     for line in migrations.iter().filter(|&&(number, ..)| number <= version).flat_map(|&(.., sql)| sql.lines()) {

@@ -21,7 +21,7 @@ use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_op
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
-const MIGRATIONS: Migrations = &[
+pub(super) const MIGRATIONS: Migrations = &[
     (1, "registry", include_str!("../../migrations/sqlite/0001_registry.sql")),
     (2, "audit", include_str!("../../migrations/sqlite/0002_audit.sql")),
     (3, "certificate_anchor", include_str!("../../migrations/sqlite/0003_certificate_anchor.sql")),
@@ -30,7 +30,11 @@ const MIGRATIONS: Migrations = &[
     (6, "audit_index", include_str!("../../migrations/sqlite/0006_audit_index.sql")),
     (7, "audit_forward", include_str!("../../migrations/sqlite/0007_audit_forward.sql")),
     (8, "token_revocation", include_str!("../../migrations/sqlite/0008_token_revocation.sql")),
+    (9, "restoration", include_str!("../../migrations/sqlite/0009_restoration.sql")),
 ];
+
+/// The schema that they make.
+pub(super) const SCHEMA: i64 = schema::known(MIGRATIONS);
 
 /// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.
 const WRITER_PRAGMAS: &str =

@@ -66,3 +66,5 @@ mod audit_query;
 mod interop;
 
 mod audit_verify;
+
+mod backup;

@@ -292,6 +292,26 @@ impl Rig {
         self
     }
 
+    /// Stops listening and writes what is left, to be started again.
+    pub(crate) async fn go_down(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop(Duration::from_secs(1)).await;
+        }
+        self.app.close().await;
+    }
+
+    /// Starts again where it was, on another store.
+    pub(crate) async fn come_up_on(&mut self, store: StoreUrl) {
+        let mut config = self.app.config.clone();
+        config.listen = self.address;
+        config.store = store.clone();
+        self.store = store;
+        self.app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
+        let running = server::serve(&self.app, telemetry::start_metrics()).await.unwrap();
+        self.operations = running.addresses().operations;
+        self.running = Some(running);
+    }
+
     /// Stops listening and writes what is left.
     pub(crate) async fn stop(mut self) {
         if let Some(running) = self.running.take() {

@@ -81,6 +81,7 @@ impl Committer {
             match self.write(&batch).await {
                 Ok(appended) => {
                     self.lease = Some(Lease { head: appended.head, ..lease });
+                    self.known = self.known.max(appended.version);
                     if self.health.failing.swap(false, Ordering::Relaxed) {
                         tracing::info!("the audit log is written again");
                     }
@@ -159,12 +160,17 @@ impl Committer {
 
     /// Takes a chain that nobody writes, and says so in it.
     async fn take_chain(&mut self) -> Result<Lease, StoreUnavailable> {
+        // Whoever is in a store that was put in the place of another has lost the lease and comes by here.
+        within(self.limits.hang, self.store.may_serve(self.known)).await?;
         let now = self.clock.now();
         let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
         let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
         let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
         match self.write(&batch).await {
-            Ok(appended) => Ok(*self.lease.insert(Lease { head: appended.head, ..lease })),
+            Ok(appended) => {
+                self.known = self.known.max(appended.version);
+                Ok(*self.lease.insert(Lease { head: appended.head, ..lease }))
+            }
             Err(AppendRefusal::Unavailable(error)) => {
                 self.doubt = Some(Doubt { batch, about: Vec::new(), undelivered: 0, refusals: 0 });
                 Err(error)

@@ -16,6 +16,7 @@ mod writing;
 pub use meeting::meet;
 pub use prune::{Interruption, finish, prune, unfinished};
 pub use reading::{ReadExport, read};
+pub(crate) use writing::Beside;
 pub use writing::{Exported, Selected, select, write};
 
 use std::path::PathBuf;

@@ -278,13 +278,13 @@ fn write_run(file: &mut Compressed, run: &Run) -> io::Result<()> {
 }
 
 /// The file while it is written: gone again unless it is placed.
-struct Beside {
+pub(crate) struct Beside {
     path: PathBuf,
     directory: PathBuf,
 }
 
 impl Beside {
-    fn of(to: &Path) -> io::Result<Self> {
+    pub(crate) fn of(to: &Path) -> io::Result<Self> {
         let name = to.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
         let directory = match to.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -296,12 +296,12 @@ impl Beside {
         Ok(Self { path: directory.join(hidden), directory })
     }
 
-    fn open(&self) -> io::Result<File> {
+    pub(crate) fn open(&self) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)
     }
 
     /// A second name, which is refused where it is taken; then the first one goes.
-    fn place(self, to: &Path) -> io::Result<()> {
+    pub(crate) fn place(self, to: &Path) -> io::Result<()> {
         std::fs::hard_link(&self.path, to)?;
         std::fs::remove_file(&self.path)?;
         File::open(&self.directory)?.sync_all()

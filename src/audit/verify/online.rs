@@ -141,7 +141,7 @@ async fn once(
     let exported = pruned.iter().map(|pruned| pruned.history).max().unwrap_or_default();
     history(source, &outline, changes, exported, &mut ledger).await?;
 
-    let mut notes = Vec::new();
+    let mut notes = std::mem::take(&mut evidence.notes);
     if evidence.newest.is_none() && ledger.records > 0 {
         notes.push("there is no checkpoint yet: nothing is signed".to_owned());
     }
@@ -159,7 +159,7 @@ async fn statements(
     keys: &KeySet,
     copies: &[String],
 ) -> Result<Evidence, StoreUnavailable> {
-    let mut statements = Statements::new(keys, copies);
+    let mut statements = Statements::new(keys, copies).knowing(&source.restored().await?);
     let mut after = i64::MIN;
     loop {
         let page = source.statements(after, PAGE).await?;

@@ -35,6 +35,9 @@ pub trait AuditReading: fmt::Debug + Send + Sync + 'static {
     /// records. Gives the new cut; none where the chain was cut by somebody else meanwhile.
     fn cut(&self, from: Head, to: Position, limit: u32) -> BoxFuture<'_, Result<Option<Head>, StoreUnavailable>>;
 
+    /// What restores say of the log, as they signed it.
+    fn restored(&self) -> BoxFuture<'_, Result<Vec<String>, StoreUnavailable>>;
+
     /// Removes the checkpoints before number `before`.
     fn forget_statements(&self, before: i64) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
 }

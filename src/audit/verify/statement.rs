@@ -14,6 +14,7 @@ use super::finding::{Finding, FindingKind};
 use super::walk::Mark;
 use crate::audit::chain::{ChainId, RecordHash};
 use crate::audit::checkpoint::{Checkpoint, NoCheckpoint, StoredCheckpoint, statement_hash};
+use crate::audit::restored::RestoredLog;
 
 /// Who signed a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub(in crate::audit) struct Statements<'a> {
     unproven: u64,
     compared: u64,
     findings: Vec<Finding>,
+    /// What restores say, and what they explain.
+    restored: Vec<RestoredLog>,
+    explained: u64,
 }
 
 /// What the checkpoints of a log say.
@@ -67,6 +71,8 @@ pub(in crate::audit) struct Evidence {
     /// Copies kept elsewhere that are in it, octet by octet.
     pub(in crate::audit) compared: u64,
     pub(in crate::audit) findings: Vec<Finding>,
+    /// Of what was restored.
+    pub(in crate::audit) notes: Vec<String>,
 }
 
 impl<'a> Statements<'a> {
@@ -84,6 +90,8 @@ impl<'a> Statements<'a> {
             unproven: 0,
             compared: 0,
             findings: Vec::new(),
+            restored: Vec::new(),
+            explained: 0,
         };
         for copy in copies {
             let Ok(read) = Checkpoint::read(copy) else {
@@ -105,6 +113,18 @@ impl<'a> Statements<'a> {
         statements
     }
 
+    /// Copies of what was lost before a restore are no findings, where the restore is signed.
+    pub(in crate::audit) fn knowing(mut self, restored: &[String]) -> Self {
+        self.restored = restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)).collect();
+        self
+    }
+
+    fn is_explained(&mut self, copy: &Checkpoint) -> bool {
+        let is_explained = self.restored.iter().any(|restored| restored.explains(copy));
+        self.explained += u64::from(is_explained);
+        is_explained
+    }
+
     /// The next one, as an export has it.
     pub(in crate::audit) fn take_one(&mut self, compact: &str) {
         let (number, at) = match Checkpoint::read(compact) {
@@ -123,7 +143,7 @@ impl<'a> Statements<'a> {
         for (copy, text) in self.copies.remove(&number).unwrap_or_default() {
             if text == compact {
                 self.compared += 1;
-            } else {
+            } else if !self.is_explained(&copy) {
                 let what = "it is not the one of this number that was kept elsewhere: it was replaced";
                 self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
                 self.add_marks(&copy, true);
@@ -212,7 +232,7 @@ impl<'a> Statements<'a> {
                     continue;
                 }
                 if newest.is_none_or(|newest| number > newest) {
-                    if copies_may_be_newer {
+                    if copies_may_be_newer || self.is_explained(&copy) {
                         continue;
                     }
                     let has = newest.map_or_else(|| "none".to_owned(), |newest| format!("checkpoint {newest}"));
@@ -235,7 +255,12 @@ impl<'a> Statements<'a> {
             marks.sort_by_key(|mark| (mark.sequence, mark.checkpoint));
             (chain, marks.into())
         });
+        let mut notes: Vec<String> = self.restored.iter().map(RestoredLog::note).collect();
+        if self.explained > 0 {
+            notes.push(format!("{} copies kept elsewhere are of what was lost before a restore", self.explained));
+        }
         Evidence {
+            notes,
             marks: marks.collect(),
             hashes: self.hashes,
             first: self.first,

@@ -67,7 +67,7 @@ fn lines(text: &str) -> impl Iterator<Item = String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-fn published(file: &Path) -> Result<KeySet, Failure> {
+pub(in crate::cli) fn published(file: &Path) -> Result<KeySet, Failure> {
     let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
 }
@@ -96,7 +96,7 @@ pub(super) fn signer(directory: &Path, now: UnixTime) -> Result<Signer, Failure>
 ///
 /// # Errors
 /// They cannot be read.
-pub(super) fn own(directory: &Path) -> Result<KeySet, Failure> {
+pub(in crate::cli) fn own(directory: &Path) -> Result<KeySet, Failure> {
     if !directory.is_dir() {
         return Ok(KeySet::default());
     }

@@ -1,10 +1,10 @@
 //! `countersign audit`: what happened, and whether the log still says so.
 
-mod evidence;
+pub(super) mod evidence;
 
 mod export;
 
-mod progress;
+pub(super) mod progress;
 
 mod query;
 

@@ -9,14 +9,14 @@ use tokio::task::JoinHandle;
 
 /// A count that is shown while it grows.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     count: Arc<AtomicU64>,
     shown: Option<JoinHandle<()>>,
 }
 
 impl Progress {
     /// Of records that are `done`: "verified", "exported".
-    pub(super) fn of(done: &'static str) -> Self {
+    pub(in crate::cli) fn of(done: &'static str) -> Self {
         let count = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&count);
         let shown = std::io::stderr().is_terminal().then(|| {
@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// What counts.
-    pub(super) const fn count(&self) -> &Arc<AtomicU64> {
+    pub(in crate::cli) const fn count(&self) -> &Arc<AtomicU64> {
         &self.count
     }
 }

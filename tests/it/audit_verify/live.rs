@@ -108,6 +108,10 @@ impl AuditReading for PrunedMeanwhile {
         self.store.cut(from, to, limit)
     }
 
+    fn restored(&self) -> BoxFuture<'_, Result<Vec<String>, StoreUnavailable>> {
+        self.store.restored()
+    }
+
     fn forget_statements(&self, before: i64) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
         self.store.forget_statements(before)
     }

@@ -1,0 +1,334 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_resource_server::status::MarkKind;
+use sqlx::Row;
+
+use super::*;
+use crate::audit::{AuditStore, Batch, Entry};
+use crate::backup::Origin;
+use crate::registry::fixture::{NOW, because, participant_id};
+use crate::registry::history::Actor;
+use crate::registry::participant::ParticipantState;
+use crate::registry::store::RegistryStore;
+use crate::store::contract::{Bench, contract};
+use crate::store::schema;
+
+contract!(
+    every_table_is_in_a_backup_or_made_again,
+    every_column_of_them_is,
+    what_was_restored_is_what_was_backed_up,
+    only_an_empty_store_is_filled,
+    a_restore_that_was_killed_leaves_a_store_that_says_so,
+    rows_that_do_not_fit_leave_nothing,
+    nobody_serves_before_it_is_confirmed,
+    a_lease_of_the_lost_store_is_worth_nothing,
+    a_look_sees_one_moment,
+);
+
+const LATER: UnixTime = UnixTime::from_seconds(1_900_000_000);
+
+fn restoration() -> Restoration {
+    Restoration {
+        epoch: 1_900_000_000,
+        first_version: 1_900_000_000 << 20,
+        at: LATER,
+        actor: operator(),
+        origin: Origin {
+            file: "backup.gz".to_owned(),
+            sha256: String::new(),
+            at: NOW,
+            node: "node-1".to_owned(),
+            registry: RegistryAt { epoch: 1, version: 0, changed_at: None },
+        },
+        unproven: Vec::new(),
+        lost: None,
+        confirmed: None,
+    }
+}
+
+fn operator() -> Actor {
+    Actor::Operator { system_user: "root".to_owned(), stated_name: None }
+}
+
+fn explanation() -> Explanation {
+    Explanation { actor: operator(), at: LATER, why: Some("the disk is gone".to_owned()) }
+}
+
+/// A store with something in most tables.
+async fn filled(bench: &Bench) {
+    bench.populate().await;
+    bench
+        .registry
+        .set_participant_state(participant_id("acme"), ParticipantState::Suspended, because("late"))
+        .await
+        .unwrap();
+    let lease = bench.store.lease("node-1", NOW, NOW.after(Duration::from_secs(3_600))).await.unwrap();
+    let entry = |number| Entry { at: NOW, body: format!("{{\"number\":{number}}}"), assertion: None };
+    let entries = (0..1_200).map(entry).collect();
+    let batch = Batch { lease, entries, given_back: Vec::new(), history: None };
+    bench.store.append(Arc::new(batch)).await.unwrap();
+    bench.run("INSERT INTO audit_record_without_chain (writer, sequence, at, body) VALUES ('a#1', 7, 3, '{}')").await;
+    bench.run("INSERT INTO audit_checkpoint (number, at, statement) VALUES (1, 5, 'x.y.z')").await;
+    bench
+        .run("INSERT INTO audit_forward (sink, lease, holder, leased_until, checkpoint) VALUES ('f', 3, 'n', 9, 1)")
+        .await;
+    bench.run("INSERT INTO history (version, step, at, actor, action, subject) VALUES (900, 0, 1, '{}', 'Zürich \\ \"', '')").await;
+}
+
+/// Another empty store on each engine there is.
+async fn targets(name: &str) -> Vec<Bench> {
+    [Some(Bench::sqlite().await), Bench::postgres(name).await].into_iter().flatten().collect()
+}
+
+async fn parts(store: &Store) -> Vec<Part> {
+    let mut look = store.snapshot().await.unwrap();
+    let mut parts = Vec::new();
+    while let Some(part) = look.next().await.unwrap() {
+        parts.push(part);
+    }
+    parts
+}
+
+async fn fill(store: &Store, parts: Vec<Part>) -> Result<(), BackupFailure> {
+    let mut loading = store.load().await?;
+    for part in parts {
+        loading.take(part).await?;
+    }
+    loading.commit(&restoration()).await
+}
+
+/// All rows, whatever order an engine has them in.
+fn rows(parts: Vec<Part>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut tables = BTreeMap::new();
+    let mut table = String::new();
+    for part in parts {
+        match part {
+            Part::Table { name, .. } => {
+                tables.insert(name.clone(), BTreeSet::new());
+                table = name;
+            }
+            Part::Rows(rows) => {
+                let rows = rows.iter().map(|row| serde_json::to_string(row).unwrap());
+                tables.get_mut(&table).unwrap().extend(rows);
+            }
+        }
+    }
+    tables
+}
+
+async fn every_table_is_in_a_backup_or_made_again(bench: &Bench) {
+    let migrations = match bench.store.engine {
+        Engine::Postgres { .. } => crate::store::postgres::MIGRATIONS,
+        Engine::Sqlite { .. } => crate::store::sqlite::MIGRATIONS,
+    };
+    let known: BTreeSet<&str> =
+        TABLES.iter().map(|table| table.name).chain(tables::MADE_AGAIN.iter().copied()).collect();
+    let mut made = schema::tables(migrations, i64::MAX);
+    made.push("audit_record_without_chain"); // which was renamed
+    // Whoever adds a table says here whether it is in backups.
+    assert!(made.iter().all(|table| known.contains(table)), "{made:?}");
+    assert!(TABLES.iter().all(|table| made.contains(&table.name)), "{made:?}");
+}
+
+async fn every_column_of_them_is(bench: &Bench) {
+    for table in TABLES {
+        let statement = match bench.store.engine {
+            Engine::Postgres { .. } => {
+                "SELECT CAST(column_name AS TEXT) FROM information_schema.columns \
+                 WHERE table_schema = current_schema() AND table_name = $1"
+            }
+            Engine::Sqlite { .. } => "SELECT name FROM pragma_table_info($1)",
+        };
+        let found = sqlx::query(statement).bind(table.name).fetch_all(&bench.store.readers).await.unwrap();
+        let found: BTreeSet<String> = found.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, table.column_names().into_iter().collect(), "{}", table.name);
+    }
+}
+
+async fn what_was_restored_is_what_was_backed_up(bench: &Bench) {
+    filled(bench).await;
+    let before = parts(&bench.store).await;
+    for target in targets("restored").await {
+        target.store.begin_to_load(&restoration()).await.unwrap();
+        fill(&target.store, before.clone()).await.unwrap();
+        let (mut has, mut had) = (rows(parts(&target.store).await), rows(before.clone()));
+        // What a restore is for, and nothing else.
+        for table in ["registry_state", "audit_chain", "audit_forward", "restoration"] {
+            assert_ne!(has.remove(table), had.remove(table), "{table}");
+        }
+        let marks: BTreeSet<String> = has
+            .remove("revocation_mark")
+            .unwrap()
+            .difference(&had.remove("revocation_mark").unwrap())
+            .cloned()
+            .collect();
+        assert_eq!(marks.len(), 1, "{marks:?}");
+        assert!(marks.first().unwrap().starts_with("[\"issuer\",\"*\",1992294400000000,"), "{marks:?}");
+        assert_eq!(has, had);
+        assert!(had["audit_record"].len() == 1_200 && had["client"].len() == 1 && had["history"].len() > 5, "{had:?}");
+        let head = target.store.head().await.unwrap();
+        assert_eq!((head.epoch, head.version.0), (1_900_000_000, 1_900_000_000 << 20));
+    }
+}
+
+async fn only_an_empty_store_is_filled(bench: &Bench) {
+    bench.populate().await;
+    let refused = bench.store.begin_to_load(&restoration()).await;
+    assert!(matches!(refused, Err(BackupFailure::NotEmpty(_))), "{refused:?}");
+    assert_eq!(bench.store.standing().await.unwrap(), Standing::Served);
+    // A single record of the log is something.
+    for target in targets("one").await {
+        target.store.lease("node-1", NOW, NOW).await.unwrap();
+        let refused = target.store.begin_to_load(&restoration()).await;
+        assert!(matches!(refused, Err(BackupFailure::NotEmpty(_))), "{refused:?}");
+    }
+}
+
+async fn a_restore_that_was_killed_leaves_a_store_that_says_so(bench: &Bench) {
+    filled(bench).await;
+    let before = parts(&bench.store).await;
+    for target in targets("killed").await {
+        let store = &target.store;
+        store.begin_to_load(&restoration()).await.unwrap();
+        assert_eq!(store.standing().await.unwrap(), Standing::Loading, "before the first row");
+        for stop in 0..before.len() {
+            let mut loading = store.load().await.unwrap();
+            for part in before.iter().take(stop).cloned() {
+                loading.take(part).await.unwrap();
+            }
+            drop(loading);
+            assert_eq!(store.standing().await.unwrap(), Standing::Loading, "after {stop} parts");
+            assert_eq!(store.head().await.unwrap().version.0, 0, "after {stop} parts");
+        }
+        fill(store, before.clone()).await.unwrap();
+        assert_eq!(store.standing().await.unwrap(), Standing::Loading, "before it is on record");
+        // Again from the beginning.
+        store.begin_to_load(&restoration()).await.unwrap();
+        assert!(!rows(parts(store).await).contains_key("nothing"));
+        assert_eq!(rows(parts(store).await)["participant"].len(), 0);
+        fill(store, before.clone()).await.unwrap();
+        store.clear().await.unwrap();
+        assert_eq!(rows(parts(store).await)["participant"].len(), 0);
+        assert_eq!(store.standing().await.unwrap(), Standing::Loading);
+        fill(store, before.clone()).await.unwrap();
+        store.finish(&restoration(), None, explanation()).await.unwrap();
+        assert_eq!(store.standing().await.unwrap(), Standing::Unconfirmed(vec![restoration()]));
+        let refused = store.clear().await;
+        assert!(refused.is_err(), "what is all there is not emptied");
+    }
+}
+
+async fn rows_that_do_not_fit_leave_nothing(bench: &Bench) {
+    filled(bench).await;
+    let before = parts(&bench.store).await;
+    let with = |change: &dyn Fn(&mut Vec<Part>)| {
+        let mut parts = before.clone();
+        change(&mut parts);
+        parts
+    };
+    let at = |name: &str| {
+        before.iter().position(|part| matches!(part, Part::Table { name: found, .. } if found == name)).unwrap()
+    };
+    let (participant, certificate) = (at("participant"), at("client"));
+    let bad = [
+        with(&|parts| drop(parts.pop())),
+        with(&|parts| drop(parts.remove(0))),
+        with(&|parts| drop(parts.remove(participant + 1))), // its client refers to nobody
+        with(&|parts| parts.swap(participant, certificate)),
+        with(&|parts| {
+            let again = parts[participant + 1].clone();
+            parts.insert(participant + 1, again);
+        }),
+        with(&|parts| parts[participant + 1] = Part::Rows(vec![vec![Cell::Integer(1), Cell::Null, Cell::Null]])),
+        with(&|parts| parts[participant + 1] = Part::Rows(vec![vec![Cell::Text("x".to_owned())]])),
+        with(&|parts| parts[participant + 1] = Part::Rows(vec![vec![Cell::Null, Cell::Null, Cell::Null]])),
+        with(&|parts| {
+            let row = ["x", "no state", "{}"].map(|text| Cell::Text(text.to_owned()));
+            parts[participant + 1] = Part::Rows(vec![row.to_vec()]);
+        }),
+    ];
+    for target in targets("misfits").await {
+        target.store.begin_to_load(&restoration()).await.unwrap();
+        // The last part is rows of the log: without them it is another log, which its chains tell.
+        for (number, parts) in bad.iter().enumerate().skip(1) {
+            let refused = fill(&target.store, parts.clone()).await;
+            assert!(matches!(refused, Err(BackupFailure::Refused(_))), "{number}: {refused:?}");
+            assert_eq!(target.store.head().await.unwrap().version.0, 0, "{number}");
+        }
+    }
+}
+
+async fn nobody_serves_before_it_is_confirmed(bench: &Bench) {
+    filled(bench).await;
+    let before = parts(&bench.store).await;
+    bench.store.may_serve(RegistryVersion(0)).await.unwrap();
+    for target in targets("confirmed").await {
+        let store = &target.store;
+        store.begin_to_load(&restoration()).await.unwrap();
+        assert!(store.may_serve(RegistryVersion(0)).await.is_err());
+        fill(store, before.clone()).await.unwrap();
+        assert!(store.may_serve(RegistryVersion(0)).await.is_err());
+        store.finish(&restoration(), None, explanation()).await.unwrap();
+        assert!(store.may_serve(RegistryVersion(0)).await.is_err());
+        let everything = |state: crate::registry::RevocationState| {
+            state.marks.into_iter().any(|mark| mark.kind == MarkKind::Issuer && mark.version.0 == 1_900_000_000 << 20)
+        };
+        assert!(everything(store.marks(LATER).await.unwrap()));
+
+        let version = store.confirm(TokensOfBefore::End, explanation()).await.unwrap().unwrap();
+        assert_eq!(version.0, (1_900_000_000 << 20) + 1);
+        store.may_serve(version).await.unwrap();
+        assert!(store.may_serve(RegistryVersion(version.0 + 1)).await.is_err(), "that is another store");
+        assert_eq!(store.standing().await.unwrap(), Standing::Served);
+        assert!(everything(store.marks(LATER).await.unwrap()));
+        // Forgotten once no token of before can live.
+        assert!(!everything(store.marks(LATER.after(Duration::from_secs(3_660))).await.unwrap()));
+        assert!(everything(store.marks(LATER.after(Duration::from_secs(3_659))).await.unwrap()));
+        assert_eq!(store.confirm(TokensOfBefore::Live, explanation()).await.unwrap(), None, "once");
+        assert_eq!(store.head().await.unwrap().version, version);
+        let history = store.history(RegistryVersion((1_900_000_000 << 20) - 1), None, 10).await.unwrap();
+        let actions: Vec<&str> = history.iter().map(|entry| entry.action.as_str()).collect();
+        assert_eq!(actions, ["registry.restore", "registry.confirm_restore"]);
+    }
+}
+
+async fn a_lease_of_the_lost_store_is_worth_nothing(bench: &Bench) {
+    filled(bench).await;
+    // Held while the backup was made, and in the lost store ever since.
+    let until = NOW.after(Duration::from_secs(1_000_000_000));
+    let lease = bench.store.lease("node-2", NOW, until).await.unwrap();
+    let before = parts(&bench.store).await;
+    for target in targets("leased").await {
+        let store = &target.store;
+        store.begin_to_load(&restoration()).await.unwrap();
+        fill(store, before.clone()).await.unwrap();
+        let entries = || vec![Entry { at: NOW, body: "{}".to_owned(), assertion: None }];
+        let batch = Batch { lease, entries: entries(), given_back: Vec::new(), history: None };
+        let refused = store.append(Arc::new(batch)).await;
+        assert!(matches!(refused, Err(crate::audit::AppendRefusal::LeaseLost)), "{refused:?}");
+        assert!(!store.renew(lease.head.chain(), lease.number, until).await.unwrap());
+        let new = store.lease("node-2", NOW, until).await.unwrap();
+        assert!(new.number > 1_900_000_000 << 20, "{new:?}");
+    }
+}
+
+async fn a_look_sees_one_moment(bench: &Bench) {
+    filled(bench).await;
+    let expected = rows(parts(&bench.store).await);
+    let mut look = bench.store.snapshot().await.unwrap();
+    let summary = look.summary().await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(part) = look.next().await.unwrap() {
+        seen.push(part);
+        // Each writes as ever: nobody waits for the look.
+        let (to, why) = match seen.len() % 2 {
+            0 => (ParticipantState::Suspended, "again"),
+            _ => (ParticipantState::Active, "back"),
+        };
+        bench.registry.set_participant_state(participant_id("acme"), to, because(why)).await.unwrap();
+    }
+    assert_eq!(rows(seen), expected);
+    assert_ne!(summary.registry.version, bench.store.head().await.unwrap().version.0);
+}
