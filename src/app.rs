@@ -28,6 +28,7 @@ use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
+use crate::status_list::StatusLists;
 use crate::store::{self, Migrate, OpenError, Store};
 use crate::tls::{self, ClientFilesError, Dialer, HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
@@ -56,6 +57,8 @@ pub struct App {
     pub checkpoints: Arc<Checkpoints>,
     /// Which issued tokens are dead.
     pub status: Arc<RevocationList>,
+    /// The same as Token Status Lists.
+    pub status_lists: Arc<StatusLists>,
     /// Whatever others publish comes through it.
     pub fetcher: Fetcher,
     /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
@@ -119,6 +122,15 @@ impl App {
             RevocationList::open(issuer, Arc::<Registry>::clone(&registry), Arc::clone(&keys), Arc::clone(&clock))
                 .await?;
         let status = Arc::new(status);
+        let status_lists = StatusLists::open(
+            issuer,
+            Arc::new(store.clone()),
+            Arc::<Registry>::clone(&registry),
+            Arc::clone(&keys),
+            Arc::clone(&clock),
+        )
+        .await?;
+        let status_lists = Arc::new(status_lists);
         let audit = AuditLog::open(
             Arc::new(store.clone()),
             Arc::<Registry>::clone(&registry),
@@ -162,6 +174,7 @@ impl App {
             registry.keep_current(),
             keys.watch(KEYS_WATCHED_EVERY),
             status.keep_fresh(),
+            status_lists.keep_fresh(),
             checkpoints.keep(),
             audit::index::keep(Arc::new(store.clone())),
         ];
@@ -179,6 +192,7 @@ impl App {
             audit,
             checkpoints,
             status,
+            status_lists,
             fetcher,
             expiry: Arc::new(expiry),
             store,

@@ -270,6 +270,10 @@ impl Bench {
             "CREATE TABLE audit_writer (node TEXT NOT NULL PRIMARY KEY, starts BIGINT NOT NULL)",
             "DROP TABLE audit_forward",
             "DROP TABLE audit_forward_cursor",
+            "DROP TABLE status_block",
+            "DROP TABLE status_list",
+            "ALTER TABLE revocation_mark DROP COLUMN status_list_id",
+            "ALTER TABLE revocation_mark DROP COLUMN status_index",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;

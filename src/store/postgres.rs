@@ -23,6 +23,7 @@ const MIGRATIONS: Migrations = &[
     (5, "audit_chain", include_str!("../../migrations/postgres/0005_audit_chain.sql")),
     (6, "audit_index", include_str!("../../migrations/postgres/0006_audit_index.sql")),
     (7, "audit_forward", include_str!("../../migrations/postgres/0007_audit_forward.sql")),
+    (10, "status_list", include_str!("../../migrations/postgres/0010_status_list.sql")),
 ];
 
 /// Session settings, whatever the database has by default. Time-outs are shorter than the 2 s in which an audit record has

@@ -29,6 +29,7 @@ const MIGRATIONS: Migrations = &[
     (5, "audit_chain", include_str!("../../migrations/sqlite/0005_audit_chain.sql")),
     (6, "audit_index", include_str!("../../migrations/sqlite/0006_audit_index.sql")),
     (7, "audit_forward", include_str!("../../migrations/sqlite/0007_audit_forward.sql")),
+    (10, "status_list", include_str!("../../migrations/sqlite/0010_status_list.sql")),
 ];
 
 /// WAL, so that readers never wait for the writer; FULL, so that what was acknowledged survives a power cut.

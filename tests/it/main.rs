@@ -31,6 +31,8 @@ mod revocation_lists;
 
 mod circle;
 
+mod status_list;
+
 mod spiffe;
 
 mod bundle_endpoint;
