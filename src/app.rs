@@ -30,6 +30,7 @@ use crate::policy::Lifetime;
 use crate::presented_token::OwnTokens;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
+use crate::status_list::StatusLists;
 use crate::store::{self, Migrate, OpenError, Store};
 use crate::tls::{self, ClientFilesError, Dialer, HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
@@ -60,6 +61,8 @@ pub struct App {
     pub status: Arc<RevocationList>,
     /// Reads tokens of its own that others show.
     pub own_tokens: OwnTokens,
+    /// The same as Token Status Lists.
+    pub status_lists: Arc<StatusLists>,
     /// Whatever others publish comes through it.
     pub fetcher: Fetcher,
     /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
@@ -131,6 +134,15 @@ impl App {
             RevocationList::open(issuer, Arc::<Registry>::clone(&registry), Arc::clone(&keys), Arc::clone(&clock))
                 .await?;
         let status = Arc::new(status);
+        let status_lists = StatusLists::open(
+            issuer,
+            Arc::new(store.clone()),
+            Arc::<Registry>::clone(&registry),
+            Arc::clone(&keys),
+            Arc::clone(&clock),
+        )
+        .await?;
+        let status_lists = Arc::new(status_lists);
         let audit = AuditLog::open(
             Arc::new(store.clone()),
             Arc::<Registry>::clone(&registry),
@@ -174,6 +186,7 @@ impl App {
             registry.keep_current(),
             keys.watch(KEYS_WATCHED_EVERY),
             status.keep_fresh(),
+            status_lists.keep_fresh(),
             checkpoints.keep(),
             audit::index::keep(Arc::new(store.clone())),
         ];
@@ -193,6 +206,7 @@ impl App {
             audit,
             checkpoints,
             status,
+            status_lists,
             fetcher,
             expiry: Arc::new(expiry),
             store,

@@ -181,7 +181,7 @@ impl Refusal {
             Self::Sighting(refusal) => refusal.code(),
             Self::Peer(_) | Self::ClientAuth(_) | Self::Admission(_) => ErrorCode::InvalidClient,
             Self::Policy(refusal) => refusal.code(),
-            Self::Mint(_) => ErrorCode::ServerError,
+            Self::Mint(refusal) => refusal.code(),
             Self::Revocation(refusal) => refusal.code(),
             Self::Audit(_) => ErrorCode::TemporarilyUnavailable,
         }

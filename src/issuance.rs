@@ -68,5 +68,7 @@ async fn decide(
     }
     let client = admission::admit(client, app.config.environment, now)?;
     let access = policy::authorize(client, request, app.lifetime(), now)?; // RFC 8707 §2
-    Ok(app.mint.sign(access, now)?) // RFC 9068 §2
+    let draft = app.mint.draft(access, now)?; // RFC 9068 §2
+    let status = app.status_lists.place(&draft, now).await?; // draft-ietf-oauth-status-list-20 §6.2, where the API asks for it
+    Ok(draft.sign(status)?)
 }

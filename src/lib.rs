@@ -45,6 +45,9 @@ pub mod presented_token;
 /// Which issued tokens are still good.
 pub mod status;
 
+/// The same as Token Status Lists, for resource servers that read those.
+pub mod status_list;
+
 /// The book of participants.
 pub mod registry;
 

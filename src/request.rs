@@ -21,6 +21,10 @@ refusals! {
         MethodNotAllowed => "method_not_allowed",
         /// The body is not `application/x-www-form-urlencoded`: 415.
         UnsupportedMediaType => "unsupported_media_type",
+        /// Nothing that is served here is among what `Accept` names: 406.
+        NotAcceptable => "not_acceptable",
+        /// A status list as it was at another time: what was then is not told. 501.
+        HistoryNotOffered => "status_history_not_offered",
         /// The body is larger than the limit: 413.
         BodyTooLarge => "body_too_large",
         /// The body did not arrive whole in time.
@@ -70,6 +74,8 @@ impl RequestRefusal {
         match self {
             Self::MethodNotAllowed
             | Self::UnsupportedMediaType
+            | Self::NotAcceptable
+            | Self::HistoryNotOffered
             | Self::BodyTooLarge
             | Self::BodyIncomplete
             | Self::BodyMalformed

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::access_token::VerifiedToken;
+use countersign_resource_server::token::claims::StatusReference;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -99,6 +100,9 @@ struct Token<'a> {
     scope: String,
     exp: i64,
     kid: &'a str,
+    /// As the token says it: a single token is found in its list by this alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_list: Option<&'a StatusReference>,
     #[serde(skip_serializing_if = "Option::is_none")]
     assertion_jti: Option<&'a str>,
     /// Whose it is, where it was shown and need not be the asker's.
@@ -116,6 +120,7 @@ impl<'a> Token<'a> {
             scope: claims.scope.to_string(),
             exp: claims.exp,
             kid: token.kid(),
+            status_list: claims.status.as_ref().map(|status| &status.status_list),
             assertion_jti: used.map(|used| used.jti.as_str()),
             client_id: Some(&claims.client_id),
         }
@@ -150,6 +155,7 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
             scope: token.scope().to_string(),
             exp: token.expires_at(),
             kid: token.kid(),
+            status_list: token.status().map(|status| &status.status_list),
             assertion_jti: token.assertion().map(|used| used.jti.as_str()),
             client_id: None,
         }),

@@ -1,14 +1,14 @@
 //! `countersign resource-server …`: the APIs tokens are for.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::scope::{Scope, ScopeToken};
 
 use super::session::{Failure, Session};
 use super::{every, found};
-use crate::registry::resource_server::{ResourceServer, ResourceServerState};
+use crate::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
 use crate::registry::{ParticipantId, ResourceIndicator, ResourceServerId};
 
-/// APIs: enter, list, retire.
+/// APIs: enter, list, change, retire.
 #[derive(Debug, Subcommand)]
 pub(super) enum ResourceServerCommand {
     /// Enter an API.
@@ -20,6 +20,8 @@ pub(super) enum ResourceServerCommand {
         /// Its id.
         id: ResourceServerId,
     },
+    /// Change it: what is not said stays as it is.
+    Change(Change),
     /// Issue no more tokens for it, for good; the live ones are revoked.
     Retire {
         /// Its id.
@@ -47,9 +49,33 @@ pub(super) struct Add {
     /// The longest life of a token for it, in seconds.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=3600))]
     lifetime_seconds: Option<i64>,
+    /// Its tokens say where their status is in a Token Status List (docs/status-list.md), for an API that does not embed the
+    /// crate.
+    #[arg(long)]
+    status_list: bool,
     /// Why, for the history.
     #[arg(long)]
     why: Option<String>,
+}
+
+/// An API as it is to be.
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    /// Its id here.
+    id: ResourceServerId,
+    /// Whether its tokens say where their status is in a Token Status List.
+    #[arg(long, required = true)]
+    status_list: Option<Switch>,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 /// Runs the command.
@@ -67,6 +93,7 @@ pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Re
                 access_token_lifetime_seconds: add.lifetime_seconds,
                 subject: None,
                 certificate: None,
+                status: if add.status_list { StatusClaim::StatusList } else { StatusClaim::Absent },
                 state: ResourceServerState::Active,
             };
             let version =
@@ -83,6 +110,17 @@ pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Re
         }
         ResourceServerCommand::Show { id } => {
             session.output.record(&found(session.registry.resource_server(&id).await?, "resource server", &id)?)
+        }
+        ResourceServerCommand::Change(Change { id, status_list, why }) => {
+            let before = found(session.registry.resource_server(&id).await?, "resource server", &id)?;
+            let status = match status_list {
+                Some(Switch::On) => StatusClaim::StatusList,
+                Some(Switch::Off) => StatusClaim::Absent,
+                None => before.status,
+            };
+            let after = ResourceServer { status, ..before };
+            let version = session.registry.change_resource_server(after.clone(), session.explain(why)).await?;
+            session.output.done(&format!("resource server {id} changed, registry version {version}"), &after)
         }
         ResourceServerCommand::Retire { id, why } => {
             let version = session.registry.retire_resource_server(id.clone(), session.explain(why)).await?;

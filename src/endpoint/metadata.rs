@@ -36,6 +36,8 @@ pub(super) fn document(config: &Config) -> Document {
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         // RFC 8705 §3.3.
         "tls_client_certificate_bound_access_tokens": true,
+        // draft-ietf-oauth-status-list-20 §9.1.
+        "status_list_aggregation_endpoint": issuer.url_of(path::STATUS_LISTS),
     });
     if let Some(face) = &config.public {
         // RFC 8705 §5: the same endpoints where certificates are asked for; each is at the top level as well.

@@ -27,6 +27,9 @@ mod revocation;
 /// `GET /revocations`.
 mod revocations;
 
+/// `GET /status-lists` and what is below.
+mod status_list;
+
 /// `POST /token`.
 mod token;
 
@@ -58,6 +61,8 @@ pub mod path {
     pub const REVOCATIONS: &str = "/revocations";
     /// RFC 7009 §2.
     pub const REVOKE: &str = "/revoke";
+    /// The aggregation of draft-ietf-oauth-status-list-20 §9; the lists are below it.
+    pub const STATUS_LISTS: &str = crate::status_list::STATUS_LISTS;
     /// RFC 6749 §3.2.
     pub const TOKEN: &str = "/token";
 }
@@ -81,6 +86,8 @@ pub fn router(app: Arc<App>) -> Router {
             )
             .route(&format!("{base}{}", path::JWKS), get(jwks::jwks).with_state(app.clone()))
             .route(&format!("{base}{}", path::REVOCATIONS), get(revocations::revocations).with_state(app.clone()))
+            .route(&format!("{base}{}", path::STATUS_LISTS), get(status_list::aggregation).with_state(app.clone()))
+            .route(&format!("{base}{}/{{id}}", path::STATUS_LISTS), get(status_list::list).with_state(app.clone()))
     };
     let base = app.config.issuer.path();
     // RFC 8414 §3: the issuer's path is inserted behind the well-known segment.

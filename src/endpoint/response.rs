@@ -149,6 +149,8 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Request(RequestRefusal::MethodNotAllowed) => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::Request(RequestRefusal::UnsupportedMediaType) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::Request(RequestRefusal::NotAcceptable) => StatusCode::NOT_ACCEPTABLE,
+        Refusal::Request(RequestRefusal::HistoryNotOffered) => StatusCode::NOT_IMPLEMENTED,
         Refusal::Request(RequestRefusal::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Request(RequestRefusal::TooManyRequests) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Request(RequestRefusal::UnknownPath) => StatusCode::NOT_FOUND,

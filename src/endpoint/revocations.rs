@@ -50,7 +50,7 @@ pub(super) async fn revocations(State(app): State<Arc<App>>, uri: Uri, headers: 
 }
 
 /// Text that several answers share.
-struct Text(Arc<str>);
+pub(super) struct Text(pub(super) Arc<str>);
 
 impl AsRef<[u8]> for Text {
     fn as_ref(&self) -> &[u8] {
@@ -95,7 +95,7 @@ fn decimal(text: &str) -> Option<i64> {
 }
 
 /// RFC 9110 §12.5.3: `gzip` named, and not with weight zero. A bare `*` gets the list as it is.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT_ENCODING)
         .iter()

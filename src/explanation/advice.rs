@@ -130,6 +130,12 @@ const fn on_request(refusal: &RequestRefusal) -> Advice {
         RequestRefusal::UnsupportedMediaType => {
             partner("Send the parameters as application/x-www-form-urlencoded, in UTF-8 and without a content coding.")
         }
+        RequestRefusal::NotAcceptable => {
+            partner("Ask for application/statuslist+jwt, or leave the Accept header out: no other form is served here.")
+        }
+        RequestRefusal::HistoryNotOffered => {
+            partner("Leave the parameter time out: a status list is served as it is now.")
+        }
         RequestRefusal::BodyTooLarge => {
             partner("Send the parameters only: the body has 16 KB at most unless configured otherwise.")
         }
@@ -460,6 +466,9 @@ const fn on_mint(refusal: &MintRefusal) -> Advice {
             "Raise access_token_lifetime_seconds of the client or the API: what bounds the token leaves it less than a second.",
         ),
         MintRefusal::SigningFailed => operator("Look into the server's log: the signing key would not sign."),
+        MintRefusal::StatusIndexUnavailable => {
+            operator("Look whether the database answers: tokens for this API need a place in a status list from it.")
+        }
     }
 }
 

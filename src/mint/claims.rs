@@ -14,7 +14,8 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 use super::{MintRefusal, random_octets};
 use crate::audit::AssertionUse;
 use crate::policy::{AuthorizedAccess, LONGEST_LIFETIME};
-use crate::registry::{AnchorId, FoundClient, ResourceIndicator, Thumbprint};
+use crate::registry::resource_server::StatusClaim;
+use crate::registry::{AnchorId, FoundClient, KeyHash, ResourceIndicator, Thumbprint};
 
 /// What was authorized, as a token is made of it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Grant {
     pub(crate) client: FoundClient,
     /// The certificate on the connection: what the token is bound to.
     pub(crate) thumbprint: Thumbprint,
+    /// The hash of its key: what a mark can be about, and no claim.
+    pub(crate) key_hash: KeyHash,
     /// The anchor that vouches for it, or did when it was enrolled; none where the certificate stands for itself.
     pub(crate) anchor: Option<AnchorId>,
     /// The API it is for.
@@ -33,6 +36,8 @@ pub(crate) struct Grant {
     pub(crate) expires_no_later_than: UnixTime,
     /// How it is signed.
     pub(crate) signing_alg: SigningAlgorithm,
+    /// Whether the API asked for the status of its tokens as a list.
+    pub(crate) status: StatusClaim,
     /// The assertion that is used up with it.
     pub(crate) assertion: Option<AssertionUse>,
 }
@@ -42,6 +47,7 @@ impl From<&AuthorizedAccess> for Grant {
         Self {
             client: access.client().clone(),
             thumbprint: *access.peer().thumbprint(),
+            key_hash: *access.peer().key_hash(),
             // A certificate that was enrolled on an anchor's word rests on it still, however it proved itself today.
             anchor: access.peer().anchor().cloned().or_else(|| {
                 let certificate = access.client().record.certificate(access.peer().thumbprint());
@@ -51,6 +57,7 @@ impl From<&AuthorizedAccess> for Grant {
             scope: access.scope().clone(),
             expires_no_later_than: access.expires_no_later_than(),
             signing_alg: access.signing_alg(),
+            status: access.resource_server().status,
             assertion: access.assertion().map(|used| AssertionUse {
                 client_id: used.client_id.clone(),
                 jti: used.jti.clone(),
@@ -87,6 +94,7 @@ pub(super) fn write(issuer: &str, grant: &Grant, now: UnixTime) -> Result<Access
         environment: record.client.environment.as_str().to_owned(),
         anchor: grant.anchor.as_ref().map(|anchor| anchor.as_str().to_owned()),
         registry_version: grant.client.version.0,
+        status: None,
     })
 }
 

@@ -11,9 +11,10 @@ use super::key_ring::{KeyRecord, KeyRingError, KeyStore, KeyStoreError, StoredKe
 use super::{Grant, KeyRing, Mint};
 use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, Environment};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
+use crate::registry::resource_server::StatusClaim;
 use crate::registry::{
-    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, ParticipantId, RegistryVersion, ResourceIndicator,
-    Thumbprint,
+    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, KeyHash, ParticipantId, RegistryVersion,
+    ResourceIndicator, Thumbprint,
 };
 
 pub(crate) const ISSUER: &str = "https://as.example";
@@ -125,11 +126,13 @@ pub(crate) fn grant(client: FoundClient) -> Grant {
     Grant {
         client,
         thumbprint: Thumbprint::of(b"certificate"),
+        key_hash: KeyHash::of(b"key"),
         anchor: Some(AnchorId::parse("anchor").unwrap()),
         resource: ResourceIndicator::parse("https://api.example").unwrap(),
         scope: Scope::parse("read write").unwrap(),
         expires_no_later_than: NOW.after(std::time::Duration::from_secs(300)),
         signing_alg: SigningAlgorithm::ES256,
+        status: StatusClaim::Absent,
         assertion: None,
     }
 }

@@ -28,13 +28,14 @@ use std::sync::Arc;
 
 use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::claims::ACCESS_TOKEN_TYPE;
+use countersign_resource_server::token::claims::{ACCESS_TOKEN_TYPE, AccessTokenClaims, Status};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use crate::audit::{AssertionUse, Durable};
-use crate::error::refusals;
+use crate::error::{ErrorCode, refusals};
 use crate::policy::AuthorizedAccess;
-use crate::registry::{FoundClient, ResourceIndicator};
+use crate::registry::resource_server::StatusClaim;
+use crate::registry::{FoundClient, KeyHash, RegistryVersion, ResourceIndicator};
 
 refusals! {
     /// Why a token could not be made.
@@ -45,6 +46,18 @@ refusals! {
         NothingLeft => "token_lifetime_exhausted",
         /// The key would not sign.
         SigningFailed => "signing_failed",
+        /// The resource server wants its tokens in a status list, and no place in one could be had.
+        StatusIndexUnavailable => "status_index_unavailable",
+    }
+}
+
+impl MintRefusal {
+    /// The protocol's code for it.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoSigningKey { .. } | Self::NothingLeft | Self::SigningFailed => ErrorCode::ServerError,
+            Self::StatusIndexUnavailable => ErrorCode::TemporarilyUnavailable,
+        }
     }
 }
 
@@ -55,6 +68,14 @@ pub struct Mint {
     keys: Arc<KeyRing>,
 }
 
+/// What a token will say and be signed with.
+#[derive(Debug)]
+pub struct Draft {
+    claims: AccessTokenClaims,
+    grant: Grant,
+    key: Signer,
+}
+
 /// A token that is signed but not on record yet: it cannot leave like this.
 #[derive(Debug)]
 pub struct SignedToken {
@@ -63,6 +84,7 @@ pub struct SignedToken {
     jti: String,
     issued_at: i64,
     expires_at: i64,
+    status: Option<Status>,
     scope: Scope,
     resource: ResourceIndicator,
     rests_on: FoundClient,
@@ -100,20 +122,69 @@ impl Mint {
         &self.keys
     }
 
-    /// Signs a token for what was authorized.
+    /// Writes down a token for what was authorized.
     ///
     /// # Errors
     /// [`MintRefusal::NothingLeft`] if it would have expired already, [`MintRefusal::NoSigningKey`] if no key of the
-    /// client's algorithm may sign now, [`MintRefusal::SigningFailed`] if the library will not.
-    pub fn sign(&self, access: AuthorizedAccess, now: UnixTime) -> Result<SignedToken, MintRefusal> {
-        self.sign_grant(Grant::from(&access), now)
+    /// client's algorithm may sign now.
+    #[expect(clippy::needless_pass_by_value, reason = "what was authorized is used up: one token each time")]
+    pub fn draft(&self, access: AuthorizedAccess, now: UnixTime) -> Result<Draft, MintRefusal> {
+        self.draft_grant(Grant::from(&access), now)
     }
 
-    pub(crate) fn sign_grant(&self, grant: Grant, now: UnixTime) -> Result<SignedToken, MintRefusal> {
+    pub(crate) fn draft_grant(&self, grant: Grant, now: UnixTime) -> Result<Draft, MintRefusal> {
         let algorithm = grant.signing_alg;
         let claims = claims::write(&self.issuer, &grant, now)?;
         let keys = self.keys.current();
-        let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?;
+        let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?.clone();
+        Ok(Draft { claims, grant, key })
+    }
+
+    /// Both at once, for tokens without a status.
+    #[cfg(test)]
+    pub(crate) fn sign_grant(&self, grant: Grant, now: UnixTime) -> Result<SignedToken, MintRefusal> {
+        self.draft_grant(grant, now)?.sign(None)
+    }
+}
+
+impl Draft {
+    /// What the token will say, but for its status.
+    pub const fn claims(&self) -> &AccessTokenClaims {
+        &self.claims
+    }
+
+    /// What it will be signed with.
+    pub fn kid(&self) -> &str {
+        self.key.kid()
+    }
+
+    /// The key of the certificate that it will be bound to.
+    pub const fn key_hash(&self) -> &KeyHash {
+        &self.grant.key_hash
+    }
+
+    /// Whether it has to say where its status is.
+    pub fn has_status(&self) -> bool {
+        self.grant.status == StatusClaim::StatusList
+    }
+
+    /// The registry version through which everything that it names was looked at as one: a mark about any of it, made
+    /// later and seen, would have changed the record that the decision rests on. Never later than the token's own.
+    pub fn record_version(&self) -> RegistryVersion {
+        self.grant.client.record.as_of.min(self.grant.client.version)
+    }
+
+    /// Signs it, with its status where it has to say one.
+    ///
+    /// # Errors
+    /// [`MintRefusal::StatusIndexUnavailable`] if it has to and there is none, [`MintRefusal::SigningFailed`] if the library
+    /// will not.
+    pub fn sign(self, status: Option<Status>) -> Result<SignedToken, MintRefusal> {
+        if status.is_some() != self.has_status() {
+            return Err(MintRefusal::StatusIndexUnavailable);
+        }
+        let Self { claims, grant, key } = self;
+        let claims = AccessTokenClaims { status, ..claims };
         let payload = serde_json::to_vec(&claims).map_err(|_| MintRefusal::SigningFailed)?;
         let compact = key.sign(ACCESS_TOKEN_TYPE, &payload).map_err(|_| MintRefusal::SigningFailed)?;
         Ok(SignedToken {
@@ -122,6 +193,7 @@ impl Mint {
             jti: claims.jti,
             issued_at: claims.iat,
             expires_at: claims.exp,
+            status: claims.status,
             scope: grant.scope,
             resource: grant.resource,
             rests_on: grant.client,
@@ -144,6 +216,11 @@ impl SignedToken {
     /// The second it expires in.
     pub const fn expires_at(&self) -> i64 {
         self.expires_at
+    }
+
+    /// Where its status is.
+    pub const fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
     }
 
     /// What it lets its bearer do …

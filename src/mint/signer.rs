@@ -98,7 +98,7 @@ pub struct Signer {
     kid: Arc<str>,
     algorithm: SigningAlgorithm,
     key: Arc<PrivateKey>,
-    public_jwk: serde_json::Value,
+    public_jwk: Arc<serde_json::Value>,
 }
 
 impl fmt::Debug for Signer {
@@ -138,7 +138,7 @@ impl Signer {
         public_jwk["alg"] = algorithm.as_str().into();
         // RFC 7517 §4.2
         public_jwk["use"] = "sig".into();
-        Ok(Self { kid, algorithm, key: Arc::new(key), public_jwk })
+        Ok(Self { kid, algorithm, key: Arc::new(key), public_jwk: Arc::new(public_jwk) })
     }
 
     /// The RFC 7638 thumbprint of the public key.
@@ -152,7 +152,7 @@ impl Signer {
     }
 
     /// The public key as it is published (RFC 7517 §4).
-    pub const fn public_jwk(&self) -> &serde_json::Value {
+    pub fn public_jwk(&self) -> &serde_json::Value {
         &self.public_jwk
     }
 

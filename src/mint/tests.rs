@@ -66,6 +66,7 @@ fn every_claim_comes_from_the_grant() {
             environment: "production".to_owned(),
             anchor: Some("anchor".to_owned()),
             registry_version: 7,
+            status: None,
         }
     );
 }

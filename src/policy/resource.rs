@@ -117,6 +117,7 @@ fn why_none_is_usable(granted: &[GrantedEntitlement], now: UnixTime) -> PolicyRe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::resource_server::StatusClaim;
     use crate::registry::{ClientId, EntitlementId, ResourceIndicator, ResourceServerId};
 
     const NOW: UnixTime = UnixTime::from_seconds(1_000_000);
@@ -141,6 +142,7 @@ mod tests {
                 access_token_lifetime_seconds: None,
                 subject: None,
                 certificate: None,
+                status: StatusClaim::Absent,
                 state: ResourceServerState::Active,
             }),
         }

@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
     use crate::registry::entitlement::Entitlement;
-    use crate::registry::resource_server::{ResourceServer, ResourceServerState};
+    use crate::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
     use crate::registry::{ClientId, EntitlementId, ResourceIndicator, ResourceServerId};
 
     fn entitlement(scopes: &str, ends_at: Option<i64>) -> Entitlement {
@@ -73,6 +73,7 @@ mod tests {
                 access_token_lifetime_seconds: None,
                 subject: None,
                 certificate: None,
+                status: StatusClaim::Absent,
                 state: ResourceServerState::Active,
             }),
             entitlements,

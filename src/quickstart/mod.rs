@@ -39,7 +39,7 @@ use crate::registry::edit::CertificateSelector;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Actor, Explanation};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
-use crate::registry::resource_server::{ResourceServer, ResourceServerState};
+use crate::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
 use crate::registry::trust_anchor::{
     AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
 };
@@ -351,6 +351,7 @@ async fn enter_api(app: &App, url: &str, now: UnixTime) -> Result<(), Failure> {
         access_token_lifetime_seconds: None,
         subject: None,
         certificate: None,
+        status: StatusClaim::Absent,
         state: ResourceServerState::Active,
     };
     app.registry.add_resource_server(api, explanation(now, "quickstart")).await?;

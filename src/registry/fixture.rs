@@ -12,7 +12,7 @@ use super::client::{Client, ClientAuthentication, ClientState, Enrolment, Enviro
 use super::entitlement::Entitlement;
 use super::history::{Actor, Explanation};
 use super::participant::{Contacts, Participant, ParticipantState};
-use super::resource_server::{ResourceServer, ResourceServerState};
+use super::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
 use super::trust_anchor::{
     AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
 };
@@ -161,6 +161,7 @@ pub(crate) fn resource_server(id: &str) -> ResourceServer {
         access_token_lifetime_seconds: None,
         subject: None,
         certificate: None,
+        status: StatusClaim::Absent,
         state: ResourceServerState::Active,
     }
 }

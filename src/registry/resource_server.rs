@@ -23,8 +23,30 @@ pub struct ResourceServer {
     pub subject: Option<SubjectRule>,
     /// … or by one certificate.
     pub certificate: Option<Thumbprint>,
+    /// Whether its tokens say where their status can be read as a list.
+    #[serde(default, skip_serializing_if = "StatusClaim::is_absent")]
+    pub status: StatusClaim,
     /// Whether tokens are issued for it.
     pub state: ResourceServerState,
+}
+
+/// What tokens say of their status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusClaim {
+    /// Nothing: the resource server holds the revocation list.
+    #[default]
+    Absent,
+    /// Their index in a Token Status List (draft-ietf-oauth-status-list-20 §6.2).
+    StatusList,
+}
+
+impl StatusClaim {
+    /// Whether they say nothing.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
 }
 
 /// The states of a resource server.

@@ -276,6 +276,10 @@ impl Bench {
             "DROP INDEX revocation_mark_by_client",
             "ALTER TABLE revocation_mark DROP COLUMN client_id",
             "DROP TABLE restoration",
+            "DROP TABLE status_block",
+            "DROP TABLE status_list",
+            "ALTER TABLE revocation_mark DROP COLUMN status_list_id",
+            "ALTER TABLE revocation_mark DROP COLUMN status_index",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;

@@ -37,6 +37,8 @@ mod schema;
 
 mod sqlite;
 
+mod status_list;
+
 #[cfg(test)]
 pub(crate) mod contract;
 

@@ -31,6 +31,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (7, "audit_forward", include_str!("../../migrations/sqlite/0007_audit_forward.sql")),
     (8, "token_revocation", include_str!("../../migrations/sqlite/0008_token_revocation.sql")),
     (9, "restoration", include_str!("../../migrations/sqlite/0009_restoration.sql")),
+    (10, "status_list", include_str!("../../migrations/sqlite/0010_status_list.sql")),
 ];
 
 /// The schema that they make.

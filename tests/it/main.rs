@@ -35,6 +35,8 @@ mod circle;
 
 mod revoke;
 
+mod status_list;
+
 mod spiffe;
 
 mod bundle_endpoint;

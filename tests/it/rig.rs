@@ -23,7 +23,7 @@ use countersign::registry::edit::CertificateSelector;
 use countersign::registry::entitlement::Entitlement;
 use countersign::registry::history::{Actor, Explanation};
 use countersign::registry::participant::{Contacts, Participant, ParticipantState};
-use countersign::registry::resource_server::{ResourceServer, ResourceServerState};
+use countersign::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
 use countersign::registry::trust_anchor::{
     AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
 };
@@ -682,6 +682,7 @@ pub(crate) fn resource_server(id: &str, resource: &str, scopes: &str) -> Resourc
         access_token_lifetime_seconds: None,
         subject: None,
         certificate: None,
+        status: StatusClaim::Absent,
         state: ResourceServerState::Active,
     }
 }

@@ -43,4 +43,23 @@ pub struct AccessTokenClaims {
     pub anchor: Option<String>,
     /// The registry version the decision was taken under: revocation marks compare with it.
     pub registry_version: i64,
+    /// Where its status can be read as well, if its resource server asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+}
+
+/// How the status of a token can be learned (draft-ietf-oauth-status-list-20 §6.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// In a Token Status List.
+    pub status_list: StatusReference,
+}
+
+/// A place in a Token Status List (draft-ietf-oauth-status-list-20 §6.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReference {
+    /// The index of this token's status.
+    pub idx: u64,
+    /// The list, and where it is.
+    pub uri: String,
 }
