@@ -27,6 +27,7 @@ use crate::pki::crl::keeper::{self, Keeper};
 use crate::pki::ocsp::{self, Responders};
 use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
+use crate::presented_token::OwnTokens;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::store::{self, Migrate, OpenError, Store};
@@ -57,6 +58,8 @@ pub struct App {
     pub checkpoints: Arc<Checkpoints>,
     /// Which issued tokens are dead.
     pub status: Arc<RevocationList>,
+    /// Reads tokens of its own that others show.
+    pub own_tokens: OwnTokens,
     /// Whatever others publish comes through it.
     pub fetcher: Fetcher,
     /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
@@ -174,6 +177,7 @@ impl App {
             checkpoints.keep(),
             audit::index::keep(Arc::new(store.clone())),
         ];
+        let own_tokens = OwnTokens::new(issuer, Arc::clone(&keys));
         Ok(Arc::new(Self {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),
             mint: Mint::new(issuer, keys),
@@ -182,6 +186,7 @@ impl App {
                 config.limits.certificate_checks_per_certificate,
             ),
             keys_of_clients: client_auth::RegisteredKeys::new(),
+            own_tokens,
             config,
             clock,
             registry,

@@ -11,6 +11,7 @@ use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
 use crate::registry::{LookupRefusal, SightingRefusal};
 use crate::request::RequestRefusal;
+use crate::revocation::RevocationRefusal;
 
 /// Declares a stage's enum of refusals: each variant with its stable short reason, unique across all stages.
 ///
@@ -89,7 +90,7 @@ impl Sample for countersign_resource_server::token::jws::SigningAlgorithm {
     }
 }
 
-/// Why a request got no token.
+/// Why a request did not get what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The request cannot be read, or contradicts itself.
@@ -108,6 +109,8 @@ pub enum Refusal {
     Policy(PolicyRefusal),
     /// The token could not be made.
     Mint(MintRefusal),
+    /// The token could not be revoked.
+    Revocation(RevocationRefusal),
     /// The decision could not be put on record, or no longer holds.
     Audit(AuditUnavailable),
 }
@@ -117,6 +120,8 @@ pub enum Refusal {
 pub enum ErrorCode {
     /// `invalid_client`
     InvalidClient,
+    /// `invalid_grant`
+    InvalidGrant,
     /// `invalid_request`
     InvalidRequest,
     /// `invalid_scope`
@@ -138,6 +143,7 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
             Self::InvalidRequest => "invalid_request",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
@@ -154,6 +160,7 @@ impl ErrorCode {
             Self::InvalidClient => {
                 "Client authentication failed. Ask /certificate-check why, with your client_id and the same certificate; or ask the operator of this server, and give the thumbprint of the certificate."
             }
+            Self::InvalidGrant => "The token was issued to another client.",
             Self::InvalidRequest => "The request is malformed, has a parameter twice, or lacks one.",
             Self::InvalidScope => "The scope is malformed, or more than this client is entitled to at this resource.",
             Self::InvalidTarget => "The resource is missing, unknown, or not one this client is entitled to.",
@@ -175,6 +182,7 @@ impl Refusal {
             Self::Peer(_) | Self::ClientAuth(_) | Self::Admission(_) => ErrorCode::InvalidClient,
             Self::Policy(refusal) => refusal.code(),
             Self::Mint(_) => ErrorCode::ServerError,
+            Self::Revocation(refusal) => refusal.code(),
             Self::Audit(_) => ErrorCode::TemporarilyUnavailable,
         }
     }
@@ -190,6 +198,7 @@ impl Refusal {
             Self::Admission(refusal) => refusal.reason(),
             Self::Policy(refusal) => refusal.reason(),
             Self::Mint(refusal) => refusal.reason(),
+            Self::Revocation(refusal) => refusal.reason(),
             Self::Audit(refusal) => refusal.reason(),
         }
     }
@@ -205,6 +214,7 @@ impl Refusal {
             Self::Admission(refusal) => refusal.meaning(),
             Self::Policy(refusal) => refusal.meaning(),
             Self::Mint(refusal) => refusal.meaning(),
+            Self::Revocation(refusal) => refusal.meaning(),
             Self::Audit(refusal) => refusal.meaning(),
         }
     }
@@ -220,6 +230,7 @@ impl Refusal {
             Self::Admission(_) => AdmissionRefusal::STAGE,
             Self::Policy(_) => PolicyRefusal::STAGE,
             Self::Mint(_) => MintRefusal::STAGE,
+            Self::Revocation(_) => RevocationRefusal::STAGE,
             Self::Audit(_) => AuditUnavailable::STAGE,
         }
     }
@@ -243,5 +254,6 @@ from_stage!(
     Admission(AdmissionRefusal),
     Policy(PolicyRefusal),
     Mint(MintRefusal),
+    Revocation(RevocationRefusal),
     Audit(AuditUnavailable),
 );

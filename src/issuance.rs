@@ -59,7 +59,8 @@ async fn decide(
     trail.found(&client);
     let peer = app.pki.verify(peer, &client, now).await?; // RFC 5280 §6.1
     trail.verified(peer.anchor());
-    let client = client_auth::authenticate(client, peer, request, &app.authentication(), now).await?; // RFC 8705 §2
+    let assertion = request.client_assertion.as_ref();
+    let client = client_auth::authenticate(client, peer, assertion, &app.authentication(), now).await?; // RFC 8705 §2
     trail.authenticated(client.client());
     if client.is_first_seen() {
         // A list or an answer that came before the certificate was on record had no tokens of it to end: by now it is in force.

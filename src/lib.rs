@@ -6,7 +6,10 @@
 /// The path of a token request, as one function. Read this first.
 pub mod issuance;
 
-/// The parameters of a token request, typed; none twice.
+/// The path of a revocation request, as one function.
+pub mod revocation;
+
+/// The parameters of a request, typed; none twice.
 pub mod request;
 
 /// The handshake: proves possession, bounds the work, decides nothing.
@@ -35,6 +38,9 @@ pub mod explanation;
 
 /// HTTP and nothing else.
 pub mod endpoint;
+
+/// What is this token that somebody shows us?
+pub mod presented_token;
 
 /// Which issued tokens are still good.
 pub mod status;

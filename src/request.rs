@@ -3,6 +3,8 @@
 //! Takes name and value pairs as `endpoint/form.rs` read them, gives a [`TokenRequest`]. None may come twice
 //! (RFC 6749 §3.2), parameters without value count as omitted, unknown ones are ignored. It knows nothing of HTTP.
 
+use std::fmt;
+
 use countersign_resource_server::token::jws;
 
 use crate::error::{ErrorCode, refusals};
@@ -57,6 +59,8 @@ refusals! {
         AssertionMalformed => "assertion_malformed",
         /// `client_id` and the assertion's `sub` name different clients.
         ClientIdContradicted => "client_id_contradicted",
+        /// No `token` to revoke or to tell about (RFC 7009 §2.1, RFC 7662 §2.1).
+        TokenMissing => "token_missing",
     }
 }
 
@@ -80,7 +84,8 @@ impl RequestRefusal {
             | Self::ClientIdMalformed
             | Self::ClientSecretPresented
             | Self::TwoAuthenticationMethods
-            | Self::AssertionTypeMalformed => ErrorCode::InvalidRequest,
+            | Self::AssertionTypeMalformed
+            | Self::TokenMissing => ErrorCode::InvalidRequest,
             Self::Overloaded => ErrorCode::TemporarilyUnavailable,
             // RFC 7521 §4.2.1: an assertion that is not valid, or not this client's, is a failed authentication.
             Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => {
@@ -168,6 +173,35 @@ impl TokenRequest {
     pub fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
         let Parameters(pairs) = parameters;
         parameters.none_comes_twice_but("resource")?; // RFC 8707 §2
+        let Claimant { client_id, client_assertion } = Claimant::parse(parameters)?;
+        let value = |name: &str| parameters.value(name);
+        Ok(Self {
+            grant_type: value("grant_type").ok_or(RequestRefusal::GrantTypeMissing)?.to_owned(),
+            client_id,
+            client_assertion,
+            scope: value("scope").map(str::to_owned),
+            resources: pairs
+                .iter()
+                .filter(|(name, value)| name == "resource" && !value.is_empty())
+                .map(|(_, value)| value.clone())
+                .collect(),
+        })
+    }
+
+    /// Whose record to ask.
+    pub const fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+}
+
+/// Who says to be asking: to be found by it, no more.
+struct Claimant {
+    client_id: ClientId,
+    client_assertion: Option<ClientAssertion>,
+}
+
+impl Claimant {
+    fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
         let value = |name: &str| parameters.value(name);
         // RFC 6749 §2.3: at most one authentication method in a request. The certificate on the connection is none by
         // itself: it is there in either case, and the registration says what it counts for.
@@ -198,22 +232,39 @@ impl TokenRequest {
             (Some(client_id), _) | (None, Some(client_id)) => client_id,
             (None, None) => return Err(RequestRefusal::ClientIdMissing), // RFC 8705 §2: client_id is required
         };
-        Ok(Self {
-            grant_type: value("grant_type").ok_or(RequestRefusal::GrantTypeMissing)?.to_owned(),
-            client_id,
-            client_assertion,
-            scope: value("scope").map(str::to_owned),
-            resources: pairs
-                .iter()
-                .filter(|(name, value)| name == "resource" && !value.is_empty())
-                .map(|(_, value)| value.clone())
-                .collect(),
-        })
+        Ok(Self { client_id, client_assertion })
     }
+}
 
-    /// Whose record to ask.
-    pub const fn client_id(&self) -> &ClientId {
-        &self.client_id
+/// A client that wants a token dead (RFC 7009 §2.1). `token_type_hint` is ignored, whatever it says (§2.2): there is one
+/// type of tokens, and it is told by looking.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RevocationRequest {
+    /// Whose record to ask, as in a [`TokenRequest`].
+    pub client_id: ClientId,
+    /// The `client_assertion`.
+    pub client_assertion: Option<ClientAssertion>,
+    /// The token, whatever it is.
+    pub token: String,
+}
+
+/// The token may be good: it is never printed.
+impl fmt::Debug for RevocationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevocationRequest").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
+}
+
+impl RevocationRequest {
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// [`RequestRefusal`]: as for a token, or no `token`.
+    pub fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
+        parameters.none_comes_twice_but("")?; // RFC 6749 §3.2
+        let Claimant { client_id, client_assertion } = Claimant::parse(parameters)?;
+        let token = parameters.value("token").ok_or(RequestRefusal::TokenMissing)?.to_owned();
+        Ok(Self { client_id, client_assertion, token })
     }
 }
 

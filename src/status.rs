@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_resource_server::status::{MarkHash, REVOCATION_LIST_TYPE, RevocationListClaims};
+use countersign_resource_server::status::{MarkHash, MarkKind, REVOCATION_LIST_TYPE, RevocationListClaims};
 use countersign_resource_server::time::{Clock, UnixTime};
+use countersign_resource_server::token::access_token::VerifiedToken;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -74,12 +75,19 @@ pub struct Snapshot {
     pub gzip: Arc<[u8]>,
     /// A strong entity tag, with its quotes.
     pub etag: Arc<str>,
-    marks: BTreeMap<MarkHash, i64>,
+    claims: RevocationListClaims,
     /// The first registry version this node has seen these marks at.
     unchanged_since: i64,
 }
 
 impl Snapshot {
+    /// What kind of mark says that `token` is dead, if one does.
+    pub fn mark_on(&self, token: &VerifiedToken) -> Option<MarkKind> {
+        // The key of a certificate never stands on the list without the certificates that have it, and tokens are bound to
+        // certificates on record.
+        self.claims.mark_on(token, None)
+    }
+
     /// Whether it says something that whoever holds the list of version `known` may not know. Most changes of the
     /// registry make no mark; and whoever has a later list from another node learns nothing here.
     fn is_news_to(&self, (epoch, number): (i64, i64)) -> bool {
@@ -146,6 +154,13 @@ impl RevocationList {
         let news = held.wait_for(|snapshot| snapshot.is_news_to(known));
         let _ = timeout(wait, news).await;
         self.current()
+    }
+
+    /// Waits until the list held here is one of registry version `version` or later; says whether it came to that within
+    /// `patience`.
+    pub async fn has_come_to(&self, version: RegistryVersion, patience: Duration) -> bool {
+        let mut held = self.held.subscribe();
+        matches!(timeout(patience, held.wait_for(|snapshot| snapshot.number >= version.0)).await, Ok(Ok(_)))
     }
 
     /// Draws the list up anew. What is held stays where that fails, and ages.
@@ -216,8 +231,9 @@ fn draw_up(
         let dead_below = marks.entry(MarkHash::of(salt, mark.kind, &mark.id)).or_insert(mark.version.0);
         *dead_below = (*dead_below).max(mark.version.0);
     }
-    let same = before.filter(|before| before.epoch == state.epoch && before.marks == marks);
+    let same = before.filter(|before| before.epoch == state.epoch && before.claims.marks == marks);
     let number = state.version.0;
+    let unchanged_since = same.map_or(number, |before| before.unchanged_since);
     let iat = now.as_seconds();
     let claims = RevocationListClaims {
         iss: issuer.to_owned(),
@@ -226,7 +242,7 @@ fn draw_up(
         epoch: state.epoch,
         number,
         salt: salt.to_owned(),
-        marks: marks.clone(),
+        marks,
     };
     let ring = keys.current();
     let key = ring.signing(SigningAlgorithm::ES256, now).ok_or(ListUnavailable::NoSigningKey)?;
@@ -242,8 +258,8 @@ fn draw_up(
         compact: compact.into(),
         gzip: gzip.into(),
         etag,
-        unchanged_since: same.map_or(number, |before| before.unchanged_since),
-        marks,
+        unchanged_since,
+        claims,
     })
 }
 
@@ -269,7 +285,6 @@ mod tests {
     use std::io::Read;
     use std::sync::Mutex;
 
-    use countersign_resource_server::status::MarkKind;
     use countersign_resource_server::time::ManualClock;
     use countersign_resource_server::token::jwks::KeySet;
     use countersign_resource_server::token::jws::{Expectation, KeyChoice, Untyped, verify};
@@ -396,7 +411,7 @@ mod tests {
         });
         source.set(1, 6, &[(MarkKind::Client, "client", 6)]);
         let news = waiting.await.unwrap();
-        assert_eq!((news.number, news.marks.len()), (6, 1));
+        assert_eq!((news.number, news.claims.marks.len()), (6, 1));
     }
 
     #[tokio::test]

@@ -130,6 +130,9 @@ refusals! {
     pub enum StatusRefusal at "status" {
         /// No revocation list has been taken yet.
         ListNotHeld => "revocation_list_not_held",
+        /// The revocation list held is older than the limit, and the latest ones were signed at another time than this
+        /// machine's: one of the two clocks is wrong.
+        ListOfAnotherTime => "revocation_list_of_another_time",
         /// The revocation list held is older than the limit.
         ListStale => "revocation_list_stale",
         /// The trust anchor was withdrawn.
@@ -235,7 +238,9 @@ impl Refusal {
             }
             // Nothing is wrong with the token as far as anybody can say: it is this side that cannot judge it.
             Self::Token(TokenRefusal::KeysNotHeld)
-            | Self::Status(StatusRefusal::ListNotHeld | StatusRefusal::ListStale) => ErrorCode::TemporarilyUnavailable,
+            | Self::Status(StatusRefusal::ListNotHeld | StatusRefusal::ListOfAnotherTime | StatusRefusal::ListStale) => {
+                ErrorCode::TemporarilyUnavailable
+            }
             // RFC 8705 §3: a certificate that does not match is invalid_token, 401.
             Self::Peer(_) | Self::Token(_) | Self::Confirmation(_) | Self::Status(_) => ErrorCode::InvalidToken,
             Self::Scope(ScopeRefusal::Insufficient) => ErrorCode::InsufficientScope,
@@ -449,6 +454,7 @@ mod tests {
     #[test]
     fn what_this_side_cannot_judge_is_not_the_tokens_fault() {
         for refusal in [
+            Refusal::from(StatusRefusal::ListOfAnotherTime),
             Refusal::from(StatusRefusal::ListStale),
             Refusal::from(StatusRefusal::ListNotHeld),
             Refusal::from(TokenRefusal::KeysNotHeld),

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::follower::{self, Fetcher};
 use crate::layer::RequireToken;
 use crate::scope::{MalformedScope, Scope};
-use crate::status::HeldList;
+use crate::status::{HeldList, WhenStale};
 use crate::time::{Clock, SystemClock};
 use crate::token::access_token::AccessTokens;
 use crate::token::held_keys::HeldKeys;
@@ -31,6 +31,7 @@ pub struct GuardBuilder {
     scopes: Vec<String>,
     tls: Option<ClientConfig>,
     staleness_limit: Duration,
+    when_stale: WhenStale,
     remembered_bytes: u64,
     clock: Arc<dyn Clock>,
 }
@@ -73,10 +74,17 @@ impl GuardBuilder {
         self
     }
 
-    /// How old the revocation list may become before calls are refused; 30 seconds unless told.
+    /// How old the revocation list may become; 30 seconds unless told.
     #[must_use]
     pub const fn staleness_limit(mut self, limit: Duration) -> Self {
         self.staleness_limit = limit;
+        self
+    }
+
+    /// What becomes of calls while it is older than that; they are refused unless told.
+    #[must_use]
+    pub const fn when_stale(mut self, choice: WhenStale) -> Self {
+        self.when_stale = choice;
         self
     }
 
@@ -129,12 +137,8 @@ impl GuardBuilder {
             return Err(GuardError::Resource); // RFC 9728 §1.2
         }
         let keys = Arc::new(HeldKeys::default());
-        let revocations = Arc::new(HeldList::new(
-            self.issuer.clone(),
-            self.staleness_limit,
-            Arc::clone(&keys),
-            Arc::clone(&self.clock),
-        ));
+        let list = HeldList::new(self.issuer.clone(), self.staleness_limit, Arc::clone(&keys), Arc::clone(&self.clock));
+        let revocations = Arc::new(list.when_stale(self.when_stale));
         let tokens =
             AccessTokens::new(self.issuer.clone(), self.resource.clone(), Arc::clone(&keys), self.remembered_bytes);
         let description = Description::new(&self.issuer, &self.resource, &self.scopes);
@@ -154,6 +158,7 @@ impl fmt::Debug for GuardBuilder {
             .field("issuer", &self.issuer)
             .field("resource", &self.resource)
             .field("staleness_limit", &self.staleness_limit)
+            .field("when_stale", &self.when_stale)
             .finish_non_exhaustive()
     }
 }
@@ -178,6 +183,7 @@ impl Guard {
             scopes: Vec::new(),
             tls: None,
             staleness_limit: Duration::from_secs(30),
+            when_stale: WhenStale::default(),
             remembered_bytes: 16 * 1024 * 1024,
             clock: Arc::new(SystemClock::new()),
         }
@@ -204,9 +210,9 @@ impl Guard {
         &self.judgement.revocations
     }
 
-    /// Whether calls can be judged now: keys are held, and a list that is fresh enough. For readiness probes.
+    /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by. For readiness probes.
     pub fn is_ready(&self) -> bool {
-        self.keys.current().is_some() && self.judgement.revocations.is_fresh()
+        self.keys.current().is_some() && self.judgement.revocations.is_usable()
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -91,7 +91,8 @@ impl MarkHash {
 
 /// The claims of the signed revocation list.
 ///
-/// A mark `hash -> V` says: a token that names this and carries a registry version below V is dead.
+/// A mark `hash -> V` says: a token that names this and carries a registry version below V is dead. One of a signing key says
+/// so of every version: what a key says that is in other hands counts for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationListClaims {
     /// The authorization server's issuer identifier.
@@ -110,6 +111,40 @@ pub struct RevocationListClaims {
     pub marks: BTreeMap<MarkHash, i64>,
 }
 
+impl RevocationListClaims {
+    /// What kind of mark says that `token` is dead, if one does. `key_hash` is the public key of the certificate that the
+    /// token is bound to, where it is at hand: the token does not say it.
+    pub fn mark_on(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Option<MarkKind> {
+        if self.marks.is_empty() {
+            return None;
+        }
+        let claims = token.claims();
+        let thumbprint = claims.cnf.x5t_s256.to_string();
+        let entitlement = format!("{} {}", claims.client_id, claims.aud);
+        let names = [
+            (MarkKind::Issuer, Some(MarkKind::ANY_ISSUER)),
+            (MarkKind::Participant, Some(claims.participant_id.as_str())),
+            (MarkKind::Client, Some(&claims.client_id)),
+            (MarkKind::Certificate, Some(&thumbprint)),
+            (MarkKind::Key, key_hash),
+            (MarkKind::Anchor, claims.anchor.as_deref()),
+            (MarkKind::Entitlement, Some(&entitlement)),
+            (MarkKind::ResourceServer, Some(&claims.aud)),
+            (MarkKind::SigningKey, Some(token.kid())),
+            (MarkKind::Jti, Some(&claims.jti)),
+        ];
+        names.into_iter().find_map(|(kind, id)| {
+            let version = self.mark(kind, id?)?;
+            // A withdrawn key never signs again, and whoever has it may write any version that he likes.
+            (kind == MarkKind::SigningKey || claims.registry_version < version).then_some(kind)
+        })
+    }
+
+    fn mark(&self, kind: MarkKind, id: &str) -> Option<i64> {
+        self.marks.get(&MarkHash::of(&self.salt, kind, id)).copied()
+    }
+}
+
 /// The longest revocation list that is looked at, as a signed text.
 pub const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
 
@@ -118,9 +153,26 @@ pub const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
 pub struct HeldList {
     issuer: String,
     staleness_limit: Duration,
+    when_stale: WhenStale,
     keys: Arc<HeldKeys>,
     clock: Arc<dyn Clock>,
     current: ArcSwapOption<Held>,
+    /// Whether the list that came last was of another time than this machine's.
+    clocks_disagree: AtomicBool,
+    /// Whether calls are let through by a list that is too old, so that the log says it once.
+    in_grace: AtomicBool,
+}
+
+/// What becomes of calls while the list held is older than its limit: the authorization server is away, or what it sends
+/// cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenStale {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// For this long beyond the limit they are judged by the list held: what was revoked since is let through. Then they are
+    /// refused.
+    AcceptFor(Duration),
 }
 
 #[derive(Debug)]
@@ -148,7 +200,23 @@ impl Age {
 impl HeldList {
     /// No list yet; lists of `issuer` signed by `keys` will be taken, and are believed for `staleness_limit`.
     pub const fn new(issuer: String, staleness_limit: Duration, keys: Arc<HeldKeys>, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer, staleness_limit, keys, clock, current: ArcSwapOption::const_empty() }
+        Self {
+            issuer,
+            staleness_limit,
+            when_stale: WhenStale::Refuse,
+            keys,
+            clock,
+            current: ArcSwapOption::const_empty(),
+            clocks_disagree: AtomicBool::new(false),
+            in_grace: AtomicBool::new(false),
+        }
+    }
+
+    /// The same with this choice for when the list is older than that.
+    #[must_use]
+    pub const fn when_stale(mut self, choice: WhenStale) -> Self {
+        self.when_stale = choice;
+        self
     }
 
     /// Takes a signed list in the place of the one held, which stays and ages where the new one is refused.
@@ -156,6 +224,19 @@ impl HeldList {
     /// # Errors
     /// [`UnusableList`]
     pub fn take(&self, compact: &str) -> Result<(), UnusableList> {
+        let taken = self.take_if_usable(compact);
+        // Only of a signed list is it known whose clock it shows.
+        match taken {
+            Ok(()) => self.clocks_disagree.store(false, Ordering::Relaxed),
+            Err(UnusableList::Expired | UnusableList::SignedInFuture) => {
+                self.clocks_disagree.store(true, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        taken
+    }
+
+    fn take_if_usable(&self, compact: &str) -> Result<(), UnusableList> {
         let claims = self.verify(compact)?;
         let now = self.clock.now();
         let signed_at = UnixTime::from_seconds(claims.iat);
@@ -209,6 +290,43 @@ impl HeldList {
         self.age().is_some_and(|age| age <= self.staleness_limit)
     }
 
+    /// Whether a list is held that calls can be judged by now.
+    pub fn is_usable(&self) -> bool {
+        self.age().is_some_and(|age| age <= self.longest_age())
+    }
+
+    const fn longest_age(&self) -> Duration {
+        match self.when_stale {
+            WhenStale::Refuse => self.staleness_limit,
+            WhenStale::AcceptFor(grace) => self.staleness_limit.saturating_add(grace),
+        }
+    }
+
+    /// Whether a list of this age is one to judge by.
+    fn admits(&self, age: Duration) -> Result<(), StatusRefusal> {
+        if age > self.longest_age() {
+            return Err(if self.clocks_disagree.load(Ordering::Relaxed) {
+                StatusRefusal::ListOfAnotherTime
+            } else {
+                StatusRefusal::ListStale
+            });
+        }
+        if age <= self.staleness_limit {
+            if self.in_grace.load(Ordering::Relaxed) && self.in_grace.swap(false, Ordering::Relaxed) {
+                tracing::info!("the revocation list is fresh again");
+            }
+        } else {
+            metrics::counter!("countersign_guard_calls_by_stale_list_total").increment(1);
+            if !self.in_grace.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    ?age,
+                    "the revocation list is too old: calls are judged by it for as long as was configured"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Asks whether a token is still good, by a list that is fresh enough.
     ///
     /// # Errors
@@ -216,9 +334,7 @@ impl HeldList {
     pub fn check(&self, token: ConfirmedToken) -> Result<LiveToken, StatusRefusal> {
         let held = self.current.load();
         let held = held.as_ref().ok_or(StatusRefusal::ListNotHeld)?;
-        if held.age.now(self.clock.monotonic()) > self.staleness_limit {
-            return Err(StatusRefusal::ListStale);
-        }
+        self.admits(held.age.now(self.clock.monotonic()))?;
         match token.peer() {
             // The verdict depends on the token, the key of the one certificate it is bound to, and the list: so it is
             // noted on the remembered token and holds until a list says something new.
@@ -257,7 +373,7 @@ impl HeldList {
         }
         // A key that was withdrawn cannot speak for the list that withdrew it.
         let kid = verified.key().kid().unwrap_or_default();
-        if self.current.load().as_ref().is_some_and(|held| held.mark(MarkKind::SigningKey, kid).is_some()) {
+        if self.current.load().as_ref().is_some_and(|held| held.claims.mark(MarkKind::SigningKey, kid).is_some()) {
             return Err(UnusableList::KeyWithdrawn);
         }
         Ok(claims)
@@ -288,37 +404,8 @@ impl Held {
         })
     }
 
-    fn mark(&self, kind: MarkKind, id: &str) -> Option<i64> {
-        self.claims.marks.get(&MarkHash::of(&self.claims.salt, kind, id)).copied()
-    }
-
     fn judge(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Result<(), StatusRefusal> {
-        if self.claims.marks.is_empty() {
-            return Ok(());
-        }
-        let claims = token.claims();
-        let thumbprint = claims.cnf.x5t_s256.to_string();
-        let entitlement = format!("{} {}", claims.client_id, claims.aud);
-        let names = [
-            (MarkKind::Issuer, Some(MarkKind::ANY_ISSUER)),
-            (MarkKind::Participant, Some(claims.participant_id.as_str())),
-            (MarkKind::Client, Some(&claims.client_id)),
-            (MarkKind::Certificate, Some(&thumbprint)),
-            (MarkKind::Key, key_hash),
-            (MarkKind::Anchor, claims.anchor.as_deref()),
-            (MarkKind::Entitlement, Some(&entitlement)),
-            (MarkKind::ResourceServer, Some(&claims.aud)),
-            (MarkKind::SigningKey, Some(token.kid())),
-            (MarkKind::Jti, Some(&claims.jti)),
-        ];
-        for (kind, id) in names {
-            if let Some(version) = id.and_then(|id| self.mark(kind, id))
-                && claims.registry_version < version
-            {
-                return Err(StatusRefusal::revoked(kind));
-            }
-        }
-        Ok(())
+        self.claims.mark_on(token, key_hash).map_or(Ok(()), |kind| Err(StatusRefusal::revoked(kind)))
     }
 }
 
@@ -467,6 +554,17 @@ mod tests {
         assert!(double.call(&token).is_ok());
     }
 
+    /// Whoever has stolen the key writes whatever version he likes.
+    #[test]
+    fn a_mark_of_a_signing_key_concerns_every_version() {
+        let double = Double::new();
+        double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
+        for version in [41, 42, i64::MAX] {
+            let token = double.claiming(|claims| claims.with("registry_version", version));
+            assert_eq!(double.reason(&token), "revoked_signing_key", "{version}");
+        }
+    }
+
     #[test]
     fn marks_that_change_under_the_same_version_count() {
         let double = Double::new();
@@ -487,6 +585,96 @@ mod tests {
         let refusal = double.call(&token).unwrap_err();
         assert_eq!((refusal.reason(), refusal.code().status()), ("revocation_list_stale", 503));
         assert!(!double.guard.is_ready());
+    }
+
+    fn with_grace(grace: Duration) -> Double {
+        let double = Double::new();
+        let clock = Arc::clone(&double.clock);
+        let builder = crate::Guard::builder(crate::double::ISSUER, RESOURCE).clock(clock);
+        let guard = builder.when_stale(WhenStale::AcceptFor(grace)).idle().unwrap();
+        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
+        let double = Double { guard, ..double };
+        double.take(&double.list());
+        double
+    }
+
+    /// The authorization server is gone for ten minutes (issue 5).
+    #[test]
+    fn while_the_server_is_gone_the_grace_is_kept_and_not_a_millisecond_more() {
+        let double = with_grace(120 * SECOND);
+        let (token, dead) = (
+            double.claiming(|claims| claims.with("exp", NOW + 3_600)),
+            double.claiming(|claims| {
+                claims.with("exp", NOW + 3_600).with("client_id", "client-2").with("sub", "client-2")
+            }),
+        );
+        double.take(&double.marking(&[(MarkKind::Client, "client-2", 42)]));
+        for second in 0..600 {
+            let expected = if second <= 150 { None } else { Some("revocation_list_stale") };
+            assert_eq!(double.call(&token).err().map(|refusal| refusal.reason()), expected, "{second}");
+            assert_eq!(double.guard.is_ready(), expected.is_none(), "{second}");
+            assert_eq!(double.guard.revocations().is_fresh(), second <= 30, "{second}");
+            // What is on the list held is dead all along.
+            assert_eq!(double.reason(&dead), expected.unwrap_or("revoked_client"), "{second}");
+            if second == 150 {
+                double.wait(Duration::from_millis(1));
+                assert_eq!(double.reason(&token), "revocation_list_stale");
+                double.wait(Duration::from_millis(999));
+            } else {
+                double.wait(SECOND);
+            }
+        }
+        // It is back, and says what happened meanwhile.
+        double.take(
+            &double.list().claims(|claims| claims.with("iat", NOW + 600).with("exp", NOW + 660).with("number", 43)),
+        );
+        assert!(double.call(&token).is_ok());
+    }
+
+    #[test]
+    fn without_any_list_there_is_no_grace() {
+        let double = Double::new();
+        let builder = crate::Guard::builder(crate::double::ISSUER, RESOURCE).clock(Arc::clone(&double.clock) as _);
+        let guard = builder.when_stale(WhenStale::AcceptFor(Duration::MAX)).idle().unwrap();
+        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
+        let double = Double { guard, ..double };
+        assert_eq!(double.reason(&double.token().compact()), "revocation_list_not_held");
+        assert!(!double.guard.is_ready());
+    }
+
+    /// The calendar of one side is an hour off (issue 5): nobody is let through by a list that cannot be dated, the reason is
+    /// told apart, and with the clock right again the next list is taken.
+    #[test]
+    fn clocks_an_hour_apart_are_told_apart_from_silence() {
+        let long = |double: &Double| double.claiming(|claims| claims.with("exp", NOW + 7_200));
+        let signed = |double: &Double, at: i64| {
+            double.list().claims(|claims| claims.with("iat", at).with("exp", at + 60)).compact()
+        };
+        let at_the_server = [(-3_600, UnusableList::Expired), (3_600, UnusableList::SignedInFuture)];
+        for (step, why) in at_the_server {
+            let double = Double::new();
+            let token = long(&double);
+            double.wait(31 * SECOND);
+            let list = signed(&double, NOW + 31 + step);
+            assert_eq!(double.guard.revocations().take(&list), Err(why));
+            assert_eq!(double.reason(&token), "revocation_list_of_another_time");
+            double.guard.revocations().take(&signed(&double, NOW + 31)).unwrap();
+            assert!(double.call(&token).is_ok(), "{step}");
+            // Silence after that is silence.
+            double.wait(31 * SECOND);
+            assert_eq!(double.reason(&token), "revocation_list_stale");
+        }
+        for (step, why) in [(3_600, UnusableList::Expired), (-3_600, UnusableList::SignedInFuture)] {
+            let double = Double::new();
+            let token = long(&double);
+            double.wait(31 * SECOND).at(NOW + 31 + step);
+            assert_eq!(double.guard.revocations().take(&signed(&double, NOW + 31)), Err(why));
+            assert!(double.call(&token).is_err(), "{step}");
+            double.at(NOW + 31);
+            assert_eq!(double.reason(&token), "revocation_list_of_another_time");
+            double.guard.revocations().take(&signed(&double, NOW + 31)).unwrap();
+            assert!(double.call(&token).is_ok(), "{step}");
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@
 mod guarded_api;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
 use bytes::Bytes;
@@ -43,12 +45,26 @@ struct Issuer {
     key: Key,
     url: Mutex<String>,
     list: Mutex<List>,
+    /// How often a list was asked for.
+    asked: AtomicUsize,
 }
 
 #[derive(Clone)]
 enum List {
-    Marks { number: i64, marks: Value },
+    Marks {
+        number: i64,
+        marks: Value,
+    },
     Garbage,
+    /// One that was signed before, once more.
+    Replayed(String),
+    /// Signed with another key under the same name.
+    Forged,
+    CutShort,
+    /// Two gigabytes.
+    Endless,
+    NotModified,
+    Unavailable,
 }
 
 impl Issuer {
@@ -63,20 +79,42 @@ impl Issuer {
         Token { header, claims, algorithm: JwsAlgorithm::Es256, key: &self.key }.compact()
     }
 
-    fn revocations(&self) -> String {
+    fn list(&self, number: i64, marks: Value) -> Members {
+        Members::new()
+            .with("iss", self.url.lock().unwrap().as_str())
+            .with("iat", now())
+            .with("exp", now() + 60)
+            .with("epoch", 1)
+            .with("number", number)
+            .with("salt", "s")
+            .with("marks", marks)
+    }
+
+    fn revocations(&self) -> Response<Body> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let text = |text: String| Response::new(Body::from(text));
+        let status = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
+        let chunk = || Ok(Bytes::from_static(&[b'x'; 65_536]));
         match self.list.lock().unwrap().clone() {
-            List::Garbage => "garbage".to_owned(),
-            List::Marks { number, marks } => {
-                let claims = Members::new()
-                    .with("iss", self.url.lock().unwrap().as_str())
-                    .with("iat", now())
-                    .with("exp", now() + 60)
-                    .with("epoch", 1)
-                    .with("number", number)
-                    .with("salt", "s")
-                    .with("marks", marks);
-                self.sign(REVOCATION_LIST_TYPE, claims)
+            List::Garbage => text("garbage".to_owned()),
+            List::Marks { number, marks } => text(self.sign(REVOCATION_LIST_TYPE, self.list(number, marks))),
+            List::Replayed(list) => text(list),
+            List::Forged => {
+                let thief = Key::generate(KeyKind::P256);
+                let header = Members::new().with("typ", REVOCATION_LIST_TYPE).with("alg", "ES256").with("kid", "k1");
+                let claims = self.list(9, json!({}));
+                text(Token { header, claims, algorithm: JwsAlgorithm::Es256, key: &thief }.compact())
             }
+            List::CutShort => {
+                let broken = Err(std::io::Error::other("cut"));
+                Response::new(Body::from_stream(futures_util::stream::iter([chunk(), broken])))
+            }
+            List::Endless => {
+                let chunks = (0..32_768).map(move |_| chunk().map_err(|error: std::io::Error| error));
+                Response::new(Body::from_stream(futures_util::stream::iter(chunks)))
+            }
+            List::NotModified => status(304),
+            List::Unavailable => status(503),
         }
     }
 
@@ -123,6 +161,7 @@ impl World {
             key: Key::generate(KeyKind::P256),
             url: Mutex::new(String::new()),
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
+            asked: AtomicUsize::new(0),
         });
         let app = Router::new()
             .route("/jwks", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.jwks() }))
@@ -287,6 +326,47 @@ async fn garbage_instead_of_a_list_leaves_the_one_held() {
     world.issuer.mark(MarkKind::Client, "client-1");
     eventually("the next good list is taken", || world.guard.revocations().version() == Some((1, 2))).await;
     assert_eq!(caller.status(&token).await, 401);
+}
+
+/// A man in the middle, or a mirror that is wrong, can hold the list back and nothing else (issue 5).
+#[tokio::test]
+async fn whoever_sits_between_can_only_let_the_list_grow_old() {
+    let world = World::new().await;
+    let (client, other) = (world.partner.client("client"), world.partner.client("other"));
+    let (dead, alive) = (world.issuer.token(&client), world.issuer.token(&other));
+    let (caller, another) =
+        (world.caller(Some(&client), Version::HTTP_11), world.caller(Some(&other), Version::HTTP_11));
+    let before = world.issuer.sign(REVOCATION_LIST_TYPE, world.issuer.list(1, json!({})));
+    let revocations = world.guard.revocations();
+    world.issuer.mark(MarkKind::Certificate, &client.thumbprint());
+    let (honest, clock) = (world.issuer.list.lock().unwrap().clone(), SystemClock::new());
+    for (what, hostile) in [
+        ("an older list", List::Replayed(before)),
+        ("another key", List::Forged),
+        ("cut in the middle", List::CutShort),
+        ("two gigabytes", List::Endless),
+        ("never modified", List::NotModified),
+        ("unavailable", List::Unavailable),
+    ] {
+        *world.issuer.list.lock().unwrap() = honest.clone();
+        let fresh = || revocations.version() == Some((1, 2)) && revocations.age().unwrap() < Duration::from_secs(1);
+        let (began, asked) = (clock.monotonic(), world.issuer.asked.load(Ordering::Relaxed));
+        while !(fresh() && world.issuer.asked.load(Ordering::Relaxed) > asked) {
+            assert!(clock.monotonic() - began < Duration::from_secs(5), "{what}: it does not recover within 5 s");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!((caller.status(&dead).await, another.status(&alive).await), (401, 200), "{what}: before");
+        *world.issuer.list.lock().unwrap() = hostile;
+        let (began, asked) = (clock.monotonic(), world.issuer.asked.load(Ordering::Relaxed));
+        // Two whole attempts, and the third begun: the first may have been under way.
+        while world.issuer.asked.load(Ordering::Relaxed) < asked + 3 {
+            assert!(clock.monotonic() - began < Duration::from_secs(30), "{what}: it is not asked any more");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(revocations.version(), Some((1, 2)), "{what}");
+        assert!(revocations.age().unwrap() > Duration::from_millis(500), "{what}: {:?}", revocations.age());
+        assert_eq!((caller.status(&dead).await, another.status(&alive).await), (401, 200), "{what}: meanwhile");
+    }
 }
 
 #[tokio::test]

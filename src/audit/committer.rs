@@ -78,6 +78,11 @@ struct OnRecord {
 }
 
 impl Reply {
+    /// What became of it.
+    pub(super) const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
     /// Takes the verdict: the requester will act by it.
     pub(super) fn accept(mut self) -> Verdict {
         self.undelivered = None;

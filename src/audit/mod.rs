@@ -14,6 +14,9 @@ mod record;
 /// Refusals nobody authenticated for: counted, thinned, written at most a second late.
 mod tally;
 
+/// Revocations by clients.
+mod revocation;
+
 /// The one task that writes, and the fence.
 mod committer;
 
@@ -50,6 +53,7 @@ pub mod verify;
 /// The log as a file, and what may be removed once it is one.
 pub mod export;
 
+pub use revocation::Finding;
 pub use store::{
     AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry, HistoryLeft, HistoryPlace,
     HistoryRow, Lease, Recovered, Sealed,
@@ -256,6 +260,14 @@ impl AuditLog {
         &self,
         item: impl FnOnce(Instant, oneshot::Sender<committer::Reply>) -> Item,
     ) -> Result<Verdict, AuditUnavailable> {
+        self.deliver(item).await.map(committer::Reply::accept)
+    }
+
+    /// The same, without accepting what comes back: dropped like that, a `withheld` record follows a durable one.
+    async fn deliver(
+        &self,
+        item: impl FnOnce(Instant, oneshot::Sender<committer::Reply>) -> Item,
+    ) -> Result<committer::Reply, AuditUnavailable> {
         let deadline = Instant::now() + self.patience;
         let (reply, mut answer) = oneshot::channel();
         self.queue.try_send(item(deadline, reply)).map_err(|refused| match refused {
@@ -270,7 +282,7 @@ impl AuditLog {
                 answer.try_recv().ok()
             }
         };
-        replied.map(committer::Reply::accept).ok_or(AuditUnavailable::Unavailable)
+        replied.ok_or(AuditUnavailable::Unavailable)
     }
 
     /// Counts a handshake that failed. Never waits.

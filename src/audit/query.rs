@@ -7,7 +7,7 @@
 use countersign_resource_server::time::UnixTime;
 
 use super::chain::Position;
-use super::index::{AuditIndex, Named, Place, Standing, Term, TermKind};
+use super::index::{AuditIndex, Named, Place, Standing, TermKind, Way, ways};
 use super::store::AuditEntry;
 use crate::registry::StoreUnavailable;
 
@@ -98,14 +98,13 @@ async fn indexed(
     filter: &Filter,
     limit: usize,
 ) -> Result<Vec<AuditEntry>, StoreUnavailable> {
-    let terms = plan(index, filter).await?;
-    let looked_at = if terms.len() > 1 { PLACES } else { PLACES_OF_ONE };
+    let mut walks = Vec::new();
+    for way in ways(&filter.names, &(filter.since..filter.until)) {
+        walks.push(Walk::along(plan(index, way).await?));
+    }
     let mut met = Vec::new();
-    let mut after = Place::before(filter.since);
     loop {
-        let places = index.places(&terms, after, filter.until, looked_at).await?;
-        let Some(last) = places.last() else { return Ok(met) };
-        after = *last;
+        let Some(places) = next_places(index, &mut walks).await? else { return Ok(met) };
         let positions: Vec<Position> = places
             .iter()
             .filter_map(|place| Position::from_number(place.position))
@@ -115,7 +114,7 @@ async fn indexed(
         for positions in positions.chunks(RECORDS.min(limit.saturating_add(1))) {
             let mut records = index.records(positions).await?;
             records.sort_by_key(AuditEntry::place);
-            // Two texts can share a term, and the last place is there to go on after.
+            // Two texts can share a term, a way leads to more than was asked for, and the last place is there to go on after.
             met.extend(records.into_iter().filter(|record| filter.meets(record)));
             if met.len() > limit {
                 met.truncate(limit.saturating_add(1));
@@ -125,28 +124,69 @@ async fn indexed(
     }
 }
 
-/// The terms to ask the index for: the one that leads to the fewest records first.
-async fn plan(index: &dyn AuditIndex, filter: &Filter) -> Result<Vec<Term>, StoreUnavailable> {
-    let mut names: Vec<Term> = filter.names.iter().map(|(kind, text)| Term::of(*kind, text)).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.is_empty() {
-        return Ok(vec![Term::any()]);
+/// A way, and how far along it.
+struct Walk {
+    way: Way,
+    looked_at: Place,
+    /// What was seen and has not been gone to.
+    ahead: Vec<Place>,
+    is_at_its_end: bool,
+}
+
+impl Walk {
+    fn along(way: Way) -> Self {
+        Self { looked_at: Place::before(way.span.start), way, ahead: Vec::new(), is_at_its_end: false }
     }
-    if names.len() > 1 {
-        let mut counted = Vec::with_capacity(names.len());
+
+    async fn look(&mut self, index: &dyn AuditIndex) -> Result<(), StoreUnavailable> {
+        let is_of_one = self.way.terms.len() == 1;
+        let limit = if is_of_one { PLACES_OF_ONE } else { PLACES };
+        self.ahead = index.places(&self.way.terms, self.looked_at, self.way.span.end, limit).await?;
+        match self.ahead.last() {
+            Some(last) => self.looked_at = *last,
+            None => self.is_at_its_end = true,
+        }
+        // Of several terms only those places are given that have all.
+        self.is_at_its_end |= is_of_one && self.ahead.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(())
+    }
+}
+
+/// The next places that any of the ways leads to, in order and each once; none where there are no more.
+async fn next_places(index: &dyn AuditIndex, walks: &mut [Walk]) -> Result<Option<Vec<Place>>, StoreUnavailable> {
+    for walk in walks.iter_mut().filter(|walk| walk.ahead.is_empty() && !walk.is_at_its_end) {
+        walk.look(index).await?;
+    }
+    // Beyond where one of them has looked it may yet find an earlier one.
+    let horizon = walks.iter().filter(|walk| !walk.is_at_its_end).map(|walk| walk.looked_at).min();
+    let mut next = Vec::new();
+    for walk in walks {
+        let near = horizon.map_or(walk.ahead.len(), |horizon| walk.ahead.partition_point(|place| *place <= horizon));
+        next.extend(walk.ahead.drain(..near));
+    }
+    next.sort_unstable();
+    next.dedup();
+    Ok((!next.is_empty()).then_some(next))
+}
+
+/// The terms of a way in the order to ask the index for them: the one that leads to the fewest records first.
+async fn plan(index: &dyn AuditIndex, Way { mut terms, span }: Way) -> Result<Way, StoreUnavailable> {
+    terms.sort_unstable();
+    terms.dedup();
+    if terms.len() > 1 {
+        let mut counted = Vec::with_capacity(terms.len());
         let mut most = MOST_COUNTED;
-        for term in names {
-            let count = index.count(term, filter.since..filter.until, most).await?;
+        for term in terms {
+            let count = index.count(term, span.clone(), most).await?;
             // Another one has to lead to fewer to be any better.
             most = most.min(count.saturating_add(1));
             counted.push((count, term));
         }
         // Where that is the same, the kind that tells records apart better: they are in that order.
         counted.sort_by_key(|(count, _)| *count);
-        return Ok(counted.into_iter().map(|(_, term)| term).collect());
+        terms = counted.into_iter().map(|(_, term)| term).collect();
     }
-    Ok(names)
+    Ok(Way { terms, span })
 }
 
 /// What the index has not reached: the first `limit` and one more.

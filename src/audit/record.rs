@@ -7,15 +7,17 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::access_token::VerifiedToken;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::RequestId;
 use super::chain::Position;
 use super::store::{HistoryRow, Lease};
 use super::trail::{Trail, shortened};
 use super::verify::Pruned;
+use super::{Finding, RequestId};
+use crate::client_auth::UsedAssertion;
 use crate::error::Refusal;
 use crate::mint::SignedToken;
 use crate::pki::PresentedChain;
@@ -99,6 +101,25 @@ struct Token<'a> {
     kid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     assertion_jti: Option<&'a str>,
+    /// Whose it is, where it was shown and need not be the asker's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+}
+
+impl<'a> Token<'a> {
+    /// One that was shown.
+    fn shown(token: &'a VerifiedToken, used: Option<&'a UsedAssertion>) -> Self {
+        let claims = token.claims();
+        Self {
+            jti: &claims.jti,
+            aud: &claims.aud,
+            scope: claims.scope.to_string(),
+            exp: claims.exp,
+            kid: token.kid(),
+            assertion_jti: used.map(|used| used.jti.as_str()),
+            client_id: Some(&claims.client_id),
+        }
+    }
 }
 
 /// The record of a decision.
@@ -111,6 +132,7 @@ pub(super) fn sample(node: &str, trail: &Trail, occasion: Occasion, refusal: &Re
     let facts = match occasion {
         Occasion::Check => checked(node, trail, Some(refusal)),
         Occasion::Refusal => facts(node, trail, Err(refusal)),
+        Occasion::Revocation => unrevoked(node, trail, refusal, None),
     };
     serde_json::to_value(facts).unwrap_or_default()
 }
@@ -129,6 +151,7 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
             exp: token.expires_at(),
             kid: token.kid(),
             assertion_jti: token.assertion().map(|used| used.jti.as_str()),
+            client_id: None,
         }),
         ..about(node, trail)
     }
@@ -145,6 +168,38 @@ fn checked<'a>(node: &'a str, trail: &'a Trail, found: Option<&'a Refusal>) -> D
         outcome: "checked",
         stage: found.map(Refusal::stage),
         reason: found.map(Refusal::reason),
+        ..about(node, trail)
+    }
+}
+
+/// The record of what becomes of a token that its client wants dead.
+pub(super) fn revocation(node: &str, trail: &Trail, finding: &Finding<'_>, used: Option<&UsedAssertion>) -> String {
+    text(&Decision {
+        kind: "revocation",
+        outcome: finding.outcome,
+        reason: finding.reason,
+        token: finding.token.map(|token| Token::shown(token, used)),
+        ..about(node, trail)
+    })
+}
+
+/// The record of a token that a client wanted dead, and that it was refused.
+pub(super) fn not_revoked(node: &str, trail: &Trail, refusal: &Refusal, token: Option<&VerifiedToken>) -> String {
+    text(&unrevoked(node, trail, refusal, token))
+}
+
+fn unrevoked<'a>(
+    node: &'a str,
+    trail: &'a Trail,
+    refusal: &'a Refusal,
+    token: Option<&'a VerifiedToken>,
+) -> Decision<'a> {
+    Decision {
+        kind: "revocation",
+        outcome: "refused",
+        stage: Some(refusal.stage()),
+        reason: Some(refusal.reason()),
+        token: token.map(|token| Token::shown(token, None)),
         ..about(node, trail)
     }
 }
@@ -245,11 +300,12 @@ pub(super) fn withheld(
     })
 }
 
-/// What nobody authenticated for: a token that was asked for, or a check.
+/// What nobody authenticated for: a token that was asked for, a check, or the end of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Occasion {
     Check,
     Refusal,
+    Revocation,
 }
 
 /// What is told apart among refusals nobody authenticated for.
@@ -290,7 +346,7 @@ pub(super) fn refusals(
     }
     let (kind, outcome) = match key.occasion {
         Occasion::Check => ("checks", Some("checked")),
-        Occasion::Refusal => ("refusals", None),
+        Occasion::Refusal | Occasion::Revocation => ("refusals", None),
     };
     text(&Body { kind, at: first, until: last, node, count, outcome, key, first: sample })
 }

@@ -12,7 +12,7 @@ use countersign_resource_server::time::UnixTime;
 use crate::mint::random_octets;
 use crate::pki::PresentedChain;
 use crate::registry::{AnchorId, ClientId, FoundClient};
-use crate::request::TokenRequest;
+use crate::request::{RevocationRequest, TokenRequest};
 
 /// Names one request in logs, records and the answer's header: 48 bits of Unix milliseconds and 80 random bits, in
 /// hexadecimal. New ones are the largest, so that an index of them grows at its end.
@@ -82,6 +82,14 @@ impl Trail {
                 .map(|resource| shortened(resource).into_owned())
                 .collect(),
         });
+    }
+
+    /// Notes who wants a token dead. The token itself is never part of a record.
+    pub fn asked_to_revoke(&mut self, request: &RevocationRequest) {
+        self.asked_about(&request.client_id);
+        if let Some(asked) = &mut self.asked {
+            asked.with_assertion = request.client_assertion.is_some();
+        }
     }
 
     /// Notes whom a check is about.

@@ -1,9 +1,8 @@
 //! `countersign key`: which keys sign, rotation and withdrawal.
 //!
 //! Takes the keys directory of the configuration and one of three commands, gives a table for people or JSON for
-//! machines. A running server notices within half a second. It knows nothing of what the keys sign.
-
-use std::path::Path;
+//! machines. A running server notices within half a second. What was changed is in the registry's history too; listing
+//! needs no registry. It knows nothing of what the keys sign.
 
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::time::UnixTime;
@@ -11,10 +10,16 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::Serialize;
 
 use super::output::{Output, json, table};
-use super::session::Failure;
+use super::session::{Failure, Session};
+use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
-use crate::mint::key_ring::{self, KeyRecord, KeyStage, KeyStore, SetAside, SigningKeys, When};
+use crate::mint::key_ring::{
+    self, KeyRecord, KeyRingError, KeyStage, KeyStore, Retirement, Rotation, SetAside, SigningKeys, When,
+};
 use crate::mint::{ALGORITHMS, KeyRing};
+use crate::registry::RegistryVersion;
+use crate::registry::edit::RecordKind;
+use crate::registry::token::SigningKeyChange;
 
 /// Signing keys: list, rotate, retire.
 #[derive(Args, Debug)]
@@ -35,14 +40,21 @@ enum KeyCommand {
         /// At once, or not at all where the next key has not been published for ten minutes
         #[arg(long)]
         now: bool,
+        /// Why, for the history
+        #[arg(long)]
+        why: Option<String>,
     },
-    /// Withdraws a key: tokens it signed are refused as soon as their readers have fetched the keys again
+    /// Withdraws a key: it signs no more, and the tokens it signed are dead
     Retire {
         /// Which (`countersign key list` shows them)
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// At once, which is the only way there is: it has to be said
         #[arg(long, required = true)]
         now: bool,
+        /// Why, for the history
+        #[arg(long)]
+        why: Option<String>,
     },
 }
 
@@ -69,47 +81,122 @@ impl From<Algorithm> for SigningAlgorithm {
 /// Runs the command.
 ///
 /// # Errors
-/// The keys cannot be read or written, or what the ring refuses, as a sentence.
-pub(super) fn run(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> Result<(), Failure> {
-    output.text(&answer(args, directory, now, output)?)
-}
-
-/// Does what `args` say with the keys in `directory`; gives what is to be printed.
-fn answer(args: &KeyArgs, directory: &Path, now: UnixTime, output: Output) -> Result<String, Failure> {
-    let store = KeyDirectory::open(directory)?;
-    match &args.command {
-        KeyCommand::List => list(&store, now, output),
-        KeyCommand::Rotate { alg, now: at_once } => {
+/// The keys cannot be read or written, what the ring refuses, or what could not be put on record, as a sentence.
+pub(super) async fn run(
+    args: KeyArgs,
+    config: Config,
+    operator: Option<String>,
+    now: UnixTime,
+    output: Output,
+) -> Result<(), Failure> {
+    let store = KeyDirectory::open(&config.keys_directory)?;
+    match args.command {
+        KeyCommand::List => output.text(&list(&store, now, output)?),
+        KeyCommand::Rotate { alg, now: at_once, why } => {
+            // There is no hurry: without a registry to put it on record, nothing is changed.
+            let session = Session::open(config, operator, output).await?;
             let algorithms = alg.map_or_else(|| ALGORITHMS.to_vec(), |algorithm| vec![algorithm.into()]);
-            let when = if *at_once { When::Now } else { When::OncePublished };
+            let when = if at_once { When::Now } else { When::OncePublished };
             key_ring::complete(&store, now)?;
             let rotations = key_ring::rotate(&store, &algorithms, when, now)?;
-            Ok(match output {
-                Output::Json => json(&rotations)?,
-                Output::People => {
-                    let lines: Vec<String> = rotations
-                        .iter()
-                        .map(|key_ring::Rotation { alg, kid, signs_from, next }| {
-                            let begins =
-                                if *signs_from <= now { "now".to_owned() } else { format!("from {signs_from}") };
-                            format!("{}: {kid} signs {begins}; next after it is {next}", alg.as_str())
-                        })
-                        .collect();
-                    lines.join("\n")
-                }
-            })
+            let recorded = session.registry.change_signing_keys(changes(&rotations), session.explain(why)).await;
+            session.close().await;
+            output.text(&rotated(&rotations, now, output)?)?;
+            recorded
+                .map(drop)
+                .map_err(|error| format!("the keys are rotated, but that is not on record: {error}").into())
         }
-        KeyCommand::Retire { kid, .. } => {
-            let retirement = key_ring::retire(&store, kid, now)?;
-            Ok(match output {
-                Output::Json => json(&retirement)?,
-                Output::People => match &retirement.successor {
-                    Some(successor) => format!("{kid} is withdrawn; {successor} signs in its place"),
-                    None => format!("{kid} is withdrawn; it did not sign"),
-                },
-            })
+        KeyCommand::Retire { kid, why, .. } => {
+            // First of all, and whatever becomes of the rest: a key in other hands must not sign.
+            let (retirement, again) = match key_ring::retire(&store, &kid, now) {
+                Ok(retirement) => (retirement, None),
+                Err(KeyRingError::AlreadyRetired { kid, at }) => (Retirement { kid, successor: None }, Some(at)),
+                Err(error) => return Err(error.into()),
+            };
+            match mark(&retirement, again, config, operator, why, output).await {
+                Ok(version) => output.text(&retired(&retirement, version, output)?),
+                Err(error) if again.is_some() => Err(error),
+                Err(error) => Err(format!(
+                    "{kid} is withdrawn from /jwks and signs no more, but resource servers may take its tokens for another minute: \
+                     the mark that ends them could not be made. Give the command again. {error}"
+                )
+                .into()),
+            }
         }
     }
+}
+
+/// Ends what the key has signed, on record. A key that was withdrawn before may lack that.
+async fn mark(
+    retirement: &Retirement,
+    again: Option<UnixTime>,
+    config: Config,
+    operator: Option<String>,
+    why: Option<String>,
+    output: Output,
+) -> Result<RegistryVersion, Failure> {
+    let session = Session::open(config, operator, output).await?;
+    let (kid, successor) = (retirement.kid.clone(), retirement.successor.clone());
+    let marked = async {
+        if let Some(at) = again {
+            let subject = RecordKind::SigningKey.subject(&kid);
+            let history = session.registry.history(RegistryVersion(0), Some(subject), HISTORY).await?;
+            if history.iter().any(|entry| entry.action == "signing_key.withdraw") {
+                return Err(KeyRingError::AlreadyRetired { kid, at }.into());
+            }
+        }
+        let change = SigningKeyChange::Withdrawn { kid, successor };
+        Ok::<_, Failure>(session.registry.change_signing_keys(vec![change], session.explain(why)).await?)
+    };
+    let marked = marked.await;
+    session.close().await;
+    marked
+}
+
+/// A key takes over once and is withdrawn once.
+const HISTORY: u32 = 100;
+
+fn changes(rotations: &[Rotation]) -> Vec<SigningKeyChange> {
+    let change = |Rotation { alg, kid, signs_from, next }: &Rotation| SigningKeyChange::Rotated {
+        kid: kid.clone(),
+        alg: alg.as_str(),
+        signs_from: *signs_from,
+        next: next.clone(),
+    };
+    rotations.iter().map(change).collect()
+}
+
+fn rotated(rotations: &[Rotation], now: UnixTime, output: Output) -> Result<String, Failure> {
+    Ok(match output {
+        Output::Json => json(&rotations)?,
+        Output::People => {
+            let lines: Vec<String> = rotations
+                .iter()
+                .map(|Rotation { alg, kid, signs_from, next }| {
+                    let begins = if *signs_from <= now { "now".to_owned() } else { format!("from {signs_from}") };
+                    format!("{}: {kid} signs {begins}; next after it is {next}", alg.as_str())
+                })
+                .collect();
+            lines.join("\n")
+        }
+    })
+}
+
+fn retired(retirement: &Retirement, version: RegistryVersion, output: Output) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    struct Retired<'a> {
+        #[serde(flatten)]
+        retirement: &'a Retirement,
+        registry_version: RegistryVersion,
+    }
+    let kid = &retirement.kid;
+    Ok(match (output, &retirement.successor) {
+        (Output::Json, _) => json(&Retired { retirement, registry_version: version })?,
+        (Output::People, Some(successor)) => format!(
+            "{kid} is withdrawn and its tokens are dead, registry version {version}; {successor} signs in its place"
+        ),
+        (Output::People, None) => format!("{kid} is withdrawn and its tokens are dead, registry version {version}"),
+    })
 }
 
 #[derive(Serialize)]
@@ -163,7 +250,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::mint::key_ring::KeyRingError;
 
     #[derive(Parser)]
     struct Cli {
@@ -173,33 +259,50 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
-    fn key(directory: &Path, words: &[&str], now: UnixTime, output: Output) -> Result<String, Failure> {
-        let cli = Cli::try_parse_from([&["key"], words].concat()).unwrap();
-        answer(&cli.key, directory, now, output)
-    }
-
     #[test]
     fn a_rotation_is_scheduled_and_listed() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys");
-        key_ring::complete(&KeyDirectory::open(&path).unwrap(), NOW).unwrap();
-        let said = key(&path, &["rotate", "--alg", "ES256"], NOW, Output::People).unwrap();
+        let store = KeyDirectory::open(&directory.path().join("keys")).unwrap();
+        key_ring::complete(&store, NOW).unwrap();
+        let rotations = key_ring::rotate(&store, &[SigningAlgorithm::ES256], When::OncePublished, NOW).unwrap();
+        let said = rotated(&rotations, NOW, Output::People).unwrap();
         assert!(said.starts_with("ES256: ") && said.contains("signs from 2027-01-15T08:10:00.000Z"), "{said}");
-        let listed = key(&path, &["list"], NOW, Output::People).unwrap();
+        let listed = list(&store, NOW, Output::People).unwrap();
         assert_eq!(listed.lines().count(), 1 + 7, "{listed}");
-        let listed: serde_json::Value =
-            serde_json::from_str(&key(&path, &["list"], NOW, Output::Json).unwrap()).unwrap();
+        let listed: serde_json::Value = serde_json::from_str(&list(&store, NOW, Output::Json).unwrap()).unwrap();
         let stages: Vec<_> =
             listed["keys"].as_array().unwrap().iter().map(|key| key["stage"].as_str().unwrap()).collect();
         assert_eq!(stages.iter().filter(|stage| **stage == "signing").count(), 3);
     }
 
-    #[test]
-    fn retire_wants_now_to_be_said_and_a_key_that_is_there() {
+    #[tokio::test]
+    async fn retire_wants_now_to_be_said_and_a_key_that_is_there() {
         let directory = tempfile::tempdir().unwrap();
         assert!(Cli::try_parse_from(["key", "retire", "kid"]).is_err());
-        let refused =
-            key(&directory.path().join("keys"), &["retire", "kid", "--now"], NOW, Output::People).unwrap_err();
+        let cli = Cli::try_parse_from(["key", "retire", "kid", "--now"]).unwrap();
+        let config = Config::embedded(directory.path());
+        let refused = run(cli.key, config, None, NOW, Output::People).await.unwrap_err();
         assert_eq!(refused.downcast_ref(), Some(&KeyRingError::Unknown { kid: "kid".to_owned() }));
+    }
+
+    #[tokio::test]
+    async fn without_a_registry_nothing_is_rotated_and_a_key_is_withdrawn_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config::embedded(directory.path());
+        let store = KeyDirectory::open(&config.keys_directory).unwrap();
+        key_ring::complete(&store, NOW).unwrap();
+        let signing = |store: &KeyDirectory| {
+            let keys = KeyRing::read(store).unwrap();
+            keys.signing(SigningAlgorithm::ES256, NOW).unwrap().kid().to_string()
+        };
+        let before = signing(&store);
+        let words = |words: &[&str]| Cli::try_parse_from([&["key"], words].concat()).unwrap().key;
+        let rotate = words(&["rotate", "--alg", "ES256"]);
+        run(rotate, config.clone(), None, NOW, Output::People).await.unwrap_err();
+        assert_eq!(list(&store, NOW, Output::People).unwrap().lines().count(), 1 + 6, "as it was");
+        let retire = words(&["retire", "--now", &before]);
+        let told = run(retire, config, None, NOW, Output::People).await.unwrap_err().to_string();
+        assert!(told.contains("is withdrawn") && told.contains("Give the command again"), "{told}");
+        assert_ne!(signing(&store), before);
     }
 }

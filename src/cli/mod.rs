@@ -41,6 +41,8 @@ mod serve;
 
 pub mod session;
 
+mod token;
+
 pub mod trust_domain;
 
 use std::io::Write;
@@ -105,6 +107,9 @@ enum Command {
     /// Who may call what
     #[command(subcommand)]
     Entitlement(entitlement::EntitlementCommand),
+    /// Single tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Signing keys
     Key(key::KeyArgs),
     /// What happened: the audit log
@@ -147,7 +152,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Init => return init::run(config?, output).await,
         Command::Serve => return serve::run(config?).await,
         Command::Key(arguments) => {
-            return key::run(&arguments, &config?.keys_directory, SystemClock::new().now(), output);
+            return key::run(arguments, config?, line.operator, SystemClock::new().now(), output).await;
         }
         Command::Audit(command) if command.is_about_a_file() => {
             return audit::run_on_file(command, config, line.operator, output).await;
@@ -166,6 +171,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Certificate(command) => certificate::run(command, &session).await,
         Command::ResourceServer(command) => resource_server::run(command, &session).await,
         Command::Entitlement(command) => entitlement::run(command, &session).await,
+        Command::Token(command) => token::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
         Command::Backup(arguments) => backup::run(&arguments, &session).await,
@@ -230,6 +236,8 @@ mod tests {
             vec!["certificate", "revoke", hash, "--reason", "superseded"],
             vec!["certificate", "revoke", "--issuer-key", hash, "--serial", "01"],
             vec!["certificate", "revoke-key", hash],
+            vec!["key", "retire", "--now", hash],
+            vec!["key", "retire", hash, "--now"],
             vec!["certificate", "add", "next.pem", "--client", "acme-1", "--replaces", hash],
         ] {
             let parsed = CommandLine::try_parse_from(["countersign"].iter().chain(&line));

@@ -168,12 +168,39 @@ pub(super) fn table(columns: &[&str], rows: Vec<Vec<String>>) -> String {
 /// Names come out of certificates: what a terminal would obey is shown, not sent.
 pub(super) fn printable(cell: &str) -> String {
     cell.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control()
-                || matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-            if escaped { character.escape_unicode().collect::<Vec<_>>() } else { vec![character] }
-        })
+        .flat_map(
+            |character| {
+                if is_obeyed(character) { character.escape_unicode().collect::<Vec<_>>() } else { vec![character] }
+            },
+        )
         .collect()
+}
+
+/// The same for a text in JSON, which stays one of the same value (RFC 8259 section 7): what is not ASCII stands in strings only,
+/// and so do control characters, but for the white space between.
+pub(super) fn printable_json(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => printable.push(character),
+            '\r' | '\t' => printable.push(' '),
+            _ if is_obeyed(character) => {
+                let mut units = [0; 2];
+                for unit in character.encode_utf16(&mut units) {
+                    printable.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            _ => printable.push(character),
+        }
+    }
+    printable
+}
+
+/// Control characters, and what turns the direction of writing.
+fn is_obeyed(character: char) -> bool {
+    let turns =
+        matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
 }
 
 #[cfg(test)]
@@ -184,6 +211,18 @@ mod tests {
     fn a_name_cannot_steer_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\n"), "a\\u{1b}[2Jb\\u{202e}c\\u{a}");
         assert_eq!(printable("Zürich"), "Zürich");
+    }
+
+    #[test]
+    fn json_cannot_either_and_says_the_same() {
+        let obeyed = "a\u{7f}\u{9b}2J\u{61c}\u{202e}\u{2066}b\\\"\u{1b}";
+        let json = serde_json::to_string_pretty(&serde_json::json!({ obeyed: ["Zürich \u{10FFFF}", obeyed] })).unwrap();
+        let json = format!("\t{json}\r\n");
+        let printed = printable_json(&json);
+        let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(value, serde_json::from_str::<serde_json::Value>(&json).unwrap());
+        assert!(!printed.chars().any(|character| is_obeyed(character) && character != '\n'), "{printed:?}");
+        assert!(printed.contains("Zürich") && printed.contains("\\u009b2J\\u061c\\u202e"), "{printed}");
     }
 
     #[test]

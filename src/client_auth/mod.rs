@@ -1,6 +1,6 @@
 //! Which client does it prove?
 //!
-//! Takes a found client, a verified peer and the request, gives an [`AuthenticatedClient`]: proof that the caller is that
+//! Takes a found client, a verified peer and the assertion of the request, if it has one, gives an [`AuthenticatedClient`]: proof that the caller is that
 //! client, by the one method it is registered for, with a certificate that is on record as its own. It knows nothing of
 //! whether the client may act.
 
@@ -20,7 +20,7 @@ use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
 use crate::registry::{
     AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, Registry, RegistryVersion, Sighting,
 };
-use crate::request::{ClientAssertion, TokenRequest};
+use crate::request::ClientAssertion;
 
 /// RFC 8705 §2.1.
 mod tls_client_auth;
@@ -157,11 +157,11 @@ impl AuthenticatedClient {
 pub async fn authenticate(
     client: FoundClient,
     peer: VerifiedPeer,
-    request: &TokenRequest,
+    assertion: Option<&ClientAssertion>,
     context: &Context<'_>,
     now: UnixTime,
 ) -> Result<AuthenticatedClient, Refusal> {
-    let assertion = check_assertion(&client.record, request, context.issuer, context.keys, now)?;
+    let assertion = check_assertion(&client.record, assertion, context.issuer, context.keys, now)?;
     let sighting = examine(&client.record, &peer, context.keys)?;
     context.registry.note_seen(*peer.thumbprint(), now);
     let is_first_seen = sighting.is_some();
@@ -189,12 +189,12 @@ pub fn examine(
 /// RFC 8705 §2: the method is the registered one. What else the request brings neither helps nor is passed over.
 fn check_assertion(
     record: &ClientRecord,
-    request: &TokenRequest,
+    assertion: Option<&ClientAssertion>,
     issuer: &str,
     keys: &RegisteredKeys,
     now: UnixTime,
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
-    match (&record.client.authentication, &request.client_assertion) {
+    match (&record.client.authentication, assertion) {
         (
             ClientAuthentication::TlsClientAuth { .. }
             | ClientAuthentication::SelfSignedTlsClientAuth { .. }

@@ -26,15 +26,8 @@ fn prove_by(
     assertion: Option<ClientAssertion>,
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
     let peer = Verifier::new().verify_at_once(&presented(credential), &scene.client(), now()).unwrap();
-    let request = TokenRequest {
-        grant_type: "client_credentials".to_owned(),
-        client_id: scene.record.client.id.clone(),
-        client_assertion: assertion,
-        scope: None,
-        resources: Vec::new(),
-    };
     let keys = RegisteredKeys::new();
-    let assertion = check_assertion(&scene.record, &request, ISSUER, &keys, now())?;
+    let assertion = check_assertion(&scene.record, assertion.as_ref(), ISSUER, &keys, now())?;
     check_certificate(&scene.record, &peer, &keys)?;
     Ok(assertion)
 }

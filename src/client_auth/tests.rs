@@ -17,16 +17,6 @@ use crate::registry::client::SubjectAttribute;
 
 const ISSUER: &str = "https://as.example";
 
-fn request(assertion: Option<String>) -> TokenRequest {
-    TokenRequest {
-        grant_type: "client_credentials".to_owned(),
-        client_id: ClientId::parse("client").unwrap(),
-        client_assertion: assertion.map(ClientAssertion::JwtBearer),
-        scope: None,
-        resources: Vec::new(),
-    }
-}
-
 fn peer(scene: &Scene, credential: &Credential) -> VerifiedPeer {
     Verifier::new().verify_at_once(&presented(credential), &scene.client(), now()).unwrap()
 }
@@ -38,7 +28,8 @@ fn prove_with(
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
     let peer = peer(scene, credential);
     let keys = RegisteredKeys::new();
-    let assertion = check_assertion(&scene.record, &request(assertion), ISSUER, &keys, now())?;
+    let assertion = assertion.map(ClientAssertion::JwtBearer);
+    let assertion = check_assertion(&scene.record, assertion.as_ref(), ISSUER, &keys, now())?;
     check_certificate(&scene.record, &peer, &keys)?;
     Ok(assertion)
 }
@@ -499,7 +490,7 @@ mod put_on_record {
         let client = registry.client(&client_id("client")).await?;
         let peer = verifier.verify_at_once(&presented(credential), &client, now())?;
         let context = Context { issuer: ISSUER, registry, keys: &keys };
-        authenticate(client, peer, &request(None), &context, now()).await
+        authenticate(client, peer, None, &context, now()).await
     }
 
     #[tokio::test]

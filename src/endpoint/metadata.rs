@@ -16,6 +16,10 @@ use crate::config::Config;
 /// The authorization server's metadata.
 pub(super) fn document(config: &Config) -> Document {
     let issuer = &config.issuer;
+    // The same code authenticates a client at either endpoint.
+    let methods = ["tls_client_auth", "self_signed_tls_client_auth", "private_key_jwt", "spiffe_x509", "spiffe_jwt"];
+    // Of private_key_jwt; spiffe_jwt goes by ES256 and PS256, which are among them.
+    let algorithms = ["PS256", "ES256", "EdDSA", "Ed25519"];
     let mut metadata = json!({
         // RFC 8414 §2, in its order.
         "issuer": issuer.as_str(),
@@ -24,16 +28,21 @@ pub(super) fn document(config: &Config) -> Document {
         // Required by §2 although nothing is at an authorization endpoint; §3.2 would have empty arrays left out.
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported":
-            ["tls_client_auth", "self_signed_tls_client_auth", "private_key_jwt", "spiffe_x509", "spiffe_jwt"],
-        // Of private_key_jwt; spiffe_jwt goes by ES256 and PS256, which are among them.
-        "token_endpoint_auth_signing_alg_values_supported": ["PS256", "ES256", "EdDSA", "Ed25519"],
+        "token_endpoint_auth_methods_supported": methods,
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+        // RFC 7009 §2.
+        "revocation_endpoint": issuer.url_of(path::REVOKE),
+        "revocation_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         // RFC 8705 §3.3.
         "tls_client_certificate_bound_access_tokens": true,
     });
     if let Some(face) = &config.public {
         // RFC 8705 §5: the same endpoints where certificates are asked for; each is at the top level as well.
-        metadata["mtls_endpoint_aliases"] = json!({ "token_endpoint": face.mtls_url.url_of(path::TOKEN) });
+        metadata["mtls_endpoint_aliases"] = json!({
+            "token_endpoint": face.mtls_url.url_of(path::TOKEN),
+            "revocation_endpoint": face.mtls_url.url_of(path::REVOKE),
+        });
     }
     let body = metadata.to_string();
     let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..16]));
@@ -83,6 +92,7 @@ mod tests {
         );
         let aliases = metadata["mtls_endpoint_aliases"].as_object().unwrap();
         assert_eq!(aliases["token_endpoint"], "https://mtls.as.example:8443/token");
+        assert_eq!(aliases["revocation_endpoint"], "https://mtls.as.example:8443/revoke");
         assert!(aliases.keys().all(|alias| metadata.get(alias).is_some()));
     }
 }

@@ -21,6 +21,9 @@ mod metadata;
 /// Bodies, status codes, no-store.
 mod response;
 
+/// `POST /revoke`.
+mod revocation;
+
 /// `GET /revocations`.
 mod revocations;
 
@@ -53,6 +56,8 @@ pub mod path {
     pub const METADATA: &str = "/.well-known/oauth-authorization-server";
     /// The signed list of design §6.
     pub const REVOCATIONS: &str = "/revocations";
+    /// RFC 7009 §2.
+    pub const REVOKE: &str = "/revoke";
     /// RFC 6749 §3.2.
     pub const TOKEN: &str = "/token";
 }
@@ -64,6 +69,10 @@ pub fn router(app: Arc<App>) -> Router {
     let endpoints = |base: &str| {
         Router::new()
             .route(&format!("{base}{}", path::TOKEN), post(token::token).with_state((app.clone(), places.clone())))
+            .route(
+                &format!("{base}{}", path::REVOKE),
+                post(revocation::revoke).with_state((app.clone(), places.clone())),
+            )
             .route(
                 &format!("{base}{}", path::CERTIFICATE_CHECK),
                 get(certificate_check::certificate_check)
@@ -92,7 +101,7 @@ pub fn router(app: Arc<App>) -> Router {
     router.method_not_allowed_fallback(method_not_allowed).fallback(unknown_path)
 }
 
-/// Places for requests that are being decided: tokens and checks have them in common.
+/// Places for requests that are being decided: tokens, their ends and checks have them in common.
 #[derive(Clone, Debug)]
 struct Places(Arc<Semaphore>);
 
@@ -252,6 +261,7 @@ mod tests {
             (rig.get("//token").await, 404, "invalid_request"),
             (rig.get("/%74oken").await, 404, "invalid_request"),
             (rig.get("/token").await, 405, "invalid_request"),
+            (rig.get("/revoke").await, 405, "invalid_request"),
             (rig.post(&[], "a=b").await, 415, "invalid_request"),
             (rig.post(&[("content-type", "application/json")], "{}").await, 415, "invalid_request"),
             (rig.post(&[FORM], large).await, 413, "invalid_request"),
@@ -270,6 +280,7 @@ mod tests {
         let rig = Rig::start(|_| {}).await;
         for (path, allowed) in [
             ("/token", "POST"),
+            ("/revoke", "POST"),
             ("/certificate-check", "GET,HEAD,POST"),
             ("/jwks", "GET,HEAD"),
             ("/revocations", "GET,HEAD"),

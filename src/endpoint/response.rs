@@ -17,6 +17,7 @@ use crate::audit::RequestId;
 use crate::error::{ErrorCode, Refusal};
 use crate::mint::AccessToken;
 use crate::request::RequestRefusal;
+use crate::revocation::RevocationRefusal;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -34,9 +35,21 @@ pub(super) fn token(token: &AccessToken) -> Response<Body> {
     never_stored(StatusCode::OK, JSON, body.into())
 }
 
+/// The token is dead, or was none (RFC 7009 §2.2): all that is to be said is in the status.
+pub(super) fn revoked() -> Response<Body> {
+    let mut response = never_stored(StatusCode::OK, JSON, Body::empty());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
 /// A refusal.
 pub(super) fn refusal(refusal: &Refusal) -> Response<Body> {
-    error(status_of(refusal), refusal.code())
+    let mut response = error(status_of(refusal), refusal.code());
+    if matches!(refusal, Refusal::Revocation(RevocationRefusal::LimitReached)) {
+        // Until some of those that were revoked have expired.
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+    }
+    response
 }
 
 /// A refusal of a client that used the `Authorization` header under this scheme: 401 with a challenge that matches it
@@ -144,6 +157,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         _ => match refusal.code() {
             // RFC 6749 §5.2: 400 unless another one is said; `invalid_client` may be 401, and is only above.
             ErrorCode::InvalidClient
+            | ErrorCode::InvalidGrant
             | ErrorCode::InvalidRequest
             | ErrorCode::InvalidScope
             | ErrorCode::InvalidTarget
@@ -238,7 +252,7 @@ mod tests {
             };
         }
         stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
-        stages!(PolicyRefusal, MintRefusal, AuditUnavailable);
+        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, AuditUnavailable);
         table
     }
 
@@ -268,6 +282,7 @@ mod tests {
         // RFC 6749 appendix A.8: %x20-21 / %x23-5B / %x5D-7E.
         for code in [
             ErrorCode::InvalidClient,
+            ErrorCode::InvalidGrant,
             ErrorCode::InvalidRequest,
             ErrorCode::InvalidScope,
             ErrorCode::InvalidTarget,

@@ -16,6 +16,7 @@ use super::{Places, form, observe, response};
 use crate::app::App;
 use crate::audit::RequestId;
 use crate::config::Limits;
+use crate::error::Refusal;
 use crate::issuance;
 use crate::pki::PresentedChain;
 use crate::request::{Parameters, RequestRefusal};
@@ -51,13 +52,7 @@ pub(super) async fn token(
             Err(refusal) => {
                 let reason = refusal.reason();
                 tracing::debug!(request.id = %request_id, refusal = reason, "token refused");
-                let response = match authorization_scheme(&head.headers) {
-                    Some(scheme) if reason == RequestRefusal::AuthorizationHeader.reason() => {
-                        response::challenge(scheme)
-                    }
-                    _ => response::refusal(&refusal),
-                };
-                (reason, response)
+                (reason, refused(&head.headers, &refusal))
             }
         },
         Err(error) => {
@@ -70,7 +65,8 @@ pub(super) async fn token(
     response
 }
 
-async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+/// The parameters of a request by a client: in the body, and no second way to authenticate beside them.
+pub(super) async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
     form::check_host(head)?;
     // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
     // take two different ones for the request.
@@ -85,6 +81,14 @@ async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Paramet
         return Err(if twice { RequestRefusal::TwoAuthenticationMethods } else { RequestRefusal::AuthorizationHeader });
     }
     Ok(parameters)
+}
+
+/// A refusal, with a challenge where the client used the `Authorization` header.
+pub(super) fn refused(headers: &HeaderMap, refusal: &Refusal) -> Response<Body> {
+    match (authorization_scheme(headers), refusal) {
+        (Some(scheme), Refusal::Request(RequestRefusal::AuthorizationHeader)) => response::challenge(scheme),
+        _ => response::refusal(refusal),
+    }
 }
 
 /// The scheme of the first `Authorization` header, as sent; empty where it is none.

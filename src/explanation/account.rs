@@ -213,7 +213,7 @@ const fn step_of(refusal: &Refusal) -> StepName {
         Refusal::Sighting(_) => StepName::Enrolment,
         Refusal::Admission(_) => StepName::Admission,
         // What comes after entitlement is not examined here.
-        Refusal::Policy(_) | Refusal::Mint(_) | Refusal::Audit(_) => StepName::Entitlement,
+        Refusal::Policy(_) | Refusal::Mint(_) | Refusal::Revocation(_) | Refusal::Audit(_) => StepName::Entitlement,
     }
 }
 
@@ -226,7 +226,11 @@ impl Scene<'_> {
             Refusal::Sighting(refusal) => self.of_the_enrolment(refusal),
             Refusal::Admission(refusal) => self.of_the_admission(refusal),
             Refusal::Policy(refusal) => self.of_the_entitlement(refusal),
-            Refusal::Request(_) | Refusal::Lookup(_) | Refusal::Mint(_) | Refusal::Audit(_) => (None, Vec::new()),
+            Refusal::Request(_)
+            | Refusal::Lookup(_)
+            | Refusal::Mint(_)
+            | Refusal::Revocation(_)
+            | Refusal::Audit(_) => (None, Vec::new()),
         };
         let meaning = refusal.meaning();
         (detail.map_or_else(|| meaning.to_owned(), |detail| format!("{meaning} {detail}")), facts)

@@ -14,6 +14,7 @@ use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
 use crate::registry::{LookupRefusal, SightingRefusal};
 use crate::request::RequestRefusal;
+use crate::revocation::RevocationRefusal;
 use crate::tls::HandshakeRefusal;
 
 /// What to do, and whose turn it is.
@@ -72,6 +73,7 @@ pub const fn on(refusal: &Refusal) -> Advice {
         Refusal::Admission(refusal) => on_admission(refusal),
         Refusal::Policy(refusal) => on_policy(refusal),
         Refusal::Mint(refusal) => on_mint(refusal),
+        Refusal::Revocation(refusal) => on_revocation(refusal),
         Refusal::Audit(refusal) => on_audit(refusal),
     }
 }
@@ -167,6 +169,7 @@ const fn on_request(refusal: &RequestRefusal) -> Advice {
         RequestRefusal::ClientIdContradicted => {
             partner("Let client_id and the assertion's sub be the same, or leave client_id out.")
         }
+        RequestRefusal::TokenMissing => partner("Send the token as the parameter token, in the body."),
     }
 }
 
@@ -460,6 +463,20 @@ const fn on_mint(refusal: &MintRefusal) -> Advice {
     }
 }
 
+const fn on_revocation(refusal: &RevocationRefusal) -> Advice {
+    match refusal {
+        RevocationRefusal::TokenOfAnother => {
+            partner("Revoke it as the client it was issued to, or ask the operator to (token revoke --jti).")
+        }
+        RevocationRefusal::LimitReached => {
+            partner("Wait until tokens that were revoked have expired, or ask the operator to suspend the client.")
+        }
+        RevocationRefusal::MarkUnavailable => {
+            partner("Try again: the token may still be good. If it goes on, tell the operator.")
+        }
+    }
+}
+
 const fn on_audit(refusal: &AuditUnavailable) -> Advice {
     match refusal {
         AuditUnavailable::QueueFull => partner("Wait as long as Retry-After says, then try again."),
@@ -493,7 +510,7 @@ mod tests {
             };
         }
         stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
-        stages!(PolicyRefusal, MintRefusal, AuditUnavailable);
+        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, AuditUnavailable);
         table
     }
 

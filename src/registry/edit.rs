@@ -13,6 +13,7 @@ use super::history::Change;
 use super::participant::{Participant, ParticipantState};
 use super::resource_server::ResourceServer;
 use super::store::StoreUnavailable;
+use super::token::{SigningKeyChange, TokenRevocation};
 use super::trust_anchor::{NameSpace, TrustAnchor};
 pub use crate::pki::bundle::Lost;
 use crate::pki::spiffe::TrustDomain;
@@ -136,6 +137,10 @@ pub enum Edit {
     ChangeEntitlement(Entitlement),
     /// Ends an entitlement, for good.
     EndEntitlement(EntitlementId),
+    /// A token is dead before its time.
+    RevokeToken(TokenRevocation),
+    /// Signing keys take over, or are withdrawn with all that they signed.
+    ChangeSigningKeys(Vec<SigningKeyChange>),
 }
 
 /// How many live certificates a client may have: announced, active, or superseded within the overlap, and in date.
@@ -265,6 +270,14 @@ pub enum EditRefusal {
     /// Somebody else has replaced the bundle since it was read.
     #[error("the bundle of this trust domain was replaced meanwhile: look at it again first")]
     BundleOvertaken,
+    /// The client has had as many tokens revoked as it may.
+    #[error("client {client} has {limit} live tokens revoked already: suspend it, and all its tokens are dead at once")]
+    TokenLimit {
+        /// Whose.
+        client: ClientId,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The trust domain has an owner.
     #[error(
         "trust domain {trust_domain} is enrolled already, or was retired for good, and has one owner: ask the operator of the registry who that is; \
@@ -293,6 +306,10 @@ pub enum RecordKind {
     Participant,
     /// A resource server.
     ResourceServer,
+    /// A key of the server itself.
+    SigningKey,
+    /// A single token.
+    Token,
     /// A trust anchor.
     TrustAnchor,
 }
@@ -308,6 +325,8 @@ impl RecordKind {
             Self::Key => "key",
             Self::Participant => "participant",
             Self::ResourceServer => "resource_server",
+            Self::SigningKey => "signing_key",
+            Self::Token => "token",
             Self::TrustAnchor => "anchor",
         }
     }
@@ -329,6 +348,8 @@ impl std::fmt::Display for RecordKind {
             Self::Key => "key",
             Self::Participant => "participant",
             Self::ResourceServer => "resource server",
+            Self::SigningKey => "signing key",
+            Self::Token => "token",
             Self::TrustAnchor => "trust anchor",
         })
     }

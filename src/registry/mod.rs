@@ -15,6 +15,8 @@ pub mod resource_server;
 
 pub mod entitlement;
 
+pub mod token;
+
 pub mod history;
 
 pub mod edit;
@@ -63,6 +65,7 @@ use memory::{Memory, Missing, Remembered};
 use participant::{Participant, ParticipantState};
 use resource_server::ResourceServer;
 use store::{Document, RegistryStore};
+use token::{SigningKeyChange, TokenRevocation};
 use trust_anchor::{AnchorGrant, AnchorMaterial, NameSpace, TrustAnchor};
 
 /// How wrong a clock may be that says when an authority is out of date: by hours rather than days.
@@ -302,6 +305,14 @@ impl Registry {
     /// [`StoreUnavailable`].
     pub async fn marks(&self, now: UnixTime) -> Result<RevocationState, StoreUnavailable> {
         self.store.marks(now).await
+    }
+
+    /// How many tokens `client` has had revoked that would be live otherwise.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn revoked_tokens(&self, client: &ClientId, now: UnixTime) -> Result<usize, StoreUnavailable> {
+        self.store.revoked_tokens(client, now).await
     }
 
     /// The history after `since`, oldest first, at most `limit` entries; `subject` as [`edit::RecordKind::subject`] writes it.
@@ -930,6 +941,30 @@ impl Registry {
         self.apply(Edit::EndEntitlement(id), explanation).await
     }
 
+    /// Revokes a token. One that has been revoked already is refused as such.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn revoke_token(
+        &self,
+        revocation: TokenRevocation,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::RevokeToken(revocation), explanation).await
+    }
+
+    /// Puts on record what happened to signing keys; what a withdrawn one has signed is dead.
+    ///
+    /// # Errors
+    /// [`EditRefusal`].
+    pub async fn change_signing_keys(
+        &self,
+        changes: Vec<SigningKeyChange>,
+        explanation: Explanation,
+    ) -> Result<RegistryVersion, EditRefusal> {
+        self.apply(Edit::ChangeSigningKeys(changes), explanation).await
+    }
+
     /// Puts a certificate that just authenticated as `proven` on record: announced becomes active, and one never seen
     /// before is enrolled where the client's policy lets it. Costs nothing where it is on record already; what its state
     /// means is for admission to say.
@@ -1068,6 +1103,7 @@ impl From<EditRefusal> for SightingRefusal {
             | EditRefusal::Malformed(_)
             | EditRefusal::NothingToReplace { .. }
             | EditRefusal::StateForbids { .. }
+            | EditRefusal::TokenLimit { .. }
             | EditRefusal::TrustDomainTaken { .. }
             | EditRefusal::Unavailable(_) => Self::RegistryUnavailable,
         }

@@ -74,6 +74,9 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
     /// The marks not yet to be forgotten at `now`.
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState>;
 
+    /// How many tokens `client` has had revoked that would be live otherwise.
+    fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize>;
+
     /// A source of hints that somebody may have changed the registry.
     fn watch(&self) -> Box<dyn Watch>;
 }

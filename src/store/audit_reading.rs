@@ -12,7 +12,7 @@ use super::audit::{damaged, history_row};
 use super::{Engine, Store};
 use crate::audit::chain::{ChainId, Head, LogId, Position, RecordHash};
 use crate::audit::checkpoint::StoredCheckpoint;
-use crate::audit::verify::{AuditReading, Outline, Run, SEPARATOR};
+use crate::audit::verify::{AuditReading, Outline, PackedColumns, Run, SEPARATOR};
 use crate::audit::{HistoryPlace, HistoryRow};
 use crate::registry::StoreUnavailable;
 
@@ -185,37 +185,62 @@ impl AuditReading for Store {
     }
 }
 
+/// How many rows there are, how many of them are whole, and their columns.
+type PackedRow = (i64, i64, Option<PackedColumns>);
+
+/// All aggregates see the rows in one order, whichever it is; that it is the right one is looked at.
+const PACKED_SQLITE: &str = "SELECT COUNT(*), \
+     COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
+     string_agg(position, ' '), string_agg(at, ' '), CAST(string_agg(hash, '') AS BLOB), string_agg(body, $4) \
+     FROM (SELECT position, at, hash, body FROM audit_record \
+     WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run";
+
+const PACKED_POSTGRES: &str = "SELECT COUNT(*), \
+     COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
+     string_agg(position::text, ' '), string_agg(at::text, ' '), string_agg(hash, ''::bytea), string_agg(body, $4) \
+     FROM (SELECT position, at, hash, body FROM audit_record \
+     WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run";
+
+fn packed_row<'r, R: Row>(row: &'r R) -> Result<PackedRow, sqlx::Error>
+where
+    usize: sqlx::ColumnIndex<R>,
+    i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    Vec<u8>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    let columns = match (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?) {
+        (Some(positions), Some(instants), Some(hashes), Some(bodies)) => {
+            Some(PackedColumns { positions, instants, hashes, bodies })
+        }
+        _ => None,
+    };
+    Ok((row.try_get(0)?, row.try_get(1)?, columns))
+}
+
 impl Store {
     /// Many records as one row; none where they do not come apart again as they were.
     async fn packed(&self, after: Position, last: Position, limit: u32) -> Result<Option<Run>, sqlx::Error> {
-        // Both aggregates see the rows in one order, whichever it is; that it is the right one is looked at.
-        let digits = match &self.engine {
-            Engine::Postgres { .. } => "encode(hash, 'hex')",
-            Engine::Sqlite { .. } => "hex(hash)",
+        let (after, up_to, limit) = (after.number(), last.number(), i64::from(limit));
+        // In the engine's own driver: through `Any` each text would be copied once more.
+        let (count, fit, columns): PackedRow = match &self.engine {
+            Engine::Postgres { pool } => {
+                let row = sqlx::query(PACKED_POSTGRES).bind(after).bind(up_to).bind(limit).bind(SEPARATOR);
+                packed_row(&row.fetch_one(pool).await?)?
+            }
+            Engine::Sqlite { readers, .. } => {
+                let row = sqlx::query(PACKED_SQLITE).bind(after).bind(up_to).bind(limit).bind(SEPARATOR);
+                packed_row(&row.fetch_one(readers).await?)?
+            }
         };
-        let statement = format!(
-            "SELECT COUNT(*), COUNT(body), string_agg(CAST(position AS TEXT) || ' ' || CAST(at AS TEXT) || ' ' || {digits}, ';'), \
-             string_agg(body, $4) FROM (SELECT position, at, hash, body FROM audit_record \
-             WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run"
-        );
-        let row = sqlx::query(AssertSqlSafe(statement))
-            .bind(after.number())
-            .bind(last.number())
-            .bind(i64::from(limit))
-            .bind(SEPARATOR)
-            .fetch_one(&self.readers)
-            .await?;
-        let count: i64 = row.try_get(0)?;
         if count == 0 {
             return Ok(Some(Run::default()));
         }
-        // What is NULL is left out of an aggregate: then they are read one by one.
-        if row.try_get::<i64, _>(1)? != count {
+        // What is NULL is left out of an aggregate, and hashes of other lengths run into each other: then they are read
+        // one by one.
+        let (Some(columns), Ok(count)) = (columns.filter(|_| fit == count), usize::try_from(count)) else {
             return Ok(None);
-        }
-        let (heads, bodies): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
-        let (Some(heads), Some(bodies), Ok(count)) = (heads, bodies, usize::try_from(count)) else { return Ok(None) };
-        Ok(Run::packed(count, &heads, bodies).filter(|run| run.end().is_some_and(|end| end <= last)))
+        };
+        Ok(Run::packed(count, columns).filter(|run| run.end().is_some_and(|end| end <= last)))
     }
 
     /// Whatever is stored, as it is.

@@ -70,6 +70,8 @@ mod life;
 
 mod migration;
 
+mod token;
+
 /// Trust domains and their bundles.
 mod trust_domain;
 
@@ -270,6 +272,9 @@ impl Bench {
             "CREATE TABLE audit_writer (node TEXT NOT NULL PRIMARY KEY, starts BIGINT NOT NULL)",
             "DROP TABLE audit_forward",
             "DROP TABLE audit_forward_cursor",
+            "DROP TABLE resource_server_certificate",
+            "DROP INDEX revocation_mark_by_client",
+            "ALTER TABLE revocation_mark DROP COLUMN client_id",
             "DROP TABLE restoration",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
@@ -1731,6 +1736,10 @@ impl RegistryStore for Slow {
 
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
         self.store.marks(now)
+    }
+
+    fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize> {
+        self.store.revoked_tokens(client, now)
     }
 
     fn watch(&self) -> Box<dyn Watch> {

@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (5, "audit_chain", include_str!("../../migrations/postgres/0005_audit_chain.sql")),
     (6, "audit_index", include_str!("../../migrations/postgres/0006_audit_index.sql")),
     (7, "audit_forward", include_str!("../../migrations/postgres/0007_audit_forward.sql")),
+    (8, "token_revocation", include_str!("../../migrations/postgres/0008_token_revocation.sql")),
     (9, "restoration", include_str!("../../migrations/postgres/0009_restoration.sql")),
 ];
 

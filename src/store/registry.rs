@@ -46,7 +46,10 @@ const PATIENCE: Duration = Duration::from_millis(1_900);
 pub(super) const CHANGES_KEPT: i64 = 65_536;
 
 /// A mark outlives every token it can concern: the longest life of a token, and the leeway of those who read it.
-pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + 60);
+pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + MARK_LEEWAY.as_secs());
+
+/// How much longer than a token lives somebody may take it for, by a clock and a leeway of their own.
+pub(super) const MARK_LEEWAY: Duration = Duration::from_secs(60);
 
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {
@@ -279,6 +282,20 @@ impl RegistryStore for Store {
                 })
                 .collect::<Result<_, StoreUnavailable>>()?;
             Ok(RevocationState { epoch, version, marks })
+        })
+        .boxed()
+    }
+
+    fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize> {
+        in_time(async move {
+            let count: i64 =
+                sqlx::query("SELECT COUNT(*) FROM revocation_mark WHERE client_id = $1 AND forget_after > $2")
+                    .bind(client.as_str())
+                    .bind(now.as_millis())
+                    .fetch_one(&self.readers)
+                    .await?
+                    .try_get(0)?;
+            Ok(usize::try_from(count).unwrap_or(usize::MAX))
         })
         .boxed()
     }

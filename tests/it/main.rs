@@ -9,6 +9,8 @@
 
 mod wire;
 
+mod year;
+
 mod world;
 
 mod rig;
@@ -30,6 +32,8 @@ mod ocsp;
 mod revocation_lists;
 
 mod circle;
+
+mod revoke;
 
 mod spiffe;
 

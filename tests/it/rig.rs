@@ -384,7 +384,7 @@ pub(crate) fn write(directory: &Path, name: &str, content: &str) -> PathBuf {
     path
 }
 
-fn explanation(at: UnixTime) -> Explanation {
+pub(crate) fn explanation(at: UnixTime) -> Explanation {
     let actor = Actor::Operator { system_user: "test".to_owned(), stated_name: None };
     Explanation { actor, at, why: Some("an integration test".to_owned()) }
 }

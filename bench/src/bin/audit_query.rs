@@ -30,6 +30,9 @@ const CLIENTS: i64 = 2_000;
 struct Arguments {
     /// `sqlite:PATH` or `postgres://…`
     store: String,
+    /// How many records there are.
+    #[arg(long, global = true, default_value_t = 10_000_000)]
+    records: i64,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,8 +41,6 @@ struct Arguments {
 enum Command {
     /// Write records.
     Fill {
-        #[arg(long, default_value_t = 10_000_000)]
-        records: i64,
         /// Without what the certificates say, where the disk is small.
         #[arg(long)]
         short: bool,
@@ -59,9 +60,9 @@ async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let store = store::open(&arguments.store, Migrate::Apply).await?;
     match arguments.command {
-        Command::Fill { records, short } => fill(&store, records, short).await?,
+        Command::Fill { short } => fill(&store, arguments.records, short).await?,
         Command::Index => index(&store).await?,
-        Command::Ask { times } => ask(&store, times).await?,
+        Command::Ask { times } => ask(&store, arguments.records, times).await?,
     }
     store.close().await;
     Ok(())
@@ -144,7 +145,7 @@ async fn index(store: &Store) -> Result<(), Failure> {
     let (begun, busy) = (Instant::now(), cpu());
     let mut records = 0;
     loop {
-        match store.advance(4_096).await? {
+        match store.advance(16_384).await? {
             Advanced::By(0) => break,
             Advanced::By(some) => records += some,
             Advanced::Busy | Advanced::Emptied => {}
@@ -160,10 +161,10 @@ async fn index(store: &Store) -> Result<(), Failure> {
     let sample = body(1, END, false);
     let (begun, mut named) = (Instant::now(), 0);
     for _ in 0..100_000 {
-        named += Named::of(std::hint::black_box(&sample)).terms().count();
+        named += Named::of(std::hint::black_box(&sample)).rows(UnixTime::from_millis(END)).count();
     }
     println!(
-        "of that to read one body of {} octets, for {} terms: {:?}",
+        "of that to read one body of {} octets, for {} rows: {:?}",
         sample.len(),
         named / 100_000,
         begun.elapsed() / 100_000
@@ -176,7 +177,7 @@ fn cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-async fn ask(store: &Store, times: u32) -> Result<(), Failure> {
+async fn ask(store: &Store, records: i64, times: u32) -> Result<(), Failure> {
     let hour = UnixTime::from_millis(END - 3_600_000);
     let last = |filter: Filter| Filter { since: hour, ..filter };
     let both = |one: (TermKind, &str), other: (TermKind, &str)| Filter {
@@ -184,11 +185,14 @@ async fn ask(store: &Store, times: u32) -> Result<(), Failure> {
         ..Filter::default()
     };
     let (one, busy) = (thumbprint(1_234), thumbprint(0));
+    // One that was issued, somewhat before the end.
+    let number = records - records / 10 + 1;
+    let token = jti(number, END - (records - number) * STEP);
     let questions = [
         ("one certificate's last hour", last(Filter::naming(TermKind::Thumbprint, &one)), 1_000),
         ("the busy certificate's last hour", last(Filter::naming(TermKind::Thumbprint, &busy)), 1_000),
         ("one certificate, its first thousand", Filter::naming(TermKind::Thumbprint, &one), 1_000),
-        ("a token", Filter::naming(TermKind::Jti, &jti(11, END - STEP * 999_989)), 1_000),
+        ("a token", Filter::naming(TermKind::Jti, &token), 1_000),
         ("the last hour", last(Filter::default()), 1_000),
         ("the last hour's refusals", last(Filter::naming(TermKind::Outcome, "refused")), 1_000),
         (

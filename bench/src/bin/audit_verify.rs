@@ -20,6 +20,10 @@ use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::KeySet;
 
+/// As in the server's own program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// When everything happens.

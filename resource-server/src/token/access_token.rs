@@ -72,42 +72,61 @@ impl AccessTokens {
     }
 
     fn read(&self, text: &str, keys: &KeySet) -> Result<VerifiedToken, TokenRefusal> {
-        let expected = Expectation {
-            algorithms: &self.algorithms,
-            types: &[ACCESS_TOKEN_TYPE], // RFC 9068 §4: at+jwt or application/at+jwt, nothing else
-            untyped: Untyped::Refuse,
-            key: KeyChoice::ByKid,
-            max_bytes: jws::MAX_TOKEN_BYTES,
-        };
-        let verified = jws::verify(text, keys, &expected).map_err(|error| {
-            if error == JwsError::KeyUnknown {
+        read(text, keys, &self.algorithms, &self.issuer, Some(&self.audience)).inspect_err(|refusal| {
+            if *refusal == TokenRefusal::KidUnknown {
                 self.keys.ask_for_news();
             }
-            TokenRefusal::from(error)
-        })?;
-        let members: Map<String, Value> = verified.claims()?;
-        // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. One audience, as one string, is what our
-        // server writes; a token for several would be good at each of them.
-        if members.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
-            return Err(TokenRefusal::Issuer);
-        }
-        if members.get("aud").and_then(Value::as_str) != Some(&self.audience) {
-            return Err(TokenRefusal::Audience);
-        }
-        // RFC 8705 §3.1, RFC 7800 §3.1
-        let confirmation = members.get("cnf").ok_or(TokenRefusal::ConfirmationMissing)?;
-        serde_json::from_value::<Confirmation>(confirmation.clone())
-            .map_err(|_| TokenRefusal::ConfirmationMalformed)?;
-        let not_before = match members.get("nbf") {
-            None => None,
-            Some(value) => Some(value.as_i64().ok_or(TokenRefusal::Claims)?),
-        };
-        let claims = serde_json::from_value(Value::Object(members)).map_err(|_| TokenRefusal::Claims)?;
-        Ok(VerifiedToken { claims, not_before, key: Arc::clone(verified.key()), found_alive_in: AtomicU64::new(0) })
+        })
     }
 }
 
-/// An access token of our issuer, for us, that was in date when it was handed out.
+/// Reads a token that `issuer` says it has signed with one of `keys`, for any audience: for the issuer itself, which
+/// revokes tokens and answers questions about them. Its dates are not judged, and a resource server has to ask
+/// [`AccessTokens`].
+///
+/// # Errors
+/// Every [`TokenRefusal`] but those about audience and dates.
+pub fn read_own(text: &str, keys: &KeySet, issuer: &str) -> Result<VerifiedToken, TokenRefusal> {
+    read(text, keys, SigningAlgorithm::ALL, issuer, None)
+}
+
+/// A token of `issuer`, for `audience` where one is said, whose signature holds.
+fn read(
+    text: &str,
+    keys: &KeySet,
+    algorithms: &[SigningAlgorithm],
+    issuer: &str,
+    audience: Option<&str>,
+) -> Result<VerifiedToken, TokenRefusal> {
+    let expected = Expectation {
+        algorithms,
+        types: &[ACCESS_TOKEN_TYPE], // RFC 9068 §4: at+jwt or application/at+jwt, nothing else
+        untyped: Untyped::Refuse,
+        key: KeyChoice::ByKid,
+        max_bytes: jws::MAX_TOKEN_BYTES,
+    };
+    let verified = jws::verify(text, keys, &expected)?;
+    let members: Map<String, Value> = verified.claims()?;
+    // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. One audience, as one string, is what our
+    // server writes; a token for several would be good at each of them.
+    if members.get("iss").and_then(Value::as_str) != Some(issuer) {
+        return Err(TokenRefusal::Issuer);
+    }
+    if audience.is_some() && members.get("aud").and_then(Value::as_str) != audience {
+        return Err(TokenRefusal::Audience);
+    }
+    // RFC 8705 §3.1, RFC 7800 §3.1
+    let confirmation = members.get("cnf").ok_or(TokenRefusal::ConfirmationMissing)?;
+    serde_json::from_value::<Confirmation>(confirmation.clone()).map_err(|_| TokenRefusal::ConfirmationMalformed)?;
+    let not_before = match members.get("nbf") {
+        None => None,
+        Some(value) => Some(value.as_i64().ok_or(TokenRefusal::Claims)?),
+    };
+    let claims = serde_json::from_value(Value::Object(members)).map_err(|_| TokenRefusal::Claims)?;
+    Ok(VerifiedToken { claims, not_before, key: Arc::clone(verified.key()), found_alive_in: AtomicU64::new(0) })
+}
+
+/// An access token of our issuer, for us, that was in date when it was handed out; or one of [`read_own`].
 #[derive(Debug)]
 pub struct VerifiedToken {
     claims: AccessTokenClaims,

@@ -8,12 +8,14 @@
 
 use std::sync::Arc;
 
+use countersign_resource_server::token::jwks::KeySet;
+
 use super::ExportFailure;
 use crate::audit::AuditStore;
 use crate::audit::chain::{Head, Position};
-use crate::audit::checkpoint::Checkpoint;
+use crate::audit::checkpoint::{Checkpoint, statement_hash};
 use crate::audit::command::record_pruned;
-use crate::audit::verify::{AuditReading, Finding, FindingKind, Pruned, Run};
+use crate::audit::verify::{Announced, AuditReading, Finding, FindingKind, Outline, Pruned};
 
 /// Records that are removed in one transaction: some milliseconds, in which SQLite lets nobody else write.
 const REMOVED_AT_ONCE: u32 = 1_000;
@@ -44,11 +46,12 @@ pub async fn prune(
     remove(source, pruned.checkpoint, interruption).await
 }
 
-/// The prune that was interrupted, if one was: its `pruned` record.
+/// The prune that was interrupted, if one was: its `pruned` record, which one of `keys` has signed. What nobody signed removes
+/// nothing.
 ///
 /// # Errors
 /// [`ExportFailure`] if the store does not answer, or what is cut was never announced.
-pub async fn unfinished(source: &Arc<dyn AuditReading>) -> Result<Option<Pruned>, ExportFailure> {
+pub async fn unfinished(source: &Arc<dyn AuditReading>, keys: &KeySet) -> Result<Option<Pruned>, ExportFailure> {
     let first = source.statements(i64::MIN, 1).await?;
     let first = first.first().and_then(|first| Checkpoint::read(&first.statement).ok());
     let outline = source.outline().await?;
@@ -62,26 +65,44 @@ pub async fn unfinished(source: &Arc<dyn AuditReading>) -> Result<Option<Pruned>
     if !is_cut || cuts.iter().all(is_there) {
         return Ok(None);
     }
-    let mut newest: Option<Pruned> = None;
-    for cut in cuts {
-        let mut after = cut.position;
-        loop {
-            let run = source.run(after, Position::last_of(cut.chain()), RUN).await?;
-            let Some(end) = run.end() else { break };
-            after = end;
-            newest = newest.into_iter().chain(announced(&run)).max_by_key(|pruned| pruned.checkpoint);
-        }
-    }
-    let unannounced = || {
-        let what = "the log was cut, and no `pruned` record says so";
-        ExportFailure::Tampered(Box::new(Finding::new(FindingKind::Cut, what)))
-    };
-    newest.map(Some).ok_or_else(unannounced)
+    let newest = announced(source, &outline, keys).await?.into_iter().max_by_key(|pruned| pruned.checkpoint);
+    newest.map(Some).ok_or_else(|| unannounced("the log was cut"))
 }
 
-fn announced(run: &Run) -> Option<Pruned> {
-    let records = run.iter().filter(|record| record.body.starts_with(r#"{"kind":"pruned""#));
-    records.filter_map(|record| Pruned::of(&record)).max_by_key(|pruned| pruned.checkpoint)
+/// What was cut, and no record that counts says so.
+pub(super) fn unannounced(what: &str) -> ExportFailure {
+    let what = format!("{what}, and no `pruned` record that is signed says so: `countersign audit verify` says more");
+    ExportFailure::Tampered(Box::new(Finding::new(FindingKind::Cut, what)))
+}
+
+/// Every `pruned` record in the log, each of which has to be signed.
+///
+/// # Errors
+/// [`ExportFailure`] if the store does not answer, or one of them is none.
+pub(super) async fn announced(
+    source: &Arc<dyn AuditReading>,
+    outline: &Outline,
+    keys: &KeySet,
+) -> Result<Vec<Pruned>, ExportFailure> {
+    let mut proven = Vec::new();
+    for (chain, cut) in outline.chains() {
+        let mut after = cut.unwrap_or_else(|| Head::before_first(outline.log, chain)).position;
+        loop {
+            let run = source.run(after, Position::last_of(chain), RUN).await?;
+            let Some(end) = run.end() else { break };
+            after = end;
+            let records = run.iter().filter(|record| record.body.starts_with(r#"{"kind":"pruned""#));
+            for announced in records.filter_map(|record| Announced::of(&record)) {
+                let number = announced.checkpoint();
+                let stored = source.statements(number.saturating_sub(1), 1).await?;
+                let stored = stored.first().filter(|stored| stored.number == number);
+                let statement = stored.map(|stored| statement_hash(&stored.statement));
+                let tampered = |finding| ExportFailure::Tampered(Box::new(finding));
+                proven.push(announced.proven(keys, outline.log, statement).map_err(tampered)?);
+            }
+        }
+    }
+    Ok(proven)
 }
 
 /// Goes on with a prune that was interrupted.

@@ -19,7 +19,7 @@ use super::line::{ChainLine, CheckpointLine, End, FORMAT, Header, RecordLine, pa
 use crate::audit::HistoryPlace;
 use crate::audit::chain::{ChainId, Head, LogId, Position};
 use crate::audit::verify::{
-    Change, Evidence, Finding, FindingKind, Ledger, Mark, Pruned, Report, Run, Statements, Walk,
+    Announced, Change, Evidence, Finding, FindingKind, Ledger, Mark, Pruned, Report, Run, Statements, Walk,
 };
 
 /// The longest line that is read.
@@ -65,7 +65,7 @@ pub fn read(path: &Path, keys: &KeySet, copies: &[String], progress: &Arc<Atomic
         evidence: None,
         ends: BTreeMap::new(),
         changes: Vec::new(),
-        pruned: Vec::new(),
+        announced: Vec::new(),
         chains: 0,
     };
     if let Err(Stop(what)) = walk(&mut lines, keys, copies, progress, &mut scene, &mut ledger) {
@@ -77,7 +77,13 @@ pub fn read(path: &Path, keys: &KeySet, copies: &[String], progress: &Arc<Atomic
         ledger.tell(Finding::new(FindingKind::Malformed, format!("{after_end} octets follow its end")));
     }
     let hashed = rest.into_inner().hash;
+    let mut pruned = Vec::new();
     let log = scene.header.as_ref().and_then(|header| LogId::parse(&header.log));
+    if let (Some(log), Some(evidence)) = (log, &scene.evidence) {
+        let (proven, findings) = Announced::sorted(std::mem::take(&mut scene.announced), keys, log, evidence);
+        ledger.add(0, findings, 0);
+        pruned = proven;
+    }
     let newest = scene.evidence.as_ref().and_then(|evidence| evidence.newest.as_ref());
     let heads = newest.map(|newest| newest.heads.clone()).unwrap_or_default();
     let report = ledger.report(
@@ -93,7 +99,7 @@ pub fn read(path: &Path, keys: &KeySet, copies: &[String], progress: &Arc<Atomic
         log,
         heads,
         changes: scene.changes,
-        pruned: scene.pruned,
+        pruned,
     })
 }
 
@@ -104,7 +110,7 @@ struct Scene {
     /// Where each chain ended.
     ends: BTreeMap<ChainId, Head>,
     changes: Vec<Change>,
-    pruned: Vec<Pruned>,
+    announced: Vec<Announced>,
     chains: u64,
 }
 
@@ -302,7 +308,7 @@ fn hash(steps: &Receiver<Step>, scene: &mut Scene, ledger: &mut Ledger) {
         let found = walk.end();
         scene.chains += 1;
         scene.changes.extend(found.changes);
-        scene.pruned.extend(found.pruned);
+        scene.announced.extend(found.pruned);
         ledger.add(found.records, found.findings, found.untold);
     };
     for step in steps {

@@ -18,9 +18,10 @@ use serde::Serialize;
 
 use super::ExportFailure;
 use super::line::{ChainLine, CheckpointLine, End, Header, RecordLine, written};
-use crate::audit::chain::{Head, LogId, Position};
-use crate::audit::checkpoint::{Checkpoint, StoredCheckpoint};
-use crate::audit::verify::{AuditReading, Evidence, Finding, FindingKind, Run, Statements, Walk};
+use super::prune::{announced, unannounced};
+use crate::audit::chain::{Head, LogId, Position, RecordHash};
+use crate::audit::checkpoint::{Checkpoint, statement_hash};
+use crate::audit::verify::{AuditReading, Evidence, Finding, FindingKind, Mark, Run, Statements, Walk};
 use crate::registry::StoreUnavailable;
 
 /// Records that are read together: some megabytes.
@@ -37,9 +38,23 @@ pub struct Selected {
     cut: Option<i64>,
     /// Where each chain begins and how far it goes.
     chains: Vec<(Head, Head)>,
-    statements: Vec<StoredCheckpoint>,
+    /// What was verified of the checkpoints: their hashes, not what they say, for there may be a great many.
     evidence: Evidence,
+    /// The one it ends with, and its hash.
     checkpoint: Checkpoint,
+    statement: RecordHash,
+}
+
+impl Selected {
+    /// Of which log.
+    pub const fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// The hash of the checkpoint it ends with.
+    pub const fn statement(&self) -> RecordHash {
+        self.statement
+    }
 }
 
 /// What was exported.
@@ -69,31 +84,26 @@ pub async fn select(
     before: UnixTime,
     keys: &KeySet,
 ) -> Result<Selected, ExportFailure> {
-    let mut all = Vec::new();
+    let mut statements = Statements::new(keys, &[]);
+    let mut chosen = None;
     let mut after = i64::MIN;
     loop {
         let page = source.statements(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.number;
-        all.extend(page);
-    }
-    let chosen = all.iter().rposition(|stored| stored.at <= before).ok_or(ExportFailure::NoCheckpoint)?;
-    let outline = source.outline().await?;
-    let mut statements = Statements::new(keys, &[]);
-    let mut signed = Statements::new(keys, &[]);
-    for (index, stored) in all.iter().enumerate() {
-        // Signed by the newest one, whose key is known, where its own is not any more.
-        signed.take(stored);
-        if index <= chosen {
+        // To the newest one, whose key is known: it vouches for those before it where theirs are not any more.
+        for stored in &page {
             statements.take(stored);
         }
+        chosen = page.into_iter().rfind(|stored| stored.at <= before).or(chosen);
     }
-    let whole = signed.end(true);
-    if let Some(finding) = whole.findings.into_iter().next() {
-        return Err(ExportFailure::Tampered(Box::new(finding)));
+    let chosen = chosen.ok_or(ExportFailure::NoCheckpoint)?;
+    let outline = source.outline().await?;
+    let mut evidence = statements.end(true);
+    if !evidence.findings.is_empty() {
+        return Err(ExportFailure::Tampered(Box::new(evidence.findings.swap_remove(0))));
     }
-    let evidence = statements.end(true);
-    let Some(checkpoint) = evidence.newest.clone() else { return Err(ExportFailure::NoCheckpoint) };
+    let checkpoint = Checkpoint::read(&chosen.statement).map_err(StoreUnavailable::because)?;
     if checkpoint.log != outline.log {
         let what = format!("this is log {}, and its checkpoints are of log {}", outline.log, checkpoint.log);
         return Err(ExportFailure::Tampered(Box::new(Finding::new(FindingKind::OtherLog, what))));
@@ -113,8 +123,12 @@ pub async fn select(
     if is_cut && chains.iter().all(|(cut, head)| cut == head) {
         return Err(ExportFailure::Nothing(checkpoint.number));
     }
-    all.truncate(chosen + 1);
-    Ok(Selected { log: outline.log, cut: first.filter(|_| is_cut), chains, statements: all, evidence, checkpoint })
+    // Otherwise a cut that nobody announced would be one that the next prune explains.
+    if is_cut && !announced(source, &outline, keys).await?.iter().any(|pruned| Some(pruned.checkpoint) == first) {
+        return Err(unannounced("the log begins after a cut"));
+    }
+    let (cut, statement) = (first.filter(|_| is_cut), statement_hash(&chosen.statement));
+    Ok(Selected { log: outline.log, cut, chains, evidence, checkpoint, statement })
 }
 
 /// Writes the file at `to`.
@@ -178,14 +192,13 @@ async fn content(
 ) -> Result<End, ContentFailure> {
     let mut file: Compressed = GzEncoder::new(BufWriter::new(beside.open()?), Compression::new(3));
     writeln!(file, "{}", written(&Header::new(selected.log, selected.cut, selected.checkpoint.number)))?;
-    for stored in &selected.statements {
-        writeln!(file, "{}", written(&CheckpointLine { checkpoint: stored.statement.clone() }))?;
-    }
+    let checkpoints = write_statements(&mut file, source, selected).await?;
     let mut records = 0;
     for (start, head) in &selected.chains {
         writeln!(file, "{}", written(&ChainLine::of(start)))?;
         let marks = selected.evidence.marks.get(&start.chain()).cloned().unwrap_or_default();
-        let up_to = marks.iter().filter(|mark| mark.sequence <= head.position.sequence()).copied().collect();
+        let is_covered = |mark: &&Mark| mark.checkpoint <= selected.checkpoint.number;
+        let up_to = marks.iter().filter(is_covered).copied().collect();
         let mut walk = Walk::new(start.chain(), up_to, Some(*start));
         let mut run = source.run(start.position, head.position, RUN).await?;
         while let Some(after) = run.end() {
@@ -204,15 +217,46 @@ async fn content(
             return Err(ContentFailure::Other(ExportFailure::Tampered(Box::new(finding))));
         }
     }
-    let end = End {
-        checkpoints: u64::try_from(selected.statements.len()).unwrap_or(u64::MAX),
-        chains: u64::try_from(selected.chains.len()).unwrap_or(u64::MAX),
-        records,
-    };
+    let end = End { checkpoints, chains: u64::try_from(selected.chains.len()).unwrap_or(u64::MAX), records };
     writeln!(file, "{}", written(&end))?;
     let file = file.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok(end)
+}
+
+/// Writes the checkpoints up to the last one, a page at a time: octet by octet those that were verified. How many there were.
+async fn write_statements(
+    file: &mut Compressed,
+    source: &Arc<dyn AuditReading>,
+    selected: &Selected,
+) -> Result<u64, ContentFailure> {
+    let last = selected.checkpoint.number;
+    let mut expected = selected.evidence.statements().take_while(|(number, _)| *number <= last);
+    let mut after = i64::MIN;
+    let mut count = 0;
+    loop {
+        let mut page = source.statements(after, PAGE).await?;
+        page.retain(|stored| stored.number <= last);
+        let Some(end) = page.last() else { break };
+        after = end.number;
+        for stored in page {
+            if expected.next() != Some((stored.number, statement_hash(&stored.statement))) {
+                return Err(changed_meanwhile(stored.number));
+            }
+            writeln!(file, "{}", written(&CheckpointLine { checkpoint: stored.statement }))?;
+            count += 1;
+        }
+    }
+    match expected.next() {
+        Some((number, _)) => Err(changed_meanwhile(number)),
+        None => Ok(count),
+    }
+}
+
+fn changed_meanwhile(number: i64) -> ContentFailure {
+    let what = "it was removed, inserted or changed since it was verified a moment ago";
+    let finding = Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number);
+    ContentFailure::Other(ExportFailure::Tampered(Box::new(finding)))
 }
 
 fn write_run(file: &mut Compressed, run: &Run) -> io::Result<()> {

@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use super::{Advanced, AuditIndex};
 use crate::registry::StoreUnavailable;
 
-/// How often to look.
-const POLL: Duration = Duration::from_millis(250);
+/// How often to look. What came meanwhile is written at once, which costs less the more it is: each page of the index that it
+/// belongs to is written once.
+const POLL: Duration = Duration::from_secs(1);
 
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const TURN: Duration = Duration::from_millis(20);
 
 /// Records of one step: what one transaction writes, and what is lost with it.
-const STEP: usize = 4_096;
+const STEP: usize = 16_384;
 
 /// Rows that are looked at in one step of sweeping.
 const SWEPT: u32 = 10_000;

@@ -8,11 +8,16 @@
 /// What a record can be found by.
 mod terms;
 
+/// Which of that has rows, and how the rest is found by them.
+mod ways;
+
 /// The task that keeps up.
 mod keeper;
 
 pub use keeper::{catch_up, keep};
 pub use terms::{Named, Term, TermKind};
+pub(in crate::audit) use ways::ways;
+pub use ways::{KINDS, Way};
 
 use std::fmt;
 use std::ops::Range;

@@ -32,7 +32,7 @@ pub enum TermKind {
     Outcome = 7,
     /// The kind of record.
     Kind = 8,
-    /// Every record has it: for questions about a time alone.
+    /// That it is a record, of whatever kind.
     Any = 9,
 }
 
@@ -67,15 +67,15 @@ impl Term {
     /// written to the end of the index; of every other it is SHA-256, cut.
     pub fn of(kind: TermKind, text: &str) -> Self {
         let hash = cut(Sha256::digest(text).into());
-        let time = text.get(..TIME_DIGITS).filter(|_| matches!(kind, TermKind::Jti | TermKind::Request));
-        let value = match time.and_then(hexadecimal) {
+        let begins_with_its_time = matches!(kind, TermKind::Jti | TermKind::Request);
+        let value = match time_in(text).filter(|_| begins_with_its_time) {
             Some(time) => (time << 16) | (hash & 0xFFFF),
             None => hash,
         };
         Self { kind, value }
     }
 
-    /// What every record has.
+    /// What records have that have no other that tells.
     pub const fn any() -> Self {
         Self { kind: TermKind::Any, value: 0 }
     }
@@ -84,7 +84,9 @@ impl Term {
 /// 48 bits of milliseconds.
 const TIME_DIGITS: usize = 12;
 
-fn hexadecimal(text: &str) -> Option<i64> {
+/// The milliseconds that a `jti` or a request's id begins with.
+pub(super) fn time_in(text: &str) -> Option<i64> {
+    let text = text.get(..TIME_DIGITS)?;
     let is_digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_digits.then(|| i64::from_str_radix(text, 16).ok()).flatten()
 }
@@ -121,9 +123,9 @@ impl<'a> Named<'a> {
         self.texts.iter().find(|(one, _)| *one == kind).map(|(_, text)| text.as_ref())
     }
 
-    /// The terms it is found by.
-    pub fn terms(&self) -> impl Iterator<Item = Term> {
-        self.texts.iter().map(|(kind, text)| Term::of(*kind, text)).chain([Term::any()])
+    /// All of it.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (TermKind, &str)> {
+        self.texts.iter().map(|(kind, text)| (*kind, text.as_ref()))
     }
 
     fn add(&mut self, kind: TermKind, text: Text<'a>) {
@@ -143,6 +145,7 @@ impl<'a> Named<'a> {
                 "certificate" => Some(TermKind::Thumbprint),
                 "client" => Some(TermKind::Client),
                 "participant" => Some(TermKind::Participant),
+                "token" => Some(TermKind::Jti),
                 _ => None,
             };
             if let Some(kind) = kind {

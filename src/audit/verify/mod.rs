@@ -21,11 +21,12 @@ mod walk;
 
 pub use finding::{Finding, FindingKind};
 pub use online::verify;
-pub use pruned::Pruned;
-pub use run::{Run, SEPARATOR};
+pub use pruned::{PRUNE_TYPE, Pruned};
+pub use run::{PackedColumns, Run, SEPARATOR};
 pub use source::{AuditReading, Outline};
 
 pub(in crate::audit) use changes::{Change, Comparison};
+pub(in crate::audit) use pruned::Announced;
 pub(in crate::audit) use statement::{Evidence, Statements};
 pub(in crate::audit) use walk::{Mark, Walk};
 

@@ -18,7 +18,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::changes::{Change, Comparison};
 use super::finding::{Finding, FindingKind};
-use super::pruned::Pruned;
+use super::pruned::{Announced, Pruned};
 use super::source::{AuditReading, Outline};
 use super::statement::{Evidence, Statements};
 use super::walk::{Found, Mark, Walk};
@@ -26,11 +26,12 @@ use super::{Ledger, Report};
 use crate::audit::chain::{ChainId, Head, Position};
 use crate::registry::StoreUnavailable;
 
-/// How many stretches are walked at the same time: two are read while two are hashed.
-const AT_ONCE: usize = 2;
+/// How many stretches are walked at the same time. A run goes through three threads, one of which always waits for the next:
+/// with as many as the store has connections for, two cores have something to do nearly all the time.
+const AT_ONCE: usize = 4;
 
 /// From how many records on a chain is walked in more than one stretch.
-const STRETCH: i64 = 100_000;
+const STRETCH: i64 = 20_000;
 
 /// Into how many.
 const STRETCHES: i64 = 8;
@@ -38,8 +39,9 @@ const STRETCHES: i64 = 8;
 /// How many records are asked for first; then as many as have [`RUN_BYTES`].
 const FIRST_RUN: u32 = 256;
 
-/// Copied several times on its way: it is to stay in the processor's own memory.
-const RUN_BYTES: usize = 512 * 1024;
+/// Copied several times on its way: it is to stay in the processor's own memory. And SQLite's memory comes from the C library,
+/// which maps large pieces anew each time: with twice as many octets half of all the time went into empty pages.
+const RUN_BYTES: usize = 160 * 1024;
 
 const LONGEST_RUN: u32 = 8_192;
 
@@ -112,7 +114,7 @@ async fn once(
     another_log(&outline, &evidence, &mut ledger);
 
     let mut changes = Vec::new();
-    let mut pruned = Vec::new();
+    let mut announced = Vec::new();
     let mut chains = 0;
     for (chain, cut) in outline.chains() {
         chains += 1;
@@ -128,9 +130,11 @@ async fn once(
             ledger.tell(finding.of_checkpoint(newest.number).at(at));
         }
         changes.extend(found.changes);
-        pruned.extend(found.pruned);
+        announced.extend(found.pruned);
         ledger.add(found.records, found.findings, found.untold);
     }
+    let (pruned, unproven) = Announced::sorted(announced, keys, outline.log, &evidence);
+    ledger.add(0, unproven, 0);
     cuts(&outline, &evidence, &pruned, &mut ledger);
     strays(source, &outline, &evidence, &mut ledger).await?;
     let latest_prune = pruned.iter().max_by_key(|pruned| pruned.checkpoint);
@@ -257,7 +261,7 @@ fn next_length(records: usize, bytes: usize) -> u32 {
     fit.clamp(16, LONGEST_RUN)
 }
 
-/// Is each cut one that a `pruned` record and a checkpoint speak of?
+/// Is each cut one that a `pruned` record, which is proven, and a checkpoint speak of?
 fn cuts(outline: &Outline, evidence: &Evidence, pruned: &[Pruned], ledger: &mut Ledger) {
     let latest =
         pruned.iter().filter(|pruned| evidence.is_held(pruned.checkpoint)).max_by_key(|pruned| pruned.checkpoint);
@@ -273,8 +277,9 @@ fn cuts(outline: &Outline, evidence: &Evidence, pruned: &[Pruned], ledger: &mut 
             continue;
         }
         let Some(pruned) = latest else {
-            ledger
-                .tell(tell(format!("records up to {sequence} are gone, and no `pruned` record says where they went")));
+            ledger.tell(tell(format!(
+                "records up to {sequence} are gone, and no `pruned` record that is signed says where they went"
+            )));
             continue;
         };
         match evidence.said_by(pruned.checkpoint, chain) {
@@ -294,7 +299,7 @@ fn cuts(outline: &Outline, evidence: &Evidence, pruned: &[Pruned], ledger: &mut 
     if let Some(first) = evidence.first.as_ref().filter(|first| first.number != 1)
         && !pruned.iter().any(|pruned| pruned.checkpoint >= first.number)
     {
-        let what = "those before it are gone, and no `pruned` record says that they were exported";
+        let what = "those before it are gone, and no `pruned` record that is signed says that they were exported";
         ledger.tell(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(first.number).at(first.at));
     }
 }

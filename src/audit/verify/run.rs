@@ -16,15 +16,28 @@ pub const SEPARATOR: &str = "\u{1e}";
 /// The same: one character is found much faster than a text of one.
 const JOINT: char = '\u{1e}';
 
+/// The columns of a packed run, each row's value joined to the next one's.
+#[derive(Debug, Default)]
+pub struct PackedColumns {
+    /// Positions, with a space between them.
+    pub positions: String,
+    /// Instants in Unix milliseconds, with a space between them.
+    pub instants: String,
+    /// Hashes of 32 octets, with nothing between them.
+    pub hashes: Vec<u8>,
+    /// Bodies, with a [`SEPARATOR`] between them.
+    pub bodies: String,
+}
+
 /// One record.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::audit) struct Record<'a> {
-    pub(in crate::audit) position: Position,
-    pub(in crate::audit) at: UnixTime,
-    pub(in crate::audit) hash: RecordHash,
-    pub(in crate::audit) body: &'a str,
+pub(crate) struct Record<'a> {
+    pub(crate) position: Position,
+    pub(crate) at: UnixTime,
+    pub(crate) hash: RecordHash,
+    pub(crate) body: &'a str,
     /// Whether it could be read as what a record consists of. Otherwise its content is none of the log's.
-    pub(in crate::audit) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// Records of one chain, in order of their numbers.
@@ -45,27 +58,24 @@ struct Placed {
 }
 
 impl Run {
-    /// A packed run: `POSITION AT HASH;…` and the bodies, joined by [`SEPARATOR`]. None where it is not exactly `count` of
-    /// both.
-    pub fn packed(count: usize, heads: &str, bodies: String) -> Option<Self> {
+    /// A packed run. None where it is not exactly `count` records, in order.
+    pub fn packed(count: usize, columns: PackedColumns) -> Option<Self> {
+        let PackedColumns { positions, instants, hashes, bodies } = columns;
         let mut records = Vec::with_capacity(count);
-        let mut heads = heads.split(';');
+        let (mut positions, mut instants) = (positions.split(' '), instants.split(' '));
+        let (hashes, []) = hashes.as_chunks::<32>() else { return None };
+        let mut hashes = hashes.iter();
         let mut start = 0;
         for body in bodies.split(JOINT) {
-            let mut fields = heads.next()?.split(' ');
-            let position = Position::from_number(fields.next()?.parse().ok()?)?;
-            let at = UnixTime::from_millis(fields.next()?.parse().ok()?);
-            let mut hash = [0; 32];
-            hex::decode_to_slice(fields.next()?, &mut hash).ok()?;
-            if fields.next().is_some() {
-                return None;
-            }
+            let position = Position::from_number(positions.next()?.parse().ok()?)?;
+            let at = UnixTime::from_millis(instants.next()?.parse().ok()?);
+            let hash = RecordHash::of_octets(*hashes.next()?);
             let end = start + body.len();
-            let hash = RecordHash::of_octets(hash);
             records.push(Placed { position, at, hash, start, end, is_whole: true });
             start = end + JOINT.len_utf8();
         }
-        let is_exact = heads.next().is_none() && records.len() == count;
+        let is_over = positions.next().is_none() && instants.next().is_none() && hashes.next().is_none();
+        let is_exact = is_over && records.len() == count;
         (is_exact && records.is_sorted_by(|one, next| one.position < next.position)).then_some(Self { records, bodies })
     }
 
@@ -105,7 +115,7 @@ impl Run {
         self.records.last().map(|record| record.position)
     }
 
-    pub(in crate::audit) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         self.records.iter().map(|placed| Record {
             position: placed.position,
             at: placed.at,
@@ -120,41 +130,67 @@ impl Run {
 mod tests {
     use super::*;
 
-    const HASH: &str = "00000000000000000000000000000000000000000000000000000000000000AB";
-
-    fn heads(positions: &[i64]) -> String {
-        let heads: Vec<String> = positions.iter().map(|position| format!("{position} 5 {HASH}")).collect();
-        heads.join(";")
-    }
-
     const FIRST: i64 = (1 << 40) + 1;
+
+    /// Whole but for the bodies.
+    fn columns(positions: &[i64], bodies: &str) -> PackedColumns {
+        let texts: Vec<String> = positions.iter().map(ToString::to_string).collect();
+        PackedColumns {
+            positions: texts.join(" "),
+            instants: vec!["5"; positions.len()].join(" "),
+            hashes: vec![0xAB; 32 * positions.len()],
+            bodies: bodies.to_owned(),
+        }
+    }
 
     #[test]
     fn a_packed_run_is_as_many_records_as_were_counted() {
-        let run = Run::packed(3, &heads(&[FIRST, FIRST + 1, FIRST + 2]), "a\u{1e}\u{1e}ü".to_owned()).unwrap();
+        let run = Run::packed(3, columns(&[FIRST, FIRST + 1, FIRST + 2], "a\u{1e}\u{1e}ü")).unwrap();
         let bodies: Vec<&str> = run.iter().map(|record| record.body).collect();
         assert_eq!(bodies, ["a", "", "ü"]);
-        assert_eq!(run.iter().next().unwrap().hash.to_string(), HASH.to_lowercase());
+        assert_eq!(run.iter().next().unwrap().hash.to_string(), "ab".repeat(32));
         assert_eq!(run.end().unwrap().number(), FIRST + 2);
     }
 
     #[test]
     fn a_separator_in_a_body_hides_nothing() {
         // Two rows; the first one's body has a separator in it.
-        assert!(Run::packed(2, &heads(&[FIRST, FIRST + 1]), "a\u{1e}b\u{1e}c".to_owned()).is_none());
+        assert!(Run::packed(2, columns(&[FIRST, FIRST + 1], "a\u{1e}b\u{1e}c")).is_none());
         // One row that looks like two.
-        assert!(Run::packed(1, &heads(&[FIRST]), "a\u{1e}b".to_owned()).is_none());
-        assert!(Run::packed(2, &heads(&[FIRST, FIRST + 1]), "a".to_owned()).is_none());
-        assert!(Run::packed(1, &heads(&[FIRST, FIRST + 1]), "a".to_owned()).is_none());
+        assert!(Run::packed(1, columns(&[FIRST], "a\u{1e}b")).is_none());
+        assert!(Run::packed(2, columns(&[FIRST, FIRST + 1], "a")).is_none());
+        assert!(Run::packed(1, columns(&[FIRST, FIRST + 1], "a")).is_none());
     }
 
     #[test]
-    fn what_is_no_head_is_read_row_by_row() {
-        for heads in ["", "1 5", "x 5 00", &format!("{FIRST} 5 {}", &HASH[2..]), &format!("{FIRST} 5 {HASH} 1")] {
-            assert!(Run::packed(1, heads, "a".to_owned()).is_none(), "{heads}");
+    fn what_does_not_come_apart_is_read_row_by_row() {
+        let whole = || columns(&[FIRST, FIRST + 1], "a\u{1e}b");
+        assert!(Run::packed(2, whole()).is_some());
+        let with = |positions: &str, instants: &str, hashes: usize| PackedColumns {
+            positions: positions.to_owned(),
+            instants: instants.to_owned(),
+            hashes: vec![0; hashes],
+            ..whole()
+        };
+        let positions = whole().positions;
+        for (broken, why) in [
+            (with("", "5 5", 64), "no position"),
+            (with("1 2", "5 5", 64), "a position of no chain"),
+            (with("x y", "5 5", 64), "a position that is no number"),
+            (with(&format!("{FIRST}"), "5 5", 64), "a position short"),
+            (with(&format!("{positions} {}", FIRST + 2), "5 5", 64), "a position too many"),
+            (with(&positions, "5", 64), "an instant short"),
+            (with(&positions, "5 5.0", 64), "an instant that is no whole number"),
+            (with(&positions, "5 5 5", 64), "an instant too many"),
+            (with(&positions, "5 5", 32), "a hash short"),
+            (with(&positions, "5 5", 63), "an octet short"),
+            (with(&positions, "5 5", 65), "an octet too many"),
+            (with(&positions, "5 5", 96), "a hash too many"),
+        ] {
+            assert!(Run::packed(2, broken).is_none(), "{why}");
         }
-        assert!(Run::packed(2, &heads(&[FIRST, FIRST]), "a\u{1e}b".to_owned()).is_none(), "a place twice");
-        assert!(Run::packed(2, &heads(&[FIRST + 1, FIRST]), "a\u{1e}b".to_owned()).is_none(), "out of order");
+        assert!(Run::packed(2, columns(&[FIRST, FIRST], "a\u{1e}b")).is_none(), "a place twice");
+        assert!(Run::packed(2, columns(&[FIRST + 1, FIRST], "a\u{1e}b")).is_none(), "out of order");
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(in crate::audit) struct Statements<'a> {
     /// Whether the next one's number and `before` cannot be known, for the one before it cannot be read.
     is_broken: bool,
     marks: BTreeMap<ChainId, Vec<Mark>>,
+    hashes: BTreeMap<i64, RecordHash>,
     count: u64,
     unproven: u64,
     compared: u64,
@@ -62,6 +63,8 @@ pub(in crate::audit) struct Evidence {
     pub(in crate::audit) first: Option<Checkpoint>,
     pub(in crate::audit) newest: Option<Checkpoint>,
     pub(in crate::audit) marks: BTreeMap<ChainId, Arc<[Mark]>>,
+    /// The hash of each.
+    hashes: BTreeMap<i64, RecordHash>,
     pub(in crate::audit) count: u64,
     /// Those whose key is not known any more.
     pub(in crate::audit) unproven: u64,
@@ -82,6 +85,7 @@ impl<'a> Statements<'a> {
             newest: None,
             is_broken: false,
             marks: BTreeMap::new(),
+            hashes: BTreeMap::new(),
             count: 0,
             unproven: 0,
             compared: 0,
@@ -197,7 +201,9 @@ impl<'a> Statements<'a> {
         if self.first.is_none() {
             self.first = Some(read.clone());
         }
-        self.newest = Some((read, statement_hash(compact), signature));
+        let hash = statement_hash(compact);
+        self.hashes.insert(number, hash);
+        self.newest = Some((read, hash, signature));
     }
 
     fn add_marks(&mut self, read: &Checkpoint, is_copy: bool) {
@@ -256,6 +262,7 @@ impl<'a> Statements<'a> {
         Evidence {
             notes,
             marks: marks.collect(),
+            hashes: self.hashes,
             first: self.first,
             newest: self.newest.map(|(newest, ..)| newest),
             count: self.count,
@@ -271,6 +278,16 @@ impl Evidence {
     pub(in crate::audit) fn is_held(&self, number: i64) -> bool {
         self.first.as_ref().is_some_and(|first| first.number <= number)
             && self.newest.as_ref().is_some_and(|newest| newest.number >= number)
+    }
+
+    /// The hash of checkpoint `number`, if it is among these.
+    pub(in crate::audit) fn statement(&self, number: i64) -> Option<RecordHash> {
+        self.hashes.get(&number).copied()
+    }
+
+    /// The number and the hash of each, in order.
+    pub(in crate::audit) fn statements(&self) -> impl Iterator<Item = (i64, RecordHash)> {
+        self.hashes.iter().map(|(number, hash)| (*number, *hash))
     }
 
     /// What checkpoint `number` says of `chain`, if that is known here.

@@ -11,7 +11,7 @@ use countersign_resource_server::time::UnixTime;
 
 use super::changes::Change;
 use super::finding::{Finding, FindingKind};
-use super::pruned::Pruned;
+use super::pruned::Announced;
 use super::run::{Record, Run};
 use crate::audit::chain::{ChainId, Head, Position, RecordHash};
 
@@ -65,7 +65,7 @@ pub(in crate::audit) struct Found {
     /// Findings beyond those that are told.
     pub(in crate::audit) untold: u64,
     pub(in crate::audit) changes: Vec<Change>,
-    pub(in crate::audit) pruned: Vec<Pruned>,
+    pub(in crate::audit) pruned: Vec<Announced>,
     /// The oldest record of those that are never written late, and its number.
     pub(in crate::audit) oldest: Option<(UnixTime, i64)>,
 }
@@ -291,7 +291,7 @@ impl Walk {
         };
         match kind {
             "change" => self.found.changes.extend(Change::of(record)),
-            "pruned" => self.found.pruned.extend(Pruned::of(record)),
+            "pruned" => self.found.pruned.extend(Announced::of(record)),
             _ => {}
         }
         // These are written as late as an outage of the store lasts.

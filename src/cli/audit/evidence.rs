@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::KeySet;
+use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde_json::json;
 
 use crate::audit::checkpoint::CHECKPOINT_FILE;
 use crate::cli::session::Failure;
 use crate::config::Config;
-use crate::mint::KeyRing;
 use crate::mint::key_directory::KeyDirectory;
+use crate::mint::{KeyRing, Signer};
 
 /// Where the evidence is.
 #[derive(Debug, Args)]
@@ -68,6 +70,26 @@ fn lines(text: &str) -> impl Iterator<Item = String> {
 pub(in crate::cli) fn published(file: &Path) -> Result<KeySet, Failure> {
     let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// The key that signs at `now`: what is removed from the log has to be vouched for by whoever has it.
+///
+/// # Errors
+/// There is none that can be read.
+pub(super) fn signer(directory: &Path, now: UnixTime) -> Result<Signer, Failure> {
+    let place = directory.display();
+    let advice = "that records were removed is signed with the server's own key: run the command where the keys are, as the user \
+                  the server runs as";
+    if !directory.is_dir() {
+        return Err(format!("{place}: no such directory; {advice}").into());
+    }
+    let keys = KeyDirectory::open(directory).and_then(|directory| KeyRing::read(&directory));
+    let keys = keys.map_err(|error| format!("{error}; {advice}"))?;
+    if let Some(signer) = keys.signing(SigningAlgorithm::ES256, now) {
+        return Ok(signer.clone());
+    }
+    let why = keys.set_aside().first().map_or_else(String::new, |aside| format!(" ({}: {})", aside.name, aside.why));
+    Err(format!("{place}: no key for ES256 signs now{why}; {advice}").into())
 }
 
 /// The server's own keys, those included that are published no more: what they signed stays signed.

@@ -51,11 +51,14 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
     let store = session.store();
     let source: Arc<dyn AuditReading> = Arc::new(store.clone());
     let keys = evidence::own(&session.config.keys_directory)?;
+    // Before anything is read or written: without it nothing can be removed.
+    let signer =
+        if arguments.prune { Some(evidence::signer(&session.config.keys_directory, session.now)?) } else { None };
     let node = session.config.node.as_str();
     let asked =
         json!({ "before": arguments.before, "to": arguments.to.display().to_string(), "prune": arguments.prune });
     record_reading(store, node, session.now, session.actor(), "audit export", &asked).await?;
-    if let Some(before) = export::unfinished(&source).await? {
+    if let Some(before) = export::unfinished(&source, &keys).await? {
         if !arguments.prune {
             return Err(ExportFailure::Unfinished(before.checkpoint).into());
         }
@@ -70,10 +73,10 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
     let progress = Progress::of("exported");
     let exported = export::write(&source, &selected, &arguments.to, progress.count()).await?;
     drop(progress);
-    if !arguments.prune {
+    let Some(signer) = signer else {
         let done = Done { exported: &exported, sha256: None, removed: 0 };
         return session.output.done(&sentence(&exported), &done);
-    }
+    };
     let read = read_again(&exported, keys).await?;
     let pruned = Pruned {
         kind: "pruned".to_owned(),
@@ -85,7 +88,9 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
         sha256: read.sha256.clone(),
         records: exported.records,
         history: read.history(),
+        proof: String::new(),
     };
+    let pruned = pruned.signed(session.config.issuer.as_str(), selected.log(), selected.statement(), &signer)?;
     let removed = export::prune(&source, store, &pruned, Interruption::None).await?;
     let done = Done { exported: &exported, sha256: Some(&read.sha256), removed };
     let text = format!(

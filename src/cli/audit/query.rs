@@ -1,6 +1,6 @@
 //! `countersign audit query`: the records that name a certificate, a client, a token, in order of time.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,10 +14,10 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::audit::AuditEntry;
 use crate::audit::command::record_reading;
-use crate::audit::index::{Named, TermKind, catch_up};
+use crate::audit::index::{KINDS, Named, TermKind, catch_up};
 use crate::audit::query::{Filter, search};
 use crate::cli::expiring;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, printable_json};
 use crate::cli::session::{Failure, Session};
 use crate::registry::Thumbprint;
 
@@ -60,9 +60,6 @@ pub(in crate::cli) struct QueryArguments {
 }
 
 const OUTCOMES: [&str; 4] = ["issued", "refused", "withheld", "checked"];
-
-const KINDS: [&str; 10] =
-    ["decision", "withheld", "check", "refusals", "checks", "dropped", "change", "opened", "reading", "pruned"];
 
 /// The longest that may be looked for. Records keep less.
 const LONGEST: usize = 1_024;
@@ -143,7 +140,7 @@ pub(super) async fn run(arguments: QueryArguments, session: &Session) -> Result<
     let stories: Vec<Story> = found.entries.into_iter().map(Story::of).collect();
     let columns = ["time", "kind", "what", "client", "certificate", "token", "request", "from", "place"];
     match session.output {
-        Output::Json => session.output.text(&verbatim(&stories)?)?,
+        Output::Json => session.output.text(&verbatim(&stories, std::io::stdout().is_terminal())?)?,
         Output::People => session.output.list(&stories, columns, Story::row)?,
     }
     if found.more {
@@ -157,9 +154,11 @@ pub(super) async fn run(arguments: QueryArguments, session: &Session) -> Result<
     Ok(())
 }
 
-/// Not as other commands write JSON: nothing in a record is written anew.
-fn verbatim(stories: &[Story]) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(stories)
+/// Not as other commands write JSON: nothing in a record is written anew. Only a terminal, which takes no hash, is given
+/// escapes in the place of what it would obey.
+fn verbatim(stories: &[Story], is_terminal: bool) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(stories)?;
+    Ok(if is_terminal { printable_json(&text) } else { text })
 }
 
 /// Says something beside the answer.
@@ -342,11 +341,23 @@ mod tests {
     #[test]
     fn a_record_is_verbatim_in_json() {
         let body = r#"{"kind": "decision",  "b":1.50,"a":"\u00e9","a":2}"#;
-        let text = verbatim(&[Story::of(entry(body))]).unwrap();
+        let text = verbatim(&[Story::of(entry(body))], false).unwrap();
         assert!(text.contains(body), "{text}");
         assert!(text.contains(&"ab".repeat(32)) && text.contains("\"sequence\": 7"), "{text}");
         let text = serde_json::to_string(&Story::of(entry("no json"))).unwrap();
         assert!(text.contains(r#""record":"no json""#), "{text}");
+    }
+
+    #[test]
+    fn a_terminal_is_given_escapes_and_a_file_the_very_text() {
+        let body = "{\"kind\":\"refusals\",\r\"claimed_client_id\":\"a\u{9b}2J\u{202e}\\u001b\u{7f}\"}";
+        let file = verbatim(&[Story::of(entry(body))], false).unwrap();
+        assert!(file.contains(body), "{file:?}");
+        let terminal = verbatim(&[Story::of(entry(body))], true).unwrap();
+        assert!(terminal.contains(r"a\u009b2J\u202e\u001b\u007f"), "{terminal:?}");
+        assert!(!terminal.chars().any(|character| character.is_control() && character != '\n'), "{terminal:?}");
+        let values = [file, terminal].map(|text| serde_json::from_str::<Value>(&text).unwrap());
+        assert_eq!(values[0], values[1]);
     }
 
     #[test]

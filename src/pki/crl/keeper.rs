@@ -319,8 +319,7 @@ impl Keeping {
                 .entry((id.clone(), own.location.clone()))
                 .or_insert_with(|| Source::new(&own.location, None));
             source.point_since = None;
-            // Who may sign lists may have changed.
-            (source.due, source.fingerprint, source.again) = (0, None, true);
+            source.judge_anew();
         }
         self.anchors.insert(id.clone(), watched);
     }
@@ -469,9 +468,7 @@ impl Keeping {
         let Some(watched) = self.anchors.get_mut(anchor) else { return };
         if watched.learn(intermediates) {
             let own = self.sources.iter_mut().filter(|((of, _), source)| of == anchor && source.may_lack_an_issuer());
-            for (_, source) in own {
-                (source.due, source.fingerprint, source.again) = (0, None, true);
-            }
+            own.for_each(|(_, source)| source.look_for_the_learnt());
         }
         for point in points {
             self.point(anchor, &point);
@@ -545,7 +542,7 @@ impl Keeping {
                 source.fingerprint = None;
             }
             (source.looking, source.refused, source.next_update) = (true, false, None);
-            source.again = false;
+            (source.began, source.again) = (self.tick, false);
             let judging = Judging {
                 issuers: watched.issuers.clone(),
                 held: Arc::clone(&held),

@@ -25,6 +25,10 @@ const SHORTEST_REFRESH_TICKS: u64 = 30;
 /// After failures: the first wait, doubled each time, and the longest.
 const RETRY_TICKS: (u64, u64) = (5, 600);
 
+/// An address is not asked again sooner than this for somebody's sake who has just become known: whoever certifies under a
+/// shared anchor can become known as often as it likes.
+const LEARNT_TICKS: u64 = 5;
+
 /// Of more lists at one place than this it is forgotten what was said of each.
 const MOST_SAID: usize = 2_048;
 
@@ -58,8 +62,12 @@ pub(super) struct Source {
     pub(super) issuer_unknown: bool,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) read_at: u64,
-    /// Whom lists there are taken from has changed since the last look began.
+    /// The tick at which the last look began.
+    pub(super) began: u64,
+    /// Whom lists there are taken from has changed since then.
     pub(super) again: bool,
+    /// The tick from which on it may be looked at again for that.
+    soonest: u64,
     /// What was said of each list there last, so that the log says it once.
     pub(super) said: BTreeMap<String, String>,
     pub(super) waiting: Vec<Waiting>,
@@ -79,7 +87,9 @@ impl Source {
             issuer_unknown: false,
             fingerprint: None,
             read_at: 0,
+            began: 0,
             again: false,
+            soonest: 0,
             said: BTreeMap::new(),
             waiting: Vec::new(),
         }
@@ -90,9 +100,25 @@ impl Source {
         !self.looked || self.again || (self.looking && self.issuer_unknown)
     }
 
+    /// Whoever may sign lists was changed by an operator: everything there is judged anew, at once.
+    pub(super) const fn judge_anew(&mut self) {
+        (self.due, self.soonest, self.fingerprint, self.again) = (0, 0, None, true);
+    }
+
+    /// Somebody has become known whose list may be there. A file is looked at anew at once, and so is an address that was
+    /// not asked for this long.
+    pub(super) const fn look_for_the_learnt(&mut self) {
+        let soonest = match self.place {
+            // An operator's change that is to be judged waits for nothing.
+            Place::Url(_) if self.looked && !(self.again && self.soonest == 0) => self.began + LEARNT_TICKS,
+            _ => 0,
+        };
+        (self.due, self.soonest, self.fingerprint, self.again) = (soonest, soonest, None, true);
+    }
+
     /// Whether a list there may be somebody's who has just become known. A look under way has not said yet whose lists it
     /// found, and judges them by those known when it began; an address that was looked at before is not asked anew for that
-    /// alone, or whoever certifies under a shared anchor could have it asked without a pause.
+    /// alone.
     pub(super) const fn may_lack_an_issuer(&self) -> bool {
         self.issuer_unknown || (self.looking && (!self.looked || matches!(self.place, Place::Path(_))))
     }
@@ -123,7 +149,7 @@ impl Source {
         };
         self.due = tick + jittered(ticks, id, tick);
         if self.again {
-            (self.due, self.fingerprint) = (0, None);
+            (self.due, self.fingerprint) = (self.soonest, None);
         }
     }
 }
@@ -262,6 +288,31 @@ mod tests {
         }
         assert!(!of(url, |source| (source.looking, source.looked) = (true, true)));
         assert!(of(path, |source| (source.looking, source.looked) = (true, true)));
+    }
+
+    #[test]
+    fn an_address_is_not_asked_without_a_pause_however_many_become_known() {
+        let began_at = |place: &str, began: u64| {
+            let mut source = Source::new(place, None);
+            (source.looked, source.issuer_unknown, source.began, source.due) = (true, true, began, began + 3_600);
+            source.look_for_the_learnt();
+            source
+        };
+        let (url, path) = ("https://crl.example/1", "lists");
+        assert_eq!(began_at(url, 100).due, 100 + LEARNT_TICKS);
+        assert!(began_at(url, 100).is_awaited(), "who waits for it waits for that look");
+        assert_eq!(began_at(path, 100).due, 0);
+        let mut first = Source::new(url, None);
+        first.look_for_the_learnt();
+        assert_eq!(first.due, 0, "its first look has not been");
+        let mut under_way = began_at(url, 100);
+        let id = (AnchorId::parse("anchor").unwrap(), url.to_owned());
+        under_way.looked(&id, None, 102, now());
+        assert_eq!(under_way.due, 100 + LEARNT_TICKS, "became known while it was asked");
+        under_way.judge_anew();
+        under_way.look_for_the_learnt();
+        under_way.looked(&id, None, 102, now());
+        assert_eq!(under_way.due, 0, "an operator's change waits for nothing");
     }
 
     #[test]

@@ -22,10 +22,10 @@ use crate::store::{ACQUIRE_TIMEOUT, Migrate, pool_options};
 /// A power cut may take the last steps away, rows and progress together; it damages nothing. Each step is written ahead
 /// and the file itself now and then.
 const WRITER: &str = "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
-                      PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; \
-                      PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
+                      PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 67108864; \
+                      PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;";
 
-const READER: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON; PRAGMA cache_size = -8192;";
+const READER: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON; PRAGMA cache_size = -2048;";
 
 /// The tables that PostgreSQL has by migration 6, the rows of the index in the order of their key.
 const TABLES: &str = "
@@ -76,7 +76,7 @@ impl IndexFile {
         let number = self.newest()?.unwrap_or(1);
         if let Some(opened) = &*current
             && opened.number == number
-            && identity(&self.path(number)).is_ok_and(|identity| identity == opened.identity)
+            && identity(&self.path(FORMAT, number)).is_ok_and(|identity| identity == opened.identity)
         {
             return Ok(Arc::clone(opened));
         }
@@ -88,6 +88,7 @@ impl IndexFile {
             opened => opened?,
         };
         self.remove_before(opened.number);
+        self.remove_of_earlier_formats();
         Ok(Arc::clone(current.insert(Arc::new(opened))))
     }
 
@@ -123,7 +124,7 @@ impl IndexFile {
     }
 
     async fn open(&self, number: u64) -> Result<Opened, sqlx::Error> {
-        let path = self.path(number);
+        let path = self.path(FORMAT, number);
         prepare_file(&path, Migrate::Apply)?;
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(false);
         // Not by a pool, which would try again and again where the file is none.
@@ -153,21 +154,21 @@ impl IndexFile {
         Ok(Opened { number, identity: identity(&path)?, readers, writer, sweeper })
     }
 
-    /// `countersign.db-audit-index-1-7`: the format of the index, and which file of it.
-    fn path(&self, number: u64) -> PathBuf {
+    /// `countersign.db-audit-index-2-7`: the format of the index, and which file of it.
+    fn path(&self, format: i64, number: u64) -> PathBuf {
         let mut name = self.store.file_name().unwrap_or_default().to_owned();
-        name.push(format!("{PREFIX}{FORMAT}-{number}"));
+        name.push(format!("{PREFIX}{format}-{number}"));
         self.store.with_file_name(name)
     }
 
     /// The highest number of those that are there.
     fn newest(&self) -> Result<Option<u64>, sqlx::Error> {
-        Ok(self.all()?.into_iter().max())
+        Ok(self.all(FORMAT)?.into_iter().max())
     }
 
-    fn all(&self) -> Result<Vec<u64>, sqlx::Error> {
+    fn all(&self, format: i64) -> Result<Vec<u64>, sqlx::Error> {
         let mut prefix = self.store.file_name().unwrap_or_default().to_owned();
-        prefix.push(format!("{PREFIX}{FORMAT}-"));
+        prefix.push(format!("{PREFIX}{format}-"));
         let directory = self.store.parent().filter(|parent| !parent.as_os_str().is_empty());
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(directory.unwrap_or(Path::new(".")))? {
@@ -180,16 +181,29 @@ impl IndexFile {
 
     /// Best effort: what stays is not opened again.
     fn remove_before(&self, number: u64) {
-        for earlier in self.all().unwrap_or_default() {
+        for earlier in self.all(FORMAT).unwrap_or_default() {
             if earlier < number {
-                let path = self.path(earlier);
-                for companion in ["-wal", "-shm", ""] {
-                    let mut name = path.clone().into_os_string();
-                    name.push(companion);
-                    drop(std::fs::remove_file(name));
-                }
+                remove(&self.path(FORMAT, earlier));
             }
         }
+    }
+
+    /// Nobody takes them up again: an earlier release that still runs begins anew.
+    fn remove_of_earlier_formats(&self) {
+        for format in 1..FORMAT {
+            for number in self.all(format).unwrap_or_default() {
+                remove(&self.path(format, number));
+            }
+        }
+    }
+}
+
+/// A database with its companions.
+fn remove(path: &Path) {
+    for companion in ["-wal", "-shm", ""] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(companion);
+        drop(std::fs::remove_file(name));
     }
 }
 

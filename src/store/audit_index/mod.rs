@@ -27,8 +27,11 @@ use crate::audit::chain::{ChainId, Position};
 use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Standing, Term};
 use crate::registry::StoreUnavailable;
 
-/// What terms are made of. Another number begins the index anew.
-const FORMAT: i64 = 1;
+/// What terms are made of, and which of them have rows. Another number begins the index anew. 1 had a row for every name.
+const FORMAT: i64 = 2;
+
+/// Of so many records that lie together all are read where one of them is wanted: 64 of them are some 50 KB.
+const DENSE: i64 = 64;
 
 impl AuditIndex for Store {
     fn standing(&self) -> BoxFuture<'_, Result<Standing, StoreUnavailable>> {
@@ -109,17 +112,31 @@ impl AuditIndex for Store {
     fn records<'a>(&'a self, positions: &'a [Position]) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>> {
         Box::pin(async move {
             let list: Vec<String> = positions.iter().map(|position| position.number().to_string()).collect();
+            let (first, last) = (positions.iter().min(), positions.iter().max());
+            let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
+            let among = (last.number() - first.number()) / i64::try_from(positions.len()).unwrap_or(i64::MAX);
             let statement = match &self.engine {
+                // One after the other they are read from the disk in long pieces, those between as well.
+                Engine::Sqlite { .. } if among <= DENSE => {
+                    "SELECT position, at, hash, body FROM audit_record WHERE position BETWEEN $2 AND $3 AND +position IN \
+                     (SELECT value FROM json_each('[' || $1 || ']')) ORDER BY position"
+                }
                 Engine::Sqlite { .. } => {
                     "SELECT position, at, hash, body FROM audit_record WHERE position IN \
-                     (SELECT value FROM json_each('[' || $1 || ']')) ORDER BY position"
+                     (SELECT value FROM json_each('[' || $1 || ']')) AND position BETWEEN $2 AND $3 ORDER BY position"
                 }
                 Engine::Postgres { .. } => {
                     "SELECT position, at, hash, body FROM audit_record \
-                     WHERE position = ANY(string_to_array($1, ',')::bigint[]) ORDER BY position"
+                     WHERE position = ANY(string_to_array($1, ',')::bigint[]) AND position BETWEEN $2 AND $3 \
+                     ORDER BY position"
                 }
             };
-            let rows: Vec<EntryRow> = sqlx::query_as(statement).bind(list.join(",")).fetch_all(&self.readers).await?;
+            let rows: Vec<EntryRow> = sqlx::query_as(statement)
+                .bind(list.join(","))
+                .bind(first.number())
+                .bind(last.number())
+                .fetch_all(&self.readers)
+                .await?;
             Ok(rows.into_iter().map(|row| row.0).collect())
         })
     }
@@ -202,7 +219,6 @@ impl LogChain {
 
 impl Looked {
     fn standing(&self) -> Result<Standing, sqlx::Error> {
-        let position = |number| Position::from_number(number).ok_or_else(|| damaged("a position is of no chain"));
         let chains = self.log.iter().map(|chain| {
             let progress = self.progress.get(&chain.id.number()).filter(|_| self.is_of_this_past);
             let indexed = position(chain.indexed(progress))?;
@@ -298,6 +314,10 @@ impl Store {
             (done, _) => Ok(done?),
         }
     }
+}
+
+fn position(number: i64) -> Result<Position, sqlx::Error> {
+    Position::from_number(number).ok_or_else(|| damaged("a position is of no chain"))
 }
 
 fn log_chain(row: &AnyRow) -> Result<LogChain, sqlx::Error> {

@@ -32,6 +32,9 @@ contract!(
     a_chain_that_was_removed_before_it_was_indexed,
     the_keeper_keeps_up,
     a_search_that_loses_its_index_halfway_begins_anew,
+    what_begins_with_its_time_is_found_without_a_row_of_its_own,
+    what_is_known_by_its_kind_alone_is_found_together_with_the_rest,
+    close_together_or_far_apart,
 );
 
 fn at(milliseconds: i64) -> UnixTime {
@@ -215,7 +218,7 @@ async fn a_text_with_the_same_value_is_not_taken_for_the_other(bench: &Bench) {
     let all = "INSERT INTO audit_index_term (kind, value, at, position)";
     on_index(
         &bench.store,
-        format!("{all} SELECT {}, {value}, at, position FROM audit_index_term WHERE kind = 9", kind as i64),
+        format!("{all} SELECT {}, {value}, at, position FROM audit_index_term GROUP BY at, position", kind as i64),
     )
     .await;
     let filter = Filter::naming(TermKind::Client, "another");
@@ -432,6 +435,117 @@ async fn a_search_that_loses_its_index_halfway_begins_anew(bench: &Bench) {
     assert!(losing.asked.load(Ordering::SeqCst) > 1);
 }
 
+async fn what_begins_with_its_time_is_found_without_a_row_of_its_own(bench: &Bench) {
+    let id = |milliseconds: i64, rest: &str| format!("{:012x}{rest}", at(milliseconds).as_millis());
+    let issued = |number: i64, request: i64, jti: i64| {
+        json!({ "kind": "decision", "request_id": id(request, &format!("r{number}")), "client_id": "client-0",
+            "outcome": "issued", "token": { "jti": id(jti, &format!("j{number}")) } })
+        .to_string()
+    };
+    let mut chain = Chain::of(&bench.store).await;
+    // Both edges, before and after them, and each without the other.
+    let times = [(0, 0), (-1, 0), (-15, -15), (-16, 0), (0, -16), (1, 0), (0, 1), (-90, -90)];
+    for (number, (request, jti)) in (0..).zip(times) {
+        chain.write([(100, issued(number, 100 + request, 100 + jti))]).await;
+    }
+    // Withheld much later, and one of the same instant that is nobody's.
+    let withheld = json!({ "kind": "withheld", "request_id": id(100, "r0"), "jti": id(100, "j0"), "reason": "x" });
+    chain.write([(2_100, withheld.to_string()), (100, "{}".to_owned())]).await;
+    for is_indexed in [false, true] {
+        if is_indexed {
+            indexed(&bench.store).await;
+        }
+        for (number, (request, jti)) in (0..).zip(times) {
+            let request = (TermKind::Request, id(100 + request, &format!("r{number}")));
+            let jti = (TermKind::Jti, id(100 + jti, &format!("j{number}")));
+            let expected = if number == 0 { 2 } else { 1 };
+            for names in [vec![request.clone()], vec![jti.clone()], vec![request, jti]] {
+                let filter = Filter { names: names.clone(), ..Filter::default() };
+                assert_eq!(agrees(&bench.store, &filter).await, expected, "{names:?}");
+                let within = Filter { since: at(100), until: at(101), ..filter.clone() };
+                assert_eq!(agrees(&bench.store, &within).await, 1, "{names:?}");
+                let beyond = Filter { since: at(101), until: at(2_100), ..filter.clone() };
+                assert_eq!(agrees(&bench.store, &beyond).await, 0, "{names:?}");
+                let client = (TermKind::Client, "client-0".to_owned());
+                let of_client = Filter { names: [names, vec![client]].concat(), ..filter };
+                assert_eq!(agrees(&bench.store, &of_client).await, 1);
+            }
+        }
+        assert_eq!(agrees(&bench.store, &Filter::naming(TermKind::Jti, &id(100, "j9"))).await, 0);
+        // A time that no record can have.
+        assert_eq!(agrees(&bench.store, &Filter::naming(TermKind::Jti, "ffffffffffff")).await, 0);
+    }
+}
+
+async fn what_is_known_by_its_kind_alone_is_found_together_with_the_rest(bench: &Bench) {
+    let bodies = [
+        r#"{"kind":"decision","outcome":"issued","client_id":"c"}"#,
+        r#"{"kind":"decision","outcome":"refused","client_id":"c"}"#,
+        r#"{"kind":"decision"}"#,
+        // Of another release, or of nobody's.
+        r#"{"kind":"check","outcome":"issued","client_id":"c"}"#,
+        r#"{"kind":"another","outcome":"issued"}"#,
+        r#"{"kind":"another"}"#,
+        r#"{"outcome":"issued"}"#,
+        "{}",
+        "",
+    ];
+    let mut chain = Chain::of(&bench.store).await;
+    for round in 0..4 {
+        chain.write(bodies.iter().map(|body| (round, (*body).to_owned()))).await;
+    }
+    for is_indexed in [false, true] {
+        if is_indexed {
+            indexed(&bench.store).await;
+        }
+        let of = |names: &[(TermKind, &str)]| Filter {
+            names: names.iter().map(|(kind, text)| (*kind, (*text).to_owned())).collect(),
+            ..Filter::default()
+        };
+        let (decision, issued) = ((TermKind::Kind, "decision"), (TermKind::Outcome, "issued"));
+        for (names, expected) in [
+            (&[][..], 36),
+            (&[decision], 12),
+            (&[issued], 16),
+            (&[decision, issued], 4),
+            (&[decision, (TermKind::Client, "c")], 8),
+            (&[decision, decision, (TermKind::Outcome, "refused")], 4),
+            (&[(TermKind::Kind, "another")], 8),
+            (&[(TermKind::Kind, "another"), issued], 4),
+            (&[(TermKind::Kind, "check"), issued], 4),
+        ] {
+            let filter = of(names);
+            assert_eq!(agrees(&bench.store, &filter).await, expected, "{names:?}");
+            let all = looked_for(&bench.store, &filter).await;
+            for limit in [1, 3, expected - 1, expected] {
+                let found = search(&bench.store, &filter, limit).await.unwrap();
+                assert_eq!((found.entries.as_slice(), found.more), (&all[..limit], limit < expected), "{names:?}");
+            }
+        }
+    }
+}
+
+async fn close_together_or_far_apart(bench: &Bench) {
+    written(bench, 600).await;
+    indexed(&bench.store).await;
+    let place = |chain: i64, number: i64| Position::from_number(chain * (1 << 40) + number).unwrap();
+    for (positions, expected) in [
+        (vec![], 0),
+        (vec![place(1, 7)], 1),
+        ((1..300).step_by(7).map(|number| place(1, number)).collect(), 43),
+        (vec![place(1, 1), place(1, 130)], 2),
+        (vec![place(2, 1), place(2, 300), place(1, 300), place(1, 1)], 4),
+        // Not there: beyond the end, and of no chain.
+        (vec![place(1, 300), place(1, 301), place(3, 1)], 1),
+        (vec![place(1, 5), place(1, 5)], 1),
+    ] {
+        let records = bench.store.records(&positions).await.unwrap();
+        assert_eq!(records.len(), expected, "{positions:?}");
+        assert!(records.is_sorted_by_key(|record| record.position));
+        assert!(records.iter().all(|record| positions.contains(&record.position)));
+    }
+}
+
 /// An index that is thrown away while it is asked.
 #[derive(Debug)]
 struct Losing {
@@ -535,7 +649,7 @@ async fn rows(store: &Store) -> i64 {
 /// One for each thing that each record can be found by.
 async fn expected_rows(store: &Store) -> i64 {
     let all = store.recent(100_000).await.unwrap();
-    let terms: usize = all.iter().map(|entry| Named::of(&entry.body).terms().count()).sum();
+    let terms: usize = all.iter().map(|entry| Named::of(&entry.body).rows(entry.at).count()).sum();
     i64::try_from(terms).unwrap()
 }
 
@@ -649,6 +763,21 @@ async fn a_file_of_another_log_begins_anew() {
     let (bench, other) = (closed().await, closed().await);
     std::fs::copy(file(&other), file(&bench)).unwrap();
     finds_all(&bench).await;
+}
+
+#[tokio::test]
+async fn files_of_an_earlier_format_are_removed() {
+    let bench = closed().await;
+    let old = |companion: &str| PathBuf::from(file(&bench).to_str().unwrap().replace("-2-1", "-1-3") + companion);
+    let all = ["", "-wal", "-shm"].map(old);
+    for path in &all {
+        std::fs::write(path, "of an earlier release").unwrap();
+    }
+    let store = open(&bench.url, Migrate::Check).await.unwrap();
+    store.standing().await.unwrap();
+    assert!(!all.iter().any(|path| path.exists()));
+    assert_eq!(store.standing().await.unwrap().behind(), 0, "and the current one stays");
+    store.close().await;
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder, Sqlite, SqlitePool, Transaction};
+use countersign_resource_server::time::UnixTime;
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Sqlite, Transaction};
 
-use super::{FORMAT, LogChain, Looked};
+use super::{FORMAT, LogChain, Looked, position};
 use crate::audit::index::{Advanced, Named, Term};
+use crate::audit::verify::AuditReading;
 use crate::store::{Engine, Store, sqlite};
 
 /// Records that are read at once. The longest is some 130 KB.
@@ -33,9 +35,9 @@ struct Step {
 }
 
 impl Step {
-    fn add(&mut self, position: i64, at: i64, body: &str) {
-        let row = |Term { kind, value }| (kind as i64, value, at, position);
-        self.rows.extend(Named::of(body).terms().map(row));
+    fn add(&mut self, position: i64, at: UnixTime, body: &str) {
+        let row = |Term { kind, value }| (kind as i64, value, at.as_millis(), position);
+        self.rows.extend(Named::of(body).rows(at).map(row));
         self.records += 1;
     }
 
@@ -47,7 +49,7 @@ impl Step {
 
 pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Result<Advanced, sqlx::Error> {
     match &store.engine {
-        Engine::Sqlite { index, readers, .. } => {
+        Engine::Sqlite { index, .. } => {
             let opened = index.opened().await?;
             let mut transaction = match opened.writer.begin_with("BEGIN IMMEDIATE").await {
                 Err(error) if sqlite::is_busy(&error) => return Ok(Advanced::Busy),
@@ -65,7 +67,7 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
             }
             let progress: Vec<(i64, i64)> =
                 sqlx::query_as("SELECT chain, position FROM audit_index_progress").fetch_all(&mut *transaction).await?;
-            let step = read_step(looked, &progress.into_iter().collect(), limit, Log::Sqlite(readers)).await?;
+            let step = read_step(store, looked, &progress.into_iter().collect(), limit).await?;
             insert_sqlite(&mut transaction, &step).await?;
             transaction.commit().await?;
             Ok(Advanced::By(step.records))
@@ -82,20 +84,27 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
             if format > FORMAT || id != looked.index {
                 return Ok(Advanced::Busy);
             }
-            if format < FORMAT || !looked.is_of_this_past {
+            let is_without_rows = looked.progress.is_empty();
+            if !looked.is_of_this_past || (format < FORMAT && !is_without_rows) {
                 for statement in [
                     "TRUNCATE audit_index_term, audit_index_progress, audit_index_sweep",
                     "UPDATE audit_index SET id = gen_random_uuid()::text",
                 ] {
                     sqlx::query(statement).execute(&mut *transaction).await?;
                 }
-                sqlx::query("UPDATE audit_index SET format = $1").bind(FORMAT).execute(&mut *transaction).await?;
+                set_format(&mut transaction).await?;
                 transaction.commit().await?;
                 return Ok(Advanced::Emptied);
             }
             let progress: Vec<(i64, i64)> =
                 sqlx::query_as("SELECT chain, position FROM audit_index_progress").fetch_all(&mut *transaction).await?;
-            let step = read_step(looked, &progress.into_iter().collect(), limit, Log::Postgres(pool)).await?;
+            if format < FORMAT {
+                if !progress.is_empty() {
+                    return Ok(Advanced::Busy);
+                }
+                set_format(&mut transaction).await?;
+            }
+            let step = read_step(store, looked, &progress.into_iter().collect(), limit).await?;
             insert_postgres(&mut transaction, &step).await?;
             transaction.commit().await?;
             Ok(Advanced::By(step.records))
@@ -103,35 +112,16 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
     }
 }
 
-const STRETCH: &str = "SELECT position, at, hash, body FROM audit_record WHERE position > $1 AND position <= $2 \
-     ORDER BY position LIMIT $3";
-
-type RecordRow = (i64, i64, Vec<u8>, String);
-
-/// Connections of the engine's own: the others take twice as long with each row.
-#[derive(Clone, Copy)]
-enum Log<'a> {
-    Postgres(&'a PgPool),
-    Sqlite(&'a SqlitePool),
-}
-
-impl Log<'_> {
-    async fn stretch(self, after: i64, to: i64, limit: i64) -> Result<Vec<RecordRow>, sqlx::Error> {
-        let rows = match self {
-            Log::Postgres(pool) => sqlx::query_as(STRETCH).bind(after).bind(to).bind(limit).fetch_all(pool).await,
-            Log::Sqlite(readers) => sqlx::query_as(STRETCH).bind(after).bind(to).bind(limit).fetch_all(readers).await,
-        };
-        // Whatever is the matter with the log, it is not the index that is damaged.
-        rows.map_err(|error| sqlx::Error::Protocol(error.to_string()))
-    }
+async fn set_format(transaction: &mut Transaction<'_, Postgres>) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE audit_index SET format = $1").bind(FORMAT).execute(&mut **transaction).await.map(drop)
 }
 
 /// The next records of the log, chain by chain, and where the index is with them.
 async fn read_step(
+    store: &Store,
     looked: &Looked,
     progress: &HashMap<i64, i64>,
     limit: usize,
-    log: Log<'_>,
 ) -> Result<Step, sqlx::Error> {
     let mut step = Step::default();
     // The one that is furthest behind first: a busy chain keeps no other waiting for ever.
@@ -144,12 +134,19 @@ async fn read_step(
         let indexed = progress.get(&id).copied().unwrap_or(0).max(chain.cut.0);
         let mut last = (indexed, None);
         while last.0 < chain.last.0 && step.records < limit {
-            let most = i64::try_from(READ.min(limit - step.records)).unwrap_or(i64::MAX);
-            let rows = log.stretch(last.0, chain.last.0, most).await?;
-            let Some(newest) = rows.last() else { break };
-            last = (newest.0, Some(newest.2.clone()));
-            for (position, at, _, body) in &rows {
-                step.add(*position, *at, body);
+            let most = u32::try_from(READ.min(limit - step.records)).unwrap_or(u32::MAX);
+            let (after, to) = (position(last.0)?, position(chain.last.0)?);
+            // Whatever is the matter with the log, it is not the index that is damaged.
+            let run = store.run(after, to, most).await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
+            for record in run.iter() {
+                if !record.is_whole {
+                    return Err(sqlx::Error::Protocol(format!("{} is no record", record.position.number())));
+                }
+                step.add(record.position.number(), record.at, record.body);
+                last = (record.position.number(), Some(record.hash.octets().to_vec()));
+            }
+            if run.is_empty() {
+                break;
             }
             tokio::task::yield_now().await;
         }

@@ -85,6 +85,7 @@ pub(super) const TABLES: &[Table] = &[
         ],
         &["id"],
     ),
+    table("resource_server_certificate", &[("thumbprint", Text), ("resource_server_id", Text)], &["thumbprint"]),
     table("entitlement", &[("id", Text), ("client_id", Text), ("resource_server_id", Text), ("record", Text)], &["id"]),
     table(
         "revoked_key",
@@ -93,7 +94,7 @@ pub(super) const TABLES: &[Table] = &[
     ),
     table(
         "revocation_mark",
-        &[("kind", Text), ("id", Text), ("version", Integer), ("forget_after", Integer)],
+        &[("kind", Text), ("id", Text), ("version", Integer), ("forget_after", Integer), ("client_id", Text)],
         &["kind", "id"],
     ),
     table(

@@ -15,7 +15,7 @@ use super::super::{Engine, postgres};
 use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
-use super::{CHANGES_KEPT, MARK_LIFETIME, document};
+use super::{CHANGES_KEPT, MARK_LEEWAY, MARK_LIFETIME, document};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, Lost, RecordKind};
@@ -30,6 +30,9 @@ use crate::registry::{
     Thumbprint,
 };
 
+/// Single tokens, and the server's own keys.
+mod token;
+
 /// How long a mark that is forgotten stays in the store: a calendar may be wrong, by hours rather than days.
 const MARK_KEPT_LONGER: Duration = Duration::from_secs(86_400);
 
@@ -40,7 +43,17 @@ pub(super) struct Writing {
     version: RegistryVersion,
     steps: i64,
     touched: Vec<Touched>,
-    marks: Vec<(MarkKind, String)>,
+    marks: Vec<NewMark>,
+}
+
+/// A mark to be made.
+struct NewMark {
+    kind: MarkKind,
+    id: String,
+    /// When no token that it concerns can still live, where that is known: the longest life of any, otherwise.
+    forget_after: Option<UnixTime>,
+    /// Whose own request it counts for.
+    client_id: Option<String>,
 }
 
 impl Writing {
@@ -96,6 +109,8 @@ impl Writing {
             Edit::AddEntitlement(entitlement) => self.add_entitlement(entitlement).await,
             Edit::ChangeEntitlement(entitlement) => self.change_entitlement(entitlement).await,
             Edit::EndEntitlement(id) => self.end_entitlement(&id).await,
+            Edit::RevokeToken(revocation) => self.revoke_token(revocation).await,
+            Edit::ChangeSigningKeys(changes) => self.change_signing_keys(changes).await,
         }
     }
 
@@ -152,10 +167,10 @@ impl Writing {
             .bind(now.min(last).before(MARK_KEPT_LONGER).as_millis())
             .execute(&mut *self.transaction)
             .await?;
-        for (kind, id) in std::mem::take(&mut self.marks) {
+        for NewMark { kind, id, forget_after, client_id } in std::mem::take(&mut self.marks) {
             // Never forgotten earlier than it would have been.
             sqlx::query(
-                "INSERT INTO revocation_mark (kind, id, version, forget_after) VALUES ($1, $2, $3, $4) \
+                "INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) VALUES ($1, $2, $3, $4, $5) \
                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
                      WHEN excluded.forget_after > revocation_mark.forget_after THEN excluded.forget_after \
                      ELSE revocation_mark.forget_after END",
@@ -163,7 +178,8 @@ impl Writing {
             .bind(kind.as_str())
             .bind(id)
             .bind(self.version.0)
-            .bind(now.max(last).after(MARK_LIFETIME).as_millis())
+            .bind(forget_after.unwrap_or_else(|| now.max(last).after(MARK_LIFETIME)).as_millis())
+            .bind(client_id)
             .execute(&mut *self.transaction)
             .await?;
         }
@@ -1043,7 +1059,7 @@ impl Writing {
     }
 
     fn mark(&mut self, kind: MarkKind, id: impl ToString) {
-        self.marks.push((kind, id.to_string()));
+        self.marks.push(NewMark { kind, id: id.to_string(), forget_after: None, client_id: None });
     }
 
     /// One row of the history.

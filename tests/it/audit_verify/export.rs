@@ -26,18 +26,18 @@ impl Scene {
         self.directory.path().join(name)
     }
 
-    async fn exported(&self, before: UnixTime, name: &str) -> Result<Exported, ExportFailure> {
+    pub(super) async fn exported(&self, before: UnixTime, name: &str) -> Result<Exported, ExportFailure> {
         let selected = export::select(&self.source(), before, &self.signer.keys()).await?;
         export::write(&self.source(), &selected, &self.file(name), &Arc::default()).await
     }
 
     /// After checkpoint `number` was made, and before the next one.
-    fn after(number: i64) -> UnixTime {
+    pub(super) fn after(number: i64) -> UnixTime {
         BEGUN.after(std::time::Duration::from_secs(u64::try_from(number).unwrap() * 3_600 + 1_800))
     }
 
-    fn pruned(&self, exported: &Exported, read: &ReadExport) -> Pruned {
-        Pruned {
+    async fn pruned(&self, exported: &Exported, read: &ReadExport) -> Pruned {
+        let pruned = Pruned {
             kind: "pruned".to_owned(),
             at: self.now,
             node: "node".to_owned(),
@@ -47,13 +47,21 @@ impl Scene {
             sha256: read.sha256.clone(),
             records: exported.records,
             history: read.history(),
-        }
+            proof: String::new(),
+        };
+        let (log, statement) = (self.log().await, &self.statements[usize::try_from(exported.checkpoint).unwrap() - 1]);
+        let proof = self.signer.prove(&serde_json::to_value(&pruned).unwrap(), &log, statement);
+        Pruned { proof, ..pruned }
+    }
+
+    async fn log(&self) -> String {
+        self.source().outline().await.unwrap().log.to_string()
     }
 
     pub(super) async fn prune(&self, exported: &Exported, interruption: Interruption) -> u64 {
         let read = read(&exported.file, &self.signer.keys());
         assert_eq!(told(&read.report), [""; 0]);
-        let pruned = self.pruned(exported, &read);
+        let pruned = self.pruned(exported, &read).await;
         export::prune(&self.source(), &self.store, &pruned, interruption).await.unwrap()
     }
 }
@@ -210,7 +218,7 @@ async fn a_prune_that_is_interrupted_leaves_a_log_that_verifies_and_is_finished_
             let exported = scene.exported(Scene::after(9), "a.gz").await.unwrap();
             let removed = scene.prune(&exported, Interruption::After(steps)).await;
             assert_eq!(told(&scene.verified().await), [""; 0], "after {steps} steps on {engine:?}");
-            let unfinished = export::unfinished(&scene.source()).await.unwrap();
+            let unfinished = export::unfinished(&scene.source(), &scene.signer.keys()).await.unwrap();
             let rest = match &unfinished {
                 Some(pruned) => {
                     assert_eq!((pruned.checkpoint, pruned.file.as_str()), (5, "a.gz"));
@@ -226,7 +234,7 @@ async fn a_prune_that_is_interrupted_leaves_a_log_that_verifies_and_is_finished_
             assert_eq!(removed + rest, exported.records, "after {steps} steps");
             let report = scene.verified().await;
             assert_eq!((told(&report).len(), report.checkpoints), (0, 1), "after {steps} steps: {report:?}");
-            assert_eq!(export::unfinished(&scene.source()).await.unwrap(), None);
+            assert_eq!(export::unfinished(&scene.source(), &scene.signer.keys()).await.unwrap(), None);
             if unfinished.is_none() && steps > 0 {
                 assert!(steps > 5, "{steps}");
                 break;
@@ -252,7 +260,7 @@ async fn a_cut_that_nobody_announced_is_found() {
     log.run("DELETE FROM audit_checkpoint WHERE number < 2").await;
     log.close().await;
     assert_eq!(told(&scene.verified().await), ["cut 2/1-20", "checkpoint checkpoint 2"]);
-    assert!(matches!(export::unfinished(&scene.source()).await, Err(ExportFailure::Tampered(_))));
+    assert!(matches!(export::unfinished(&scene.source(), &scene.signer.keys()).await, Err(ExportFailure::Tampered(_))));
 }
 
 #[tokio::test]
@@ -269,6 +277,26 @@ async fn what_does_not_verify_is_not_exported() {
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
         .collect();
     assert!(left.iter().all(|name| !name.contains(".gz")), "{left:?}");
+}
+
+/// They are read a second time when the file is written.
+#[tokio::test]
+async fn a_checkpoint_that_changes_while_it_is_exported_is_found() {
+    for change in [
+        "DELETE FROM audit_checkpoint WHERE number = 2",
+        "DELETE FROM audit_checkpoint WHERE number = 4",
+        "UPDATE audit_checkpoint SET statement = statement || 'A' WHERE number = 3",
+        "INSERT INTO audit_checkpoint (number, at, statement) VALUES (0, 0, 'x')",
+    ] {
+        let scene = Scene::on(&Engine::Sqlite, 24).await;
+        let selected = export::select(&scene.source(), Scene::after(4), &scene.signer.keys()).await.unwrap();
+        let mut log = Tampering::at(&scene.url).await;
+        assert_eq!(log.run(change).await, 1);
+        log.close().await;
+        let written = export::write(&scene.source(), &selected, &scene.file("a.gz"), &Arc::default()).await;
+        assert!(matches!(written, Err(ExportFailure::Tampered(_))), "{change}: {written:?}");
+        assert!(!scene.file("a.gz").exists(), "{change}");
+    }
 }
 
 /// Whatever is done to a file is found in it alone.
@@ -336,13 +364,9 @@ async fn every_tampering_with_an_export_is_found() {
     let other = read(&first.file, &scene.signer.impostor().keys());
     assert!(has(&other.report, FindingKind::Signature));
     // A copy of the same number that says something else; one that is newer says nothing of this file.
-    let copy = scene.signer.sign(2, scene.now, &first_log(&scene).await, Some("x"), &[]);
+    let copy = scene.signer.sign(2, scene.now, &scene.log().await, Some("x"), &[]);
     let report = export::read(&first.file, &keys, &[copy], &Arc::default()).unwrap().report;
     assert!(has(&report, FindingKind::Checkpoint), "{report:?}");
     let report = export::read(&first.file, &keys, &scene.kept(), &Arc::default()).unwrap().report;
     assert_eq!(told(&report), [""; 0]);
-}
-
-async fn first_log(scene: &Scene) -> String {
-    scene.source().outline().await.unwrap().log.to_string()
 }

@@ -7,6 +7,9 @@ mod tampering;
 /// Each kind of tampering, with what is said of it.
 mod named;
 
+/// By somebody who can write to the store and has not the keys.
+mod forged;
+
 /// At random, by the thousand.
 mod random;
 

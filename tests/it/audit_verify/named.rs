@@ -33,6 +33,7 @@ const CASES: &[Case] = &[
     ("a body", &["changed 2/17"]),
     ("a separator in a body", &["changed 2/17"]),
     ("a hash", &["changed 2/17"]),
+    ("an octet of a hash moved to the next", &["changed 2/17-19"]),
     ("the hash a checkpoint has", &["changed 2/20"]),
     ("one removed", &["removed 2/17"]),
     ("three removed", &["removed 2/17-19"]),
@@ -99,6 +100,11 @@ async fn tamper(log: &mut Tampering, what: &str, scene: &Scene) {
             log.replace(&Stored { body: format!("{}\u{1e}{}", one(17).body, one(17).body), ..one(17) }).await;
         }
         "a hash" => log.replace(&Stored { hash: vec![7; 32], ..one(17) }).await,
+        "an octet of a hash moved to the next" => {
+            let (short, octet) = (one(17).hash[..31].to_vec(), one(17).hash[31..].to_vec());
+            log.replace(&Stored { hash: short, ..one(17) }).await;
+            log.replace(&Stored { hash: [octet, one(18).hash].concat(), ..one(18) }).await;
+        }
         "the hash a checkpoint has" => log.replace(&Stored { hash: vec![7; 32], ..one(20) }).await,
         "one removed" => log.remove(SECOND + 17).await,
         "three removed" => {
@@ -150,5 +156,55 @@ async fn tamper(log: &mut Tampering, what: &str, scene: &Scene) {
         "the history" => drop(log.run("UPDATE history SET why = 'fun' WHERE version = 2").await),
         "the history's length" => drop(log.run("UPDATE audit_log SET history_version = 3").await),
         _ => panic!("{what}"),
+    }
+}
+
+/// What no column of the schema takes, by somebody who has made the table anew: the reading of many rows as one hides none.
+#[tokio::test]
+async fn what_is_of_another_type_is_found() {
+    let scene = Scene::on(&Engine::Sqlite, 40).await;
+    let (this, next) = (SECOND + 17, SECOND + 18);
+    let both = "(SELECT body || char(30) || (SELECT body FROM audit_record WHERE position = 2199023255570) \
+                FROM audit_record WHERE position = 2199023255569)";
+    assert_eq!((this, next), (2_199_023_255_569, 2_199_023_255_570));
+    for (number, (what, change)) in [
+        ("a body that is none", format!("body = NULL WHERE position = {this}")),
+        ("a hash that is none", format!("hash = NULL WHERE position = {this}")),
+        ("a hash of no octets", format!("hash = x'' WHERE position = {this}")),
+        ("a hash that is a number", format!("hash = 7 WHERE position = {this}")),
+        ("a body that is a number", format!("body = 7 WHERE position = {this}")),
+        ("an instant that is none", format!("at = NULL WHERE position = {this}")),
+        ("an instant that is a text", format!("at = 'x' WHERE position = {this}")),
+        ("an instant between two", format!("at = at + 0.5 WHERE position = {this}")),
+        ("two instants in one", format!("at = at || ' ' || at WHERE position = {this}")),
+        ("a body that is no UTF-8", format!("body = CAST(x'ff' AS TEXT) WHERE position = {this}")),
+        (
+            "the separator that another body's absence leaves out",
+            format!("body = CASE position WHEN {this} THEN {both} END WHERE position IN ({this}, {next})"),
+        ),
+        (
+            "the instant that another's absence leaves out",
+            format!("at = CASE position WHEN {this} THEN at || ' ' || (at + 7) END WHERE position IN ({this}, {next})"),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let copy = scene.directory.path().join(format!("loose-{number}.db"));
+        scene.copy_to(&copy).await;
+        let url = format!("sqlite:{}", copy.display());
+        let mut log = Tampering::at(&url).await;
+        log.run("CREATE TABLE loose (position INTEGER PRIMARY KEY, at, hash, body)").await;
+        log.run("INSERT INTO loose SELECT position, at, hash, body FROM audit_record").await;
+        log.run("DROP TABLE audit_record").await;
+        log.run("ALTER TABLE loose RENAME TO audit_record").await;
+        let changed = log.run(&format!("UPDATE audit_record SET {change}")).await;
+        assert!(changed > 0, "{what}");
+        log.close().await;
+        let store = open(&url, Migrate::Check).await.unwrap();
+        let told = told(&verified(&store, &scene.signer.keys(), &scene.kept()).await);
+        store.close().await;
+        // Whether the one after it still follows depends on what is left of its hash.
+        assert!(told.len() == 1 && told[0].starts_with("changed 2/17"), "{what}: {told:?}");
     }
 }

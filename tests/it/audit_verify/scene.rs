@@ -76,6 +76,24 @@ impl Signer {
     }
 }
 
+impl Signer {
+    /// The proof of a `pruned` record, made from the text of the format alone.
+    pub(super) fn prove(&self, record: &Value, log: &str, statement: &str) -> String {
+        let mut claims = Members::new()
+            .with("iss", "https://as.example")
+            .with("log", log)
+            .with("statement", statement_hash(statement).to_string());
+        for (name, value) in record.as_object().unwrap().iter().filter(|(name, _)| *name != "proof") {
+            claims = claims.with(name, value.clone());
+        }
+        let header = Members::new()
+            .with("typ", "countersign-audit-prune+jwt")
+            .with("alg", "ES256")
+            .with("kid", self.kid.as_str());
+        Token { header, claims, algorithm: JwsAlgorithm::Es256, key: &self.key }.compact()
+    }
+}
+
 /// A log, its keys, and the checkpoint that was kept elsewhere.
 pub(super) struct Scene {
     pub(super) url: String,

@@ -179,6 +179,13 @@ async fn judge(site: &Site, journal: &ledger::Journal) {
     );
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(!journal.tokens.is_empty());
+    // And what an operator would ask says the same.
+    let verified = site.command(&["audit", "verify", "--json"]).output().await.unwrap();
+    let said = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success(), "{said}{}", String::from_utf8_lossy(&verified.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    let records = u64::try_from(log.records.len()).unwrap();
+    assert!(report["records"].as_u64().unwrap() >= records, "{said}");
 }
 
 /// Waits for something that others do, looking every few milliseconds.

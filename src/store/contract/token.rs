@@ -1,0 +1,124 @@
+//! Single tokens and signing keys.
+
+use super::*;
+use crate::registry::ParticipantId;
+use crate::registry::token::{AskedBy, KnownToken, REVOKED_TOKENS, SigningKeyChange, TokenRevocation};
+
+contract!(
+    a_revoked_token_leaves_a_mark_until_it_has_expired,
+    a_token_is_revoked_once,
+    of_sixteen_who_revoke_a_token_one_does,
+    a_token_of_which_only_the_name_is_known_is_marked_as_long_as_any_may_live,
+    a_client_has_so_many_tokens_revoked_and_no_more,
+    the_end_of_a_token_touches_no_record,
+    a_withdrawn_signing_key_leaves_a_mark,
+);
+
+fn token(jti: &str, asked_by: AskedBy) -> TokenRevocation {
+    TokenRevocation {
+        jti: jti.to_owned(),
+        token: Some(KnownToken {
+            client_id: client_id("acme-1"),
+            participant_id: ParticipantId::parse("acme").unwrap(),
+            aud: resource_server("api").resource,
+            expires_at: NOW.after(Duration::from_secs(300)),
+        }),
+        asked_by,
+    }
+}
+
+async fn a_revoked_token_leaves_a_mark_until_it_has_expired(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let version = bench.registry.revoke_token(token("j", AskedBy::Client), because("x")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::Jti, "j").await, Some(version));
+    // Its end and a minute: the leeway of those who read it.
+    let end = NOW.after(Duration::from_secs(300 + 60));
+    assert_eq!(bench.registry.marks(end.before(Duration::from_millis(1))).await.unwrap().marks.len(), 1);
+    assert_eq!(bench.registry.marks(end).await.unwrap().marks, []);
+    let entries = bench.registry.history(before, Some("token:j".to_owned()), 10).await.unwrap();
+    assert_eq!((entries.len(), entries[0].action.as_str()), (1, "token.revoke"));
+    let after = entries[0].after.as_ref().unwrap();
+    assert_eq!(
+        (after["client_id"].as_str(), after["participant_id"].as_str(), after["asked_by"].as_str()),
+        (Some("acme-1"), Some("acme"), Some("client"))
+    );
+}
+
+async fn a_token_is_revoked_once(bench: &Bench) {
+    bench.populate().await;
+    let version = bench.registry.revoke_token(token("j", AskedBy::Client), because("x")).await.unwrap();
+    let again = bench.registry.revoke_token(token("j", AskedBy::Operator), because("x")).await;
+    assert!(matches!(again, Err(EditRefusal::StateForbids { kind: RecordKind::Token, .. })), "{again:?}");
+    assert_eq!(bench.another().await.version(), version, "what is refused takes no version");
+}
+
+async fn of_sixteen_who_revoke_a_token_one_does(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let revoke = |_| bench.registry.revoke_token(token("j", AskedBy::Client), because("x"));
+    let done = join_all((0..16).map(revoke)).await;
+    assert_eq!(done.iter().filter(|one| one.is_ok()).count(), 1);
+    let refused = done.iter().filter(|one| matches!(one, Err(EditRefusal::StateForbids { .. }))).count();
+    assert_eq!(refused, 15, "{done:?}");
+    assert_eq!(bench.another().await.version().0, before.0 + 1);
+}
+
+async fn a_token_of_which_only_the_name_is_known_is_marked_as_long_as_any_may_live(bench: &Bench) {
+    bench.populate().await;
+    let revocation = TokenRevocation { jti: "j".to_owned(), token: None, asked_by: AskedBy::Operator };
+    bench.registry.revoke_token(revocation, because("x")).await.unwrap();
+    let end = NOW.after(crate::store::registry::MARK_LIFETIME);
+    assert_eq!(bench.registry.marks(end.before(Duration::from_millis(1))).await.unwrap().marks.len(), 1);
+    assert_eq!(bench.registry.marks(end).await.unwrap().marks, []);
+}
+
+async fn a_client_has_so_many_tokens_revoked_and_no_more(bench: &Bench) {
+    bench.populate().await;
+    let end = NOW.after(Duration::from_secs(360)).as_millis();
+    let rows: Vec<String> =
+        (1..REVOKED_TOKENS).map(|number| format!("('jti', 'j{number}', 1, {end}, 'acme-1')")).collect();
+    bench
+        .tamper(&format!(
+            "INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) VALUES {}",
+            rows.join(",")
+        ))
+        .await;
+    let registry = &bench.registry;
+    registry.revoke_token(token("the thousandth", AskedBy::Client), because("x")).await.unwrap();
+    assert_eq!(registry.revoked_tokens(&client_id("acme-1"), NOW).await.unwrap(), REVOKED_TOKENS);
+    assert_eq!(registry.revoked_tokens(&client_id("acme-2"), NOW).await.unwrap(), 0);
+    let version = registry.version();
+    let refused = registry.revoke_token(token("one more", AskedBy::Client), because("x")).await;
+    assert!(matches!(refused, Err(EditRefusal::TokenLimit { .. })), "{refused:?}");
+    assert_eq!((bench.mark_of(MarkKind::Jti, "one more").await, registry.version()), (None, version));
+    // An operator is not held up by what a client has done; and what has expired does not count.
+    registry.revoke_token(token("one more", AskedBy::Operator), because("x")).await.unwrap();
+    let later = UnixTime::from_millis(end);
+    assert_eq!(registry.revoked_tokens(&client_id("acme-1"), later).await.unwrap(), 0);
+    registry.revoke_token(token("later", AskedBy::Client), because_at("x", later)).await.unwrap();
+}
+
+async fn the_end_of_a_token_touches_no_record(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    bench.registry.revoke_token(token("j", AskedBy::Client), because("x")).await.unwrap();
+    let after = bench.registry.client(&client_id("acme-1")).await.unwrap();
+    assert!(Arc::ptr_eq(&before.record, &after.record), "remembered still");
+    assert!(after.version > before.version);
+}
+
+async fn a_withdrawn_signing_key_leaves_a_mark(bench: &Bench) {
+    bench.populate().await;
+    let before = bench.registry.version();
+    let rotated =
+        SigningKeyChange::Rotated { kid: "k2".to_owned(), alg: "ES256", signs_from: NOW, next: "k3".to_owned() };
+    bench.registry.change_signing_keys(vec![rotated], because("x")).await.unwrap();
+    assert_eq!(bench.registry.marks(NOW).await.unwrap().marks, []);
+    let withdrawn = SigningKeyChange::Withdrawn { kid: "k1".to_owned(), successor: Some("k2".to_owned()) };
+    let version = bench.registry.change_signing_keys(vec![withdrawn], because("stolen")).await.unwrap();
+    assert_eq!(bench.mark_of(MarkKind::SigningKey, "k1").await, Some(version));
+    let entries = bench.registry.history(before, None, 10).await.unwrap();
+    let told: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.subject.as_str())).collect();
+    assert_eq!(told, [("signing_key.rotate", "signing_key:k2"), ("signing_key.withdraw", "signing_key:k1")]);
+}

@@ -1,0 +1,85 @@
+//! Marks of single tokens, and of the server's own keys.
+
+use countersign_resource_server::status::MarkKind;
+use serde::Serialize;
+use sqlx::Row;
+
+use super::{MARK_LEEWAY, NewMark, Writing, forbidden};
+use crate::registry::KeyHash;
+use crate::registry::edit::{EditRefusal, RecordKind};
+use crate::registry::history::Touched;
+use crate::registry::token::{AskedBy, KnownToken, REVOKED_TOKENS, SigningKeyChange, TokenRevocation};
+
+/// A token in the history.
+#[derive(Serialize)]
+struct Revoked<'a> {
+    jti: &'a str,
+    asked_by: AskedBy,
+    #[serde(flatten)]
+    token: Option<&'a KnownToken>,
+}
+
+impl Writing {
+    pub(super) async fn revoke_token(&mut self, revocation: TokenRevocation) -> Result<(), EditRefusal> {
+        let TokenRevocation { jti, token, asked_by } = revocation;
+        let (now, kind) = (self.explanation.at, MarkKind::Jti);
+        let marked = sqlx::query("SELECT version FROM revocation_mark WHERE kind = $1 AND id = $2")
+            .bind(kind.as_str())
+            .bind(jti.as_str())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        if marked.is_some() {
+            // No token of this name is issued again, so the mark there is concerns it as well as a later one would.
+            return Err(forbidden(RecordKind::Token, &jti, "revoked", "revoked"));
+        }
+        let client_id = token.as_ref().filter(|_| asked_by == AskedBy::Client).map(|token| &token.client_id);
+        if let Some(client_id) = client_id {
+            let live: i64 =
+                sqlx::query("SELECT COUNT(*) FROM revocation_mark WHERE client_id = $1 AND forget_after > $2")
+                    .bind(client_id.as_str())
+                    .bind(now.as_millis())
+                    .fetch_one(&mut *self.transaction)
+                    .await?
+                    .try_get(0)?;
+            if usize::try_from(live).unwrap_or(usize::MAX) >= REVOKED_TOKENS {
+                return Err(EditRefusal::TokenLimit { client: client_id.clone(), limit: REVOKED_TOKENS });
+            }
+        }
+        self.marks.push(NewMark {
+            kind,
+            id: jti.clone(),
+            // Its own end: whatever calendar wrote that, the same readers go by it.
+            forget_after: token.as_ref().map(|token| token.expires_at.after(MARK_LEEWAY)),
+            client_id: client_id.map(ToString::to_string),
+        });
+        self.touch_nothing(&jti);
+        let after = Revoked { jti: &jti, asked_by, token: token.as_ref() };
+        self.note("token.revoke", RecordKind::Token, &jti, None::<&()>, Some(&after)).await
+    }
+
+    pub(super) async fn change_signing_keys(&mut self, changes: Vec<SigningKeyChange>) -> Result<(), EditRefusal> {
+        for change in &changes {
+            let kid = change.kid();
+            self.touch_nothing(kid);
+            match change {
+                SigningKeyChange::Rotated { alg, signs_from, next, .. } => {
+                    let after = serde_json::json!({ "alg": alg, "signs_from": signs_from, "next": next });
+                    self.note("signing_key.rotate", RecordKind::SigningKey, kid, None::<&()>, Some(&after)).await?;
+                }
+                SigningKeyChange::Withdrawn { successor, .. } => {
+                    self.mark(MarkKind::SigningKey, kid);
+                    let after = serde_json::json!({ "successor": successor });
+                    self.note("signing_key.withdraw", RecordKind::SigningKey, kid, None::<&()>, Some(&after)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A version in which nothing happened would look like one whose changes were lost, and every node would forget what it
+    /// holds. No record rests on a single token or on a key of the server: so what is touched is a key that no
+    /// certificate has.
+    fn touch_nothing(&mut self, id: &str) {
+        self.touched.push(Touched::Key(KeyHash::of(id.as_bytes())));
+    }
+}
