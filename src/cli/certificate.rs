@@ -228,7 +228,7 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
             let concerned = Concerned::Certificate {
                 client: after.client_id.clone(),
                 thumbprint,
-                key: reason.revokes_key().then(|| after.key_hash.clone()),
+                key: reason.revokes_key().then_some(after.key_hash),
             };
             let sentence = format!(
                 "certificate {thumbprint} of {} is revoked ({key}), registry version {version}",
