@@ -90,7 +90,7 @@ pub async fn receipt(
 
 impl Concerned {
     /// What every record of such a token names.
-    fn name(&self) -> (TermKind, String) {
+    pub fn name(&self) -> (TermKind, String) {
         match self {
             Self::Certificate { client, key: Some(_), .. }
             | Self::Client(client)

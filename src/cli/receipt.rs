@@ -62,7 +62,8 @@ async fn look_up(session: &Session, concerned: &Concerned) -> Result<Receipt, St
     let store = session.store();
     // Later than the change: no token under what ended was decided after that.
     let now = SystemClock::new().now();
-    let asked = json!({ "concerned": format!("{concerned:?}") });
+    let (kind, text) = concerned.name();
+    let asked = json!({ kind.as_str(): text });
     record_reading(store, session.config.node.as_str(), now, session.actor(), "receipt", &asked).await?;
     // Where the index cannot be written the look-up takes longer, and that is all.
     let _ = catch_up(store, CLOSE, |_| {}).await;

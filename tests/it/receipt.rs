@@ -56,7 +56,7 @@ async fn a_command_that_ends_something_says_what_died() {
         assert_eq!(died, set(&[&of_b]), "{engine:?}");
         let (died, _) = ended(&rig, &["participant", "suspend", "partner-a"]).await;
         assert_eq!(died, set(&[&dn[0], &dn[1], &dn[2], &two, &dns, &uri]), "{engine:?}");
-        let (died, servers) = ended(&rig, &["participant", "suspend", "partner-f"]).await;
+        let (died, servers) = ended(&rig, &["client", "suspend", "c-ip"]).await;
         assert_eq!((died.len(), servers), (0, serde_json::json!({})), "{engine:?}");
 
         let said = rig.command(&["client", "retire", "a-dn"]).await;
