@@ -35,6 +35,9 @@ pub mod index;
 /// Which records say something about a certificate, a client, a token?
 pub mod query;
 
+/// What died with a change.
+pub mod receipt;
+
 /// The log, sent on as it grows: to a file, to syslog, as OTLP.
 pub mod forward;
 

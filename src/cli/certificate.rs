@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::expiring::{self, ExpiringArguments};
 use super::output::{Output, printable};
 use super::session::{Failure, Session};
-use super::{every, found};
+use super::{every, found, receipt};
 use crate::app;
+use crate::audit::receipt::Concerned;
 use crate::client_auth::RegisteredKeys;
 use crate::explanation::{self, Advice, Audience, Basis, Explanation, Facts, Outcome};
 use crate::pki::certificate::{ParsedCertificate, certificates_from, key_hash_from};
@@ -224,13 +225,16 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
             let version = session.registry.revoke_certificate(selector, reason, session.explain(why)).await?;
             let after = stored(&thumbprint, session).await?;
             let key = if reason.revokes_key() { "with its key" } else { "its key is left alone" };
-            session.output.done(
-                &format!(
-                    "certificate {thumbprint} of {} is revoked ({key}), registry version {version}",
-                    after.client_id
-                ),
-                &after,
-            )
+            let concerned = Concerned::Certificate {
+                client: after.client_id.clone(),
+                thumbprint,
+                key: reason.revokes_key().then_some(after.key_hash),
+            };
+            let sentence = format!(
+                "certificate {thumbprint} of {} is revoked ({key}), registry version {version}",
+                after.client_id
+            );
+            receipt::done(session, &sentence, &after, &concerned).await
         }
         CertificateCommand::RevokeKey { key, why } => revoke_key(&key, why, session).await,
     }

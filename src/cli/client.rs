@@ -7,7 +7,8 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use super::certificate::{leaf_der, read_leaf};
 use super::session::{Failure, Session};
-use super::{every, found};
+use super::{every, found, receipt};
+use crate::audit::receipt::Concerned;
 use crate::client_auth;
 use crate::pki::certificate::ParsedCertificate;
 use crate::pki::identity::{self, Names};
@@ -495,7 +496,11 @@ impl From<Where> for Environment {
 async fn set(change: Change, to: ClientState, session: &Session) -> Result<(), Failure> {
     let version = session.registry.set_client_state(change.id.clone(), to, session.explain(change.why)).await?;
     let after = stored(&change.id, session).await?;
-    session.output.done(&format!("client {} is {}, registry version {version}", change.id, to.as_str()), &after)
+    let sentence = format!("client {} is {}, registry version {version}", change.id, to.as_str());
+    if matches!(to, ClientState::Suspended | ClientState::Retired) {
+        return receipt::done(session, &sentence, &after, &Concerned::Client(change.id)).await;
+    }
+    session.output.done(&sentence, &after)
 }
 
 /// The client with this id.

@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::session::{Failure, Session};
-use super::{every, found};
+use super::{every, found, receipt};
+use crate::audit::receipt::Concerned;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::{ClientId, EntitlementId, ResourceServerId};
 
@@ -104,7 +105,12 @@ pub(super) async fn run(command: EntitlementCommand, session: &Session) -> Resul
         EntitlementCommand::End { id, why } => {
             let version = session.registry.end_entitlement(id.clone(), session.explain(why)).await?;
             let after = found(session.registry.entitlement(&id).await?, "entitlement", &id)?;
-            session.output.done(&format!("entitlement {id} has ended, registry version {version}"), &after)
+            let sentence = format!("entitlement {id} has ended, registry version {version}");
+            let resource_server = session.registry.resource_server(&after.resource_server_id).await?;
+            let resource_server = found(resource_server, "resource server", &after.resource_server_id)?;
+            let concerned =
+                Concerned::Entitlement { client: after.client_id.clone(), resource: resource_server.resource };
+            receipt::done(session, &sentence, &after, &concerned).await
         }
     }
 }

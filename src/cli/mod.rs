@@ -31,6 +31,8 @@ pub mod participant;
 
 pub mod quickstart;
 
+mod receipt;
+
 pub mod resource_server;
 
 mod restore;

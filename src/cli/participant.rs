@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::session::{Failure, Session};
-use super::{every, found};
+use super::{every, found, receipt};
+use crate::audit::receipt::Concerned;
 use crate::fetch::is_webhook;
 use crate::registry::ParticipantId;
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
@@ -199,6 +200,9 @@ async fn set(change: Step, to: ParticipantState, session: &Session) -> Result<()
     let version = session.registry.set_participant_state(change.id.clone(), to, session.explain(change.why)).await?;
     let after = found(session.registry.participant(&change.id).await?, "participant", &change.id)?;
     let sentence = format!("participant {} is {}, registry version {version}", change.id, to.as_str());
+    if matches!(to, ParticipantState::Suspended | ParticipantState::Withdrawn) {
+        return receipt::done(session, &sentence, &after, &Concerned::Participant(change.id)).await;
+    }
     session.output.done(&sentence, &after)
 }
 

@@ -65,6 +65,8 @@ mod anchor;
 
 mod audit_query;
 
+mod receipt;
+
 mod interop;
 
 mod audit_verify;

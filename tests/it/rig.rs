@@ -221,7 +221,10 @@ impl Rig {
         self.app.audit.flush().await;
         let wanted = usize::try_from(limit).unwrap();
         let is_asked = |entry: &AuditEntry| {
-            !["opened", "change"].iter().any(|kind| entry.body.starts_with(&format!("{{\"kind\":\"{kind}\"")))
+            // A command that ended something has looked up what died with it.
+            let is_receipt = entry.body.contains("\"command\":\"receipt\"");
+            !is_receipt
+                && !["opened", "change"].iter().any(|kind| entry.body.starts_with(&format!("{{\"kind\":\"{kind}\"")))
         };
         let mut looked_at = limit + 8;
         loop {

@@ -288,6 +288,8 @@ impl Operator {
 
 /// What a command said that changed the registry.
 pub(crate) fn acknowledgement(said: &str, why: &str, told: UnixTime) -> Acknowledged {
-    let (_, version) = said.trim().rsplit_once("registry version ").expect(said);
+    // What died with it is told after that.
+    let first = said.lines().next().unwrap_or_default();
+    let (_, version) = first.trim().rsplit_once("registry version ").expect(said);
     Acknowledged { version: version.parse().expect(said), why: why.to_owned(), told }
 }
