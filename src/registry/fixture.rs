@@ -160,7 +160,8 @@ pub(crate) fn resource_server(id: &str) -> ResourceServer {
         owner: None,
         access_token_lifetime_seconds: None,
         subject: None,
-        certificate: None,
+        certificates: Vec::new(),
+        introspection_signed_response_alg: SigningAlgorithm::ES256,
         state: ResourceServerState::Active,
     }
 }

@@ -33,6 +33,8 @@ mod circle;
 
 mod revoke;
 
+mod introspect;
+
 mod spiffe;
 
 mod bundle_endpoint;

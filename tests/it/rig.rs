@@ -661,7 +661,8 @@ pub(crate) fn resource_server(id: &str, resource: &str, scopes: &str) -> Resourc
         owner: None,
         access_token_lifetime_seconds: None,
         subject: None,
-        certificate: None,
+        certificates: Vec::new(),
+        introspection_signed_response_alg: SigningAlgorithm::ES256,
         state: ResourceServerState::Active,
     }
 }
