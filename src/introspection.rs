@@ -72,7 +72,7 @@ pub enum Form {
 pub struct Introspection {
     active: bool,
     #[serde(flatten)]
-    token: Option<Told>,
+    token: Option<Box<Told>>,
 }
 
 /// All that an active token says, `cnf` with it (RFC 8705 §3.2).
@@ -125,7 +125,7 @@ pub async fn introspect(
         let introspection = match (&shown, inactive) {
             (Ok(token), None) => {
                 let told = Told { token_type: "Bearer", claims: token.claims().clone() };
-                Introspection { active: true, token: Some(told) }
+                Introspection { active: true, token: Some(Box::new(told)) }
             }
             _ => Introspection::INACTIVE,
         };

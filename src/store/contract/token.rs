@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::registry::ParticipantId;
-use crate::registry::token::{AskedBy, KnownToken, REVOKED_TOKENS, SigningKeyChange, TokenRevocation};
+use crate::registry::token::{
+    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
+};
 
 contract!(
     a_revoked_token_leaves_a_mark_until_it_has_expired,
@@ -10,6 +12,7 @@ contract!(
     of_sixteen_who_revoke_a_token_one_does,
     a_token_of_which_only_the_name_is_known_is_marked_as_long_as_any_may_live,
     a_client_has_so_many_tokens_revoked_and_no_more,
+    all_clients_together_have_so_many_tokens_revoked,
     the_end_of_a_token_touches_no_record,
     a_withdrawn_signing_key_leaves_a_mark,
     a_certificate_is_one_resource_servers,
@@ -99,6 +102,23 @@ async fn a_client_has_so_many_tokens_revoked_and_no_more(bench: &Bench) {
     let later = UnixTime::from_millis(end);
     assert_eq!(registry.revoked_tokens(&client_id("acme-1"), later).await.unwrap(), 0);
     registry.revoke_token(token("later", AskedBy::Client), because_at("x", later)).await.unwrap();
+}
+
+/// What a resource server can take in is bounded, and no crowd of clients may fill it.
+async fn all_clients_together_have_so_many_tokens_revoked(bench: &Bench) {
+    bench.populate().await;
+    let (all, end) = (REVOKED_TOKENS_OF_ALL - 1, NOW.after(Duration::from_secs(360)).as_millis());
+    bench
+        .tamper(&format!(
+            "WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < {all}) \
+             INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) \
+             SELECT 'jti', 'j' || v, 1, {end}, 'c' || (v % 500) FROM n"
+        ))
+        .await;
+    bench.registry.revoke_token(token("the last", AskedBy::Client), because("x")).await.unwrap();
+    let refused = bench.registry.revoke_token(token("one more", AskedBy::Client), because("x")).await;
+    assert!(matches!(refused, Err(EditRefusal::TokenLimit { limit: REVOKED_TOKENS_OF_ALL, .. })), "{refused:?}");
+    bench.registry.revoke_token(token("one more", AskedBy::Operator), because("x")).await.unwrap();
 }
 
 async fn the_end_of_a_token_touches_no_record(bench: &Bench) {
