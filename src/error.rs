@@ -6,6 +6,7 @@
 use crate::admission::AdmissionRefusal;
 use crate::audit::AuditUnavailable;
 use crate::client_auth::ClientAuthRefusal;
+use crate::introspection::IntrospectionRefusal;
 use crate::mint::MintRefusal;
 use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
@@ -111,6 +112,8 @@ pub enum Refusal {
     Mint(MintRefusal),
     /// The token could not be revoked.
     Revocation(RevocationRefusal),
+    /// The question about a token is not answered.
+    Introspection(IntrospectionRefusal),
     /// The decision could not be put on record, or no longer holds.
     Audit(AuditUnavailable),
 }
@@ -183,6 +186,7 @@ impl Refusal {
             Self::Policy(refusal) => refusal.code(),
             Self::Mint(refusal) => refusal.code(),
             Self::Revocation(refusal) => refusal.code(),
+            Self::Introspection(refusal) => refusal.code(),
             Self::Audit(_) => ErrorCode::TemporarilyUnavailable,
         }
     }
@@ -199,6 +203,7 @@ impl Refusal {
             Self::Policy(refusal) => refusal.reason(),
             Self::Mint(refusal) => refusal.reason(),
             Self::Revocation(refusal) => refusal.reason(),
+            Self::Introspection(refusal) => refusal.reason(),
             Self::Audit(refusal) => refusal.reason(),
         }
     }
@@ -215,6 +220,7 @@ impl Refusal {
             Self::Policy(refusal) => refusal.meaning(),
             Self::Mint(refusal) => refusal.meaning(),
             Self::Revocation(refusal) => refusal.meaning(),
+            Self::Introspection(refusal) => refusal.meaning(),
             Self::Audit(refusal) => refusal.meaning(),
         }
     }
@@ -231,6 +237,7 @@ impl Refusal {
             Self::Policy(_) => PolicyRefusal::STAGE,
             Self::Mint(_) => MintRefusal::STAGE,
             Self::Revocation(_) => RevocationRefusal::STAGE,
+            Self::Introspection(_) => IntrospectionRefusal::STAGE,
             Self::Audit(_) => AuditUnavailable::STAGE,
         }
     }
@@ -255,5 +262,6 @@ from_stage!(
     Policy(PolicyRefusal),
     Mint(MintRefusal),
     Revocation(RevocationRefusal),
+    Introspection(IntrospectionRefusal),
     Audit(AuditUnavailable),
 );

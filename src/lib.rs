@@ -9,6 +9,9 @@ pub mod issuance;
 /// The path of a revocation request, as one function.
 pub mod revocation;
 
+/// The path of a question about a token, as one function.
+pub mod introspection;
+
 /// The parameters of a request, typed; none twice.
 pub mod request;
 

@@ -274,6 +274,32 @@ impl RevocationRequest {
     }
 }
 
+/// A resource server that asks about a token (RFC 7662 §2.1). Who asks is told by the certificate alone, and
+/// `token_type_hint` is ignored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IntrospectionRequest {
+    /// The token, whatever it is.
+    pub token: String,
+}
+
+/// The token may be good: it is never printed.
+impl fmt::Debug for IntrospectionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IntrospectionRequest").finish_non_exhaustive()
+    }
+}
+
+impl IntrospectionRequest {
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// [`RequestRefusal`]: a parameter twice, or no `token`.
+    pub fn parse(parameters: &Parameters) -> Result<Self, RequestRefusal> {
+        parameters.none_comes_twice_but("")?;
+        Ok(Self { token: parameters.value("token").ok_or(RequestRefusal::TokenMissing)?.to_owned() })
+    }
+}
+
 /// The `sub` of an assertion, unverified (RFC 7523 §3 item 2.B: the client_id).
 fn subject_of(assertion: &str) -> Result<ClientId, RequestRefusal> {
     let claims = jws::peek(assertion).and_then(|unverified| unverified.claims());

@@ -29,6 +29,9 @@ use crate::registry::{Registry, RegistryVersion, RevocationState, StoreUnavailab
 /// How often the list is signed anew though nothing changed; resource servers refuse one that is 30 s old.
 pub const SIGNED_EVERY: Duration = Duration::from_secs(5);
 
+/// Older than this it says nothing any more: the default limit of resource servers (design §6).
+const STALE_AFTER: Duration = Duration::from_secs(30);
+
 /// How long a list may be taken for after it was signed.
 const LIFETIME_SECONDS: i64 = 60;
 
@@ -161,6 +164,13 @@ impl RevocationList {
     pub async fn has_come_to(&self, version: RegistryVersion, patience: Duration) -> bool {
         let mut held = self.held.subscribe();
         matches!(timeout(patience, held.wait_for(|snapshot| snapshot.number >= version.0)).await, Ok(Ok(_)))
+    }
+
+    /// The list as it is held, if it is no older than a resource server would take it for by its own: for whoever answers by
+    /// it instead of handing it out.
+    pub fn fresh(&self) -> Option<Arc<Snapshot>> {
+        let held = self.current();
+        (self.clock.now().since(held.signed_at) <= STALE_AFTER).then_some(held)
     }
 
     /// Draws the list up anew. What is held stays where that fails, and ages.

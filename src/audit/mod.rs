@@ -17,6 +17,9 @@ mod tally;
 /// Revocations by clients.
 mod revocation;
 
+/// Questions about tokens.
+mod introspection;
+
 /// The one task that writes, and the fence.
 mod committer;
 
@@ -53,6 +56,7 @@ pub mod verify;
 /// The log as a file, and what may be removed once it is one.
 pub mod export;
 
+pub use introspection::Asked;
 pub use revocation::Finding;
 pub use store::{
     AppendRefusal, Appended, AssertionUse, AuditEntry, AuditStore, Batch, ChangeFeed, Entry, HistoryLeft, HistoryPlace,

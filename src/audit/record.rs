@@ -17,13 +17,13 @@ use super::chain::Position;
 use super::store::{HistoryRow, Lease};
 use super::trail::{Trail, shortened};
 use super::verify::Pruned;
-use super::{Finding, RequestId};
+use super::{Asked as AskedAbout, Finding, RequestId};
 use crate::client_auth::UsedAssertion;
 use crate::error::Refusal;
 use crate::mint::SignedToken;
 use crate::pki::PresentedChain;
 use crate::registry::history::Actor;
-use crate::registry::{KeyHash, Thumbprint};
+use crate::registry::{KeyHash, ResourceServerId, Thumbprint};
 
 /// One decision, with everything it rests on.
 #[derive(Serialize)]
@@ -36,6 +36,9 @@ struct Decision<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<Asked<'a>>,
     authenticated: bool,
+    /// Which API asks about a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_server: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +140,7 @@ pub(super) fn sample(node: &str, trail: &Trail, occasion: Occasion, refusal: &Re
     let facts = match occasion {
         Occasion::Check => checked(node, trail, Some(refusal)),
         Occasion::Refusal => facts(node, trail, Err(refusal)),
+        Occasion::Introspection => Decision { kind: "introspection", ..unrevoked(node, trail, refusal, None) },
         Occasion::Revocation => unrevoked(node, trail, refusal, None),
     };
     serde_json::to_value(facts).unwrap_or_default()
@@ -189,6 +193,38 @@ pub(super) fn revocation(node: &str, trail: &Trail, finding: &Finding<'_>, used:
     })
 }
 
+/// The record of what a resource server was told of a token, or of why it was told nothing. Client and participant are the
+/// token's.
+pub(super) fn introspection(
+    node: &str,
+    trail: &Trail,
+    resource_server: &ResourceServerId,
+    told: Result<&AskedAbout<'_>, &Refusal>,
+) -> String {
+    let about = Decision {
+        kind: "introspection",
+        authenticated: true,
+        resource_server: Some(resource_server.as_str()),
+        ..about(node, trail)
+    };
+    text(&match told {
+        Ok(asked) => {
+            let claims = asked.token.map(VerifiedToken::claims);
+            Decision {
+                outcome: if asked.inactive.is_none() { "active" } else { "inactive" },
+                reason: asked.inactive,
+                client_id: claims.map(|claims| claims.client_id.as_str()),
+                participant_id: claims.map(|claims| claims.participant_id.as_str()),
+                token: asked.token.map(|token| Token::shown(token, None)),
+                ..about
+            }
+        }
+        Err(refusal) => {
+            Decision { outcome: "refused", stage: Some(refusal.stage()), reason: Some(refusal.reason()), ..about }
+        }
+    })
+}
+
 /// The record of a token that a client wanted dead, and that it was refused.
 pub(super) fn not_revoked(node: &str, trail: &Trail, refusal: &Refusal, token: Option<&VerifiedToken>) -> String {
     text(&unrevoked(node, trail, refusal, token))
@@ -227,6 +263,7 @@ fn about<'a>(node: &'a str, trail: &'a Trail) -> Decision<'a> {
             resource: &asked.resources,
         }),
         authenticated: trail.is_authenticated(),
+        resource_server: None,
         client_id: client.map(|record| record.client.id.as_str()),
         participant_id: client.map(|record| record.participant.id.as_str()),
         environment: client.map(|record| record.client.environment.as_str()),
@@ -306,10 +343,11 @@ pub(super) fn withheld(
     })
 }
 
-/// What nobody authenticated for: a token that was asked for, a check, or the end of a token.
+/// What nobody authenticated for: a token that was asked for, or about, a check, or the end of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Occasion {
     Check,
+    Introspection,
     Refusal,
     Revocation,
 }
@@ -352,7 +390,7 @@ pub(super) fn refusals(
     }
     let (kind, outcome) = match key.occasion {
         Occasion::Check => ("checks", Some("checked")),
-        Occasion::Refusal | Occasion::Revocation => ("refusals", None),
+        Occasion::Introspection | Occasion::Refusal | Occasion::Revocation => ("refusals", None),
     };
     text(&Body { kind, at: first, until: last, node, count, outcome, key, first: sample })
 }

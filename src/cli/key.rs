@@ -293,7 +293,8 @@ mod tests {
         key_ring::complete(&store, NOW).unwrap();
         let signing = |store: &KeyDirectory| {
             let keys = KeyRing::read(store).unwrap();
-            keys.signing(SigningAlgorithm::ES256, NOW).unwrap().kid().to_string()
+            // A millisecond on: a successor takes over after the one that is withdrawn.
+            keys.signing(SigningAlgorithm::ES256, UnixTime::from_millis(NOW.as_millis() + 1)).unwrap().kid().to_string()
         };
         let before = signing(&store);
         let words = |words: &[&str]| Cli::try_parse_from([&["key"], words].concat()).unwrap().key;

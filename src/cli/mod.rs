@@ -237,6 +237,7 @@ mod tests {
             vec!["certificate", "revoke", "--issuer-key", hash, "--serial", "01"],
             vec!["certificate", "revoke-key", hash],
             vec!["key", "retire", "--now", hash],
+            vec!["resource-server", "change", "api", "--without-certificate", hash],
             vec!["key", "retire", hash, "--now"],
             vec!["certificate", "add", "next.pem", "--client", "acme-1", "--replaces", hash],
         ] {

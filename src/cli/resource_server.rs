@@ -1,27 +1,32 @@
 //! `countersign resource-server …`: the APIs tokens are for.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::scope::{Scope, ScopeToken};
+use countersign_resource_server::token::jws::SigningAlgorithm;
 
+use super::certificate::{read_leaf, thumbprint};
 use super::session::{Failure, Session};
 use super::{every, found};
+use crate::mint::ALGORITHMS;
 use crate::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
-use crate::registry::{ParticipantId, ResourceIndicator, ResourceServerId};
+use crate::registry::{ParticipantId, ResourceIndicator, ResourceServerId, Thumbprint};
 
-/// APIs: enter, list, change, retire.
+/// APIs: enter, change, list, retire.
 #[derive(Debug, Subcommand)]
 pub(super) enum ResourceServerCommand {
     /// Enter an API.
     Add(Add),
     /// List all.
     List,
+    /// Change by which certificates an API proves itself, how answers to it are signed, and whether its tokens name a status list.
+    Change(Change),
     /// Show one.
     Show {
         /// Its id.
         id: ResourceServerId,
     },
-    /// Change it: what is not said stays as it is.
-    Change(Change),
     /// Issue no more tokens for it, for good; the live ones are revoked.
     Retire {
         /// Its id.
@@ -49,6 +54,12 @@ pub(super) struct Add {
     /// The longest life of a token for it, in seconds.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=3600))]
     lifetime_seconds: Option<i64>,
+    /// A certificate of its own, in PEM or DER, by which it proves itself where it asks about tokens; may be repeated.
+    #[arg(long = "certificate", value_name = "FILE")]
+    certificates: Vec<PathBuf>,
+    /// How signed answers to it are signed.
+    #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
+    introspection_alg: SigningAlgorithm,
     /// Its tokens say where their status is in a Token Status List (docs/status-list.md), for an API that does not embed the
     /// crate.
     #[arg(long)]
@@ -58,13 +69,22 @@ pub(super) struct Add {
     why: Option<String>,
 }
 
-/// An API as it is to be.
+/// What changes of an API.
 #[derive(Debug, Args)]
 pub(super) struct Change {
-    /// Its id here.
+    /// Its id.
     id: ResourceServerId,
+    /// One more certificate of its own, in PEM or DER; may be repeated.
+    #[arg(long = "certificate", value_name = "FILE")]
+    certificates: Vec<PathBuf>,
+    /// A certificate that is its own no more, by thumbprint; may be repeated.
+    #[arg(long = "without-certificate", value_name = "THUMBPRINT", value_parser = thumbprint, allow_hyphen_values = true)]
+    without: Vec<Thumbprint>,
+    /// How signed answers to it are signed.
+    #[arg(long, value_parser = signing_algorithm)]
+    introspection_alg: Option<SigningAlgorithm>,
     /// Whether its tokens say where their status is in a Token Status List.
-    #[arg(long, required = true)]
+    #[arg(long)]
     status_list: Option<Switch>,
     /// Why, for the history.
     #[arg(long)]
@@ -92,7 +112,8 @@ pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Re
                 owner: add.owner,
                 access_token_lifetime_seconds: add.lifetime_seconds,
                 subject: None,
-                certificate: None,
+                certificates: own_certificates(&add.certificates, session).await?,
+                introspection_signed_response_alg: add.introspection_alg,
                 status: if add.status_list { StatusClaim::StatusList } else { StatusClaim::Absent },
                 state: ResourceServerState::Active,
             };
@@ -108,19 +129,27 @@ pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Re
                 [one.id.to_string(), one.state.as_str().to_owned(), one.resource.to_string(), one.scopes.to_string()]
             })
         }
+        ResourceServerCommand::Change(change) => {
+            let id = &change.id;
+            let mut changed = found(session.registry.resource_server(id).await?, "resource server", id)?;
+            for thumbprint in &change.without {
+                if !changed.certificates.contains(thumbprint) {
+                    return Err(format!("resource server {id} has no certificate {thumbprint}").into());
+                }
+            }
+            changed.certificates.retain(|thumbprint| !change.without.contains(thumbprint));
+            changed.certificates.extend(own_certificates(&change.certificates, session).await?);
+            if let Some(algorithm) = change.introspection_alg {
+                changed.introspection_signed_response_alg = algorithm;
+            }
+            if let Some(switch) = change.status_list {
+                changed.status = if switch == Switch::On { StatusClaim::StatusList } else { StatusClaim::Absent };
+            }
+            let version = session.registry.change_resource_server(changed.clone(), session.explain(change.why)).await?;
+            session.output.done(&format!("resource server {id} changed, registry version {version}"), &changed)
+        }
         ResourceServerCommand::Show { id } => {
             session.output.record(&found(session.registry.resource_server(&id).await?, "resource server", &id)?)
-        }
-        ResourceServerCommand::Change(Change { id, status_list, why }) => {
-            let before = found(session.registry.resource_server(&id).await?, "resource server", &id)?;
-            let status = match status_list {
-                Some(Switch::On) => StatusClaim::StatusList,
-                Some(Switch::Off) => StatusClaim::Absent,
-                None => before.status,
-            };
-            let after = ResourceServer { status, ..before };
-            let version = session.registry.change_resource_server(after.clone(), session.explain(why)).await?;
-            session.output.done(&format!("resource server {id} changed, registry version {version}"), &after)
         }
         ResourceServerCommand::Retire { id, why } => {
             let version = session.registry.retire_resource_server(id.clone(), session.explain(why)).await?;
@@ -128,6 +157,27 @@ pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Re
             session.output.done(&format!("resource server {id} is retired, registry version {version}"), &after)
         }
     }
+}
+
+/// The certificates in these files. The registry takes none that is a client's; nor is one taken whose key a client has.
+async fn own_certificates(files: &[PathBuf], session: &Session) -> Result<Vec<Thumbprint>, Failure> {
+    let mut certificates = Vec::new();
+    for file in files {
+        let leaf = read_leaf(file)?;
+        let asker = session.registry.asker(leaf.thumbprint(), leaf.key_hash()).await?;
+        if asker.is_a_client || asker.key_is_revoked {
+            let what = if asker.is_a_client { "is a client's, or has a client's key" } else { "has a revoked key" };
+            let file = file.display();
+            return Err(format!("{file}: this certificate {what}: a resource server needs one of its own").into());
+        }
+        certificates.push(*leaf.thumbprint());
+    }
+    Ok(certificates)
+}
+
+fn signing_algorithm(text: &str) -> Result<SigningAlgorithm, String> {
+    let known = SigningAlgorithm::parse(text).filter(|algorithm| ALGORITHMS.contains(algorithm));
+    known.ok_or_else(|| format!("one of {}", ALGORITHMS.map(SigningAlgorithm::as_str).join(", ")))
 }
 
 fn scope_token(text: &str) -> Result<ScopeToken, String> {

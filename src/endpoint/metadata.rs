@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::path;
 use super::response::Document;
 use crate::config::Config;
+use crate::mint::ALGORITHMS;
 
 /// The authorization server's metadata.
 pub(super) fn document(config: &Config) -> Document {
@@ -34,6 +35,12 @@ pub(super) fn document(config: &Config) -> Document {
         "revocation_endpoint": issuer.url_of(path::REVOKE),
         "revocation_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+        // RFC 7662 §2. A resource server's certificate is enrolled itself, and nobody's word for its names is asked: of the
+        // registered methods that is the one of RFC 8705 §2.2.
+        "introspection_endpoint": issuer.url_of(path::INTROSPECT),
+        "introspection_endpoint_auth_methods_supported": ["self_signed_tls_client_auth"],
+        // RFC 9701 §7.
+        "introspection_signing_alg_values_supported": ALGORITHMS,
         // RFC 8705 §3.3.
         "tls_client_certificate_bound_access_tokens": true,
         // draft-ietf-oauth-status-list-20 §9.1.
@@ -44,6 +51,7 @@ pub(super) fn document(config: &Config) -> Document {
         metadata["mtls_endpoint_aliases"] = json!({
             "token_endpoint": face.mtls_url.url_of(path::TOKEN),
             "revocation_endpoint": face.mtls_url.url_of(path::REVOKE),
+            "introspection_endpoint": face.mtls_url.url_of(path::INTROSPECT),
         });
     }
     let body = metadata.to_string();
@@ -94,6 +102,7 @@ mod tests {
         );
         let aliases = metadata["mtls_endpoint_aliases"].as_object().unwrap();
         assert_eq!(aliases["token_endpoint"], "https://mtls.as.example:8443/token");
+        assert_eq!(aliases["introspection_endpoint"], "https://mtls.as.example:8443/introspect");
         assert_eq!(aliases["revocation_endpoint"], "https://mtls.as.example:8443/revoke");
         assert!(aliases.keys().all(|alias| metadata.get(alias).is_some()));
     }

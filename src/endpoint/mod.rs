@@ -12,6 +12,9 @@ mod form;
 /// `GET /healthz`, `/readyz`, `/metrics`.
 mod health;
 
+/// `POST /introspect`.
+mod introspection;
+
 /// `GET /jwks`.
 mod jwks;
 
@@ -53,6 +56,8 @@ use crate::telemetry;
 pub mod path {
     /// Design §8.
     pub const CERTIFICATE_CHECK: &str = "/certificate-check";
+    /// RFC 7662 §2.
+    pub const INTROSPECT: &str = "/introspect";
     /// RFC 7517 §5.
     pub const JWKS: &str = "/jwks";
     /// RFC 8414 §3; the issuer's path goes behind it.
@@ -77,6 +82,10 @@ pub fn router(app: Arc<App>) -> Router {
             .route(
                 &format!("{base}{}", path::REVOKE),
                 post(revocation::revoke).with_state((app.clone(), places.clone())),
+            )
+            .route(
+                &format!("{base}{}", path::INTROSPECT),
+                post(introspection::introspect).with_state((app.clone(), places.clone())),
             )
             .route(
                 &format!("{base}{}", path::CERTIFICATE_CHECK),
@@ -108,7 +117,7 @@ pub fn router(app: Arc<App>) -> Router {
     router.method_not_allowed_fallback(method_not_allowed).fallback(unknown_path)
 }
 
-/// Places for requests that are being decided: tokens, their ends and checks have them in common.
+/// Places for requests that are being decided: tokens, their ends, questions about them and checks.
 #[derive(Clone, Debug)]
 struct Places(Arc<Semaphore>);
 
@@ -288,6 +297,7 @@ mod tests {
         for (path, allowed) in [
             ("/token", "POST"),
             ("/revoke", "POST"),
+            ("/introspect", "POST"),
             ("/certificate-check", "GET,HEAD,POST"),
             ("/jwks", "GET,HEAD"),
             ("/revocations", "GET,HEAD"),

@@ -80,6 +80,12 @@ pub(super) fn told(status: StatusCode, body: &impl Serialize) -> Response<Body> 
     }
 }
 
+/// An answer about a token, signed (RFC 9701 §5).
+pub(super) fn signed_introspection(compact: String) -> Response<Body> {
+    const TYPE: HeaderValue = HeaderValue::from_static("application/token-introspection+jwt");
+    never_stored(StatusCode::OK, TYPE, compact.into())
+}
+
 /// An answer that could not be decided: this side failed.
 pub(super) fn failure() -> Response<Body> {
     error(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::ServerError)
@@ -201,6 +207,7 @@ mod tests {
     use crate::admission::AdmissionRefusal;
     use crate::audit::AuditUnavailable;
     use crate::client_auth::ClientAuthRefusal;
+    use crate::introspection::IntrospectionRefusal;
     use crate::mint::MintRefusal;
     use crate::pki::PeerRefusal;
     use crate::policy::PolicyRefusal;
@@ -254,7 +261,7 @@ mod tests {
             };
         }
         stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
-        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, AuditUnavailable);
+        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, IntrospectionRefusal, AuditUnavailable);
         table
     }
 

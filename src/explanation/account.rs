@@ -213,7 +213,11 @@ const fn step_of(refusal: &Refusal) -> StepName {
         Refusal::Sighting(_) => StepName::Enrolment,
         Refusal::Admission(_) => StepName::Admission,
         // What comes after entitlement is not examined here.
-        Refusal::Policy(_) | Refusal::Mint(_) | Refusal::Revocation(_) | Refusal::Audit(_) => StepName::Entitlement,
+        Refusal::Policy(_)
+        | Refusal::Mint(_)
+        | Refusal::Revocation(_)
+        | Refusal::Introspection(_)
+        | Refusal::Audit(_) => StepName::Entitlement,
     }
 }
 
@@ -230,6 +234,7 @@ impl Scene<'_> {
             | Refusal::Lookup(_)
             | Refusal::Mint(_)
             | Refusal::Revocation(_)
+            | Refusal::Introspection(_)
             | Refusal::Audit(_) => (None, Vec::new()),
         };
         let meaning = refusal.meaning();

@@ -9,6 +9,7 @@ use crate::admission::AdmissionRefusal;
 use crate::audit::AuditUnavailable;
 use crate::client_auth::ClientAuthRefusal;
 use crate::error::Refusal;
+use crate::introspection::IntrospectionRefusal;
 use crate::mint::MintRefusal;
 use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
@@ -74,6 +75,7 @@ pub const fn on(refusal: &Refusal) -> Advice {
         Refusal::Policy(refusal) => on_policy(refusal),
         Refusal::Mint(refusal) => on_mint(refusal),
         Refusal::Revocation(refusal) => on_revocation(refusal),
+        Refusal::Introspection(refusal) => on_introspection(refusal),
         Refusal::Audit(refusal) => on_audit(refusal),
     }
 }
@@ -486,6 +488,30 @@ const fn on_revocation(refusal: &RevocationRefusal) -> Advice {
     }
 }
 
+const fn on_introspection(refusal: &IntrospectionRefusal) -> Advice {
+    match refusal {
+        IntrospectionRefusal::NoCertificate => {
+            partner("Let the resource server ask with its client certificate: it proves itself by nothing else.")
+        }
+        IntrospectionRefusal::Malformed => {
+            authority("Issue a certificate in strict DER: the one that was presented is none that can be read.")
+        }
+        IntrospectionRefusal::OutOfDate => partner("Renew the resource server's certificate, or look at the clocks."),
+        IntrospectionRefusal::Unknown => {
+            operator("Enrol the certificate for the API (resource-server change --certificate), if it is its own.")
+        }
+        IntrospectionRefusal::IsAClient => {
+            partner("Let the resource server have a key and a certificate of its own: this one is a client's.")
+        }
+        IntrospectionRefusal::KeyRevoked => partner(
+            "Make a new key for the resource server and have a certificate issued for it: this one was revoked.",
+        ),
+        IntrospectionRefusal::StateUnknown => {
+            operator("Look into the server's log: what was revoked cannot be read, and no token is told to be good.")
+        }
+    }
+}
+
 const fn on_audit(refusal: &AuditUnavailable) -> Advice {
     match refusal {
         AuditUnavailable::QueueFull => partner("Wait as long as Retry-After says, then try again."),
@@ -519,7 +545,7 @@ mod tests {
             };
         }
         stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
-        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, AuditUnavailable);
+        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, IntrospectionRefusal, AuditUnavailable);
         table
     }
 

@@ -21,7 +21,7 @@ pub mod key_directory;
 
 pub(crate) use claims::Grant;
 pub use key_ring::{KeyRing, KeyStore, SigningKeys};
-pub use security_event::{SECURITY_EVENT_TYPE, SecurityEvent};
+pub use security_event::{INTROSPECTION_TYPE, SECURITY_EVENT_TYPE, SecurityEvent};
 pub use signer::{ALGORITHMS, KeyError, Signer, random_octets};
 
 use std::sync::Arc;

@@ -39,6 +39,9 @@ struct Claims<'a> {
     events: Map<String, Value>,
 }
 
+/// The `typ` of a signed answer about a token (RFC 9701 §5): no access token, whoever shows it.
+pub const INTROSPECTION_TYPE: &str = "token-introspection+jwt";
+
 impl Mint {
     /// Signs `event` with the key that signs ES256 tokens at `now`.
     ///
@@ -63,8 +66,42 @@ impl Mint {
         self.sign_as(CHECKPOINT_TYPE, payload, now)
     }
 
+    /// Signs an answer about a token for the resource server that `audience` names (RFC 9701 §5), with the key that signs its
+    /// algorithm at `now`.
+    ///
+    /// # Errors
+    /// [`MintRefusal::NoSigningKey`] or [`MintRefusal::SigningFailed`].
+    pub fn sign_introspection(
+        &self,
+        answer: &impl Serialize,
+        audience: &str,
+        algorithm: SigningAlgorithm,
+        now: UnixTime,
+    ) -> Result<String, MintRefusal> {
+        /// Neither `sub` nor `exp` at the top: nobody can take it for an access token (RFC 9701 §5).
+        #[derive(Serialize)]
+        struct Introspection<'a, T> {
+            iss: &'a str,
+            aud: &'a str,
+            iat: i64,
+            token_introspection: &'a T,
+        }
+        let iat = now.as_seconds();
+        let claims = Introspection { iss: &self.issuer, aud: audience, iat, token_introspection: answer };
+        self.sign_with(algorithm, INTROSPECTION_TYPE, &claims, now)
+    }
+
     fn sign_as(&self, typ: &str, payload: &impl Serialize, now: UnixTime) -> Result<String, MintRefusal> {
-        let algorithm = SigningAlgorithm::ES256;
+        self.sign_with(SigningAlgorithm::ES256, typ, payload, now)
+    }
+
+    fn sign_with(
+        &self,
+        algorithm: SigningAlgorithm,
+        typ: &str,
+        payload: &impl Serialize,
+        now: UnixTime,
+    ) -> Result<String, MintRefusal> {
         let keys = self.keys.current();
         let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?;
         let payload = serde_json::to_vec(payload).map_err(|_| MintRefusal::SigningFailed)?;

@@ -116,6 +116,8 @@ fn why_none_is_usable(granted: &[GrantedEntitlement], now: UnixTime) -> PolicyRe
 
 #[cfg(test)]
 mod tests {
+    use countersign_resource_server::token::jws::SigningAlgorithm;
+
     use super::*;
     use crate::registry::resource_server::StatusClaim;
     use crate::registry::{ClientId, EntitlementId, ResourceIndicator, ResourceServerId};
@@ -141,8 +143,9 @@ mod tests {
                 owner: None,
                 access_token_lifetime_seconds: None,
                 subject: None,
-                certificate: None,
                 status: StatusClaim::Absent,
+                certificates: Vec::new(),
+                introspection_signed_response_alg: SigningAlgorithm::ES256,
                 state: ResourceServerState::Active,
             }),
         }

@@ -45,6 +45,8 @@ fn end_of(entitled: &Entitled, token: &str) -> Option<UnixTime> {
 mod tests {
     use std::sync::Arc;
 
+    use countersign_resource_server::token::jws::SigningAlgorithm;
+
     use super::*;
     use crate::registry::entitlement::Entitlement;
     use crate::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
@@ -72,8 +74,9 @@ mod tests {
                 owner: None,
                 access_token_lifetime_seconds: None,
                 subject: None,
-                certificate: None,
                 status: StatusClaim::Absent,
+                certificates: Vec::new(),
+                introspection_signed_response_alg: SigningAlgorithm::ES256,
                 state: ResourceServerState::Active,
             }),
             entitlements,

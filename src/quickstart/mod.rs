@@ -350,8 +350,9 @@ async fn enter_api(app: &App, url: &str, now: UnixTime) -> Result<(), Failure> {
         owner: None,
         access_token_lifetime_seconds: None,
         subject: None,
-        certificate: None,
         status: StatusClaim::Absent,
+        certificates: Vec::new(),
+        introspection_signed_response_alg: SigningAlgorithm::ES256,
         state: ResourceServerState::Active,
     };
     app.registry.add_resource_server(api, explanation(now, "quickstart")).await?;

@@ -270,10 +270,12 @@ pub enum EditRefusal {
     /// Somebody else has replaced the bundle since it was read.
     #[error("the bundle of this trust domain was replaced meanwhile: look at it again first")]
     BundleOvertaken,
-    /// The client has had as many tokens revoked as it may.
-    #[error("client {client} has {limit} live tokens revoked already: suspend it, and all its tokens are dead at once")]
+    /// The client has had as many tokens revoked as it may, or all clients together have.
+    #[error(
+        "{limit} live tokens of client {client}, or of all clients, are revoked already: suspend a client, and all its tokens are dead at once"
+    )]
     TokenLimit {
-        /// Whose.
+        /// Whose next one it would be.
         client: ClientId,
         /// How many there may be.
         limit: usize,

@@ -160,8 +160,9 @@ pub(crate) fn resource_server(id: &str) -> ResourceServer {
         owner: None,
         access_token_lifetime_seconds: None,
         subject: None,
-        certificate: None,
         status: StatusClaim::Absent,
+        certificates: Vec::new(),
+        introspection_signed_response_alg: SigningAlgorithm::ES256,
         state: ResourceServerState::Active,
     }
 }

@@ -63,7 +63,7 @@ use entitlement::Entitlement;
 use history::{Actor, Change, Explanation, HistoryEntry};
 use memory::{Memory, Missing, Remembered};
 use participant::{Participant, ParticipantState};
-use resource_server::ResourceServer;
+use resource_server::{Asker, ResourceServer};
 use store::{Document, RegistryStore};
 use token::{SigningKeyChange, TokenRevocation};
 use trust_anchor::{AnchorGrant, AnchorMaterial, NameSpace, TrustAnchor};
@@ -305,6 +305,14 @@ impl Registry {
     /// [`StoreUnavailable`].
     pub async fn marks(&self, now: UnixTime) -> Result<RevocationState, StoreUnavailable> {
         self.store.marks(now).await
+    }
+
+    /// Whose the certificate with this thumbprint and this key is, where somebody asks about a token with it.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn asker(&self, thumbprint: &Thumbprint, key: &KeyHash) -> Result<Asker, StoreUnavailable> {
+        self.store.asker(thumbprint, key).await
     }
 
     /// How many tokens `client` has had revoked that would be live otherwise.

@@ -13,6 +13,7 @@ use super::certificate::Certificate;
 use super::client::SubjectAttribute;
 use super::edit::{Applied, Edit, EditRefusal};
 use super::history::{Change, Explanation, HistoryEntry};
+use super::resource_server::Asker;
 use super::{ClientId, ClientRecord, KeyHash, Page, RegistryVersion, RevocationState, Selection, Sighting, Thumbprint};
 
 /// Storage of the registry.
@@ -73,6 +74,9 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
 
     /// The marks not yet to be forgotten at `now`.
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState>;
+
+    /// Whose the certificate with this thumbprint and this key is, where somebody asks about a token with it.
+    fn asker<'a>(&'a self, thumbprint: &'a Thumbprint, key: &'a KeyHash) -> Answer<'a, Asker>;
 
     /// How many tokens `client` has had revoked that would be live otherwise.
     fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize>;

@@ -12,6 +12,10 @@ use super::{ClientId, ParticipantId, ResourceIndicator};
 /// is one mark.
 pub const REVOKED_TOKENS: usize = 1_000;
 
+/// How many all clients together may: a resource server takes a list of 8 MiB, which is some 190,000 marks, and no crowd of
+/// clients may fill it.
+pub const REVOKED_TOKENS_OF_ALL: usize = 100_000;
+
 /// One token that is to be dead from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRevocation {

@@ -27,6 +27,7 @@ use crate::registry::fixture::{
 };
 use crate::registry::history::{Actor, Change, Explanation, HistoryEntry, Touched};
 use crate::registry::participant::ParticipantState;
+use crate::registry::resource_server::Asker;
 use crate::registry::store::{Answer, Document, Head, RegistryStore, Watch};
 use crate::registry::trust_anchor::{AnchorOwner, NameSpace};
 use crate::registry::{
@@ -486,10 +487,10 @@ async fn a_certificate_is_a_clients_or_a_resource_servers(bench: &Bench) {
     bench.populate().await;
     bench.registry.add_certificate(client_id("acme-1"), facts(1), because("announced")).await.unwrap();
     let mut named = resource_server("named");
-    named.certificate = Some(facts(1).thumbprint);
+    named.certificates = vec![facts(1).thumbprint];
     let refused = bench.registry.add_resource_server(named.clone(), because("a client's certificate")).await;
     assert!(matches!(refused, Err(EditRefusal::CertificateTaken)), "{refused:?}");
-    named.certificate = Some(facts(2).thumbprint);
+    named.certificates = vec![facts(2).thumbprint];
     bench.registry.add_resource_server(named, because("its own")).await.unwrap();
     let refused = bench.registry.add_certificate(client_id("acme-1"), facts(2), because("an API's")).await;
     assert!(matches!(refused, Err(EditRefusal::CertificateTaken)), "{refused:?}");
@@ -1740,6 +1741,10 @@ impl RegistryStore for Slow {
 
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
         self.store.marks(now)
+    }
+
+    fn asker<'a>(&'a self, thumbprint: &'a Thumbprint, key: &'a KeyHash) -> Answer<'a, Asker> {
+        self.store.asker(thumbprint, key)
     }
 
     fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize> {

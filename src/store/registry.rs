@@ -24,6 +24,7 @@ use crate::registry::certificate::Certificate;
 use crate::registry::client::{Client, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, Edit, EditRefusal};
 use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
+use crate::registry::resource_server::Asker;
 use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
@@ -162,7 +163,7 @@ impl RegistryStore for Store {
             let enrolled = sqlx::query(
                 "SELECT thumbprint FROM certificate WHERE thumbprint = $1 AND state <> 'revoked' \
                  UNION ALL \
-                 SELECT id FROM resource_server WHERE certificate_thumbprint = $1 AND state = 'active'",
+                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1",
             )
             .bind(thumbprint.to_string())
             .fetch_optional(&self.readers)
@@ -286,6 +287,23 @@ impl RegistryStore for Store {
         .boxed()
     }
 
+    fn asker<'a>(&'a self, thumbprint: &'a Thumbprint, key: &'a KeyHash) -> Answer<'a, Asker> {
+        in_time(async move {
+            let rows =
+                sqlx::query(ASKER).bind(thumbprint.to_string()).bind(key.to_string()).fetch_all(&self.readers).await?;
+            let mut asker = Asker::default();
+            for row in &rows {
+                match row.try_get::<i64, _>(0)? {
+                    0 => asker.resource_server = Some(Record::read(&document(row, 1, 0)?)?),
+                    1 => asker.is_a_client = true,
+                    _ => asker.key_is_revoked = true,
+                }
+            }
+            Ok(asker)
+        })
+        .boxed()
+    }
+
     fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize> {
         in_time(async move {
             let count: i64 =
@@ -365,6 +383,19 @@ async fn in_time<T, E: From<StoreUnavailable>>(work: impl Future<Output = Result
         Err(_) => Err(StoreUnavailable::because("no answer in time").into()),
     }
 }
+
+/// What `asker` tells, in one statement. A key counts as a client's once the client has shown that it holds it: anybody can
+/// put somebody else's key into a certificate that is only announced.
+const ASKER: &str = "\
+    SELECT CAST(0 AS BIGINT) AS part, resource_server.record AS record FROM resource_server_certificate \
+        JOIN resource_server ON resource_server.id = resource_server_certificate.resource_server_id \
+        WHERE resource_server_certificate.thumbprint = $1 AND resource_server.state = 'active' \
+    UNION ALL \
+    SELECT CAST(1 AS BIGINT), '' FROM certificate WHERE thumbprint = $1 \
+    UNION ALL \
+    SELECT CAST(1 AS BIGINT), '' FROM certificate WHERE key_hash = $2 AND last_seen > 0 \
+    UNION ALL \
+    SELECT CAST(2 AS BIGINT), '' FROM revoked_key WHERE key_hash = $2";
 
 /// Everything one admission decision rests on, in one statement: one snapshot on both engines. Part 0 is always there.
 /// Of the certificates, the 256 that expire last: a client has no more than a few live ones, and one that is out of

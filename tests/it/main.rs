@@ -37,6 +37,8 @@ mod revoke;
 
 mod status_list;
 
+mod introspect;
+
 mod spiffe;
 
 mod bundle_endpoint;

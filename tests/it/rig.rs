@@ -684,8 +684,9 @@ pub(crate) fn resource_server(id: &str, resource: &str, scopes: &str) -> Resourc
         owner: None,
         access_token_lifetime_seconds: None,
         subject: None,
-        certificate: None,
         status: StatusClaim::Absent,
+        certificates: Vec::new(),
+        introspection_signed_response_alg: SigningAlgorithm::ES256,
         state: ResourceServerState::Active,
     }
 }

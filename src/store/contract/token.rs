@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::registry::ParticipantId;
-use crate::registry::token::{AskedBy, KnownToken, REVOKED_TOKENS, SigningKeyChange, TokenRevocation};
+use crate::registry::token::{
+    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
+};
 
 contract!(
     a_revoked_token_leaves_a_mark_until_it_has_expired,
@@ -10,8 +12,11 @@ contract!(
     of_sixteen_who_revoke_a_token_one_does,
     a_token_of_which_only_the_name_is_known_is_marked_as_long_as_any_may_live,
     a_client_has_so_many_tokens_revoked_and_no_more,
+    all_clients_together_have_so_many_tokens_revoked,
     the_end_of_a_token_touches_no_record,
     a_withdrawn_signing_key_leaves_a_mark,
+    a_certificate_is_one_resource_servers,
+    a_certificate_or_a_key_that_a_client_has_shown_is_no_resource_servers,
 );
 
 fn token(jti: &str, asked_by: AskedBy) -> TokenRevocation {
@@ -99,6 +104,23 @@ async fn a_client_has_so_many_tokens_revoked_and_no_more(bench: &Bench) {
     registry.revoke_token(token("later", AskedBy::Client), because_at("x", later)).await.unwrap();
 }
 
+/// What a resource server can take in is bounded, and no crowd of clients may fill it.
+async fn all_clients_together_have_so_many_tokens_revoked(bench: &Bench) {
+    bench.populate().await;
+    let (all, end) = (REVOKED_TOKENS_OF_ALL - 1, NOW.after(Duration::from_secs(360)).as_millis());
+    bench
+        .tamper(&format!(
+            "WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < {all}) \
+             INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) \
+             SELECT 'jti', 'j' || v, 1, {end}, 'c' || (v % 500) FROM n"
+        ))
+        .await;
+    bench.registry.revoke_token(token("the last", AskedBy::Client), because("x")).await.unwrap();
+    let refused = bench.registry.revoke_token(token("one more", AskedBy::Client), because("x")).await;
+    assert!(matches!(refused, Err(EditRefusal::TokenLimit { limit: REVOKED_TOKENS_OF_ALL, .. })), "{refused:?}");
+    bench.registry.revoke_token(token("one more", AskedBy::Operator), because("x")).await.unwrap();
+}
+
 async fn the_end_of_a_token_touches_no_record(bench: &Bench) {
     bench.populate().await;
     let before = bench.registry.client(&client_id("acme-1")).await.unwrap();
@@ -121,4 +143,65 @@ async fn a_withdrawn_signing_key_leaves_a_mark(bench: &Bench) {
     let entries = bench.registry.history(before, None, 10).await.unwrap();
     let told: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.subject.as_str())).collect();
     assert_eq!(told, [("signing_key.rotate", "signing_key:k2"), ("signing_key.withdraw", "signing_key:k1")]);
+}
+
+async fn a_certificate_is_one_resource_servers(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let (one, next) = (facts(1), facts(2));
+    let asker = async |facts: &crate::registry::CertificateFacts| {
+        registry.asker(&facts.thumbprint, &facts.key_hash).await.unwrap().resource_server.map(|one| one.id.to_string())
+    };
+    let mut api = resource_server("api");
+    api.certificates = vec![one.thumbprint, next.thumbprint];
+    registry.change_resource_server(api.clone(), because("both for a while")).await.unwrap();
+    assert_eq!((asker(&one).await, asker(&next).await), (Some("api".to_owned()), Some("api".to_owned())));
+    assert!(registry.knows(&one.thumbprint, &[]).await.unwrap());
+
+    let mut other = resource_server("other");
+    other.certificates = vec![one.thumbprint];
+    let refused = registry.add_resource_server(other.clone(), because("another's")).await;
+    assert!(matches!(refused, Err(EditRefusal::CertificateTaken)), "{refused:?}");
+    let mut twice = api.clone();
+    twice.certificates.push(one.thumbprint);
+    let refused = registry.change_resource_server(twice, because("twice")).await;
+    assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
+    let mut nine = api.clone();
+    nine.certificates = (1..=9).map(|number| facts(number).thumbprint).collect();
+    let refused = registry.change_resource_server(nine, because("nine")).await;
+    assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
+
+    // What is taken away is free again, and a retired one has none.
+    api.certificates = vec![next.thumbprint];
+    registry.change_resource_server(api, because("the old one is gone")).await.unwrap();
+    assert_eq!(asker(&one).await, None);
+    registry.add_resource_server(other, because("its own now")).await.unwrap();
+    assert_eq!(asker(&one).await, Some("other".to_owned()));
+    registry.retire_resource_server(resource_server_id("api"), because("over")).await.unwrap();
+    assert_eq!(asker(&next).await, None);
+    assert!(!registry.knows(&next.thumbprint, &[]).await.unwrap());
+}
+
+async fn a_certificate_or_a_key_that_a_client_has_shown_is_no_resource_servers(bench: &Bench) {
+    bench.populate().await;
+    let registry = &bench.registry;
+    let is_a_client =
+        async |thumbprint: &Thumbprint, key: &KeyHash| registry.asker(thumbprint, key).await.unwrap().is_a_client;
+    let (own, foreign) = (facts(1), facts(2).thumbprint);
+    assert!(!is_a_client(&own.thumbprint, &own.key_hash).await);
+    // Announced: nobody has shown that he holds the key.
+    registry.add_certificate(client_id("acme-1"), own.clone(), because("announced")).await.unwrap();
+    assert!(is_a_client(&own.thumbprint, &own.key_hash).await);
+    assert!(!is_a_client(&foreign, &own.key_hash).await);
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
+    assert!(is_a_client(&foreign, &own.key_hash).await);
+    // And the other way round: a resource server's is enrolled for no client, not even on first use.
+    let mut api = resource_server("api");
+    api.certificates = vec![foreign];
+    registry.change_resource_server(api, because("its own")).await.unwrap();
+    assert_eq!(bench.sighted("acme-1", &sighting(2, "ca"), NOW).await.unwrap_err(), SightingRefusal::CertificateTaken);
+    let key = facts(2).key_hash;
+    assert!(!registry.asker(&foreign, &key).await.unwrap().key_is_revoked);
+    registry.revoke_key(key, because("x")).await.unwrap();
+    assert!(registry.asker(&foreign, &key).await.unwrap().key_is_revoked);
 }

@@ -113,7 +113,7 @@ pub(super) async fn certificate_free(
     let taken = sqlx::query(
         "SELECT thumbprint FROM certificate WHERE thumbprint = $1 \
          UNION ALL \
-         SELECT id FROM resource_server WHERE certificate_thumbprint = $1 AND state <> 'retired' LIMIT 1",
+         SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1",
     )
     .bind(thumbprint.to_string())
     .fetch_optional(connection)

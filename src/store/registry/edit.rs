@@ -22,7 +22,7 @@ use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, Los
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Change, Explanation, Touched};
 use crate::registry::participant::{Participant, ParticipantState};
-use crate::registry::resource_server::{ResourceServer, ResourceServerState};
+use crate::registry::resource_server::{CERTIFICATES, ResourceServer, ResourceServerState};
 use crate::registry::store::{Document, StoreUnavailable};
 use crate::registry::trust_anchor::{AnchorGrant, AnchorMaterial, AnchorOwner, AnchorState, NameSpace, TrustAnchor};
 use crate::registry::{
@@ -859,9 +859,7 @@ impl Writing {
         if let Some(rule) = &resource_server.subject {
             constraint::resource_server_identity(&mut self.transaction, rule).await?;
         }
-        if let Some(certificate) = &resource_server.certificate {
-            constraint::certificate_free(&mut self.transaction, certificate).await?;
-        }
+        self.certificates_of_its_own(&[], &resource_server.certificates).await?;
         self.put_resource_server(None, resource_server, "resource_server.add").await
     }
 
@@ -887,13 +885,28 @@ impl Writing {
             }
             _ => {}
         }
-        match &after.certificate {
-            Some(certificate) if before.certificate.as_ref() != Some(certificate) => {
+        self.certificates_of_its_own(&before.certificates, &after.certificates).await?;
+        self.put_resource_server(Some(before), after, "resource_server.change").await
+    }
+
+    /// Each new one is enrolled for nobody else, and none is named twice.
+    async fn certificates_of_its_own(
+        &mut self,
+        before: &[Thumbprint],
+        after: &[Thumbprint],
+    ) -> Result<(), EditRefusal> {
+        if after.len() > CERTIFICATES {
+            return Err(malformed("a resource server has eight certificates at most: take one away first"));
+        }
+        for (at, certificate) in after.iter().enumerate() {
+            if after[..at].contains(certificate) {
+                return Err(malformed("this certificate is the resource server's already"));
+            }
+            if !before.contains(certificate) {
                 constraint::certificate_free(&mut self.transaction, certificate).await?;
             }
-            _ => {}
         }
-        self.put_resource_server(Some(before), after, "resource_server.change").await
+        Ok(())
     }
 
     async fn retire_resource_server(&mut self, id: &ResourceServerId) -> Result<(), EditRefusal> {
@@ -929,11 +942,24 @@ impl Writing {
         .bind(after.owner.as_ref().map(|owner| owner.as_str().to_owned()))
         .bind(rule.map(|rule| rule.attribute.as_str().to_owned()))
         .bind(rule.map(|rule| rule.canonical.clone()))
-        .bind(after.certificate.map(|thumbprint| thumbprint.to_string()))
+        .bind(after.certificates.first().map(ToString::to_string))
         .bind(after.state.as_str())
         .bind(json(&after)?)
         .execute(&mut *self.transaction)
         .await?;
+        sqlx::query("DELETE FROM resource_server_certificate WHERE resource_server_id = $1")
+            .bind(after.id.as_str())
+            .execute(&mut *self.transaction)
+            .await?;
+        if after.state == ResourceServerState::Active {
+            for certificate in &after.certificates {
+                sqlx::query("INSERT INTO resource_server_certificate (thumbprint, resource_server_id) VALUES ($1, $2)")
+                    .bind(certificate.to_string())
+                    .bind(after.id.as_str())
+                    .execute(&mut *self.transaction)
+                    .await?;
+            }
+        }
         self.touched.push(Touched::ResourceServer(after.id.clone()));
         self.note(action, RecordKind::ResourceServer, after.id.as_str(), before.as_ref(), Some(&after)).await
     }

@@ -8,7 +8,9 @@ use super::{MARK_LEEWAY, NewMark, Writing, forbidden};
 use crate::registry::KeyHash;
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::Touched;
-use crate::registry::token::{AskedBy, KnownToken, REVOKED_TOKENS, SigningKeyChange, TokenRevocation};
+use crate::registry::token::{
+    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
+};
 
 /// A token in the history.
 #[derive(Serialize)]
@@ -43,6 +45,15 @@ impl Writing {
                     .try_get(0)?;
             if usize::try_from(live).unwrap_or(usize::MAX) >= REVOKED_TOKENS {
                 return Err(EditRefusal::TokenLimit { client: client_id.clone(), limit: REVOKED_TOKENS });
+            }
+            let of_all: i64 =
+                sqlx::query("SELECT COUNT(*) FROM revocation_mark WHERE client_id IS NOT NULL AND forget_after > $1")
+                    .bind(now.as_millis())
+                    .fetch_one(&mut *self.transaction)
+                    .await?
+                    .try_get(0)?;
+            if usize::try_from(of_all).unwrap_or(usize::MAX) >= REVOKED_TOKENS_OF_ALL {
+                return Err(EditRefusal::TokenLimit { client: client_id.clone(), limit: REVOKED_TOKENS_OF_ALL });
             }
         }
         self.marks.push(NewMark {
