@@ -1,12 +1,12 @@
 //! Reading the whole log, and removing what was exported.
 //!
-//! Many records come as one row, aggregated by the engine: a row of its own costs several times what hashing it does. Each
-//! statement is a transaction of its own. It knows nothing of what a record says, nor whether it is right.
+//! From SQLite many records come as one row, aggregated by the engine: a row of its own costs the driver several times what
+//! hashing it does. Each statement is a transaction of its own. It knows nothing of what a record says, nor whether it is right.
 
 use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
 use super::audit::{damaged, history_row};
 use super::{Engine, Store};
@@ -61,7 +61,7 @@ impl AuditReading for Store {
 
     fn run(&self, after: Position, last: Position, limit: u32) -> BoxFuture<'_, Result<Run, StoreUnavailable>> {
         Box::pin(async move {
-            match self.packed(after, last, limit).await {
+            match self.whole(after, last, limit).await {
                 Ok(Some(run)) => Ok(run),
                 // A body with a separator in it, a hash of another length, a text that is none, or too much for one row.
                 Ok(None)
@@ -185,62 +185,32 @@ impl AuditReading for Store {
     }
 }
 
-/// How many rows there are, how many of them are whole, and their columns.
-type PackedRow = (i64, i64, Option<PackedColumns>);
-
 /// All aggregates see the rows in one order, whichever it is; that it is the right one is looked at.
-const PACKED_SQLITE: &str = "SELECT COUNT(*), \
-     COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
+const PACKED: &str = "SELECT COUNT(*), COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
      string_agg(position, ' '), string_agg(at, ' '), CAST(string_agg(hash, '') AS BLOB), string_agg(body, $4) \
      FROM (SELECT position, at, hash, body FROM audit_record \
      WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run";
 
-const PACKED_POSTGRES: &str = "SELECT COUNT(*), \
-     COUNT(*) FILTER (WHERE at IS NOT NULL AND body IS NOT NULL AND length(hash) = 32), \
-     string_agg(position::text, ' '), string_agg(at::text, ' '), string_agg(hash, ''::bytea), string_agg(body, $4) \
-     FROM (SELECT position, at, hash, body FROM audit_record \
-     WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS run";
-
-fn packed_row<'r, R: Row>(row: &'r R) -> Result<PackedRow, sqlx::Error>
-where
-    usize: sqlx::ColumnIndex<R>,
-    i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
-    String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
-    Vec<u8>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
-{
-    let columns = match (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?) {
-        (Some(positions), Some(instants), Some(hashes), Some(bodies)) => {
-            Some(PackedColumns { positions, instants, hashes, bodies })
-        }
-        _ => None,
-    };
-    Ok((row.try_get(0)?, row.try_get(1)?, columns))
-}
+const PLAIN: &str = "SELECT position, at, hash, body FROM audit_record \
+     WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3";
 
 impl Store {
-    /// Many records as one row; none where they do not come apart again as they were.
-    async fn packed(&self, after: Position, last: Position, limit: u32) -> Result<Option<Run>, sqlx::Error> {
-        let (after, up_to, limit) = (after.number(), last.number(), i64::from(limit));
-        // In the engine's own driver: through `Any` each text would be copied once more.
-        let (count, fit, columns): PackedRow = match &self.engine {
+    /// Records as they should be; none where they are not. Through the engine's own driver: `Any` copies each text once more.
+    async fn whole(&self, after: Position, last: Position, limit: u32) -> Result<Option<Run>, sqlx::Error> {
+        match &self.engine {
+            // PostgreSQL sends rows as they come; joining them first costs it more than that.
             Engine::Postgres { pool } => {
-                let row = sqlx::query(PACKED_POSTGRES).bind(after).bind(up_to).bind(limit).bind(SEPARATOR);
-                packed_row(&row.fetch_one(pool).await?)?
+                let rows = sqlx::query(PLAIN).bind(after.number()).bind(last.number()).bind(i64::from(limit));
+                let mut run = Run::default();
+                for row in rows.fetch_all(pool).await? {
+                    let Some(position) = Position::from_number(row.try_get(0)?) else { return Ok(None) };
+                    let (at, hash, body): (i64, &[u8], &str) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+                    run.push(position, UnixTime::from_millis(at), hash, body.as_bytes());
+                }
+                Ok(Some(run))
             }
-            Engine::Sqlite { readers, .. } => {
-                let row = sqlx::query(PACKED_SQLITE).bind(after).bind(up_to).bind(limit).bind(SEPARATOR);
-                packed_row(&row.fetch_one(readers).await?)?
-            }
-        };
-        if count == 0 {
-            return Ok(Some(Run::default()));
+            Engine::Sqlite { readers, .. } => packed(readers, after, last, limit).await,
         }
-        // What is NULL is left out of an aggregate, and hashes of other lengths run into each other: then they are read
-        // one by one.
-        let (Some(columns), Ok(count)) = (columns.filter(|_| fit == count), usize::try_from(count)) else {
-            return Ok(None);
-        };
-        Ok(Run::packed(count, columns).filter(|run| run.end().is_some_and(|end| end <= last)))
     }
 
     /// Whatever is stored, as it is.
@@ -271,4 +241,20 @@ impl Store {
         }
         Ok(run)
     }
+}
+
+/// Many records of SQLite as one row; none where they do not come apart again as they were.
+async fn packed(readers: &SqlitePool, after: Position, last: Position, limit: u32) -> Result<Option<Run>, sqlx::Error> {
+    let row = sqlx::query(PACKED).bind(after.number()).bind(last.number()).bind(i64::from(limit)).bind(SEPARATOR);
+    let row = row.fetch_one(readers).await?;
+    let (count, fit): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    if count == 0 {
+        return Ok(Some(Run::default()));
+    }
+    // What is NULL is left out of an aggregate, and hashes of other lengths run into each other: then they are read one by one.
+    let columns = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let (Some(positions), Some(instants), Some(hashes), Some(bodies)) = columns else { return Ok(None) };
+    let Some(count) = usize::try_from(count).ok().filter(|_| fit == count) else { return Ok(None) };
+    let run = Run::packed(count, PackedColumns { positions, instants, hashes, bodies });
+    Ok(run.filter(|run| run.end().is_some_and(|end| end <= last)))
 }

@@ -50,10 +50,10 @@ struct Done<'a> {
 pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Result<(), Failure> {
     let store = session.store();
     let source: Arc<dyn AuditReading> = Arc::new(store.clone());
-    let keys = evidence::own(&session.config.keys_directory)?;
     // Before anything is read or written: without it nothing can be removed.
     let signer =
         if arguments.prune { Some(evidence::signer(&session.config.keys_directory, session.now)?) } else { None };
+    let keys = evidence::own(&session.config.keys_directory)?;
     let node = session.config.node.as_str();
     let asked =
         json!({ "before": arguments.before, "to": arguments.to.display().to_string(), "prune": arguments.prune });
