@@ -11,6 +11,8 @@ CREATE TABLE status_list (
     scatter BLOB NOT NULL,
     -- How many of its places have been given out. None is ever given out twice.
     placed INTEGER NOT NULL,
+    -- How many are, at most: drawn at random, so that when the next list begins says little of how many were used.
+    capacity INTEGER NOT NULL,
     opened_at INTEGER NOT NULL,
     -- When the last token that can have a place in it has expired.
     ends_at INTEGER NOT NULL

@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::scatter::Scatter;
+use super::scatter::{SIZE, Scatter};
 use super::store::{BlockFacts, NewList, Reservation, StatusListStore};
 use super::{Dead, StatusListUnavailable};
 use crate::mint::random_octets;
@@ -24,7 +24,7 @@ use crate::registry::RegistryVersion;
 /// The first block of a grant: a client that asks for a token now and then uses little more.
 pub(super) const FIRST_BLOCK: u32 = 16;
 
-/// The largest: 256 of them fill a list.
+/// The largest: some hundreds of them fill a list.
 pub(super) const LARGEST_BLOCK: u32 = 4_096;
 
 /// A block that is used up is followed by one so many times as large.
@@ -32,6 +32,10 @@ const GROWTH: u32 = 4;
 
 /// How long tokens are taken from a block, but for those that would outlive it.
 const USED_FOR: Duration = Duration::from_secs(600);
+
+/// How long a list takes blocks, however few there are: when the next one begins says nothing of how much others use, as
+/// long as all of them together do not fill it.
+const LIST_OPEN_FOR: Duration = Duration::from_secs(3_600);
 
 /// How long after its last token a block still counts: what a reader's clock may be late.
 const LEEWAY: Duration = Duration::from_secs(60);
@@ -117,7 +121,8 @@ impl Allotment {
                 places,
                 at: now,
                 ends_at: covers.after(LEEWAY),
-                new_list: NewList { id: URL_SAFE_NO_PAD.encode(random_octets::<16>()), scatter: random_octets() },
+                begun_after: now.before(LIST_OPEN_FOR),
+                new_list: new_list(),
             };
             let reserved = self.store.reserve(&reservation).await?;
             let list_is_new = reserved.list.id == reservation.new_list.id;
@@ -140,6 +145,13 @@ impl Allotment {
         };
         timeout(PATIENCE, place).await.unwrap_or(Err(StatusListUnavailable))
     }
+}
+
+/// A list that says nothing of whose it is. One that fills up earlier than others do has between half and all of its
+/// places given out: nobody knows how many.
+fn new_list() -> NewList {
+    let blur = u32::from_be_bytes(random_octets()) % (SIZE / 2);
+    NewList { id: URL_SAFE_NO_PAD.encode(random_octets::<16>()), scatter: random_octets(), capacity: SIZE / 2 + blur }
 }
 
 impl Granted {

@@ -4,7 +4,7 @@
 //! §5.1) and the aggregation of all (§9). Every node draws the same bits; each signs its own. What is held stays where the
 //! store does not answer, and ages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::array::{StatusArray, Width};
 use super::scatter::{SIZE, Scatter};
@@ -44,7 +45,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How often strangers can make the server look for a list that it does not know.
-const LOOKED_FOR_EVERY: Duration = Duration::from_millis(100);
+const LOOKED_FOR_EVERY: Duration = Duration::from_millis(200);
 
 /// How long somebody waits for such a look.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
@@ -161,31 +162,53 @@ impl StatusLists {
         };
         self.dead.store(Arc::new(dead));
         let before = Arc::clone(&self.held.borrow());
-        let published = self.draw_up(look, &state, &before, now)?;
+        let published = self.draw_up(look, state, &before, now).await?;
         self.held.send_replace(Arc::new(published));
         Ok(())
     }
 
-    fn draw_up(
+    /// Looks for lists that others have begun, and draws up all only where there is one: strangers can ask for any id.
+    async fn look_for_new(&self) -> Result<(), ListUnavailable> {
+        let look = self.looks.fetch_add(1, Ordering::AcqRel) + 1;
+        let ids = self.store.status_list_ids(self.clock.now()).await?;
+        let before = Arc::clone(&self.held.borrow());
+        if !ids.iter().all(|id| before.lists.contains_key(id)) {
+            return self.renew().await;
+        }
+        let (lists, aggregation) = (before.lists.clone(), Arc::clone(&before.aggregation));
+        self.held.send_replace(Arc::new(Published { look, lists, aggregation }));
+        Ok(())
+    }
+
+    async fn draw_up(
         &self,
         look: u64,
-        state: &ListsState,
+        state: ListsState,
         before: &Published,
         now: UnixTime,
     ) -> Result<Published, ListUnavailable> {
-        let mut dead = dead_places(state);
+        let mut dead = dead_places(&state);
+        let mut drawn = Vec::with_capacity(state.lists.len());
+        for list in state.lists {
+            let dead = dead.remove(&list.id).unwrap_or_default();
+            let same = before.lists.get(&list.id).filter(|before| before.dead == dead);
+            let (id, dead, lst) = match same {
+                Some(same) => (list.id, dead, Arc::clone(&same.lst)),
+                // A large list with much in it takes some milliseconds: others run meanwhile.
+                None => {
+                    let encoding = spawn_blocking(move || encode(&list, &dead).map(|lst| (list.id, dead, lst.into())));
+                    encoding.await.map_err(StoreUnavailable::because)?.map_err(StoreUnavailable::because)?
+                }
+            };
+            drawn.push((id, dead, lst));
+        }
+        // The key that signs once all is drawn: one that was withdrawn meanwhile signs none of it.
         let keys = self.keys.current();
         let signer = keys.signing(SigningAlgorithm::ES256, now).ok_or(ListUnavailable::NoSigningKey)?;
         let mut lists = BTreeMap::new();
-        for list in &state.lists {
-            let dead = dead.remove(list.id.as_str()).unwrap_or_default();
-            let drawn = before.lists.get(&list.id).filter(|before| before.dead == dead);
-            let lst = match drawn {
-                Some(same) => Arc::clone(&same.lst),
-                None => encode(list, &dead).map_err(StoreUnavailable::because)?.into(),
-            };
-            let signed = self.sign(&list.id, dead, lst, signer, now)?;
-            lists.insert(list.id.clone(), Arc::new(signed));
+        for (id, dead, lst) in drawn {
+            let signed = self.sign(&id, dead, lst, signer, now)?;
+            lists.insert(id, Arc::new(signed));
         }
         let aggregation = if lists.keys().eq(before.lists.keys()) && !before.aggregation.json.is_empty() {
             Arc::clone(&before.aggregation)
@@ -236,6 +259,7 @@ impl StatusLists {
             let mut forgotten = Instant::now();
             let mut looked = Instant::now();
             loop {
+                let mut all = true;
                 tokio::select! {
                     _ = ticks.tick() => {}
                     changed = changes.changed() => {
@@ -247,11 +271,14 @@ impl StatusLists {
                     }
                     // A key that was withdrawn signs nothing any more.
                     changed = keys.changed() => if changed.is_err() { return },
-                    () = wanted.notified() => tokio::time::sleep_until(looked + LOOKED_FOR_EVERY).await,
+                    () = wanted.notified() => {
+                        sleep_until(looked + LOOKED_FOR_EVERY).await;
+                        all = false;
+                    }
                 }
                 looked = Instant::now();
                 let Some(held) = lists.upgrade() else { return };
-                match held.renew().await {
+                match if all { held.renew().await } else { held.look_for_new().await } {
                     Ok(()) => failing = false,
                     Err(error) => {
                         if !std::mem::replace(&mut failing, true) {
@@ -284,18 +311,18 @@ impl StatusLists {
 }
 
 /// What is dead, by list.
-fn dead_places(state: &ListsState) -> BTreeMap<&str, DeadPlaces> {
-    let mut dead: BTreeMap<&str, DeadPlaces> = BTreeMap::new();
+fn dead_places(state: &ListsState) -> HashMap<String, DeadPlaces> {
+    let mut dead: HashMap<String, DeadPlaces> = HashMap::new();
     for block in &state.dead {
-        dead.entry(&block.list).or_default().blocks.push((block.place, block.places));
+        dead.entry(block.list.clone()).or_default().blocks.push((block.place, block.places));
     }
     for (list, index) in &state.dead_indexes {
-        dead.entry(list).or_default().indexes.push(*index);
+        dead.entry(list.clone()).or_default().indexes.push(*index);
     }
     // After a restore or a fail-over, places may have been given out that the store has forgotten: of a list that was begun
     // before, whatever is not known to have been given out is dead.
     for list in state.lists.iter().filter(|list| list.epoch < state.epoch) {
-        dead.entry(&list.id).or_default().blocks.push((list.placed, SIZE - list.placed));
+        dead.entry(list.id.clone()).or_default().blocks.push((list.placed, SIZE - list.placed));
     }
     dead
 }

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-/// How many places and indexes a list has. 128 KiB of bits, and 150 bytes compressed while nothing in it is dead.
+/// How many places and indexes a list has. 128 KiB of bits, and 149 octets compressed while nothing in it is dead.
 pub const SIZE: u32 = 1 << (2 * HALF_BITS);
 
 /// Half the bits of an index: what one round works on.

@@ -42,6 +42,8 @@ pub struct Reservation {
     pub at: UnixTime,
     /// When the last of those tokens has expired.
     pub ends_at: UnixTime,
+    /// A list begun by then takes no more blocks.
+    pub begun_after: UnixTime,
     /// The list to begin where none has room.
     pub new_list: NewList,
 }
@@ -53,6 +55,8 @@ pub struct NewList {
     pub id: String,
     /// The secret of its [`Scatter`](super::scatter::Scatter).
     pub scatter: [u8; 16],
+    /// How many of its places are given out at most.
+    pub capacity: u32,
 }
 
 /// Whoever logs it must not log the secret.
@@ -124,6 +128,9 @@ pub struct ListsState {
 pub trait StatusListStore: fmt::Debug + Send + Sync + 'static {
     /// Gives out places: durable before they are answered, and to nobody else, whatever happens.
     fn reserve<'a>(&'a self, reservation: &'a Reservation) -> Answer<'a, Reserved>;
+
+    /// The ids of the lists at `now`, in order.
+    fn status_list_ids(&self, now: UnixTime) -> Answer<'_, Vec<String>>;
 
     /// The lists at `now`, and what in them is dead.
     fn status_lists(&self, now: UnixTime) -> Answer<'_, ListsState>;

@@ -28,6 +28,7 @@ contract!(
     a_block_dies_of_later_marks_alone,
     what_has_ended_is_dead_no_more_and_in_time_forgotten,
     a_full_list_is_followed_by_another,
+    an_old_list_is_followed_by_another,
     another_epoch_begins_lists_of_its_own,
     a_single_token_dies_by_its_index,
     every_node_draws_the_same_bits,
@@ -55,7 +56,8 @@ fn reservation(facts: BlockFacts, list: &str) -> Reservation {
         places: 16,
         at: NOW,
         ends_at: NOW.after(HOUR),
-        new_list: NewList { id: list.to_owned(), scatter: *b"sixteen octets !" },
+        begun_after: NOW.before(HOUR),
+        new_list: NewList { id: list.to_owned(), scatter: *b"sixteen octets !", capacity: SIZE },
     }
 }
 
@@ -179,6 +181,10 @@ async fn a_full_list_is_followed_by_another(bench: &Bench) {
     let store = &bench.store;
     store.reserve(&reservation(facts("client"), "one")).await.unwrap();
     bench.tamper(&format!("UPDATE status_list SET placed = {}", SIZE - 16)).await;
+    let much = Reservation { places: 17, ..reservation(facts("client"), "much") };
+    assert_eq!(store.reserve(&much).await.unwrap().list.id, "much", "one place too many");
+    bench.tamper("DELETE FROM status_block WHERE list_id = 'much'").await;
+    bench.tamper("DELETE FROM status_list WHERE id = 'much'").await;
     let last = store.reserve(&reservation(facts("client"), "two")).await.unwrap();
     assert_eq!((last.list.id.as_str(), last.place, last.list.placed), ("one", SIZE - 16, SIZE));
     let next = store.reserve(&reservation(facts("client"), "two")).await.unwrap();
@@ -186,6 +192,15 @@ async fn a_full_list_is_followed_by_another(bench: &Bench) {
     // Another API has lists of its own.
     let elsewhere = BlockFacts { audience: "https://other.example".to_owned(), ..facts("client") };
     assert_eq!(store.reserve(&reservation(elsewhere, "three")).await.unwrap().list.id, "three");
+}
+
+/// However little it holds: how long a list lasts must not say how much others use.
+async fn an_old_list_is_followed_by_another(bench: &Bench) {
+    let (store, moment) = (&bench.store, Duration::from_millis(1));
+    store.reserve(&reservation(facts("client"), "one")).await.unwrap();
+    let at = |begun_after| Reservation { begun_after, ..reservation(facts("client"), "two") };
+    assert_eq!(store.reserve(&at(NOW.before(moment))).await.unwrap().list.id, "one");
+    assert_eq!(store.reserve(&at(NOW)).await.unwrap().list.id, "two");
 }
 
 /// A restored store may not know of places that were given out: they are dead, and none is given out again.
@@ -327,6 +342,10 @@ impl StatusListStore for Counting {
         })
     }
 
+    fn status_list_ids(&self, _: UnixTime) -> Answer<'_, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn status_lists(&self, _: UnixTime) -> Answer<'_, ListsState> {
         Box::pin(async { Ok(ListsState::default()) })
     }
@@ -366,6 +385,22 @@ async fn those_who_ask_at_the_same_time_share_a_block() {
     let all = (0..FIRST_BLOCK).map(|_| take(&allotment, 5, soon));
     let places: HashSet<u32> = futures_util::future::join_all(all).await.into_iter().map(|place| place.index).collect();
     assert_eq!((places.len(), store.reservations()), (FIRST_BLOCK as usize, 1));
+}
+
+/// When a list that fills up is followed by the next is blurred, and no list has more places than indexes.
+#[tokio::test]
+async fn nobody_knows_how_many_places_a_list_gives_out() {
+    let store = Arc::new(Counting::default());
+    let allotment = allotment(Arc::clone(&store) as _);
+    for client in 0..200 {
+        let facts = facts(&format!("client-{client}"));
+        allotment.place(facts, RegistryVersion(5), NOW.after(HOUR), NOW).await.unwrap();
+    }
+    let reserved = store.reserved.lock().unwrap();
+    let capacities: Vec<u32> = reserved.iter().map(|one| one.new_list.capacity).collect();
+    assert!(capacities.iter().all(|capacity| (SIZE / 2..SIZE).contains(capacity)), "{capacities:?}");
+    let upper = capacities.iter().filter(|capacity| **capacity >= SIZE / 4 * 3).count();
+    assert!((40..160).contains(&upper), "{upper} of 200 in the upper half");
 }
 
 #[tokio::test]
@@ -430,7 +465,8 @@ async fn a_store_that_is_away_refuses_those_who_need_it_and_no_one_else() {
     let all = (0..50).map(|_| allotment.place(facts("another"), RegistryVersion(5), soon, NOW));
     assert!(futures_util::future::join_all(all).await.iter().all(|one| *one == Err(StatusListUnavailable)));
     assert!((2..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    (store.away.store(false, Ordering::SeqCst), store.hangs.store(false, Ordering::SeqCst));
+    store.away.store(false, Ordering::SeqCst);
+    store.hangs.store(false, Ordering::SeqCst);
     assert!(allotment.place(facts("another"), RegistryVersion(5), soon, NOW).await.is_ok());
 }
 
@@ -446,7 +482,7 @@ fn no_token_is_signed_without_the_index_it_needs() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let new = NewList { id: "id".to_owned(), scatter: [0xAB; 16] };
+    let new = NewList { id: "id".to_owned(), scatter: [0xAB; 16], capacity: 1 };
     let kept = StoredList { id: "id".to_owned(), epoch: 1, scatter: vec![0xAB; 16], placed: 0 };
     let printed = format!("{new:?} {kept:?} {:?}", Scatter::new(&[0xAB; 16]));
     assert!(!printed.contains("171"), "{printed}");

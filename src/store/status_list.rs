@@ -65,28 +65,30 @@ impl StatusListStore for Store {
             let found = sqlx::query(
                 "UPDATE status_list SET placed = placed + $2, \
                      ends_at = CASE WHEN ends_at < $3 THEN $3 ELSE ends_at END \
-                 WHERE placed <= $4 AND id = (SELECT id FROM status_list \
-                     WHERE audience = $1 AND placed <= $4 AND epoch = (SELECT epoch FROM registry_state) \
+                 WHERE placed + $2 <= capacity AND id = (SELECT id FROM status_list \
+                     WHERE audience = $1 AND opened_at > $4 AND placed + $2 <= capacity \
+                         AND epoch = (SELECT epoch FROM registry_state) \
                      ORDER BY opened_at DESC, id LIMIT 1) \
                  RETURNING id, epoch, scatter, placed",
             )
             .bind(&facts.audience)
             .bind(places)
             .bind(reservation.ends_at.as_millis())
-            .bind(i64::from(SIZE) - places)
+            .bind(reservation.begun_after.as_millis())
             .fetch_optional(&mut *transaction)
             .await?;
             let row = match found {
                 Some(row) => row,
                 None => {
                     sqlx::query(
-                        "INSERT INTO status_list (id, audience, epoch, scatter, placed, opened_at, ends_at) \
-                         SELECT $1, $2, epoch, $3, $4, $5, $6 FROM registry_state RETURNING id, epoch, scatter, placed",
+                        "INSERT INTO status_list (id, audience, epoch, scatter, placed, capacity, opened_at, ends_at) \
+                         SELECT $1, $2, epoch, $3, $4, $5, $6, $7 FROM registry_state RETURNING id, epoch, scatter, placed",
                     )
                     .bind(&reservation.new_list.id)
                     .bind(&facts.audience)
                     .bind(reservation.new_list.scatter.as_slice())
                     .bind(places)
+                    .bind(i64::from(reservation.new_list.capacity))
                     .bind(reservation.at.as_millis())
                     .bind(reservation.ends_at.as_millis())
                     .fetch_one(&mut *transaction)
@@ -120,6 +122,16 @@ impl StatusListStore for Store {
             .await?;
             transaction.commit().await?;
             Ok(Reserved { list, place })
+        })
+    }
+
+    fn status_list_ids(&self, now: UnixTime) -> Answer<'_, Vec<String>> {
+        in_time(async move {
+            let ids = sqlx::query_scalar("SELECT id FROM status_list WHERE ends_at > $1 ORDER BY id")
+                .bind(now.as_millis())
+                .fetch_all(&self.readers)
+                .await?;
+            Ok(ids)
         })
     }
 
@@ -169,7 +181,7 @@ impl StatusListStore for Store {
             .execute(&mut *transaction)
             .await?;
             // A list ends with the last of its blocks, and is not taken up again while its row is locked.
-            let lists = sqlx::query(
+            sqlx::query(
                 "DELETE FROM status_list WHERE ends_at <= $1 \
                  AND NOT EXISTS (SELECT 1 FROM status_block WHERE status_block.list_id = status_list.id)",
             )
@@ -177,7 +189,6 @@ impl StatusListStore for Store {
             .execute(&mut *transaction)
             .await?;
             transaction.commit().await?;
-            drop(lists);
             let left: i64 = sqlx::query_scalar(
                 "SELECT COUNT(*) FROM (SELECT 1 FROM status_block WHERE ends_at <= $1 LIMIT 1) AS block",
             )
