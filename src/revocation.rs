@@ -188,6 +188,7 @@ fn of(token: &VerifiedToken) -> Option<TokenRevocation> {
             participant_id: ParticipantId::parse(&claims.participant_id).ok()?,
             aud: ResourceIndicator::parse(&claims.aud).ok()?,
             expires_at: UnixTime::from_seconds(claims.exp),
+            status_list: claims.status.as_ref().map(|status| status.status_list.clone()),
         }),
         asked_by: AskedBy::Client,
     })

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::claims::StatusReference;
 use serde::{Deserialize, Serialize};
 
 use super::session::{Failure, Session};
@@ -79,6 +80,7 @@ fn issued(entry: &AuditEntry, jti: &str) -> Option<KnownToken> {
         jti: String,
         aud: ResourceIndicator,
         exp: i64,
+        status_list: Option<StatusReference>,
     }
     let decision: Decision = serde_json::from_str(&entry.body).ok()?;
     let is_it = decision.kind == "decision" && decision.outcome == "issued" && decision.token.jti == jti;
@@ -87,6 +89,7 @@ fn issued(entry: &AuditEntry, jti: &str) -> Option<KnownToken> {
         participant_id: decision.participant_id,
         aud: decision.token.aud,
         expires_at: UnixTime::from_seconds(decision.token.exp),
+        status_list: decision.token.status_list,
     })
 }
 

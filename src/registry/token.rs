@@ -4,6 +4,7 @@
 //! the history.
 
 use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::token::claims::StatusReference;
 use serde::Serialize;
 
 use super::{ClientId, ParticipantId, ResourceIndicator};
@@ -48,6 +49,9 @@ pub struct KnownToken {
     pub aud: ResourceIndicator,
     /// When it expires.
     pub expires_at: UnixTime,
+    /// Its place in a status list, if its API asked for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_list: Option<StatusReference>,
 }
 
 /// What happened to one of the server's signing keys: for the history, which names no private part of it.

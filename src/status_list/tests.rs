@@ -17,9 +17,10 @@ use super::store::{DeadBlock, ListsState, NewList, Reservation, Reserved, Stored
 use super::*;
 use crate::mint::fixture;
 use crate::registry::RegistryVersion;
-use crate::registry::fixture::NOW;
+use crate::registry::fixture::{NOW, because, client_id, participant_id, resource_server};
 use crate::registry::resource_server::StatusClaim;
 use crate::registry::store::Answer;
+use crate::registry::token::{AskedBy, KnownToken, TokenRevocation};
 use crate::store::contract::{Bench, contract};
 
 contract!(
@@ -224,8 +225,18 @@ async fn a_single_token_dies_by_its_index(bench: &Bench) {
     let dead = lists.place(&draft("client"), NOW).await.unwrap().unwrap().status_list;
     let alive = lists.place(&draft("client"), NOW).await.unwrap().unwrap().status_list;
     let id = dead.uri.rsplit('/').next().unwrap();
-    mark(bench, "jti", "a-token", 6).await;
-    bench.tamper(&format!("UPDATE revocation_mark SET status_list_id = '{id}', status_index = {}", dead.idx)).await;
+    let revocation = TokenRevocation {
+        jti: "a-token".to_owned(),
+        token: Some(KnownToken {
+            client_id: client_id("client"),
+            participant_id: participant_id("partner"),
+            aud: resource_server("api").resource,
+            expires_at: NOW.after(HOUR),
+            status_list: Some(dead.clone()),
+        }),
+        asked_by: AskedBy::Client,
+    };
+    bench.registry.revoke_token(revocation, because("stolen")).await.unwrap();
     lists.renew().await.unwrap();
     let array = read(&lists.list(id).await.unwrap().unwrap().compact);
     assert_eq!(array.get(usize::try_from(dead.idx).unwrap()), Some(1));

@@ -290,6 +290,7 @@ async fn the_thousand_and_first_token() {
         participant_id: ParticipantId::parse("partner-a").unwrap(),
         aud: ResourceIndicator::parse(ACCOUNTS).unwrap(),
         expires_at: rig.clock.now().after(Duration::from_secs(300)),
+        status_list: None,
     };
     for number in 1..REVOKED_TOKENS {
         let revocation =

@@ -27,6 +27,7 @@ fn token(jti: &str, asked_by: AskedBy) -> TokenRevocation {
             participant_id: ParticipantId::parse("acme").unwrap(),
             aud: resource_server("api").resource,
             expires_at: NOW.after(Duration::from_secs(300)),
+            status_list: None,
         }),
         asked_by,
     }

@@ -54,6 +54,8 @@ struct NewMark {
     forget_after: Option<UnixTime>,
     /// Whose own request it counts for.
     client_id: Option<String>,
+    /// For a single token: its list and its index in that.
+    status: Option<(String, i64)>,
 }
 
 impl Writing {
@@ -167,10 +169,12 @@ impl Writing {
             .bind(now.min(last).before(MARK_KEPT_LONGER).as_millis())
             .execute(&mut *self.transaction)
             .await?;
-        for NewMark { kind, id, forget_after, client_id } in std::mem::take(&mut self.marks) {
+        for NewMark { kind, id, forget_after, client_id, status } in std::mem::take(&mut self.marks) {
+            let (status_list, status_index) = status.unzip();
             // Never forgotten earlier than it would have been.
             sqlx::query(
-                "INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) VALUES ($1, $2, $3, $4, $5) \
+                "INSERT INTO revocation_mark (kind, id, version, forget_after, client_id, status_list_id, status_index) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) \
                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
                      WHEN excluded.forget_after > revocation_mark.forget_after THEN excluded.forget_after \
                      ELSE revocation_mark.forget_after END",
@@ -180,6 +184,8 @@ impl Writing {
             .bind(self.version.0)
             .bind(forget_after.unwrap_or_else(|| now.max(last).after(MARK_LIFETIME)).as_millis())
             .bind(client_id)
+            .bind(status_list)
+            .bind(status_index)
             .execute(&mut *self.transaction)
             .await?;
         }
@@ -1085,7 +1091,7 @@ impl Writing {
     }
 
     fn mark(&mut self, kind: MarkKind, id: impl ToString) {
-        self.marks.push(NewMark { kind, id: id.to_string(), forget_after: None, client_id: None });
+        self.marks.push(NewMark { kind, id: id.to_string(), forget_after: None, client_id: None, status: None });
     }
 
     /// One row of the history.

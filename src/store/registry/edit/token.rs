@@ -1,6 +1,7 @@
 //! Marks of single tokens, and of the server's own keys.
 
 use countersign_resource_server::status::MarkKind;
+use countersign_resource_server::token::claims::StatusReference;
 use serde::Serialize;
 use sqlx::Row;
 
@@ -11,6 +12,7 @@ use crate::registry::history::Touched;
 use crate::registry::token::{
     AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
 };
+use crate::status_list::scatter::SIZE;
 
 /// A token in the history.
 #[derive(Serialize)]
@@ -19,6 +21,12 @@ struct Revoked<'a> {
     asked_by: AskedBy,
     #[serde(flatten)]
     token: Option<&'a KnownToken>,
+}
+
+/// A place in a status list, as a mark has it: the list by the last part of its URI.
+fn place(status: &StatusReference) -> Option<(String, i64)> {
+    let (_, list) = status.uri.rsplit_once('/')?;
+    Some((list.to_owned(), i64::from(u32::try_from(status.idx).ok().filter(|index| *index < SIZE)?)))
 }
 
 impl Writing {
@@ -62,6 +70,7 @@ impl Writing {
             // Its own end: whatever calendar wrote that, the same readers go by it.
             forget_after: token.as_ref().map(|token| token.expires_at.after(MARK_LEEWAY)),
             client_id: client_id.map(ToString::to_string),
+            status: token.as_ref().and_then(|token| token.status_list.as_ref()).and_then(place),
         });
         self.touch_nothing(&jti);
         let after = Revoked { jti: &jti, asked_by, token: token.as_ref() };
