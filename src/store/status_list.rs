@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_millis(1_900);
 /// How many rows are removed in one transaction: others wait to write meanwhile.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
+/// How long a dead block, or a mark, is drawn after its end: as long as the rows of blocks are kept.
+const DRAWN_LONGER: Duration = Duration::from_secs(3_600);
+
 /// The blocks that a mark is about. A mark without tokens costs one look into an index.
 const DEAD: &str = "\
     SELECT CAST(0 AS BIGINT) AS part, '' AS list_id, epoch AS place, CAST(0 AS BIGINT) AS places FROM registry_state \
@@ -145,7 +148,9 @@ impl StatusListStore for Store {
                     .await?;
             let lists = lists.iter().map(list).collect::<Result<_, _>>()?;
             let mut state = ListsState { lists, ..ListsState::default() };
-            for row in &sqlx::query(DEAD).bind(now.as_millis()).fetch_all(&self.readers).await? {
+            // A calendar that runs ahead makes nobody alive: what has ended since is drawn dead for a while still.
+            let ended = now.before(DRAWN_LONGER).as_millis();
+            for row in &sqlx::query(DEAD).bind(ended).fetch_all(&self.readers).await? {
                 let (list, place): (String, i64) = (row.try_get(1)?, row.try_get(2)?);
                 match row.try_get(0)? {
                     0_i64 => state.epoch = place,
