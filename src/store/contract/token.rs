@@ -1,14 +1,19 @@
 //! Single tokens and signing keys.
 
+use countersign_resource_server::token::claims::StatusReference;
+
 use super::*;
 use crate::registry::ParticipantId;
 use crate::registry::token::{
     AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
 };
+use crate::status_list::store::StatusListStore;
 
 contract!(
     a_revoked_token_leaves_a_mark_until_it_has_expired,
     a_token_is_revoked_once,
+    a_mark_that_is_over_by_a_wrong_calendar_is_made_again,
+    a_mark_without_a_place_gets_the_one_that_a_later_asker_knows,
     of_sixteen_who_revoke_a_token_one_does,
     a_token_of_which_only_the_name_is_known_is_marked_as_long_as_any_may_live,
     a_client_has_so_many_tokens_revoked_and_no_more,
@@ -57,6 +62,31 @@ async fn a_token_is_revoked_once(bench: &Bench) {
     let again = bench.registry.revoke_token(token("j", AskedBy::Operator), because("x")).await;
     assert!(matches!(again, Err(EditRefusal::StateForbids { kind: RecordKind::Token, .. })), "{again:?}");
     assert_eq!(bench.another().await.version(), version, "what is refused takes no version");
+}
+
+/// The command that made it ran where the clock is hours behind.
+async fn a_mark_that_is_over_by_a_wrong_calendar_is_made_again(bench: &Bench) {
+    bench.populate().await;
+    let over = NOW.as_millis() - 1;
+    let insert = "INSERT INTO revocation_mark (kind, id, version, forget_after)";
+    bench.tamper(&format!("{insert} VALUES ('jti', 'j', 1, {over})")).await;
+    let version = bench.registry.revoke_token(token("j", AskedBy::Client), because("x")).await.unwrap();
+    let marks = bench.registry.marks(NOW).await.unwrap().marks;
+    assert!(marks.iter().any(|mark| mark.id == "j" && mark.version == version), "{marks:?}");
+}
+
+async fn a_mark_without_a_place_gets_the_one_that_a_later_asker_knows(bench: &Bench) {
+    bench.populate().await;
+    let unknown = TokenRevocation { jti: "j".to_owned(), token: None, asked_by: AskedBy::Operator };
+    bench.registry.revoke_token(unknown, because("x")).await.unwrap();
+    let mut known = token("j", AskedBy::Client);
+    let status = StatusReference { idx: 7, uri: "https://as.example/status-lists/L".to_owned() };
+    known.token.as_mut().unwrap().status_list = Some(status);
+    bench.registry.revoke_token(known.clone(), because("x")).await.unwrap();
+    let again = bench.registry.revoke_token(known, because("x")).await;
+    assert!(matches!(again, Err(EditRefusal::StateForbids { .. })), "{again:?}");
+    let state = bench.store.status_lists(NOW).await.unwrap();
+    assert_eq!(state.dead_indexes, [("L".to_owned(), 7)]);
 }
 
 async fn of_sixteen_who_revoke_a_token_one_does(bench: &Bench) {

@@ -175,7 +175,9 @@ impl Writing {
             sqlx::query(
                 "INSERT INTO revocation_mark (kind, id, version, forget_after, client_id, status_list_id, status_index) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7) \
-                 ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
+                 ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, \
+                     status_list_id = COALESCE(revocation_mark.status_list_id, excluded.status_list_id), \
+                     status_index = COALESCE(revocation_mark.status_index, excluded.status_index), forget_after = CASE \
                      WHEN excluded.forget_after > revocation_mark.forget_after THEN excluded.forget_after \
                      ELSE revocation_mark.forget_after END",
             )

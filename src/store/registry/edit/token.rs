@@ -33,13 +33,20 @@ impl Writing {
     pub(super) async fn revoke_token(&mut self, revocation: TokenRevocation) -> Result<(), EditRefusal> {
         let TokenRevocation { jti, token, asked_by } = revocation;
         let (now, kind) = (self.explanation.at, MarkKind::Jti);
-        let marked = sqlx::query("SELECT version FROM revocation_mark WHERE kind = $1 AND id = $2")
-            .bind(kind.as_str())
-            .bind(jti.as_str())
-            .fetch_optional(&mut *self.transaction)
-            .await?;
+        let place = token.as_ref().and_then(|token| token.status_list.as_ref()).and_then(place);
+        let marked = sqlx::query(
+            "SELECT version FROM revocation_mark WHERE kind = $1 AND id = $2 AND forget_after > $3 \
+             AND (status_list_id IS NOT NULL OR $4 = 0)",
+        )
+        .bind(kind.as_str())
+        .bind(jti.as_str())
+        .bind(now.as_millis())
+        .bind(i64::from(place.is_some()))
+        .fetch_optional(&mut *self.transaction)
+        .await?;
         if marked.is_some() {
-            // No token of this name is issued again, so the mark there is concerns it as well as a later one would.
+            // No token of this name is issued again, so the mark there is concerns it as well as a later one would: unless
+            // it is over by some wrong calendar, or nobody knew the token's place in its status list.
             return Err(forbidden(RecordKind::Token, &jti, "revoked", "revoked"));
         }
         let client_id = token.as_ref().filter(|_| asked_by == AskedBy::Client).map(|token| &token.client_id);
@@ -70,7 +77,7 @@ impl Writing {
             // Its own end: whatever calendar wrote that, the same readers go by it.
             forget_after: token.as_ref().map(|token| token.expires_at.after(MARK_LEEWAY)),
             client_id: client_id.map(ToString::to_string),
-            status: token.as_ref().and_then(|token| token.status_list.as_ref()).and_then(place),
+            status: place,
         });
         self.touch_nothing(&jti);
         let after = Revoked { jti: &jti, asked_by, token: token.as_ref() };
