@@ -117,6 +117,17 @@ impl Store {
             });
             steps.push(restoration);
         }
+        let ended: Vec<String> = sqlx::query_scalar("SELECT record FROM restoration WHERE state = 'confirmed'")
+            .fetch_all(&mut *transaction)
+            .await?;
+        // What an earlier confirmation has ended stays dead.
+        let mut ended_below = None;
+        for record in &ended {
+            let before = read(record)?;
+            if before.confirmed.as_ref().is_some_and(|confirmed| confirmed.tokens == TokensOfBefore::End) {
+                ended_below = ended_below.max(Some(before.first_version));
+            }
+        }
         // Each is confirmed with those before it, under the last one's name in the history.
         let Some(last) = steps.last() else { return Ok(None) };
         note(&mut transaction, version, "registry.confirm_restore", last, &explanation, None::<&()>).await?;
@@ -129,6 +140,13 @@ impl Store {
         }
         match tokens {
             TokensOfBefore::End => mark(&mut transaction, last.first_version, explanation.at).await?,
+            TokensOfBefore::Live if ended_below.is_some() => {
+                sqlx::query("UPDATE revocation_mark SET version = $1 WHERE kind = $2")
+                    .bind(ended_below)
+                    .bind(MarkKind::Issuer.as_str())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
             TokensOfBefore::Live => {
                 sqlx::query("DELETE FROM revocation_mark WHERE kind = $1")
                     .bind(MarkKind::Issuer.as_str())
