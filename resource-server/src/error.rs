@@ -131,7 +131,7 @@ refusals! {
         /// No revocation list has been taken yet.
         ListNotHeld => "revocation_list_not_held",
         /// The revocation list held is older than the limit, and the latest ones were signed at another time than this
-        /// machine's: one of the two clocks is wrong.
+        /// machine's: one of the two clocks is wrong, or somebody sends an old copy.
         ListOfAnotherTime => "revocation_list_of_another_time",
         /// The revocation list held is older than the limit.
         ListStale => "revocation_list_stale",

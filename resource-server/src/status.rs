@@ -224,11 +224,15 @@ impl HeldList {
     /// # Errors
     /// [`UnusableList`]
     pub fn take(&self, compact: &str) -> Result<(), UnusableList> {
-        let taken = self.take_if_usable(compact);
-        // Only of a signed list is it known whose clock it shows.
+        let claims = self.verify(compact)?;
+        // One of a version before the one held is somebody's old copy, and says nothing of clocks. Of the same version it may
+        // be either.
+        let version = (claims.epoch, claims.number);
+        let is_current = self.version().is_none_or(|held| version >= held);
+        let taken = self.take_verified(claims);
         match taken {
             Ok(()) => self.clocks_disagree.store(false, Ordering::Relaxed),
-            Err(UnusableList::Expired | UnusableList::SignedInFuture) => {
+            Err(UnusableList::Expired | UnusableList::SignedInFuture) if is_current => {
                 self.clocks_disagree.store(true, Ordering::Relaxed);
             }
             Err(_) => {}
@@ -236,8 +240,7 @@ impl HeldList {
         taken
     }
 
-    fn take_if_usable(&self, compact: &str) -> Result<(), UnusableList> {
-        let claims = self.verify(compact)?;
+    fn take_verified(&self, claims: RevocationListClaims) -> Result<(), UnusableList> {
         let now = self.clock.now();
         let signed_at = UnixTime::from_seconds(claims.iat);
         // RFC 7519 §4.1.4
@@ -660,8 +663,12 @@ mod tests {
             assert_eq!(double.reason(&token), "revocation_list_of_another_time");
             double.guard.revocations().take(&signed(&double, NOW + 31)).unwrap();
             assert!(double.call(&token).is_ok(), "{step}");
-            // Silence after that is silence.
-            double.wait(31 * SECOND);
+            double.take(
+                &double.list().claims(|claims| claims.with("iat", NOW + 31).with("exp", NOW + 91).with("number", 42)),
+            );
+            // Silence after that is silence, and so is an old copy that somebody sends again.
+            double.wait(3_600 * SECOND);
+            assert_eq!(double.guard.revocations().take(&signed(&double, NOW + 31)), Err(UnusableList::Expired));
             assert_eq!(double.reason(&token), "revocation_list_stale");
         }
         for (step, why) in [(3_600, UnusableList::Expired), (-3_600, UnusableList::SignedInFuture)] {
