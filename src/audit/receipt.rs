@@ -15,8 +15,8 @@ use super::query::{self, Filter};
 use super::store::AuditEntry;
 use crate::registry::{ClientId, KeyHash, ParticipantId, ResourceIndicator, StoreUnavailable, Thumbprint};
 
-/// How far back a token that lives may have been issued: the longest life, and a node whose clock is behind by a minute.
-const LOOK_BACK: Duration = Duration::from_secs(3_600 + 60);
+/// How far back a token that lives may have been issued: the longest life, and a node whose clock is behind by an hour.
+const LOOK_BACK: Duration = Duration::from_secs(2 * 3_600);
 
 /// Records that are read together.
 const PAGE: usize = 2_000;

@@ -45,8 +45,10 @@ struct Revoked<'a> {
 pub(super) async fn run(command: TokenCommand, session: &Session) -> Result<(), Failure> {
     let TokenCommand::Revoke { jti, why } = command;
     // Its end is when the mark may be forgotten. Where the log cannot tell it, the mark stays as long as any token lives.
-    let found = search(session.store(), &Filter::naming(TermKind::Jti, &jti), RECORDS).await?;
-    let token = found.entries.iter().find_map(|entry| issued(entry, &jti));
+    // A log that cannot be searched must not keep a token alive.
+    let found = search(session.store(), &Filter::naming(TermKind::Jti, &jti), RECORDS).await;
+    let unsearched = found.as_ref().err().map(ToString::to_string);
+    let token = found.ok().and_then(|found| found.entries.iter().find_map(|entry| issued(entry, &jti)));
     let revocation = TokenRevocation { jti: jti.clone(), token: token.clone(), asked_by: AskedBy::Operator };
     let version = session.registry.revoke_token(revocation, session.explain(why)).await?;
     let sentence = match &token {
@@ -57,6 +59,9 @@ pub(super) async fn run(command: TokenCommand, session: &Session) -> Result<(), 
         Some(token) => format!(
             "token {jti} is revoked, registry version {version}; it was issued to {} for {} and would have expired at {}",
             token.client_id, token.aud, token.expires_at
+        ),
+        None if let Some(why) = &unsearched => format!(
+            "token {jti} is revoked, registry version {version}; the audit log could not be searched for it ({why})"
         ),
         None => format!(
             "token {jti} is revoked, registry version {version}; the audit log does not say that it was issued: check the jti"

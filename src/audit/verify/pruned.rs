@@ -172,9 +172,19 @@ impl Announced {
         evidence: &Evidence,
     ) -> (Vec<Pruned>, Vec<Finding>) {
         let (mut proven, mut findings) = (Vec::new(), Vec::new());
+        let newest = evidence.newest.as_ref().map_or(0, |newest| newest.number);
         for announced in all {
             let statement = evidence.statement(announced.checkpoint());
+            let position = announced.position;
             match announced.proven(keys, log, statement) {
+                // Of another past of this log, or of a copy of it that somebody tried out.
+                Ok(pruned) if pruned.checkpoint > newest => {
+                    let what =
+                        format!("this `pruned` record is about checkpoint {}, which is not there", pruned.checkpoint);
+                    let sequence = position.sequence();
+                    let finding = Finding::new(FindingKind::Cut, what).in_chain(position.chain());
+                    findings.push(finding.of_records(sequence, sequence).at(pruned.at));
+                }
                 Ok(pruned) => proven.push(pruned),
                 Err(finding) => findings.push(finding),
             }
