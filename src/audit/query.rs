@@ -201,9 +201,9 @@ async fn unindexed(
     for chain in &standing.chains {
         let mut after = chain.indexed;
         while after < chain.last {
-            let records = index.stretch(after, chain.last, PLACES_OF_ONE).await?;
-            let Some(last) = records.last() else { break };
-            after = last.position;
+            let (records, end) = index.stretch(after, chain.last, PLACES_OF_ONE).await?;
+            let Some(end) = end else { break };
+            after = end;
             met.extend(records.into_iter().filter(|record| filter.meets(record)));
             if met.len() >= kept.saturating_mul(2).saturating_add(1_000) {
                 met.sort_by_key(AuditEntry::place);

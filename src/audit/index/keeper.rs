@@ -84,7 +84,8 @@ pub async fn catch_up(index: &dyn AuditIndex, close: i64, mut told: impl FnMut(i
             return Ok(());
         }
         told(behind);
-        if index.advance(STEP).await? == Advanced::Busy {
+        // Nothing to add although there is more: what is left is no record.
+        if matches!(index.advance(STEP).await?, Advanced::Busy | Advanced::By(0)) {
             sleep(TURN).await;
             waited += TURN;
         }

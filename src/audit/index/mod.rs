@@ -54,17 +54,16 @@ pub trait AuditIndex: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Place>, StoreUnavailable>>;
 
-    /// The records at these places, in the order of their positions. A place whose record is removed gives none.
+    /// The records at these places, in the order of their positions. A place whose record is removed, or is none, gives none.
     fn records<'a>(&'a self, positions: &'a [Position]) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>>;
 
-    /// The records of a chain after one place and up to another, in order.
-    fn stretch(
-        &self,
-        after: Position,
-        to: Position,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>>;
+    /// The records of a chain after one place and up to another, in order, and the last place that was read: none where
+    /// there are no more. What is no record is left out.
+    fn stretch(&self, after: Position, to: Position, limit: u32) -> BoxFuture<'_, Result<Stretch, StoreUnavailable>>;
 }
+
+/// Records one after the other, and the place up to which they were read.
+pub type Stretch = (Vec<AuditEntry>, Option<Position>);
 
 /// Where a record is, and when it was decided: what stories are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

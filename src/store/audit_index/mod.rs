@@ -24,7 +24,8 @@ use super::audit::{EntryRow, chain_id, damaged};
 use super::{Engine, Store};
 use crate::audit::AuditEntry;
 use crate::audit::chain::{ChainId, Position};
-use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Standing, Term};
+use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Standing, Stretch, Term};
+use crate::audit::verify::{AuditReading, Run};
 use crate::registry::StoreUnavailable;
 
 /// What terms are made of, and which of them have rows. Another number begins the index anew. 1 had a row for every name.
@@ -131,35 +132,46 @@ impl AuditIndex for Store {
                      ORDER BY position"
                 }
             };
-            let rows: Vec<EntryRow> = sqlx::query_as(statement)
+            let rows: Result<Vec<EntryRow>, sqlx::Error> = sqlx::query_as(statement)
                 .bind(list.join(","))
                 .bind(first.number())
                 .bind(last.number())
                 .fetch_all(&self.readers)
-                .await?;
-            Ok(rows.into_iter().map(|row| row.0).collect())
+                .await;
+            match rows {
+                Ok(rows) => Ok(rows.into_iter().map(|row| row.0).collect()),
+                // One that is none among them hides no other.
+                Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+                    let mut records = Vec::new();
+                    for position in positions {
+                        if let Some(before) = Position::from_number(position.number() - 1) {
+                            records.extend(whole(&self.run(before, *position, 1).await?));
+                        }
+                    }
+                    records.sort_unstable_by_key(|record| record.position);
+                    Ok(records)
+                }
+                Err(error) => Err(error.into()),
+            }
         })
     }
 
-    fn stretch(
-        &self,
-        after: Position,
-        to: Position,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
+    fn stretch(&self, after: Position, to: Position, limit: u32) -> BoxFuture<'_, Result<Stretch, StoreUnavailable>> {
         Box::pin(async move {
-            let rows: Vec<EntryRow> = sqlx::query_as(
-                "SELECT position, at, hash, body FROM audit_record WHERE position > $1 AND position <= $2 \
-                 ORDER BY position LIMIT $3",
-            )
-            .bind(after.number())
-            .bind(to.number())
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
-            Ok(rows.into_iter().map(|row| row.0).collect())
+            let run = self.run(after, to, limit).await?;
+            Ok((whole(&run).collect(), run.end()))
         })
     }
+}
+
+/// What is a record.
+fn whole(run: &Run) -> impl Iterator<Item = AuditEntry> {
+    run.iter().filter(|record| record.is_whole).map(|record| AuditEntry {
+        position: record.position,
+        at: record.at,
+        hash: record.hash,
+        body: record.body.to_owned(),
+    })
 }
 
 /// The places of one term that have the others as well, out of so many of its own; and the last of these in any case, to go

@@ -37,6 +37,7 @@ contract!(
     what_begins_with_its_time_is_found_without_a_row_of_its_own,
     what_is_known_by_its_kind_alone_is_found_together_with_the_rest,
     close_together_or_far_apart,
+    what_is_no_record_hides_no_other,
 );
 
 fn at(milliseconds: i64) -> UnixTime {
@@ -548,6 +549,41 @@ async fn close_together_or_far_apart(bench: &Bench) {
     }
 }
 
+/// Whoever can write to the store puts what is no record in the midst of others: `audit verify` finds it, and a search finds all
+/// the rest, by the index and without.
+async fn what_is_no_record_hides_no_other(bench: &Bench) {
+    let store = &bench.store;
+    written(bench, 90).await;
+    let everything = Filter::default();
+    let whole = search(store, &everything, 1_000).await.unwrap().entries;
+    assert_eq!(whole.len(), 90);
+    let (hash, odd) = if is_sqlite(store) { ("x'00'", "CAST(x'7bff' AS TEXT)") } else { ("'\\x00'::bytea", "'{'") };
+    let place = |chain: i64, sequence: i64| chain * (1 << 40) + sequence;
+    // One in the midst of each chain, and the last of one.
+    let odd_ones = [place(1, 7), place(2, 20), place(2, 45)];
+    let spoil = async |indexed_before: bool| {
+        for position in odd_ones {
+            let at = whole.iter().find(|entry| entry.position.number() == position).unwrap().at.as_millis();
+            on_store(store, format!("DELETE FROM audit_record WHERE position = {position}")).await;
+            let insert = "INSERT INTO audit_record (position, at, hash, body) VALUES";
+            on_store(store, format!("{insert} ({position}, {at}, {hash}, {odd})")).await;
+        }
+        let mut expected = whole.clone();
+        expected.retain(|entry| !odd_ones.contains(&entry.position.number()));
+        assert_eq!(search(store, &everything, 1_000).await.unwrap().entries, expected, "indexed: {indexed_before}");
+        let of_client = Filter::naming(TermKind::Client, "client-1");
+        expected.retain(|entry| of_client.meets(entry));
+        assert!(!expected.is_empty());
+        assert_eq!(search(store, &of_client, 1_000).await.unwrap().entries, expected, "indexed: {indexed_before}");
+    };
+    // Without an index, as it comes.
+    spoil(false).await;
+    catch_up(store, 0, |_| ()).await.unwrap();
+    // Only what is behind the last record of a chain is left.
+    assert_eq!(store.standing().await.unwrap().behind(), 1);
+    spoil(true).await;
+}
+
 /// An index that is thrown away while it is asked.
 #[derive(Debug)]
 struct Losing {
@@ -593,12 +629,7 @@ impl AuditIndex for Losing {
         self.store.records(positions)
     }
 
-    fn stretch(
-        &self,
-        after: Position,
-        to: Position,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
+    fn stretch(&self, after: Position, to: Position, limit: u32) -> BoxFuture<'_, Result<Stretch, StoreUnavailable>> {
         self.store.stretch(after, to, limit)
     }
 }
