@@ -75,8 +75,8 @@ pub(super) fn unannounced(what: &str) -> ExportFailure {
     ExportFailure::Tampered(Box::new(Finding::new(FindingKind::Cut, what)))
 }
 
-/// Every `pruned` record in the log that is signed. Others say nothing: whoever can write to the store could keep the log from
-/// ever being pruned again with one, until the disk is full.
+/// Every `pruned` record in the log that is signed and whose checkpoint is there. Others say nothing: whoever can write to the
+/// store could keep the log from ever being pruned again with one, until the disk is full.
 ///
 /// # Errors
 /// [`ExportFailure`] if the store does not answer.
@@ -96,9 +96,9 @@ pub(super) async fn announced(
             for announced in records.filter_map(|record| Announced::of(&record)) {
                 let number = announced.checkpoint();
                 let stored = source.statements(number.saturating_sub(1), 1).await?;
-                let stored = stored.first().filter(|stored| stored.number == number);
-                let statement = stored.map(|stored| statement_hash(&stored.statement));
-                proven.extend(announced.proven(keys, outline.log, statement).ok());
+                let Some(stored) = stored.first().filter(|stored| stored.number == number) else { continue };
+                let statement = statement_hash(&stored.statement);
+                proven.extend(announced.proven(keys, outline.log, Some(statement)).ok());
             }
         }
     }

@@ -189,6 +189,40 @@ async fn after_a_forged_cut_nothing_is_exported() {
     }
 }
 
+/// Of another past of this log, or of a copy of it that somebody tried something out with: genuine, and about nothing here.
+#[tokio::test]
+async fn a_genuine_proof_about_a_checkpoint_that_is_not_there_is_found() {
+    for engine in Engine::every() {
+        let mut scene = Scene::on(&engine, 40).await;
+        let mut record = record(&scene);
+        record["checkpoint"] = 99.into();
+        let log = scene.source().outline().await.unwrap().log.to_string();
+        record["proof"] = scene.signer.prove(&record, &log, "checkpoint 99").into();
+        let (at, body) = (scene.now, record.to_string());
+        scene.append(1, vec![Entry { at, body, assertion: None }]).await;
+        scene.checkpoint().await;
+        assert_eq!(told(&scene.verified().await), ["cut 2/41"], "on {engine:?}");
+        // Nor is there anything to finish.
+        assert_eq!(export::unfinished(&scene.source(), &scene.signer.keys()).await.unwrap(), None, "on {engine:?}");
+    }
+}
+
+/// Otherwise one row would fill the disk in the end.
+#[tokio::test]
+async fn a_record_that_nobody_signed_keeps_nobody_from_pruning() {
+    for engine in Engine::every() {
+        let mut scene = Scene::on(&engine, 40).await;
+        let mut genuine = record(&scene);
+        genuine["proof"] = proof(&scene, &genuine, Flaw::None).await.into();
+        forge(&mut scene, &genuine).await;
+        let (at, body) = (scene.now, record(&scene).to_string());
+        scene.append(1, vec![Entry { at, body, assertion: None }]).await;
+        scene.checkpoint().await;
+        assert!(has(&scene.verified().await, FindingKind::Signature), "on {engine:?}");
+        scene.exported(Scene::after(9), "a.gz").await.unwrap();
+    }
+}
+
 /// What the program signs is what the text of the format says.
 #[tokio::test]
 async fn a_proof_is_the_record_signed() {
