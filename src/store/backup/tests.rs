@@ -291,6 +291,17 @@ async fn nobody_serves_before_it_is_confirmed(bench: &Bench) {
         let history = store.history(RegistryVersion((1_900_000_000 << 20) - 1), None, 10).await.unwrap();
         let actions: Vec<&str> = history.iter().map(|entry| entry.action.as_str()).collect();
         assert_eq!(actions, ["registry.restore", "registry.confirm_restore"]);
+
+        // Restored once more: whoever keeps tokens then does not keep those that were ended the first time.
+        let mut transaction = store.begin_write().await.unwrap();
+        let again = "INSERT INTO restoration (epoch, state, record, statement) \
+                     SELECT epoch + 1, 'unconfirmed', record, statement FROM restoration";
+        sqlx::query(again).execute(&mut *transaction).await.unwrap();
+        sqlx::query("UPDATE revocation_mark SET version = version + 7").execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert!(!everything(store.marks(LATER).await.unwrap()));
+        store.confirm(TokensOfBefore::Live, explanation()).await.unwrap().unwrap();
+        assert!(everything(store.marks(LATER).await.unwrap()));
     }
 }
 
