@@ -6,6 +6,9 @@
 /// `GET` and `POST /certificate-check`.
 mod certificate_check;
 
+/// What the endpoints that decide have in common.
+mod decision;
+
 /// Form bodies to pairs.
 mod form;
 
@@ -20,6 +23,9 @@ mod jwks;
 
 /// `GET /.well-known/oauth-authorization-server`.
 mod metadata;
+
+/// What an asker can read.
+mod preference;
 
 /// Bodies, status codes, no-store.
 mod response;

@@ -3,6 +3,7 @@
 //! Takes what was decided, gives responses by the table of design §8. Every failure is the JSON of RFC 6749 §5.2 with
 //! the fixed sentence of its code: why something was refused is told to the audit log alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::preference::accepts_gzip;
 use crate::audit::RequestId;
 use crate::error::{ErrorCode, Refusal};
 use crate::mint::AccessToken;
@@ -134,6 +136,45 @@ pub(super) struct Document {
     pub(super) etag: HeaderValue,
     /// Whether another `Accept-Encoding` would have got another one.
     pub(super) varies: bool,
+}
+
+/// A signed text that many ask for, as it is and compressed, and its tag with the quotes.
+pub(super) struct Compressed<'a> {
+    pub(super) text: &'a Arc<str>,
+    pub(super) gzip: &'a Arc<[u8]>,
+    pub(super) etag: &'a str,
+}
+
+/// The form of it that the asker can read.
+pub(super) fn compressed(
+    asked: &HeaderMap,
+    Compressed { text, gzip, etag }: &Compressed<'_>,
+    content_type: &'static str,
+    cache_control: &'static str,
+) -> Response<Body> {
+    let is_gzip = accepts_gzip(asked);
+    // RFC 9110 §8.8.3.3: another coding is another representation, under a tag of its own.
+    let etag = if is_gzip { etag.trim_end_matches('"').to_owned() + "-gzip\"" } else { (*etag).to_owned() };
+    let Ok(etag) = HeaderValue::try_from(etag) else { return failure() };
+    let shown = Document {
+        // Shared, not copied: thousands may be told of one change at once.
+        body: if is_gzip { Bytes::from_owner(Arc::clone(gzip)) } else { Bytes::from_owner(Text(Arc::clone(text))) },
+        content_type: HeaderValue::from_static(content_type),
+        content_encoding: is_gzip.then(|| HeaderValue::from_static("gzip")),
+        cache_control: HeaderValue::from_static(cache_control),
+        etag,
+        varies: true,
+    };
+    document(asked, &shown)
+}
+
+/// Text that several answers share.
+pub(super) struct Text(pub(super) Arc<str>);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 /// A short answer in plain text, for the operator.

@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::ACCEPT_ENCODING;
-use axum::http::{HeaderMap, HeaderValue, Response, Uri};
-use bytes::Bytes;
+use axum::http::{HeaderMap, Response, Uri};
 
 use super::observe;
-use super::response::{self, Document};
+use super::response::{self, Compressed};
 use crate::app::App;
 use crate::error::Refusal;
 use crate::request::RequestRefusal;
@@ -29,33 +27,12 @@ pub(super) async fn revocations(State(app): State<Arc<App>>, uri: Uri, headers: 
         return response;
     };
     let list = app.status.wait_for_news(asked.known, asked.wait).await;
-    let gzip = accepts_gzip(&headers);
-    // RFC 9110 §8.8.3.3: another coding is another representation, under a tag of its own.
-    let etag =
-        if gzip { list.etag.trim_end_matches('"').to_owned() + "-gzip\"" } else { list.etag.as_ref().to_owned() };
-    let Ok(etag) = HeaderValue::try_from(etag) else { return response::failure() };
-    let document = Document {
-        // Shared, not copied: thousands may be told of one change at once.
-        body: if gzip { Bytes::from_owner(list.gzip.clone()) } else { Bytes::from_owner(Text(list.compact.clone())) },
-        content_type: HeaderValue::from_static("application/jwt"),
-        content_encoding: gzip.then(|| HeaderValue::from_static("gzip")),
-        // An answer to "is there anything newer than this" is nobody else's.
-        cache_control: HeaderValue::from_static(if asked.known.is_some() { "no-store" } else { "public, max-age=1" }),
-        etag,
-        varies: true,
-    };
-    let response = response::document(&headers, &document);
+    // An answer to "is there anything newer than this" is nobody else's.
+    let caching = if asked.known.is_some() { "no-store" } else { "public, max-age=1" };
+    let text = Compressed { text: &list.compact, gzip: &list.gzip, etag: &list.etag };
+    let response = response::compressed(&headers, &text, "application/jwt", caching);
     observe("revocations", "ok", &response, None);
     response
-}
-
-/// Text that several answers share.
-pub(super) struct Text(pub(super) Arc<str>);
-
-impl AsRef<[u8]> for Text {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -94,24 +71,6 @@ fn decimal(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// RFC 9110 §12.5.3: `gzip` named, and not with weight zero. A bare `*` gets the list as it is.
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-            let refused = parts.any(|weight| {
-                let zero = weight.strip_prefix("q=").or_else(|| weight.strip_prefix("Q="));
-                zero.is_some_and(|zero| zero.bytes().all(|byte| matches!(byte, b'0' | b'.')))
-            });
-            named && !refused
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,21 +96,5 @@ mod tests {
         ] {
             assert_eq!(Asked::parse(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn gzip_is_sent_to_those_who_name_it() {
-        let accepts = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
-            accepts_gzip(&headers)
-        };
-        for yes in ["gzip", "deflate, gzip;q=1.0, *;q=0.5", "GZIP", "gzip;q=0.001"] {
-            assert!(accepts(yes), "{yes}");
-        }
-        for no in ["", "identity", "gzip;q=0", "gzip; q=0.000", "*", "br", "xgzip"] {
-            assert!(!accepts(no), "{no}");
-        }
-        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 }

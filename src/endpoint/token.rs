@@ -1,98 +1,28 @@
 //! `POST /token` (RFC 6749 §3.2).
 //!
-//! Takes a form and the connection's certificates, makes one call to [`issuance`], gives what was recorded. It decides
-//! nothing about the client; what is refused here could not be read as a request, and is put on record all the same.
+//! Makes one call to [`issuance`], gives what was recorded. It decides nothing about the client.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Response};
+use axum::http::Response;
 
-use super::{Places, form, observe, response};
+use super::decision::{Question, decided};
+use super::{Places, response};
 use crate::app::App;
-use crate::audit::RequestId;
-use crate::config::Limits;
-use crate::error::Refusal;
 use crate::issuance;
 use crate::pki::PresentedChain;
-use crate::request::{Parameters, RequestRefusal};
 
 /// Answers a token request.
 pub(super) async fn token(
-    State((app, places)): State<(Arc<App>, Places)>,
+    State(state): State<(Arc<App>, Places)>,
     Extension(peer): Extension<Arc<PresentedChain>>,
     request: Request,
 ) -> Response<Body> {
-    let began = app.clock.monotonic();
-    let (head, body) = request.into_parts();
-    let parameters = parameters(&head, body, &app.config.limits).await;
-    let request_id = RequestId::random(app.clock.now());
-    // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
-    // here. No place is held while a body is awaited.
-    let place = places.take();
-    let parameters = if place.is_some() { parameters } else { Err(RequestRefusal::Overloaded) };
-    // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
-    // task of its own and not in that of the connection.
-    let issuing = tokio::spawn({
-        let (app, request_id) = (app.clone(), request_id.clone());
-        async move {
-            let now = app.clock.now();
-            let recorded = issuance::issue(&app, &peer, parameters, request_id, now).await;
-            drop(place);
-            recorded
-        }
-    });
-    let (reason, response) = match issuing.await {
-        Ok(recorded) => match recorded.into_answer() {
-            Ok(token) => ("ok", response::token(&token)),
-            Err(refusal) => {
-                let reason = refusal.reason();
-                tracing::debug!(request.id = %request_id, refusal = reason, "token refused");
-                (reason, refused(&head.headers, &refusal))
-            }
-        },
-        Err(error) => {
-            tracing::error!(request.id = %request_id, %error, "a token request was not decided");
-            ("undecided", response::failure())
-        }
+    let path = |Question { app, peer, parameters, request_id, now }| async move {
+        issuance::issue(&app, &peer, parameters, request_id, now).await
     };
-    let response = response::with_request_id(response, &request_id);
-    observe("token", reason, &response, Some(app.clock.monotonic().saturating_sub(began)));
-    response
-}
-
-/// The parameters of a request by a client: in the body, and no second way to authenticate beside them.
-pub(super) async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    form::check_host(head)?;
-    // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
-    // take two different ones for the request.
-    if head.uri.query().is_some_and(|query| !query.is_empty()) {
-        return Err(RequestRefusal::ParameterInQuery);
-    }
-    let parameters = form::read(&head.headers, body, limits.body_bytes, limits.body).await?;
-    if head.headers.contains_key(AUTHORIZATION) {
-        // RFC 6749 §2.3: no more than one method in a request; otherwise it is one that no client is registered for.
-        let second = ["client_assertion", "client_assertion_type", "client_secret"];
-        let twice = parameters.0.iter().any(|(name, value)| second.contains(&name.as_str()) && !value.is_empty());
-        return Err(if twice { RequestRefusal::TwoAuthenticationMethods } else { RequestRefusal::AuthorizationHeader });
-    }
-    Ok(parameters)
-}
-
-/// A refusal, with a challenge where the client used the `Authorization` header.
-pub(super) fn refused(headers: &HeaderMap, refusal: &Refusal) -> Response<Body> {
-    match (authorization_scheme(headers), refusal) {
-        (Some(scheme), Refusal::Request(RequestRefusal::AuthorizationHeader)) => response::challenge(scheme),
-        _ => response::refusal(refusal),
-    }
-}
-
-/// The scheme of the first `Authorization` header, as sent; empty where it is none.
-fn authorization_scheme(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?;
-    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default())
+    decided("token", state, peer, request, path, |token| response::token(&token)).await
 }

@@ -1,0 +1,114 @@
+//! What `POST /token`, `/revoke` and `/introspect` have in common: a form, a decision that nothing cancels, its record, its
+//! answer.
+//!
+//! Takes a request and the path that decides it, makes one call to that, gives what was recorded. It decides nothing; what is
+//! refused here could not be read as a request, and is put on record by the path all the same.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response};
+use countersign_resource_server::time::UnixTime;
+
+use super::{Places, form, observe, response};
+use crate::app::App;
+use crate::audit::{Recorded, RequestId};
+use crate::config::Limits;
+use crate::error::Refusal;
+use crate::pki::PresentedChain;
+use crate::request::{Parameters, RequestRefusal};
+
+/// What a path decides on.
+pub(super) struct Question {
+    pub(super) app: Arc<App>,
+    pub(super) peer: Arc<PresentedChain>,
+    pub(super) parameters: Result<Parameters, RequestRefusal>,
+    pub(super) request_id: RequestId,
+    pub(super) now: UnixTime,
+}
+
+/// Lets `path` decide a request, and gives `answer` to what it came to.
+pub(super) async fn decided<T, Deciding>(
+    endpoint: &'static str,
+    (app, places): (Arc<App>, Places),
+    peer: Arc<PresentedChain>,
+    request: Request,
+    path: impl FnOnce(Question) -> Deciding + Send + 'static,
+    answer: impl FnOnce(T) -> Response<Body>,
+) -> Response<Body>
+where
+    T: Send + 'static,
+    Deciding: Future<Output = Recorded<Result<T, Refusal>>> + Send,
+{
+    let began = app.clock.monotonic();
+    let (head, body) = request.into_parts();
+    let parameters = parameters(&head, body, &app.config.limits).await;
+    let request_id = RequestId::random(app.clock.now());
+    // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
+    // here. No place is held while a body is awaited.
+    let place = places.take();
+    let parameters = if place.is_some() { parameters } else { Err(RequestRefusal::Overloaded) };
+    // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
+    // task of its own and not in that of the connection.
+    let deciding = tokio::spawn({
+        let (app, request_id) = (app.clone(), request_id.clone());
+        async move {
+            let now = app.clock.now();
+            let recorded = path(Question { app, peer, parameters, request_id, now }).await;
+            drop(place);
+            recorded
+        }
+    });
+    let (reason, response) = match deciding.await {
+        Ok(recorded) => match recorded.into_answer() {
+            Ok(decided) => ("ok", answer(decided)),
+            Err(refusal) => {
+                let reason = refusal.reason();
+                tracing::debug!(request.id = %request_id, endpoint, refusal = reason, "refused");
+                (reason, refused(&head.headers, &refusal))
+            }
+        },
+        Err(error) => {
+            tracing::error!(request.id = %request_id, endpoint, %error, "a request was not decided");
+            ("undecided", response::failure())
+        }
+    };
+    let response = response::with_request_id(response, &request_id);
+    observe(endpoint, reason, &response, Some(app.clock.monotonic().saturating_sub(began)));
+    response
+}
+
+/// The parameters of a request by a client: in the body, and no second way to authenticate beside them.
+async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+    form::check_host(head)?;
+    // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
+    // take two different ones for the request.
+    if head.uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(RequestRefusal::ParameterInQuery);
+    }
+    let parameters = form::read(&head.headers, body, limits.body_bytes, limits.body).await?;
+    if head.headers.contains_key(AUTHORIZATION) {
+        // RFC 6749 §2.3: no more than one method in a request; otherwise it is one that no client is registered for.
+        let second = ["client_assertion", "client_assertion_type", "client_secret"];
+        let twice = parameters.0.iter().any(|(name, value)| second.contains(&name.as_str()) && !value.is_empty());
+        return Err(if twice { RequestRefusal::TwoAuthenticationMethods } else { RequestRefusal::AuthorizationHeader });
+    }
+    Ok(parameters)
+}
+
+/// A refusal, with a challenge where the client used the `Authorization` header.
+fn refused(headers: &HeaderMap, refusal: &Refusal) -> Response<Body> {
+    match (authorization_scheme(headers), refusal) {
+        (Some(scheme), Refusal::Request(RequestRefusal::AuthorizationHeader)) => response::challenge(scheme),
+        _ => response::refusal(refusal),
+    }
+}
+
+/// The scheme of the first `Authorization` header, as sent; empty where it is none.
+fn authorization_scheme(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?;
+    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default())
+}
