@@ -13,6 +13,9 @@ use super::{ClientId, ParticipantId, ResourceIndicator};
 /// is one mark.
 pub const REVOKED_TOKENS: usize = 1_000;
 
+/// How many the clients of one participant may together: nobody's clients take from others what all of them have.
+pub const REVOKED_TOKENS_OF_PARTICIPANT: usize = 10_000;
+
 /// How many all clients together may: a resource server takes a list of 8 MiB, which is some 190,000 marks, and no crowd of
 /// clients may fill it.
 pub const REVOKED_TOKENS_OF_ALL: usize = 100_000;

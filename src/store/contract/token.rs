@@ -5,7 +5,8 @@ use countersign_resource_server::token::claims::StatusReference;
 use super::*;
 use crate::registry::ParticipantId;
 use crate::registry::token::{
-    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
+    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, REVOKED_TOKENS_OF_PARTICIPANT, SigningKeyChange,
+    TokenRevocation,
 };
 use crate::status_list::store::StatusListStore;
 
@@ -17,6 +18,7 @@ contract!(
     of_sixteen_who_revoke_a_token_one_does,
     a_token_of_which_only_the_name_is_known_is_marked_as_long_as_any_may_live,
     a_client_has_so_many_tokens_revoked_and_no_more,
+    the_clients_of_a_participant_have_so_many_tokens_revoked,
     all_clients_together_have_so_many_tokens_revoked,
     the_end_of_a_token_touches_no_record,
     a_withdrawn_signing_key_leaves_a_mark,
@@ -133,6 +135,30 @@ async fn a_client_has_so_many_tokens_revoked_and_no_more(bench: &Bench) {
     let later = UnixTime::from_millis(end);
     assert_eq!(registry.revoked_tokens(&client_id("acme-1"), later).await.unwrap(), 0);
     registry.revoke_token(token("later", AskedBy::Client), because_at("x", later)).await.unwrap();
+}
+
+/// A partner with a thousand clients takes nothing from any other.
+async fn the_clients_of_a_participant_have_so_many_tokens_revoked(bench: &Bench) {
+    bench.populate().await;
+    bench.registry.add_client(client("acme-2", "acme"), vec![], because("new client")).await.unwrap();
+    bench.join("globex", &["globex-1"], "ca").await;
+    let (others, end) = (REVOKED_TOKENS_OF_PARTICIPANT - 1, NOW.after(Duration::from_secs(360)).as_millis());
+    bench
+        .tamper(&format!(
+            "WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < {others}) \
+             INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) \
+             SELECT 'jti', 'j' || v, 1, {end}, 'acme-2' FROM n"
+        ))
+        .await;
+    let registry = &bench.registry;
+    registry.revoke_token(token("the last", AskedBy::Client), because("x")).await.unwrap();
+    let refused = registry.revoke_token(token("one more", AskedBy::Client), because("x")).await;
+    let limit = REVOKED_TOKENS_OF_PARTICIPANT;
+    assert!(matches!(&refused, Err(EditRefusal::TokenLimit { limit: met, .. }) if *met == limit), "{refused:?}");
+    // Of another participant's clients.
+    let mut of_another = token("of another", AskedBy::Client);
+    of_another.token.as_mut().unwrap().client_id = client_id("globex-1");
+    registry.revoke_token(of_another, because("x")).await.unwrap();
 }
 
 /// What a resource server can take in is bounded, and no crowd of clients may fill it.

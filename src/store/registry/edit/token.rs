@@ -3,14 +3,14 @@
 use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::token::claims::StatusReference;
 use serde::Serialize;
-use sqlx::Row;
 
 use super::{MARK_LEEWAY, NewMark, Writing, forbidden};
 use crate::registry::KeyHash;
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::Touched;
 use crate::registry::token::{
-    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, SigningKeyChange, TokenRevocation,
+    AskedBy, KnownToken, REVOKED_TOKENS, REVOKED_TOKENS_OF_ALL, REVOKED_TOKENS_OF_PARTICIPANT, SigningKeyChange,
+    TokenRevocation,
 };
 use crate::status_list::scatter::SIZE;
 
@@ -51,24 +51,28 @@ impl Writing {
         }
         let client_id = token.as_ref().filter(|_| asked_by == AskedBy::Client).map(|token| &token.client_id);
         if let Some(client_id) = client_id {
-            let live: i64 =
-                sqlx::query("SELECT COUNT(*) FROM revocation_mark WHERE client_id = $1 AND forget_after > $2")
+            let counts = [
+                ("SELECT COUNT(*) FROM revocation_mark WHERE client_id = $1 AND forget_after > $2", REVOKED_TOKENS),
+                (
+                    "SELECT COUNT(*) FROM client AS own JOIN client ON client.participant_id = own.participant_id \
+                     JOIN revocation_mark AS mark ON mark.client_id = client.id \
+                     WHERE own.id = $1 AND mark.forget_after > $2",
+                    REVOKED_TOKENS_OF_PARTICIPANT,
+                ),
+                (
+                    "SELECT COUNT(*) FROM revocation_mark WHERE client_id IS NOT NULL AND $1 <> '' AND forget_after > $2",
+                    REVOKED_TOKENS_OF_ALL,
+                ),
+            ];
+            for (statement, limit) in counts {
+                let live: i64 = sqlx::query_scalar(statement)
                     .bind(client_id.as_str())
                     .bind(now.as_millis())
                     .fetch_one(&mut *self.transaction)
-                    .await?
-                    .try_get(0)?;
-            if usize::try_from(live).unwrap_or(usize::MAX) >= REVOKED_TOKENS {
-                return Err(EditRefusal::TokenLimit { client: client_id.clone(), limit: REVOKED_TOKENS });
-            }
-            let of_all: i64 =
-                sqlx::query("SELECT COUNT(*) FROM revocation_mark WHERE client_id IS NOT NULL AND forget_after > $1")
-                    .bind(now.as_millis())
-                    .fetch_one(&mut *self.transaction)
-                    .await?
-                    .try_get(0)?;
-            if usize::try_from(of_all).unwrap_or(usize::MAX) >= REVOKED_TOKENS_OF_ALL {
-                return Err(EditRefusal::TokenLimit { client: client_id.clone(), limit: REVOKED_TOKENS_OF_ALL });
+                    .await?;
+                if usize::try_from(live).unwrap_or(usize::MAX) >= limit {
+                    return Err(EditRefusal::TokenLimit { client: client_id.clone(), limit });
+                }
             }
         }
         self.marks.push(NewMark {
