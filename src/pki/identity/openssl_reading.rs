@@ -137,7 +137,7 @@ fn what_openssl_prints_matches_and_one_letter_more_does_not() {
                 return Ok(());
             };
             let text = printed(&certificate(&name)).unwrap();
-            if text.split([',', '+']).any(|attribute| attribute.ends_with("=#")) {
+            if name.0.iter().flatten().any(|attribute| attribute.oid != UNKNOWN && attribute.value == b"#") {
                 // OpenSSL escapes a `#` that is a value's first character, but not one that is its last as well; RFC 4514
                 // §2.4 wants it escaped, and `#` alone is an encoding of no octets, which nobody takes.
                 prop_assert_eq!(matched(&text, &subject), None);
