@@ -154,7 +154,7 @@ async fn authenticate(app: &App, peer: &PresentedChain, now: UnixTime) -> Result
         tracing::error!(%error, "whose a certificate is cannot be read");
         IntrospectionRefusal::StateUnknown
     })?;
-    let resource_server = asker.resource_server.ok_or(IntrospectionRefusal::Unknown)?;
+    let resource_server = asker.resource_server.clone().ok_or(IntrospectionRefusal::Unknown)?;
     // Should one have become the other by whatever way: when in doubt, neither.
     if asker.is_a_client {
         return Err(IntrospectionRefusal::IsAClient);

@@ -13,9 +13,10 @@ use moka::future::Cache;
 use moka::ops::compute::Op;
 
 use super::history::{Change, Touched};
+use super::resource_server::Asker;
 use super::store::{Head, RegistryStore, StoreUnavailable};
 use super::trust_anchor::TrustAnchor;
-use super::{AnchorId, ClientId, ClientRecord, RegistryVersion};
+use super::{AnchorId, ClientId, ClientRecord, KeyHash, RegistryVersion, Thumbprint};
 
 /// How many versions back a record can be checked without asking the store.
 pub(super) const REACH: u32 = 8_192;
@@ -28,6 +29,9 @@ const OVERTAKEN_LIMIT: usize = 4;
 
 /// How many anchors are shared between the records that have them.
 const SHARED_ANCHORS: u64 = 4_096;
+
+/// How many certificates are remembered as resource servers'.
+const ASKERS: u64 = 16_384;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,8 @@ pub(super) struct Memory {
     unknown: Cache<ClientId, Arc<Entry>>,
     /// The anchors of the records last loaded: all that have one share it, a trust domain's whole bundle among them.
     anchors: moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
+    /// Whose a certificate is that asks about tokens, and the head of the registry that this was read at.
+    askers: moka::sync::Cache<(Thumbprint, KeyHash), (Head, Arc<Asker>)>,
     /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
     seen: AtomicI64,
     epoch: AtomicI64,
@@ -103,6 +109,7 @@ impl Memory {
             known: Cache::new(size.clients),
             unknown: Cache::builder().max_capacity(size.unknown_clients).time_to_live(size.unknown_for).build(),
             anchors: moka::sync::Cache::new(SHARED_ANCHORS),
+            askers: moka::sync::Cache::new(ASKERS),
             seen: AtomicI64::new(head.version.0),
             epoch: AtomicI64::new(head.epoch),
             recent: RwLock::new(Recent { floor: head.version.0, changes: VecDeque::new() }),
@@ -153,6 +160,36 @@ impl Memory {
                 return Ok(Remembered { record: Arc::clone(record), version: record.as_of });
             }
         }
+    }
+
+    /// Whose the certificate with this thumbprint and this key is. A resource server's is remembered until the registry
+    /// changes in whatever way: few certificates ask, and often.
+    pub(super) async fn asker(
+        &self,
+        thumbprint: &Thumbprint,
+        key: &KeyHash,
+        store: &dyn RegistryStore,
+    ) -> Result<Arc<Asker>, StoreUnavailable> {
+        let certificate = (*thumbprint, *key);
+        // Before the store is asked: what it says then is of this head or a later one.
+        let head = self.head();
+        if let Some((of, asker)) = self.askers.get(&certificate)
+            && of == head
+        {
+            return Ok(asker);
+        }
+        let asker = Arc::new(store.asker(thumbprint, key).await?);
+        // What is nobody's takes no room of those that are somebody's.
+        if asker.resource_server.is_some() {
+            self.askers.insert(certificate, (head, Arc::clone(&asker)));
+        }
+        Ok(asker)
+    }
+
+    fn head(&self) -> Head {
+        // A history that begins anew sets the epoch first: never an epoch with a later one's version.
+        let version = self.seen();
+        Head { epoch: self.epoch.load(Ordering::Acquire), version }
     }
 
     /// Takes in what the store says has happened after version `since`.

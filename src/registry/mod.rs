@@ -311,8 +311,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreUnavailable`].
-    pub async fn asker(&self, thumbprint: &Thumbprint, key: &KeyHash) -> Result<Asker, StoreUnavailable> {
-        self.store.asker(thumbprint, key).await
+    pub async fn asker(&self, thumbprint: &Thumbprint, key: &KeyHash) -> Result<Arc<Asker>, StoreUnavailable> {
+        self.memory.asker(thumbprint, key, self.store.as_ref()).await
     }
 
     /// How many tokens `client` has had revoked that would be live otherwise.

@@ -134,6 +134,7 @@ contract!(
     a_client_added_after_it_was_asked_for_is_found,
     a_load_overtaken_by_a_change_is_discarded,
     those_who_ask_at_the_same_time_load_once,
+    a_resource_servers_certificate_is_looked_up_once_and_again_after_a_change,
     another_epoch_empties_the_memory,
     a_gap_in_the_changes_is_not_passed_over,
     an_empty_database_is_missing_unless_it_may_be_made,
@@ -1252,6 +1253,29 @@ async fn those_who_ask_at_the_same_time_load_once(bench: &Bench) {
     assert_eq!(slow.loads.load(Ordering::SeqCst), 1);
 }
 
+async fn a_resource_servers_certificate_is_looked_up_once_and_again_after_a_change(bench: &Bench) {
+    bench.populate().await;
+    let slow = Arc::new(Slow { store: bench.store.clone(), gate: Semaphore::new(8), loads: AtomicU32::new(0) });
+    let registry =
+        Registry::new(Arc::clone(&slow) as Arc<dyn RegistryStore>, MemorySize::default(), "slow").await.unwrap();
+    // A certificate whose key a client shows later, in another one.
+    let (own, key) = (facts(2).thumbprint, facts(1).key_hash);
+    let mut api = resource_server("api");
+    api.certificates = vec![own];
+    registry.change_resource_server(api, because("its own")).await.unwrap();
+    let looked_up = async || {
+        let asker = registry.asker(&own, &key).await.unwrap();
+        (asker.resource_server.is_some(), asker.is_a_client, slow.loads.load(Ordering::SeqCst))
+    };
+    assert_eq!((looked_up().await, looked_up().await), ((true, false, 1), (true, false, 1)));
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
+    registry.catch_up().await.unwrap();
+    assert_eq!((looked_up().await, looked_up().await), ((true, true, 2), (true, true, 2)));
+    registry.retire_resource_server(resource_server_id("api"), because("over")).await.unwrap();
+    // What is nobody's is not remembered.
+    assert_eq!((looked_up().await, looked_up().await), ((false, true, 3), (false, true, 4)));
+}
+
 async fn another_epoch_empties_the_memory(bench: &Bench) {
     bench.populate().await;
     let before = bench.record("acme-1").await;
@@ -1744,6 +1768,7 @@ impl RegistryStore for Slow {
     }
 
     fn asker<'a>(&'a self, thumbprint: &'a Thumbprint, key: &'a KeyHash) -> Answer<'a, Asker> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         self.store.asker(thumbprint, key)
     }
 

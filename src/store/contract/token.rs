@@ -207,7 +207,13 @@ async fn a_certificate_is_one_resource_servers(bench: &Bench) {
     let registry = &bench.registry;
     let (one, next) = (facts(1), facts(2));
     let asker = async |facts: &crate::registry::CertificateFacts| {
-        registry.asker(&facts.thumbprint, &facts.key_hash).await.unwrap().resource_server.map(|one| one.id.to_string())
+        registry
+            .asker(&facts.thumbprint, &facts.key_hash)
+            .await
+            .unwrap()
+            .resource_server
+            .as_ref()
+            .map(|one| one.id.to_string())
     };
     let mut api = resource_server("api");
     api.certificates = vec![one.thumbprint, next.thumbprint];
