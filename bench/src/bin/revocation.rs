@@ -7,6 +7,9 @@
 //! `waiting`: so many connections long-poll the list; the server's memory and CPU time meanwhile, and how long a change takes
 //! to reach all of them.
 //!
+//! `tokens`: what it costs the server to be asked about a token by a resource server, and to be told by a client that one of its
+//! own is dead.
+//!
 //! Takes a directory in which `countersign quickstart --exit` has been run, and starts the server there.
 
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
@@ -44,6 +47,7 @@ use tokio_rustls::TlsConnector;
 type Failure = Box<dyn Error + Send + Sync>;
 
 const CLIENT: &str = "birch-claims";
+const API: &str = "example-api";
 const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -80,6 +84,22 @@ enum Measure {
         connections: usize,
         #[arg(long, default_value_t = 30)]
         seconds: u64,
+    },
+    /// What `/introspect` and `/revoke` cost
+    Tokens {
+        #[arg(long, default_value_t = 16)]
+        connections: usize,
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Tokens to revoke; a client may have a thousand
+        #[arg(long, default_value_t = 960)]
+        revoked: usize,
+        /// A certificate in PEM that becomes the quickstart API's own
+        #[arg(long)]
+        certificate: PathBuf,
+        /// Its key
+        #[arg(long)]
+        key: PathBuf,
     },
 }
 
@@ -154,6 +174,15 @@ async fn main() -> Result<(), Failure> {
         Measure::Rounds { rounds, resource_servers } => measure_rounds(&site, rounds, resource_servers).await,
         Measure::Waiting { connections, seconds } => {
             measure_waiting(&site, server.0.id(), connections, Duration::from_secs(seconds)).await
+        }
+        Measure::Tokens { connections, seconds, revoked, certificate, key } => {
+            let api = config_of(&site.data(), &certificate, &key)?;
+            let certificate = certificate.canonicalize()?;
+            let certificate = certificate.to_str().ok_or("a path that is no text")?;
+            site.operate(&["resource-server", "change", API, "--certificate", certificate]).await?;
+            let pid = server.0.id();
+            measure_asking(&site, pid, &Arc::new(api), connections, Duration::from_secs(seconds)).await?;
+            measure_revoking(&site, pid, connections, revoked).await
         }
     }
 }
@@ -277,8 +306,112 @@ async fn wait(
     }
 }
 
+/// Asks about one token on so many kept connections at once.
+async fn measure_asking(
+    site: &Site,
+    pid: u32,
+    api: &Arc<ClientConfig>,
+    connections: usize,
+    time: Duration,
+) -> Result<(), Failure> {
+    let (address, client) = (site.address(), Arc::new(client_config(&site.data())?));
+    let token = token(&mut connect(&client, &address).await?).await?;
+    let mut askers = Vec::new();
+    for _ in 0..connections {
+        askers.push(connect(api, &address).await?);
+    }
+    let (cpu, until) = (cpu_time(pid)?, Instant::now() + time);
+    let asking: Vec<_> = askers
+        .into_iter()
+        .map(|mut connection| {
+            let token = token.clone();
+            tokio::spawn(async move {
+                let mut waited = Vec::new();
+                while Instant::now() < until {
+                    let asked = Instant::now();
+                    let answer = post(&mut connection, "/introspect", format!("token={token}")).await?;
+                    if !answer.starts_with(b"{\"active\":true") {
+                        return Err(format!("not active: {}", String::from_utf8_lossy(&answer)).into());
+                    }
+                    waited.push(asked.elapsed());
+                }
+                Ok::<_, Failure>(waited)
+            })
+        })
+        .collect();
+    report("/introspect, one live token", pid, cpu, asking).await
+}
+
+/// Has so many tokens revoked by their client, each once.
+async fn measure_revoking(site: &Site, pid: u32, connections: usize, revoked: usize) -> Result<(), Failure> {
+    let (address, client) = (site.address(), Arc::new(client_config(&site.data())?));
+    let mut shares = Vec::new();
+    for _ in 0..connections {
+        let mut connection = connect(&client, &address).await?;
+        let mut tokens = Vec::new();
+        for _ in 0..revoked / connections {
+            tokens.push(token(&mut connection).await?);
+        }
+        shares.push((connection, tokens));
+    }
+    let cpu = cpu_time(pid)?;
+    let revoking: Vec<_> = shares
+        .into_iter()
+        .map(|(mut connection, tokens)| {
+            tokio::spawn(async move {
+                let mut waited = Vec::new();
+                for token in tokens {
+                    let asked = Instant::now();
+                    post(&mut connection, "/revoke", format!("client_id={CLIENT}&token={token}")).await?;
+                    waited.push(asked.elapsed());
+                }
+                Ok::<_, Failure>(waited)
+            })
+        })
+        .collect();
+    report("/revoke, a live token each", pid, cpu, revoking).await
+}
+
+async fn report(
+    what: &str,
+    pid: u32,
+    cpu: Duration,
+    asking: Vec<tokio::task::JoinHandle<Result<Vec<Duration>, Failure>>>,
+) -> Result<(), Failure> {
+    let (began, connections) = (Instant::now(), asking.len());
+    let mut waited = Vec::new();
+    for one in asking {
+        waited.extend(one.await??);
+    }
+    let (took, cpu) = (began.elapsed().as_secs_f64(), cpu_time(pid)?.saturating_sub(cpu).as_secs_f64());
+    let count = waited.len() as f64;
+    println!("{what}, {connections} connections");
+    println!("  answered                      {count}, {:.0} a second", count / took);
+    println!("  server CPU for a thousand     {:.0} ms", cpu * 1e6 / count);
+    println!("  p50 / p99 / maximum           {}", quantiles(&mut waited));
+    println!("  server memory                 {} MB", memory(pid)? / 1_000);
+    Ok(())
+}
+
+async fn post(connection: &mut SendRequest<Full<Bytes>>, target: &str, form: String) -> Result<Bytes, Failure> {
+    let request = http::Request::post(target)
+        .header("host", "localhost")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::from(form))?;
+    connection.ready().await?;
+    let answer = connection.send_request(request).await?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await?.to_bytes();
+    if status.is_success() {
+        Ok(body)
+    } else {
+        Err(format!("{target}: {status} {}", String::from_utf8_lossy(&body)).into())
+    }
+}
+
 async fn get(connection: &mut SendRequest<Full<Bytes>>, target: &str) -> Result<Bytes, Failure> {
     let request = http::Request::get(target).header("host", "localhost").body(Full::default())?;
+    connection.ready().await?;
     let answer = connection.send_request(request).await?;
     let status = answer.status();
     let body = answer.into_body().collect().await?.to_bytes();
@@ -339,6 +472,7 @@ async fn token(connection: &mut SendRequest<Full<Bytes>>) -> Result<String, Fail
             .header("host", "localhost")
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Full::from(format!("grant_type=client_credentials&client_id={CLIENT}")))?;
+        connection.ready().await?;
         let answer = connection.send_request(request).await?;
         let is_good = answer.status().is_success();
         let body = answer.into_body().collect().await?.to_bytes();
@@ -366,6 +500,7 @@ async fn call_until_refused(
             .header("host", "localhost")
             .header("authorization", format!("Bearer {token}"))
             .body(Full::default())?;
+        connection.ready().await?;
         let answer = connection.send_request(request).await?;
         let status = answer.status().as_u16();
         answer.into_body().collect().await?;
@@ -400,9 +535,12 @@ async fn connect(tls: &Arc<ClientConfig>, address: &str) -> Result<SendRequest<F
 
 fn client_config(data: &Path) -> Result<ClientConfig, Failure> {
     let file = |ending: &str| data.join("clients").join(format!("{CLIENT}.{ending}"));
-    let chain = CertificateDer::pem_file_iter(file("pem"))?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(file("key"))?;
-    Ok(trusting(data)?.with_client_auth_cert(chain, key)?)
+    config_of(data, &file("pem"), &file("key"))
+}
+
+fn config_of(data: &Path, certificate: &Path, key: &Path) -> Result<ClientConfig, Failure> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(trusting(data)?.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?)
 }
 
 fn anonymous_config(data: &Path) -> Result<ClientConfig, Failure> {
