@@ -31,7 +31,7 @@ use crate::presented_token::OwnTokens;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::status_list::StatusLists;
-use crate::store::{self, Migrate, OpenError, Store};
+use crate::store::{self, Durability, Migrate, OpenError, Store, Weakness};
 use crate::tls::{self, ClientFilesError, Dialer, HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
 /// How many names of one certificate a strict perimeter looks up, the subject first: each is a query, and strangers ask.
@@ -86,6 +86,11 @@ pub enum AppError {
     /// It was restored, and is not all there, or not confirmed.
     #[error("{0}")]
     Restored(&'static str),
+    /// A fail-over could lose what was acknowledged, and the configuration forbids that.
+    #[error(
+        "require_synchronous is true, and a fail-over of this database can lose an acknowledged change: {0} (docs/postgresql.md)"
+    )]
+    NotSynchronous(Weakness),
     /// The signing keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
@@ -121,7 +126,7 @@ impl App {
     /// [`AppError`]; then nothing runs.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let fetcher = fetcher(&config)?;
-        let store = store::open(config.store.as_str(), Migrate::Apply).await?;
+        let store = open_store(&config).await?;
         match store.standing().await? {
             Standing::Served => {}
             Standing::Loading => return Err(AppError::Restored(Standing::HALF_FILLED)),
@@ -272,6 +277,26 @@ impl App {
 /// Where the server writes down the revocation lists that it holds.
 pub fn lists_directory(config: &Config) -> PathBuf {
     config.data_directory.join("crls")
+}
+
+/// Opens the store, and says plainly whether a fail-over can lose what it acknowledges.
+async fn open_store(config: &Config) -> Result<Store, AppError> {
+    let store = store::open(config.store.as_str(), Migrate::Apply).await?;
+    match store.durability().await? {
+        Durability::Embedded => Ok(store),
+        Durability::Synchronous(standbys) => {
+            tracing::info!(%standbys, "every acknowledged change is on a standby's disk as well");
+            Ok(if config.require_synchronous { store.requiring_synchronous() } else { store })
+        }
+        Durability::Primary(weakness) if config.require_synchronous => Err(AppError::NotSynchronous(weakness)),
+        Durability::Primary(weakness) => {
+            tracing::warn!(
+                %weakness,
+                "a fail-over of this database can lose acknowledged changes, revocations among them, and records: see docs/postgresql.md"
+            );
+            Ok(store)
+        }
+    }
 }
 
 /// What the server fetches with, believing over HTTPS whom `config` says.

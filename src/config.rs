@@ -34,6 +34,9 @@ pub struct Config {
     pub data_directory: PathBuf,
     /// `store`: `sqlite:PATH` or `postgres://…`. Default: `countersign.db` in the data directory.
     pub store: StoreUrl,
+    /// `require_synchronous`: whether to serve only while the database has every acknowledged change on a standby's disk as
+    /// well, so that no fail-over can lose one. PostgreSQL only. Default `false`.
+    pub require_synchronous: bool,
     /// `keys_directory`: the signing keys. Default: `keys` in the data directory.
     pub keys_directory: PathBuf,
     /// `tls.certificate` and `tls.key`. Required in production.

@@ -26,7 +26,8 @@ pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
     /// that is behind what was `known` of it, for another one was put in its place.
     fn may_serve(&self, known: RegistryVersion) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
 
-    /// Keeps a lease until `until`, or gives it back where that is the past. Whether it was still the chain's latest.
+    /// Keeps a lease until `until`, or gives it back where that is the past. Whether it was still the chain's latest, and may be
+    /// kept.
     fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>>;
 
     /// Takes the same chain under a new lease after a failure, so that nothing of before can still be written, and says

@@ -90,12 +90,14 @@ impl Reader {
         }
         let issuer = self.parsed("issuer", Issuer::parse).unwrap_or_else(Self::localhost);
         let store = self.store().unwrap_or_else(|| StoreUrl::sqlite(&data_directory.join("countersign.db")));
+        let require_synchronous = self.require_synchronous(&store);
         let defaults = Limits::default();
         let fetch_roots = self.path("fetch.roots");
         Config {
             environment,
             node: self.parsed("node", NodeName::parse).unwrap_or_else(|| NodeName("node-1".to_owned())),
             store,
+            require_synchronous,
             keys_directory: self.path("keys_directory").unwrap_or_else(|| data_directory.join("keys")),
             tls: TlsFiles {
                 certificate: self.path("tls.certificate").unwrap_or_else(|| data_directory.join("tls/server.pem")),
@@ -182,6 +184,17 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn require_synchronous(&mut self, store: &StoreUrl) -> bool {
+        let required = self.flag("require_synchronous").unwrap_or_default();
+        if required && store.as_str().starts_with("sqlite:") {
+            self.mistake(
+                "require_synchronous",
+                "cannot be true with SQLite, which has no standby: see docs/postgresql.md",
+            );
+        }
+        required
     }
 
     fn public_face(&mut self) -> Option<PublicFace> {
@@ -339,6 +352,19 @@ impl Reader {
             return None;
         }
         Some(if from_environment { PathBuf::from(text) } else { self.base.join(text) })
+    }
+
+    fn flag(&mut self, key: &str) -> Option<bool> {
+        let setting = self.settings.remove(key)?;
+        let flag = match &setting.value {
+            Value::Boolean(flag) => Some(*flag),
+            Value::String(text) if setting.from_environment => text.parse().ok(),
+            _ => None,
+        };
+        if flag.is_none() {
+            self.mistakes.push(Mistake { place: setting.place, problem: "must be true or false".to_owned() });
+        }
+        flag
     }
 
     fn number(&mut self, key: &str, range: std::ops::RangeInclusive<usize>) -> Option<usize> {

@@ -91,7 +91,7 @@ impl AuditStore for Store {
                     if version < known.0 {
                         return Err(StoreUnavailable::because("an older store was put in the place of this one"));
                     }
-                    Ok(())
+                    self.is_as_durable_as_wanted().await
                 }
                 Standing::Loading => Err(StoreUnavailable::because(Standing::HALF_FILLED)),
                 Standing::Unconfirmed(_) => Err(StoreUnavailable::because(Standing::NOT_CONFIRMED)),
@@ -101,6 +101,9 @@ impl AuditStore for Store {
 
     fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
         Box::pin(async move {
+            if self.lacks().await?.is_some() {
+                return Ok(false);
+            }
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             let renewed = sqlx::query("UPDATE audit_chain SET leased_until = $3 WHERE id = $1 AND lease = $2")
@@ -116,6 +119,7 @@ impl AuditStore for Store {
 
     fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>> {
         Box::pin(async move {
+            self.is_as_durable_as_wanted().await?;
             let chain = doubt.lease.head.chain();
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;

@@ -14,6 +14,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use audit_index::IndexFile;
 
+pub use durability::{Durability, Weakness};
+
 use crate::audit::AppendRefusal;
 use crate::registry::{EditRefusal, StoreUnavailable};
 
@@ -26,6 +28,8 @@ mod audit_index;
 mod audit_reading;
 
 mod backup;
+
+mod durability;
 
 mod expiry;
 
@@ -59,6 +63,8 @@ pub struct Store {
     /// Whose turn it is to write. SQLite lets waiting writers race, and one that commits all the time wins; here they
     /// queue. PostgreSQL needs no such queue, and there nobody waits for it.
     turn: Option<Arc<Mutex<()>>>,
+    /// Whether it is served only while no fail-over can lose what was acknowledged.
+    must_be_synchronous: bool,
 }
 
 /// The engine, with its own kind of connections for what really differs: bulk inserts, locks, notification.
@@ -142,6 +148,12 @@ pub enum OpenError {
         found: i64,
         /// The latest this build knows.
         known: i64,
+    },
+    /// It follows another server.
+    #[error("the database at {place} is a standby: name the primary, authority is never read from a replica")]
+    Standby {
+        /// Which database.
+        place: String,
     },
     /// It does not answer.
     #[error("the database at {place} cannot be opened: {source}")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use sqlx::any::AnyConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor, PgPool, Row};
+use sqlx::{Any, ColumnIndex, ConnectOptions, Connection, Database, Decode, Executor, PgPool, Postgres, Row, Type};
 
 use super::schema::{self, Applied, Migrations, NextStep, Standing};
 use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
@@ -71,15 +71,37 @@ pub(super) async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError
     let pool = PgPoolOptions::new()
         .max_connections(WRITERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_connect(|connection, _| async move { connection.execute(SESSION).await.map(drop) }.boxed())
+        .after_connect(|connection, _| async move { begin_session::<Postgres>(connection).await }.boxed())
         .connect_lazy_with(options);
     let any = |connections: u32| {
         pool_options(connections)
-            .after_connect(|connection, _| async move { connection.execute(SESSION).await.map(drop) }.boxed())
+            .after_connect(|connection, _| async move { begin_session::<Any>(connection).await }.boxed())
             .connect_lazy_with(any_options.clone())
     };
-    Ok(Store { engine: Engine::Postgres { pool }, readers: any(READERS), writers: any(WRITERS), turn: None })
+    Ok(Store {
+        engine: Engine::Postgres { pool },
+        readers: any(READERS),
+        writers: any(WRITERS),
+        turn: None,
+        must_be_synchronous: false,
+    })
 }
+
+/// Makes a connection one to work with. A standby's is none: what it has is as old as it is behind, and whoever may read
+/// there might go on by what was revoked since. A primary becomes a standby only by a restart, which ends its connections.
+async fn begin_session<D: Database>(connection: &mut D::Connection) -> Result<(), sqlx::Error>
+where
+    for<'a> &'a mut D::Connection: Executor<'a, Database = D>,
+    bool: Type<D> + for<'a> Decode<'a, D>,
+    usize: ColumnIndex<D::Row>,
+{
+    (&mut *connection).execute(SESSION).await?;
+    let is_standby: bool = connection.fetch_one(IS_STANDBY).await?.try_get(0)?;
+    if is_standby { Err(sqlx::Error::Configuration(STANDBY.into())) } else { Ok(()) }
+}
+
+const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
+const STANDBY: &str = "this PostgreSQL server is a standby: authority is read from the primary alone";
 
 /// Checks the schema and, where asked, brings it up to date. The migrator takes an advisory lock first, and looks again
 /// under it.
@@ -90,6 +112,10 @@ async fn check(connection: &mut PgConnection, place: &str, migrate: Migrate) -> 
     if encoding != "UTF8" {
         // Names in certificates are in any script. One that cannot be written would refuse the whole batch it is in.
         return Err(OpenError::Encoding { place: place.to_owned(), encoding });
+    }
+    let is_standby: bool = sqlx::query_scalar(IS_STANDBY).fetch_one(&mut *connection).await.map_err(unreachable)?;
+    if is_standby {
+        return Err(OpenError::Standby { place: place.to_owned() });
     }
     let standing = look(connection, place).await?;
     match schema::next_step(place, MIGRATIONS, standing, migrate)? {

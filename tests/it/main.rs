@@ -49,6 +49,10 @@ mod check;
 
 mod durability;
 
+mod cluster;
+
+mod standby;
+
 mod crash;
 
 mod perimeter;

@@ -24,7 +24,7 @@ mod tampered;
 
 mod reading;
 
-mod site;
+pub(crate) mod site;
 
 mod load;
 

@@ -1,23 +1,18 @@
 //! On PostgreSQL: the server is killed, the database is killed, the database is stopped in the midst of things, and both at
 //! once. What was told is on record, and the server goes on by itself once the database is back.
 //!
-//! The database is a cluster of the test's own in a throw-away directory, with a socket there and no port, because it is
-//! going to be killed. As root it runs as the user `postgres`: PostgreSQL refuses to run as root.
+//! The database is a cluster of the test's own, because it is going to be killed.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_resource_server::time::Clock;
-use sqlx::Connection;
-use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::load::Load;
-use super::site::{PATIENCE, Server, Site, readiness};
+use super::site::{Server, Site, readiness};
 use super::{Moments, Starts, WORK, crashes, judge, reading};
+use crate::cluster::Cluster;
 
 /// What happens in a round.
 const EVENTS: [Event; 4] = [Event::ServerKilled, Event::DatabaseStopped, Event::DatabaseKilled, Event::BothKilled];
@@ -144,134 +139,4 @@ async fn served_again(site: &Site, load: &Load) -> Duration {
     });
     assert!(served.await.is_ok(), "not served within {AGAIN:?}: {:?}", load.told().counts());
     site.clock.monotonic() - at
-}
-
-/// A PostgreSQL of this test's own.
-#[derive(Debug)]
-struct Cluster {
-    programs: PathBuf,
-    directory: PathBuf,
-    running: Option<Child>,
-}
-
-impl Cluster {
-    /// Makes it, or says why that cannot be done here.
-    async fn make(directory: &Path) -> Result<Self, String> {
-        let programs = programs().ok_or("there is neither initdb nor pg_ctl (Debian: postgresql)")?;
-        let cluster = Self { programs, directory: directory.to_owned(), running: None };
-        if is_root() {
-            output(Command::new("chown").arg("postgres").arg(directory)).await?;
-        }
-        let words = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions"];
-        output(cluster.program("initdb").arg("--pgdata").arg(cluster.data()).args(words)).await?;
-        Ok(cluster)
-    }
-
-    /// One of PostgreSQL's programs, as a user that may run it.
-    fn program(&self, name: &str) -> Command {
-        let program = self.programs.join(name);
-        let mut command = if is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        command.current_dir("/").env("HOME", &self.directory).stdin(Stdio::null()).kill_on_drop(true);
-        command
-    }
-
-    fn data(&self) -> PathBuf {
-        self.directory.join("data")
-    }
-
-    /// The database that every cluster has.
-    fn url(&self) -> String {
-        format!("postgres://postgres@localhost/postgres?host={}", self.directory.display())
-    }
-
-    /// Starts it and waits until it answers. What is left of one that was killed may hold on for a moment.
-    async fn start(&mut self) {
-        let answers = timeout(PATIENCE, async {
-            loop {
-                let mut running = self.spawn();
-                loop {
-                    if let Ok(connection) = sqlx::PgConnection::connect(&self.url()).await {
-                        connection.close().await.unwrap();
-                        return running;
-                    }
-                    if running.try_wait().unwrap().is_some() {
-                        break;
-                    }
-                    sleep(Duration::from_millis(10)).await;
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
-        });
-        match answers.await {
-            Ok(running) => self.running = Some(running),
-            Err(_) => panic!("PostgreSQL does not start: {}", self.said()),
-        }
-    }
-
-    fn spawn(&self) -> Child {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        self.program("postgres")
-            .arg("-D")
-            .arg(self.data())
-            .args(["-c", "listen_addresses="])
-            .arg("-c")
-            .arg(format!("unix_socket_directories={}", self.directory.display()))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap()
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("log")
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.log()).unwrap_or_default()
-    }
-
-    /// SIGKILL to the process that all others of it belong to; they end by themselves when they notice.
-    async fn kill(&mut self) {
-        let mut running = self.running.take().expect("it runs");
-        running.start_kill().unwrap();
-        running.wait().await.unwrap();
-    }
-
-    /// `pg_ctl stop -m immediate`: every process of it ends at once, and nothing is written down.
-    async fn stop(&mut self) {
-        let mut running = self.running.take().expect("it runs");
-        let words = ["stop", "--mode=immediate", "--wait", "--silent"];
-        output(self.program("pg_ctl").arg("--pgdata").arg(self.data()).args(words)).await.unwrap();
-        running.wait().await.unwrap();
-    }
-}
-
-/// Where PostgreSQL's programs are: the newest that Debian has, or what is in the search path.
-fn programs() -> Option<PathBuf> {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut versions: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
-    versions.sort_by_key(|bin| bin.iter().rev().nth(1).and_then(|version| version.to_str()?.parse::<u32>().ok()));
-    versions.reverse();
-    versions.extend(std::env::split_paths(&path));
-    versions.into_iter().find(|bin| ["initdb", "pg_ctl", "postgres"].iter().all(|name| bin.join(name).exists()))
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
-/// Runs a program to its end; what it complains about, where it fails.
-async fn output(command: &mut Command) -> Result<(), String> {
-    let output = command.output().await.map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }

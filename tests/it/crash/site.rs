@@ -92,6 +92,12 @@ impl Site {
         }
     }
 
+    /// The same with one setting more, as the environment says it.
+    pub(crate) fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.environment.push((variable, value.to_owned()));
+        self
+    }
+
     /// Where all of it is.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
