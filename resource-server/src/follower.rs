@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::StatusCode;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -34,7 +36,7 @@ pub const POLL_WAIT: Duration = Duration::from_secs(10);
 /// Fetches over HTTPS: no redirects, no plain HTTP, bounded bodies, bounded time.
 #[derive(Clone)]
 pub struct Fetcher {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Fetcher {
@@ -46,23 +48,68 @@ impl Fetcher {
         Self { client: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
+    /// A fetcher for questions that somebody waits for: each has a connection to itself meanwhile, so that one which is given
+    /// up takes a connection with it that may be dead, and no other.
+    pub fn for_questions(mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols.clear();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false); // https is what is connected to
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+        Self { client: Client::builder(TokioExecutor::new()).build(connector.wrap_connector(tcp)) }
+    }
+
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
     ///
     /// # Errors
     /// [`FetchError`]
     pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
-        let url = url.parse().map_err(|_| FetchError::Address)?;
-        let exchange = async {
-            let response = self.client.get(url).await.map_err(|error| FetchError::Connection(cause(&error)))?;
-            if response.status() != StatusCode::OK {
-                return Err(FetchError::Status(response.status().as_u16()));
-            }
-            // Neither a body that is cut short nor one that never ends is a body.
-            let body = Limited::new(response.into_body(), max_bytes).collect().await.map_err(|_| FetchError::Body)?;
-            Ok(body.to_bytes())
-        };
+        let request = Request::get(address(url)?).body(Full::default()).map_err(|_| FetchError::Address)?;
+        let exchange = async { body_of(self.send(request).await?.1, max_bytes).await };
         tokio::time::timeout(patience, exchange).await.unwrap_or(Err(FetchError::TimedOut))
     }
+
+    /// The whole JSON body, not longer than `max_bytes`, of a 200 answer to this form. Waits as long as it takes.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn post_form(&self, url: &str, form: String, max_bytes: usize) -> Result<Bytes, FetchError> {
+        let request = Request::post(address(url)?)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, JSON)
+            .body(Full::from(form))
+            .map_err(|_| FetchError::Address)?;
+        let (headers, body) = self.send(request).await?;
+        if is_json(&headers) { body_of(body, max_bytes).await } else { Err(FetchError::MediaType) }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(HeaderMap, Incoming), FetchError> {
+        let response = self.client.request(request).await.map_err(|error| FetchError::Connection(cause(&error)))?;
+        let (parts, body) = response.into_parts();
+        if parts.status == StatusCode::OK {
+            Ok((parts.headers, body))
+        } else {
+            Err(FetchError::Status(parts.status.as_u16()))
+        }
+    }
+}
+
+fn address(url: &str) -> Result<Uri, FetchError> {
+    url.parse().map_err(|_| FetchError::Address)
+}
+
+/// Neither a body that is cut short nor one that never ends is a body.
+async fn body_of(body: Incoming, max_bytes: usize) -> Result<Bytes, FetchError> {
+    let body = Limited::new(body, max_bytes).collect().await.map_err(|_| FetchError::Body)?;
+    Ok(body.to_bytes())
+}
+
+/// RFC 9110 §8.3.1: without regard to case, and whatever its parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (first, more) = (types.next().and_then(|field| field.to_str().ok()), types.next());
+    let essence = first.and_then(|field| field.split(';').next()).map(str::trim);
+    more.is_none() && essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON))
 }
 
 /// What is at the bottom of an error: above it is only that a connection failed.
@@ -91,6 +138,9 @@ pub enum FetchError {
     /// No connection, or it broke, or the server's certificate is not trusted: with the innermost cause.
     #[error("no connection to the authorization server: {0}")]
     Connection(String),
+    /// The answer is of another media type.
+    #[error("the answer is not application/json")]
+    MediaType,
     /// An answer other than 200.
     #[error("the authorization server answered {0}")]
     Status(u16),
@@ -210,6 +260,7 @@ impl Outcomes {
     }
 }
 
+const JSON: &str = "application/json";
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);

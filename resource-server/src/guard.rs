@@ -19,7 +19,8 @@ use tokio::task::JoinHandle;
 use crate::follower::{self, Fetcher};
 use crate::layer::RequireToken;
 use crate::scope::{MalformedScope, Scope};
-use crate::status::{HeldList, WhenStale};
+use crate::status::introspection::{self, Endpoint, Line};
+use crate::status::{HeldList, Introspection, WhenStale};
 use crate::time::{Clock, SystemClock};
 use crate::token::access_token::AccessTokens;
 use crate::token::held_keys::HeldKeys;
@@ -134,7 +135,18 @@ impl GuardBuilder {
             tls.resumption = Resumption::default(); // a session begun without the certificate goes on without it
         }
         let base = self.issuer.trim_end_matches('/').to_owned();
-        let guard = self.idle()?;
+        let line = match self.when_stale {
+            // Whoever is not enrolled is told nothing.
+            WhenStale::Introspect if !tls.client_auth_cert_resolver.has_certs() => {
+                return Err(GuardError::Introspection);
+            }
+            WhenStale::Introspect => Some(Endpoint {
+                fetcher: Fetcher::for_questions(tls.clone()),
+                url: format!("{base}/introspect").into(),
+            }),
+            WhenStale::Refuse | WhenStale::AcceptFor(_) => None,
+        };
+        let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
         let fetcher = Fetcher::new(tls);
         let tasks = vec![
             runtime.spawn(follower::follow_keys(fetcher.clone(), format!("{base}/jwks"), Arc::clone(&guard.keys))),
@@ -148,11 +160,19 @@ impl GuardBuilder {
         Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
     }
 
-    /// A guard that fetches nothing: keys and lists are handed to [`Guard::keys`] and [`Guard::revocations`].
+    /// A guard that fetches nothing and asks nobody: keys and lists are handed to [`Guard::keys`] and [`Guard::revocations`].
     ///
     /// # Errors
-    /// [`GuardError::Issuer`], [`GuardError::Resource`]
+    /// [`GuardError::Introspection`], [`GuardError::Issuer`], [`GuardError::Resource`]
     pub fn idle(self) -> Result<Guard, GuardError> {
+        if self.when_stale == WhenStale::Introspect {
+            return Err(GuardError::Introspection);
+        }
+        self.built(None::<(Endpoint, Handle, Duration)>)
+    }
+
+    /// A guard that asks by this line, if there is one, from this runtime, with this patience.
+    pub(crate) fn built(self, line: Option<(impl Line, Handle, Duration)>) -> Result<Guard, GuardError> {
         if !is_identifier(&self.issuer) || self.issuer.contains('?') {
             return Err(GuardError::Issuer); // RFC 8414 §2
         }
@@ -164,9 +184,13 @@ impl GuardBuilder {
         let revocations = Arc::new(list.when_stale(self.when_stale));
         let tokens =
             AccessTokens::new(self.issuer.clone(), self.resource.clone(), Arc::clone(&keys), self.remembered_bytes);
+        let introspection = line.map(|(line, runtime, patience)| {
+            let (list, clock) = (Arc::clone(&revocations), Arc::clone(&self.clock));
+            Arc::new(Introspection::new(line, list, clock, runtime, patience))
+        });
         let description = Description::new(&self.issuer, &self.resource, &self.scopes);
         Ok(Guard {
-            judgement: Arc::new(Judgement { tokens, revocations }),
+            judgement: Arc::new(Judgement { tokens, revocations, introspection }),
             keys,
             clock: self.clock,
             description: Arc::new(description),
@@ -234,9 +258,12 @@ impl Guard {
         &self.judgement.revocations
     }
 
-    /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by. For readiness probes.
+    /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by, or else somebody to ask who
+    /// is not known to be silent. For readiness probes.
     pub fn is_ready(&self) -> bool {
-        self.keys.current().is_some() && self.judgement.revocations.is_usable()
+        let Judgement { revocations, introspection, .. } = &*self.judgement;
+        let is_answered = || introspection.as_ref().is_some_and(|introspection| introspection.is_answered());
+        self.keys.current().is_some() && (revocations.is_usable() || is_answered())
     }
 }
 
@@ -246,6 +273,11 @@ pub enum GuardError {
     /// The API's own certificate or key cannot be used, or one is not the other's.
     #[error("give the API's own certificate and the private key that belongs to it, both as PEM")]
     Certificate,
+    /// [`WhenStale::Introspect`] without a certificate to ask with, or for a guard that asks nobody.
+    #[error(
+        "to introspect tokens, give the API's own certificate, which the authorization server has enrolled, and start the guard"
+    )]
+    Introspection,
     /// The issuer is not an https URL without query and fragment.
     #[error("the issuer has to be an https URL without query and fragment")]
     Issuer,

@@ -14,12 +14,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use countersign_conformance::forge::{Members, Token};
 use countersign_conformance::pki::{Authority, Credential, Name, Template};
 use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
-use countersign_resource_server::status::{MarkHash, MarkKind, REVOCATION_LIST_TYPE};
+use countersign_resource_server::status::{MarkHash, MarkKind, REVOCATION_LIST_TYPE, WhenStale};
 use countersign_resource_server::time::{Clock, SystemClock};
 use countersign_resource_server::{Guard, GuardBuilder, PeerAcceptor, PeerCertificate, peer};
 use http::{Request, Response, Version};
@@ -49,6 +49,21 @@ struct Issuer {
     asked: AtomicUsize,
     /// Who asked for it last.
     asker: Mutex<Option<PeerCertificate>>,
+    answer: Mutex<Answer>,
+    /// What was asked about a token, and who asked.
+    questions: Mutex<Vec<(String, Option<PeerCertificate>)>>,
+}
+
+/// What is said of a token.
+#[derive(Clone)]
+enum Answer {
+    /// This, as JSON.
+    Says(Value),
+    /// This, with this status and these fields.
+    Raw(u16, Vec<(&'static str, String)>, String),
+    CutShort,
+    /// Two gigabytes.
+    Endless,
 }
 
 #[derive(Clone)]
@@ -125,8 +140,44 @@ impl Issuer {
         }
     }
 
+    async fn asked_about_a_token(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+        let peer = request.extensions().get::<PeerCertificate>().cloned();
+        let (head, body) = request.into_parts();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let kind = head.headers["content-type"].to_str().unwrap();
+        issuer.questions.lock().unwrap().push((format!("{} {kind} {body}", head.method), peer));
+        let said = Response::builder().header("content-type", "Application/JSON; charset=utf-8");
+        let chunk = || Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 65_536]));
+        match issuer.answer.lock().unwrap().clone() {
+            Answer::Says(told) => said.body(Body::from(told.to_string())).unwrap(),
+            Answer::Raw(status, fields, body) => {
+                let response = fields
+                    .iter()
+                    .fold(Response::builder().status(status), |response, (name, value)| response.header(*name, value));
+                response.body(Body::from(body)).unwrap()
+            }
+            Answer::CutShort => {
+                let broken = Err(std::io::Error::other("cut"));
+                said.body(Body::from_stream(futures_util::stream::iter([chunk(), broken]))).unwrap()
+            }
+            Answer::Endless => {
+                let chunks = (0..32_768).map(move |_| chunk());
+                said.body(Body::from_stream(futures_util::stream::iter(chunks))).unwrap()
+            }
+        }
+    }
+
     fn token(&self, credential: &Credential) -> String {
-        let claims = Members::new()
+        self.sign("at+jwt", self.claims(credential))
+    }
+
+    /// What is told of that token, as long as it is good.
+    fn told(&self, credential: &Credential) -> Value {
+        serde_json::from_str(&self.claims(credential).with("active", true).to_json()).unwrap()
+    }
+
+    fn claims(&self, credential: &Credential) -> Members {
+        Members::new()
             .with("iss", self.url.lock().unwrap().as_str())
             .with("sub", "client-1")
             .with("aud", RESOURCE)
@@ -139,8 +190,7 @@ impl Issuer {
             .with("participant_id", "participant-1")
             .with("roles", json!([]))
             .with("environment", "sandbox")
-            .with("registry_version", 1);
-        self.sign("at+jwt", claims)
+            .with("registry_version", 1)
     }
 
     fn mark(&self, kind: MarkKind, id: &str) {
@@ -171,10 +221,13 @@ impl World {
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
             asked: AtomicUsize::new(0),
             asker: Mutex::new(None),
+            answer: Mutex::new(Answer::Says(json!({ "active": false }))),
+            questions: Mutex::new(Vec::new()),
         });
         let app = Router::new()
             .route("/jwks", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.jwks() }))
             .route("/revocations", get(Issuer::asked_for_the_list))
+            .route("/introspect", post(Issuer::asked_about_a_token))
             .with_state(Arc::clone(&issuer));
         let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
@@ -203,6 +256,24 @@ impl World {
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
         let partner = Authority::root("Partner CA", now());
         Self { issuer, partner, roots_pem: authority.to_pem(), roots, api, guard, stop: Some(stop) }
+    }
+
+    /// Serves the same API behind this guard.
+    fn serving(&self, guard: Guard) -> Self {
+        let authority = Authority::root("Server CA", now());
+        let server = authority.issue(&Template::server(&["localhost"], now()), KeyKind::P256);
+        let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
+        let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
+        let tls = PeerAcceptor::new(Arc::new(peer::server_config(chain, key).unwrap()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let api = listener.local_addr().unwrap();
+        let served = guarded_api::routes(&guard).unwrap().into_make_service();
+        tokio::spawn(axum_server::from_tcp(listener).unwrap().acceptor(tls).serve(served));
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
+        let (issuer, partner, roots_pem) = (Arc::clone(&self.issuer), self.partner.clone(), self.roots_pem.clone());
+        Self { issuer, partner, roots_pem, roots, api, guard, stop: None }
     }
 
     /// Another guard of the same API, to be bent.
@@ -398,6 +469,75 @@ async fn the_api_shows_its_own_certificate_and_none_unless_told() {
     })
     .await;
     eventually("and it is taken", || guard.is_ready()).await;
+}
+
+/// Nobody can get a list, so everything is asked about.
+async fn asking() -> (World, Credential) {
+    let world = World::new().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    let own = world.partner.client("api");
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
+    eventually("the guard has keys", || guard.is_ready()).await;
+    (world.serving(guard), own)
+}
+
+#[tokio::test]
+async fn without_a_fresh_list_the_authorization_server_is_asked() {
+    let (world, own) = asking().await;
+    let client = world.partner.client("client");
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        world.issuer.questions.lock().unwrap().clear();
+        let caller = world.caller(Some(&client), version);
+        let token = world.issuer.token(&client);
+        *world.issuer.answer.lock().unwrap() = Answer::Says(world.issuer.told(&client));
+        assert_eq!(caller.status(&token).await, 200);
+        let question = format!("POST application/x-www-form-urlencoded token={token}");
+        let shown = PeerCertificate::parse(own.certificate()).unwrap();
+        assert_eq!(*world.issuer.questions.lock().unwrap(), [(question, Some(shown))]);
+        *world.issuer.answer.lock().unwrap() = Answer::Says(json!({ "active": false }));
+        let clock = SystemClock::new();
+        while caller.status(&token).await == 200 {
+            assert!(clock.monotonic() < Duration::from_secs(5), "what was told is remembered for ever");
+        }
+        assert_eq!(caller.status(&token).await, 401);
+        assert_eq!(world.caller(Some(&world.partner.client("thief")), version).status(&token).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_instead_of_an_answer() {
+    let (world, _) = asking().await;
+    let client = world.partner.client("client");
+    let caller = world.caller(Some(&client), Version::HTTP_11);
+    let told = world.issuer.told(&client).to_string();
+    let json = || ("content-type", "application/json".to_owned());
+    let elsewhere = format!("{}/introspect", world.issuer.url.lock().unwrap());
+    for (what, answer) in [
+        ("created", Answer::Raw(201, vec![json()], told.clone())),
+        ("no content", Answer::Raw(204, vec![], String::new())),
+        ("a redirect", Answer::Raw(307, vec![json(), ("location", elsewhere.clone())], told.clone())),
+        ("another redirect", Answer::Raw(302, vec![json(), ("location", elsewhere)], told.clone())),
+        ("not enrolled", Answer::Raw(400, vec![json()], told.clone())),
+        ("out of order", Answer::Raw(500, vec![json()], told.clone())),
+        ("overloaded", Answer::Raw(503, vec![json()], told.clone())),
+        ("no type", Answer::Raw(200, vec![], told.clone())),
+        ("a page", Answer::Raw(200, vec![("content-type", "text/html".to_owned())], told.clone())),
+        ("nearly the type", Answer::Raw(200, vec![("content-type", "application/jsonp".to_owned())], told.clone())),
+        ("two types", Answer::Raw(200, vec![json(), json()], told.clone())),
+        ("garbage", Answer::Raw(200, vec![json()], "garbage".to_owned())),
+        ("cut in the middle", Answer::CutShort),
+        ("two gigabytes", Answer::Endless),
+    ] {
+        *world.issuer.answer.lock().unwrap() = answer;
+        let before = world.issuer.questions.lock().unwrap().len();
+        let refused = caller.get("/accounts", Some(&format!("Bearer {}", world.issuer.token(&client)))).await;
+        assert_eq!(refused.status(), 503, "{what}");
+        assert!(refused.headers().get("www-authenticate").is_none(), "{what}");
+        assert_eq!(world.issuer.questions.lock().unwrap().len(), before + 1, "{what}: asked once");
+    }
+    *world.issuer.answer.lock().unwrap() = Answer::Says(world.issuer.told(&client));
+    assert_eq!(caller.status(&world.issuer.token(&client)).await, 200);
 }
 
 #[tokio::test]
