@@ -18,6 +18,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use crate::status::{HeldList, MAX_LIST_BYTES};
 use crate::time::Clock;
@@ -173,11 +174,12 @@ pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
     }
 }
 
-/// Long-polls the revocation list for ever, as soon as there are keys to verify it with.
+/// Long-polls the revocation list for ever, as soon as there are keys to verify it with. Whoever answers at once, as a mirror
+/// that knows no long poll does, is asked once a second where it has no news.
 pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
     // Three polls within the staleness limit, so that one may fail.
     let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
-    let mut pause = RETRY_FIRST;
+    let mut retry = RETRY_FIRST;
     let mut outcomes = Outcomes::of("revocations");
     loop {
         if !list.can_be_verified() {
@@ -188,20 +190,23 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         let target = match before {
             None => url.clone(),
             Some((epoch, number)) => {
-                format!("{url}?epoch={epoch}&number={number}&wait={}", wait.as_secs())
+                let and = if url.contains('?') { '&' } else { '?' };
+                format!("{url}{and}epoch={epoch}&number={number}&wait={}", wait.as_secs())
             }
         };
+        let asked_at = Instant::now();
         let outcome = match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
             Ok(body) => taken(Arc::clone(&list), body).await,
             Err(error) => Err(error.to_string()),
         };
         outcomes.note(&outcome);
-        pause = match outcome {
+        let pause = match outcome {
             // News came: ask on at once, but never in a tight circle.
             Ok(()) if list.version() != before => BREATH,
-            Ok(()) => BREATH_WITHOUT_NEWS,
-            Err(_) => pause.saturating_mul(2).clamp(RETRY_FIRST, RETRY_LAST),
+            Ok(()) => SECOND.saturating_sub(asked_at.elapsed()).max(BREATH_WITHOUT_NEWS),
+            Err(_) => retry,
         };
+        retry = if outcome.is_ok() { RETRY_FIRST } else { retry.saturating_mul(2).min(RETRY_LAST) };
         tokio::time::sleep(pause).await;
     }
 }
@@ -265,6 +270,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);
 const BREATH: Duration = Duration::from_millis(20);
+const SECOND: Duration = Duration::from_secs(1);
 const BREATH_WITHOUT_NEWS: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

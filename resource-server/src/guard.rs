@@ -8,11 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -34,6 +34,7 @@ pub struct GuardBuilder {
     scopes: Vec<String>,
     tls: Option<ClientConfig>,
     certificate: Option<Arc<SingleCertAndKey>>,
+    revocations_from: Option<String>,
     staleness_limit: Duration,
     when_stale: WhenStale,
     remembered_bytes: u64,
@@ -94,6 +95,15 @@ impl GuardBuilder {
         self
     }
 
+    /// Where to get the revocation list: a mirror or a cache of it, at this https URL, in the place of the authorization server.
+    /// Whoever carries it need not be trusted: it is signed, never goes back, and ages. It is not shown the API's certificate,
+    /// and it is not known to pass on what is new at once: where it knows no long poll, it is asked once a second.
+    #[must_use]
+    pub fn revocations_from(mut self, url: impl Into<String>) -> Self {
+        self.revocations_from = Some(url.into());
+        self
+    }
+
     /// How old the revocation list may become; 30 seconds unless told.
     #[must_use]
     pub const fn staleness_limit(mut self, limit: Duration) -> Self {
@@ -130,6 +140,15 @@ impl GuardBuilder {
     pub fn start(mut self) -> Result<Guard, GuardError> {
         let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
         let mut tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let mirror = self.revocations_from.take().map(|url| {
+            let mut anonymous = tls.clone();
+            anonymous.client_auth_cert_resolver = Arc::new(NoCertificate);
+            anonymous.resumption = Resumption::default();
+            (Fetcher::new(anonymous), url)
+        });
+        if mirror.as_ref().is_some_and(|(_, url)| !is_identifier(url)) {
+            return Err(GuardError::Mirror);
+        }
         if let Some(certificate) = self.certificate.take() {
             tls.client_auth_cert_resolver = certificate;
             tls.resumption = Resumption::default(); // a session begun without the certificate goes on without it
@@ -148,13 +167,10 @@ impl GuardBuilder {
         };
         let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
         let fetcher = Fetcher::new(tls);
+        let (lists, list) = mirror.unwrap_or_else(|| (fetcher.clone(), format!("{base}/revocations")));
         let tasks = vec![
-            runtime.spawn(follower::follow_keys(fetcher.clone(), format!("{base}/jwks"), Arc::clone(&guard.keys))),
-            runtime.spawn(follower::follow_revocations(
-                fetcher,
-                format!("{base}/revocations"),
-                Arc::clone(&guard.judgement.revocations),
-            )),
+            runtime.spawn(follower::follow_keys(fetcher, format!("{base}/jwks"), Arc::clone(&guard.keys))),
+            runtime.spawn(follower::follow_revocations(lists, list, Arc::clone(&guard.judgement.revocations))),
             runtime.spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
         ];
         Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
@@ -230,6 +246,7 @@ impl Guard {
             scopes: Vec::new(),
             tls: None,
             certificate: None,
+            revocations_from: None,
             staleness_limit: Duration::from_secs(30),
             when_stale: WhenStale::default(),
             remembered_bytes: 16 * 1024 * 1024,
@@ -281,6 +298,9 @@ pub enum GuardError {
     /// The issuer is not an https URL without query and fragment.
     #[error("the issuer has to be an https URL without query and fragment")]
     Issuer,
+    /// The address of the revocation list is not an https URL without fragment.
+    #[error("the address of the revocation list has to be an https URL without fragment")]
+    Mirror,
     /// There is no tokio runtime here to fetch in.
     #[error("start the guard inside a tokio runtime")]
     NoRuntime,
@@ -322,6 +342,20 @@ impl Description {
             metadata["scopes_supported"] = scopes.into();
         }
         Self { url: format!("{origin}{path}"), path, json: metadata.to_string() }
+    }
+}
+
+/// What is shown to whoever is nobody in particular.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
@@ -425,6 +459,19 @@ mod tests {
         ] {
             assert_eq!(taken(chain, key), Err(GuardError::Certificate), "{what}");
         }
+    }
+
+    #[tokio::test]
+    async fn mirrors_that_are_none() {
+        let root = Authority::root("CA", crate::double::NOW).to_pem();
+        let started = |url: &str| {
+            let builder = Guard::builder("https://as.example", "https://api.example").revocations_from(url);
+            builder.roots_pem(root.as_bytes()).unwrap().start().map(|_| ())
+        };
+        for wrong in ["", "mirror.example", "http://mirror.example/list", "https://", "https://a/#f", "https://a/ b"] {
+            assert_eq!(started(wrong), Err(GuardError::Mirror), "{wrong}");
+        }
+        assert_eq!(started("https://mirror.example/list?of=as.example"), Ok(()));
     }
 
     #[tokio::test]

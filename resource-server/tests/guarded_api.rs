@@ -49,6 +49,9 @@ struct Issuer {
     asked: AtomicUsize,
     /// Who asked for it last.
     asker: Mutex<Option<PeerCertificate>>,
+    /// What a mirror says, and with what query and by whom it was asked.
+    mirrored: Mutex<List>,
+    at_the_mirror: Mutex<Vec<(String, Option<PeerCertificate>)>>,
     answer: Mutex<Answer>,
     /// What was asked about a token, and who asked.
     questions: Mutex<Vec<(String, Option<PeerCertificate>)>>,
@@ -109,15 +112,23 @@ impl Issuer {
 
     async fn asked_for_the_list(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
         *issuer.asker.lock().unwrap() = request.extensions().get::<PeerCertificate>().cloned();
-        issuer.revocations()
+        issuer.asked.fetch_add(1, Ordering::Relaxed);
+        let list = issuer.list.lock().unwrap().clone();
+        issuer.says(list)
     }
 
-    fn revocations(&self) -> Response<Body> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+    async fn asked_at_the_mirror(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+        let peer = request.extensions().get::<PeerCertificate>().cloned();
+        issuer.at_the_mirror.lock().unwrap().push((request.uri().query().unwrap_or_default().to_owned(), peer));
+        let list = issuer.mirrored.lock().unwrap().clone();
+        issuer.says(list)
+    }
+
+    fn says(&self, list: List) -> Response<Body> {
         let text = |text: String| Response::new(Body::from(text));
         let status = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
         let chunk = || Ok(Bytes::from_static(&[b'x'; 65_536]));
-        match self.list.lock().unwrap().clone() {
+        match list {
             List::Garbage => text("garbage".to_owned()),
             List::Marks { number, marks } => text(self.sign(REVOCATION_LIST_TYPE, self.list(number, marks))),
             List::Replayed(list) => text(list),
@@ -221,12 +232,15 @@ impl World {
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
             asked: AtomicUsize::new(0),
             asker: Mutex::new(None),
+            mirrored: Mutex::new(List::Unavailable),
+            at_the_mirror: Mutex::new(Vec::new()),
             answer: Mutex::new(Answer::Says(json!({ "active": false }))),
             questions: Mutex::new(Vec::new()),
         });
         let app = Router::new()
             .route("/jwks", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.jwks() }))
             .route("/revocations", get(Issuer::asked_for_the_list))
+            .route("/mirror", get(Issuer::asked_at_the_mirror))
             .route("/introspect", post(Issuer::asked_about_a_token))
             .with_state(Arc::clone(&issuer));
         let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
@@ -538,6 +552,77 @@ async fn what_comes_instead_of_an_answer() {
     }
     *world.issuer.answer.lock().unwrap() = Answer::Says(world.issuer.told(&client));
     assert_eq!(caller.status(&world.issuer.token(&client)).await, 200);
+}
+
+/// The list comes from a mirror that anybody may run, with a certificate of the API's own for the authorization server.
+async fn mirrored(list: List, staleness_limit: Duration) -> World {
+    let world = World::new().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    *world.issuer.mirrored.lock().unwrap() = list;
+    let own = world.partner.client("api");
+    let mirror = format!("{}/mirror?of=us", world.issuer.url.lock().unwrap());
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.revocations_from(mirror).when_stale(WhenStale::Introspect).staleness_limit(staleness_limit);
+    world.serving(guard.start().unwrap())
+}
+
+#[tokio::test]
+async fn a_mirror_is_believed_what_is_signed_and_shown_no_certificate() {
+    let world = mirrored(List::Marks { number: 1, marks: json!({}) }, Duration::from_secs(30)).await;
+    eventually("the list is taken", || world.guard.revocations().version() == Some((1, 1))).await;
+    let client = world.partner.client("client");
+    let (caller, token) = (world.caller(Some(&client), Version::HTTP_11), world.issuer.token(&client));
+    assert_eq!(caller.status(&token).await, 200);
+    *world.issuer.mirrored.lock().unwrap() = List::Forged;
+    let asked = || world.issuer.at_the_mirror.lock().unwrap().len();
+    let before = asked();
+    eventually("what is forged comes", || asked() > before + 1).await;
+    assert_eq!(world.guard.revocations().version(), Some((1, 1)));
+    world.issuer.mark(MarkKind::Client, "client-1");
+    let marked = std::mem::replace(&mut *world.issuer.list.lock().unwrap(), List::Unavailable);
+    *world.issuer.mirrored.lock().unwrap() = marked;
+    eventually("the mark comes", || world.guard.revocations().version() == Some((1, 2))).await;
+    assert_eq!(caller.status(&token).await, 401);
+    let asked = world.issuer.at_the_mirror.lock().unwrap();
+    assert!(asked.iter().all(|(_, peer)| peer.is_none()), "it is nobody's business who asks");
+    assert_eq!(asked[0].0, "of=us");
+    assert!(asked.iter().any(|(query, _)| query == "of=us&epoch=1&number=1&wait=10"), "{asked:?}");
+    assert_eq!(*world.issuer.questions.lock().unwrap(), [], "a fresh list is a fresh list, whoever brought it");
+}
+
+/// It knows no long poll.
+#[tokio::test]
+async fn a_mirror_that_answers_at_once_is_asked_once_a_second() {
+    let world = mirrored(List::Marks { number: 1, marks: json!({}) }, Duration::from_secs(30)).await;
+    eventually("the list is taken", || world.guard.revocations().version().is_some()).await;
+    let clock = SystemClock::new();
+    let asked = || world.issuer.at_the_mirror.lock().unwrap().len();
+    let before = asked();
+    eventually("it is asked again", || asked() >= before + 3).await;
+    // The first of the three may have been under way.
+    assert!(clock.monotonic() > Duration::from_millis(1_900), "three times in {:?}", clock.monotonic());
+}
+
+/// An older list than the one held, or the same for ever: it ages out, and then the authorization server is asked.
+#[tokio::test]
+async fn a_mirror_that_stands_still() {
+    for older in [false, true] {
+        let world = mirrored(List::Unavailable, Duration::from_millis(1_500)).await;
+        let list =
+            |number| List::Replayed(world.issuer.sign(REVOCATION_LIST_TYPE, world.issuer.list(number, json!({}))));
+        let (one, two) = (list(1), list(2));
+        *world.issuer.mirrored.lock().unwrap() = two;
+        eventually("the list is taken", || world.guard.revocations().version() == Some((1, 2))).await;
+        if older {
+            *world.issuer.mirrored.lock().unwrap() = one;
+        }
+        let client = world.partner.client("client");
+        let (caller, token) = (world.caller(Some(&client), Version::HTTP_11), world.issuer.token(&client));
+        eventually("it is too old", || !world.guard.revocations().is_fresh()).await;
+        assert_eq!(world.guard.revocations().version(), Some((1, 2)));
+        assert_eq!(caller.status(&token).await, 401, "it is told to be inactive");
+        assert_eq!(world.issuer.questions.lock().unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
