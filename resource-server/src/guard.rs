@@ -37,6 +37,7 @@ pub struct GuardBuilder {
     revocations_from: Option<String>,
     staleness_limit: Duration,
     when_stale: WhenStale,
+    introspect_at: Option<String>,
     remembered_bytes: u64,
     clock: Arc<dyn Clock>,
 }
@@ -118,6 +119,14 @@ impl GuardBuilder {
         self
     }
 
+    /// Where to ask about tokens with [`WhenStale::Introspect`], where that is not `/introspect` of the issuer: its
+    /// `mtls_endpoint_aliases` say another place if the issuer's own listener asks for no certificates (RFC 8705 §5).
+    #[must_use]
+    pub fn introspect_at(mut self, url: impl Into<String>) -> Self {
+        self.introspect_at = Some(url.into());
+        self
+    }
+
     /// About how many bytes of verified tokens are remembered; 16 MiB unless told.
     #[must_use]
     pub const fn remembered_bytes(mut self, bytes: u64) -> Self {
@@ -154,16 +163,16 @@ impl GuardBuilder {
             tls.resumption = Resumption::default(); // a session begun without the certificate goes on without it
         }
         let base = self.issuer.trim_end_matches('/').to_owned();
+        let introspect_at = self.introspect_at.take().unwrap_or_else(|| format!("{base}/introspect"));
         let line = match self.when_stale {
+            WhenStale::Refuse | WhenStale::AcceptFor(_) => None,
             // Whoever is not enrolled is told nothing.
-            WhenStale::Introspect if !tls.client_auth_cert_resolver.has_certs() => {
+            WhenStale::Introspect if !tls.client_auth_cert_resolver.has_certs() || !is_identifier(&introspect_at) => {
                 return Err(GuardError::Introspection);
             }
-            WhenStale::Introspect => Some(Endpoint {
-                fetcher: Fetcher::for_questions(tls.clone()),
-                url: format!("{base}/introspect").into(),
-            }),
-            WhenStale::Refuse | WhenStale::AcceptFor(_) => None,
+            WhenStale::Introspect => {
+                Some(Endpoint { fetcher: Fetcher::for_questions(tls.clone()), url: introspect_at.into() })
+            }
         };
         let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
         let fetcher = Fetcher::new(tls);
@@ -249,6 +258,7 @@ impl Guard {
             revocations_from: None,
             staleness_limit: Duration::from_secs(30),
             when_stale: WhenStale::default(),
+            introspect_at: None,
             remembered_bytes: 16 * 1024 * 1024,
             clock: Arc::new(SystemClock::new()),
         }
@@ -290,9 +300,10 @@ pub enum GuardError {
     /// The API's own certificate or key cannot be used, or one is not the other's.
     #[error("give the API's own certificate and the private key that belongs to it, both as PEM")]
     Certificate,
-    /// [`WhenStale::Introspect`] without a certificate to ask with, or for a guard that asks nobody.
+    /// [`WhenStale::Introspect`] without a certificate to ask with, for a guard that asks nobody, or at what is no https URL.
     #[error(
-        "to introspect tokens, give the API's own certificate, which the authorization server has enrolled, and start the guard"
+        "to introspect, give the API's own certificate, as enrolled at the authorization server, and start the guard; \
+         the endpoint has to be an https URL"
     )]
     Introspection,
     /// The issuer is not an https URL without query and fragment.

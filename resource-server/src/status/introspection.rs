@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub const MOST_WAITING: usize = 4_096;
 /// The longest answer that is looked at.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// How long a server that did not answer in time is taken to be silent where nobody asks again.
-const SILENCE: Duration = Duration::from_secs(5);
+/// How long trouble is taken to last where nobody asks again.
+const TROUBLE_LASTS: Duration = Duration::from_secs(5);
 
 /// Asks the authorization server about tokens.
 pub struct Introspection {
@@ -53,9 +53,10 @@ pub struct Introspection {
     questions: Semaphore,
     /// The one question that may be under way to a server that is silent.
     probe: Semaphore,
-    /// When the last question went without an answer in time, by the monotonic clock in milliseconds from 1; 0 once there was
-    /// an answer of any kind.
-    silent_at: AtomicU64,
+    /// Whether the last question was not answered in time.
+    silent: AtomicBool,
+    /// When the last question led to nothing, by the monotonic clock in milliseconds from 1; 0 once one has led to an answer.
+    trouble_at: AtomicU64,
     /// The trouble that was told of last, while it lasts.
     trouble: StdMutex<Option<NoAnswer>>,
 }
@@ -77,7 +78,8 @@ impl Introspection {
             waiting: Semaphore::new(MOST_WAITING),
             questions: Semaphore::new(MOST_QUESTIONS),
             probe: Semaphore::new(1),
-            silent_at: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            trouble_at: AtomicU64::new(0),
             trouble: StdMutex::new(None),
         }
     }
@@ -93,35 +95,35 @@ impl Introspection {
         text: Arc<str>,
     ) -> Result<LiveToken, StatusRefusal> {
         let _waiting = self.waiting.try_acquire().map_err(|_| StatusRefusal::IntrospectionUnavailable)?;
-        // On a task of its own: a caller that goes away takes neither the answer from those who wait for it, nor the
-        // connection.
-        let (asker, verified) = (Arc::clone(&self), Arc::clone(token.token()));
-        let asking = self.runtime.spawn(async move { asker.told(&verified, text).await });
-        match tokio::time::timeout(self.patience, asking).await {
-            Ok(Ok(verdict)) => verdict?,
-            Ok(Err(_)) | Err(_) => return Err(StatusRefusal::IntrospectionUnavailable),
-        }
-        self.revocations.find_mark(&token)?;
+        let told = tokio::time::timeout(self.patience, self.told(Arc::clone(token.token()), text)).await;
+        told.unwrap_or(Err(StatusRefusal::IntrospectionUnavailable))?;
+        self.revocations.find_mark(&token)?; // of a list that came meanwhile
         Ok(LiveToken(token))
     }
 
     /// Whether answers can be hoped for.
     pub(crate) fn is_answered(&self) -> bool {
-        let silent_at = self.silent_at.load(Ordering::Relaxed);
-        silent_at == 0 || self.clock.monotonic() > Duration::from_millis(silent_at).saturating_add(SILENCE)
+        let trouble_at = self.trouble_at.load(Ordering::Relaxed);
+        trouble_at == 0 || self.clock.monotonic() > Duration::from_millis(trouble_at).saturating_add(TROUBLE_LASTS)
     }
 
     /// What is told of a token: lately, or by the question that is under way, or by one of its own.
-    async fn told(&self, token: &VerifiedToken, text: Arc<str>) -> Verdict {
+    async fn told(self: &Arc<Self>, token: Arc<VerifiedToken>, text: Arc<str>) -> Verdict {
         let came = self.clock.monotonic();
-        let mut note = token.told.0.lock().await;
-        if let Some(told) = note.as_ref().filter(|told| self.counts(told, came, token)) {
+        let mut note = Arc::clone(&token.told.0).lock_owned().await;
+        if let Some(told) = note.as_ref().filter(|told| self.counts(told, came, &token)) {
             return told.verdict;
         }
-        let asked_at = self.clock.monotonic();
-        let verdict = self.question(token, text).await;
-        *note = Some(Told { asked_at, answered_at: self.clock.monotonic(), verdict });
-        verdict
+        // On a task of its own: a caller that goes away takes neither the answer from those who wait for it, nor the
+        // connection.
+        let asker = Arc::clone(self);
+        let asking = self.runtime.spawn(async move {
+            let asked_at = asker.clock.monotonic();
+            let verdict = asker.question(&token, text).await;
+            *note = Some(Told { asked_at, answered_at: asker.clock.monotonic(), verdict });
+            verdict
+        });
+        asking.await.unwrap_or(Err(StatusRefusal::IntrospectionUnavailable))
     }
 
     fn counts(&self, told: &Told, came: Duration, token: &VerifiedToken) -> bool {
@@ -138,12 +140,11 @@ impl Introspection {
             None => Err(NoAnswer::NotAsked),
             Some(_place) => match tokio::time::timeout(self.patience, self.line.ask(text)).await {
                 Err(_) => {
-                    let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
-                    self.silent_at.store(now.max(1), Ordering::Relaxed);
+                    self.silent.store(true, Ordering::Relaxed);
                     Err(NoAnswer::Fetch(FetchError::TimedOut))
                 }
                 Ok(answer) => {
-                    self.silent_at.store(0, Ordering::Relaxed);
+                    self.silent.store(false, Ordering::Relaxed);
                     answer.map_err(NoAnswer::Fetch).and_then(|body| read(&body, token))
                 }
             },
@@ -160,7 +161,7 @@ impl Introspection {
     /// Leave to ask, if there is any. A server that let a question wait too long is asked one at a time until it answers:
     /// calls are not to wait, all of them, for what does not come.
     fn place(&self) -> Option<SemaphorePermit<'_>> {
-        let places = if self.silent_at.load(Ordering::Relaxed) == 0 { &self.questions } else { &self.probe };
+        let places = if self.silent.load(Ordering::Relaxed) { &self.probe } else { &self.questions };
         places.try_acquire().ok()
     }
 
@@ -177,12 +178,15 @@ impl Introspection {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(_) => {
+                self.trouble_at.store(0, Ordering::Relaxed);
                 if trouble.take().is_some() {
                     tracing::info!("the authorization server answers questions about tokens again");
                 }
             }
             Err(NoAnswer::NotAsked) => {} // a matter of load, or of trouble that was told of
             Err(error) => {
+                let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+                self.trouble_at.store(now.max(1), Ordering::Relaxed);
                 if trouble.as_ref() != Some(error) {
                     tracing::warn!(%error, "asked about a token, the authorization server gives no usable answer");
                     *trouble = Some(error.clone());
@@ -224,7 +228,7 @@ type Verdict = Result<(), StatusRefusal>;
 /// What a token was last told to be: `Introspection`'s note to itself on a remembered token. Held while it is asked about, so
 /// that there is one question about a token at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Note(Mutex<Option<Told>>);
+pub(crate) struct Note(Arc<Mutex<Option<Told>>>);
 
 #[derive(Debug)]
 struct Told {

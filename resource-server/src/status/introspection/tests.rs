@@ -298,11 +298,20 @@ async fn failures() {
     ] {
         scene.fails(Says::Fails(error.clone()));
         assert_eq!(scene.ends().await, UNAVAILABLE, "{error}");
-        assert!(scene.double.guard.is_ready(), "it says something: {error}");
+        assert!(!scene.double.guard.is_ready(), "{error}");
         scene.double.wait(MILLISECOND);
     }
+    // After a while nobody knows, and a load balancer may send a call to find out.
+    scene.double.wait(TROUBLE_LASTS - MILLISECOND);
+    assert!(!scene.double.guard.is_ready());
+    scene.double.wait(MILLISECOND);
+    assert!(scene.double.guard.is_ready());
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    assert!(!scene.double.guard.is_ready());
+    scene.double.wait(MILLISECOND);
     scene.says(&scene.active());
     assert_eq!(scene.ends().await, None);
+    assert!(scene.double.guard.is_ready());
 }
 
 #[tokio::test]
@@ -357,7 +366,6 @@ async fn calls_of_one_token_share_a_question_and_its_answer() {
         for _ in 0..1_000 {
             tokio::task::yield_now().await; // all of them wait by now
         }
-        // Whoever asked goes away; the question stands.
         scene.double.wait(MILLISECOND);
         scene.server.gate.add_permits(1_000);
         while let Some(call) = calls.join_next().await {
@@ -451,24 +459,26 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
         assert_eq!(call.unwrap().unwrap_err().reason(), "introspection_unavailable");
     }
     assert_eq!(scene.asked(), 2, "one of a hundred asked");
-    // After a while nobody knows, and a load balancer may send a call to find out.
-    scene.double.wait(SILENCE);
-    assert!(!scene.double.guard.is_ready());
-    scene.double.wait(MILLISECOND);
-    assert!(scene.double.guard.is_ready());
     scene.says(&scene.active());
     while introspection.probe.available_permits() == 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(scene.ends().await, None);
-    assert_eq!(introspection.silent_at.load(Ordering::Relaxed), 0);
+    assert!(!introspection.silent.load(Ordering::Relaxed));
+    assert!(scene.double.guard.is_ready());
 }
 
 #[tokio::test]
 async fn nobody_to_ask() {
     let builder = || Guard::builder(ISSUER, RESOURCE).when_stale(WhenStale::Introspect);
     assert_eq!(builder().idle().unwrap_err(), GuardError::Introspection);
-    let root = countersign_conformance::pki::Authority::root("CA", NOW).to_pem();
-    let started = builder().roots_pem(root.as_bytes()).unwrap().start();
-    assert_eq!(started.unwrap_err(), GuardError::Introspection);
+    let root = countersign_conformance::pki::Authority::root("CA", NOW);
+    let builder = || builder().roots_pem(root.to_pem().as_bytes()).unwrap();
+    assert_eq!(builder().start().unwrap_err(), GuardError::Introspection, "no certificate");
+    let own = root.client("api");
+    let builder = || builder().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    assert!(builder().start().is_ok());
+    for wrong in ["", "as.example/introspect", "http://as.example/introspect", "https://as.example/#introspect"] {
+        assert_eq!(builder().introspect_at(wrong).start().unwrap_err(), GuardError::Introspection, "{wrong}");
+    }
 }
