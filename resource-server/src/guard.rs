@@ -142,7 +142,7 @@ impl GuardBuilder {
     }
 
     /// Starts to fetch keys and revocation lists in the background, on the current tokio runtime. Calls are refused with
-    /// 503 until both have been fetched.
+    /// 503 until both have been fetched; with [`WhenStale::Introspect`] keys are enough.
     ///
     /// # Errors
     /// [`GuardError`]
