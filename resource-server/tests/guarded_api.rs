@@ -554,6 +554,26 @@ async fn what_comes_instead_of_an_answer() {
     assert_eq!(caller.status(&world.issuer.token(&client)).await, 200);
 }
 
+/// It accepts connections, and says not even hello.
+#[tokio::test]
+async fn an_endpoint_that_is_silent_is_not_waited_for() {
+    let world = World::new().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = world.partner.client("api");
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.introspect_at(format!("https://localhost:{}/", silent.local_addr().unwrap().port()));
+    let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
+    eventually("the guard has keys", || guard.is_ready()).await;
+    let world = world.serving(guard);
+    let client = world.partner.client("client");
+    let (caller, token) = (world.caller(Some(&client), Version::HTTP_2), world.issuer.token(&client));
+    let callers = (0..20).map(|_| caller.status(&token));
+    let answers = tokio::time::timeout(Duration::from_secs(10), futures_util::future::join_all(callers)).await;
+    assert_eq!(answers.expect("calls are kept waiting"), [503; 20]);
+    eventually("it is known", || !world.guard.is_ready()).await;
+}
+
 /// The list comes from a mirror that anybody may run, with a certificate of the API's own for the authorization server.
 async fn mirrored(list: List, staleness_limit: Duration) -> World {
     let world = World::new().await;
