@@ -128,6 +128,15 @@ refusals! {
 refusals! {
     /// Why a token that was good is not good any more, or why nobody can say.
     pub enum StatusRefusal at "status" {
+        /// The revocation list held is older than the limit, and the authorization server, which was asked, says that the token
+        /// is not active.
+        IntrospectionInactive => "introspection_inactive",
+        /// The revocation list held is older than the limit, and the authorization server, which was asked, told of another
+        /// token.
+        IntrospectionOfAnotherToken => "introspection_of_another_token",
+        /// The revocation list held is older than the limit, and the authorization server was not to be asked, or gave no
+        /// answer.
+        IntrospectionUnavailable => "introspection_unavailable",
         /// No revocation list has been taken yet.
         ListNotHeld => "revocation_list_not_held",
         /// The revocation list held is older than the limit, and the latest ones were signed at another time than this
@@ -238,9 +247,13 @@ impl Refusal {
             }
             // Nothing is wrong with the token as far as anybody can say: it is this side that cannot judge it.
             Self::Token(TokenRefusal::KeysNotHeld)
-            | Self::Status(StatusRefusal::ListNotHeld | StatusRefusal::ListOfAnotherTime | StatusRefusal::ListStale) => {
-                ErrorCode::TemporarilyUnavailable
-            }
+            | Self::Status(
+                StatusRefusal::IntrospectionOfAnotherToken
+                | StatusRefusal::IntrospectionUnavailable
+                | StatusRefusal::ListNotHeld
+                | StatusRefusal::ListOfAnotherTime
+                | StatusRefusal::ListStale,
+            ) => ErrorCode::TemporarilyUnavailable,
             // RFC 8705 §3: a certificate that does not match is invalid_token, 401.
             Self::Peer(_) | Self::Token(_) | Self::Confirmation(_) | Self::Status(_) => ErrorCode::InvalidToken,
             Self::Scope(ScopeRefusal::Insufficient) => ErrorCode::InsufficientScope,
@@ -438,6 +451,7 @@ mod tests {
             Refusal::from(TokenRefusal::Signature),
             Refusal::from(ConfirmationRefusal::Mismatch),
             Refusal::from(StatusRefusal::RevokedClient),
+            Refusal::from(StatusRefusal::IntrospectionInactive),
             Refusal::from(PeerRefusal::NoCertificate),
         ] {
             assert_eq!(refusal.answer(METADATA, &Scope::default()), expected, "{refusal}");
@@ -454,6 +468,8 @@ mod tests {
     #[test]
     fn what_this_side_cannot_judge_is_not_the_tokens_fault() {
         for refusal in [
+            Refusal::from(StatusRefusal::IntrospectionOfAnotherToken),
+            Refusal::from(StatusRefusal::IntrospectionUnavailable),
             Refusal::from(StatusRefusal::ListOfAnotherTime),
             Refusal::from(StatusRefusal::ListStale),
             Refusal::from(StatusRefusal::ListNotHeld),

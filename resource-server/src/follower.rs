@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::StatusCode;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use crate::status::{HeldList, MAX_LIST_BYTES};
 use crate::time::Clock;
@@ -34,7 +37,7 @@ pub const POLL_WAIT: Duration = Duration::from_secs(10);
 /// Fetches over HTTPS: no redirects, no plain HTTP, bounded bodies, bounded time.
 #[derive(Clone)]
 pub struct Fetcher {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Fetcher {
@@ -46,23 +49,68 @@ impl Fetcher {
         Self { client: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
+    /// A fetcher for questions that somebody waits for: each has a connection to itself meanwhile, so that one which is given
+    /// up takes a connection with it that may be dead, and no other.
+    pub fn for_questions(mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols.clear();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false); // https is what is connected to
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+        Self { client: Client::builder(TokioExecutor::new()).build(connector.wrap_connector(tcp)) }
+    }
+
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
     ///
     /// # Errors
     /// [`FetchError`]
     pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
-        let url = url.parse().map_err(|_| FetchError::Address)?;
-        let exchange = async {
-            let response = self.client.get(url).await.map_err(|error| FetchError::Connection(cause(&error)))?;
-            if response.status() != StatusCode::OK {
-                return Err(FetchError::Status(response.status().as_u16()));
-            }
-            // Neither a body that is cut short nor one that never ends is a body.
-            let body = Limited::new(response.into_body(), max_bytes).collect().await.map_err(|_| FetchError::Body)?;
-            Ok(body.to_bytes())
-        };
+        let request = Request::get(address(url)?).body(Full::default()).map_err(|_| FetchError::Address)?;
+        let exchange = async { body_of(self.send(request).await?.1, max_bytes).await };
         tokio::time::timeout(patience, exchange).await.unwrap_or(Err(FetchError::TimedOut))
     }
+
+    /// The whole JSON body, not longer than `max_bytes`, of a 200 answer to this form. Waits as long as it takes.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn post_form(&self, url: &str, form: String, max_bytes: usize) -> Result<Bytes, FetchError> {
+        let request = Request::post(address(url)?)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, JSON)
+            .body(Full::from(form))
+            .map_err(|_| FetchError::Address)?;
+        let (headers, body) = self.send(request).await?;
+        if is_json(&headers) { body_of(body, max_bytes).await } else { Err(FetchError::MediaType) }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(HeaderMap, Incoming), FetchError> {
+        let response = self.client.request(request).await.map_err(|error| FetchError::Connection(cause(&error)))?;
+        let (parts, body) = response.into_parts();
+        if parts.status == StatusCode::OK {
+            Ok((parts.headers, body))
+        } else {
+            Err(FetchError::Status(parts.status.as_u16()))
+        }
+    }
+}
+
+fn address(url: &str) -> Result<Uri, FetchError> {
+    url.parse().map_err(|_| FetchError::Address)
+}
+
+/// Neither a body that is cut short nor one that never ends is a body.
+async fn body_of(body: Incoming, max_bytes: usize) -> Result<Bytes, FetchError> {
+    let body = Limited::new(body, max_bytes).collect().await.map_err(|_| FetchError::Body)?;
+    Ok(body.to_bytes())
+}
+
+/// RFC 9110 §8.3.1: without regard to case, and whatever its parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (first, more) = (types.next().and_then(|field| field.to_str().ok()), types.next());
+    let essence = first.and_then(|field| field.split(';').next()).map(str::trim);
+    more.is_none() && essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON))
 }
 
 /// What is at the bottom of an error: above it is only that a connection failed.
@@ -91,6 +139,9 @@ pub enum FetchError {
     /// No connection, or it broke, or the server's certificate is not trusted: with the innermost cause.
     #[error("no connection to the authorization server: {0}")]
     Connection(String),
+    /// The answer is of another media type.
+    #[error("the answer is not application/json")]
+    MediaType,
     /// An answer other than 200.
     #[error("the authorization server answered {0}")]
     Status(u16),
@@ -123,11 +174,12 @@ pub async fn follow_keys(fetcher: Fetcher, url: String, keys: Arc<HeldKeys>) {
     }
 }
 
-/// Long-polls the revocation list for ever, as soon as there are keys to verify it with.
+/// Long-polls the revocation list for ever, as soon as there are keys to verify it with. Whoever answers at once, as a mirror
+/// that knows no long poll does, is asked once a second where it has no news.
 pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
     // Three polls within the staleness limit, so that one may fail.
     let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
-    let mut pause = RETRY_FIRST;
+    let mut retry = RETRY_FIRST;
     let mut outcomes = Outcomes::of("revocations");
     loop {
         if !list.can_be_verified() {
@@ -138,20 +190,23 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         let target = match before {
             None => url.clone(),
             Some((epoch, number)) => {
-                format!("{url}?epoch={epoch}&number={number}&wait={}", wait.as_secs())
+                let and = if url.contains('?') { '&' } else { '?' };
+                format!("{url}{and}epoch={epoch}&number={number}&wait={}", wait.as_secs())
             }
         };
+        let asked_at = Instant::now();
         let outcome = match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
             Ok(body) => taken(Arc::clone(&list), body).await,
             Err(error) => Err(error.to_string()),
         };
         outcomes.note(&outcome);
-        pause = match outcome {
+        let pause = match outcome {
             // News came: ask on at once, but never in a tight circle.
             Ok(()) if list.version() != before => BREATH,
-            Ok(()) => BREATH_WITHOUT_NEWS,
-            Err(_) => pause.saturating_mul(2).clamp(RETRY_FIRST, RETRY_LAST),
+            Ok(()) => SECOND.saturating_sub(asked_at.elapsed()).max(BREATH_WITHOUT_NEWS),
+            Err(_) => retry,
         };
+        retry = if outcome.is_ok() { RETRY_FIRST } else { retry.saturating_mul(2).min(RETRY_LAST) };
         tokio::time::sleep(pause).await;
     }
 }
@@ -210,10 +265,12 @@ impl Outcomes {
     }
 }
 
+const JSON: &str = "application/json";
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);
 const BREATH: Duration = Duration::from_millis(20);
+const SECOND: Duration = Duration::from_secs(1);
 const BREATH_WITHOUT_NEWS: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -8,16 +8,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::follower::{self, Fetcher};
 use crate::layer::RequireToken;
 use crate::scope::{MalformedScope, Scope};
-use crate::status::{HeldList, WhenStale};
+use crate::status::introspection::{self, Endpoint, Line};
+use crate::status::{HeldList, Introspection, WhenStale};
 use crate::time::{Clock, SystemClock};
 use crate::token::access_token::AccessTokens;
 use crate::token::held_keys::HeldKeys;
@@ -30,8 +33,11 @@ pub struct GuardBuilder {
     resource: String,
     scopes: Vec<String>,
     tls: Option<ClientConfig>,
+    certificate: Option<Arc<SingleCertAndKey>>,
+    revocations_from: Option<String>,
     staleness_limit: Duration,
     when_stale: WhenStale,
+    introspect_at: Option<String>,
     remembered_bytes: u64,
     clock: Arc<dyn Clock>,
 }
@@ -67,10 +73,35 @@ impl GuardBuilder {
         self
     }
 
+    /// The API's own certificate, the chain above it, and its private key: shown to the authorization server when it asks for
+    /// one. It is the one that is enrolled there for this API (`resource-server change --certificate`), and takes the place of
+    /// one in [`Self::tls`].
+    ///
+    /// # Errors
+    /// [`GuardError::Certificate`] if there is no certificate or no key, or one is not the other's.
+    pub fn client_certificate_pem(mut self, chain: &[u8], key: &[u8]) -> Result<Self, GuardError> {
+        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(GuardError::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| GuardError::Certificate)?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let own = CertifiedKey::from_der(chain, key, &provider).map_err(|_| GuardError::Certificate)?;
+        self.certificate = Some(Arc::new(SingleCertAndKey::from(own)));
+        Ok(self)
+    }
+
     /// The scopes that exist here, for the metadata (RFC 9728 §2, `scopes_supported`).
     #[must_use]
     pub fn scopes_supported<I: IntoIterator<Item: Into<String>>>(mut self, scopes: I) -> Self {
         self.scopes = scopes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where to get the revocation list: a mirror or a cache of it, at this https URL, in the place of the authorization server.
+    /// Whoever carries it need not be trusted: it is signed, never goes back, and ages. It is not shown the API's certificate,
+    /// and it is not known to pass on what is new at once: where it knows no long poll, it is asked once a second.
+    #[must_use]
+    pub fn revocations_from(mut self, url: impl Into<String>) -> Self {
+        self.revocations_from = Some(url.into());
         self
     }
 
@@ -85,6 +116,14 @@ impl GuardBuilder {
     #[must_use]
     pub const fn when_stale(mut self, choice: WhenStale) -> Self {
         self.when_stale = choice;
+        self
+    }
+
+    /// Where to ask about tokens with [`WhenStale::Introspect`], where that is not `/introspect` of the issuer: its
+    /// `mtls_endpoint_aliases` say another place if the issuer's own listener asks for no certificates (RFC 8705 §5).
+    #[must_use]
+    pub fn introspect_at(mut self, url: impl Into<String>) -> Self {
+        self.introspect_at = Some(url.into());
         self
     }
 
@@ -103,33 +142,62 @@ impl GuardBuilder {
     }
 
     /// Starts to fetch keys and revocation lists in the background, on the current tokio runtime. Calls are refused with
-    /// 503 until both have been fetched.
+    /// 503 until both have been fetched; with [`WhenStale::Introspect`] keys are enough.
     ///
     /// # Errors
     /// [`GuardError`]
     pub fn start(mut self) -> Result<Guard, GuardError> {
         let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
-        let tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let mut tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let mirror = self.revocations_from.take().map(|url| {
+            let mut anonymous = tls.clone();
+            anonymous.client_auth_cert_resolver = Arc::new(NoCertificate);
+            anonymous.resumption = Resumption::default();
+            (Fetcher::new(anonymous), url)
+        });
+        if mirror.as_ref().is_some_and(|(_, url)| !is_identifier(url)) {
+            return Err(GuardError::Mirror);
+        }
+        if let Some(certificate) = self.certificate.take() {
+            tls.client_auth_cert_resolver = certificate;
+            tls.resumption = Resumption::default(); // a session begun without the certificate goes on without it
+        }
         let base = self.issuer.trim_end_matches('/').to_owned();
-        let guard = self.idle()?;
+        let introspect_at = self.introspect_at.take().unwrap_or_else(|| format!("{base}/introspect"));
+        let line = match self.when_stale {
+            WhenStale::Refuse | WhenStale::AcceptFor(_) => None,
+            // Whoever is not enrolled is told nothing.
+            WhenStale::Introspect if !tls.client_auth_cert_resolver.has_certs() || !is_identifier(&introspect_at) => {
+                return Err(GuardError::Introspection);
+            }
+            WhenStale::Introspect => {
+                Some(Endpoint { fetcher: Fetcher::for_questions(tls.clone()), url: introspect_at.into() })
+            }
+        };
+        let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
         let fetcher = Fetcher::new(tls);
+        let (lists, list) = mirror.unwrap_or_else(|| (fetcher.clone(), format!("{base}/revocations")));
         let tasks = vec![
-            runtime.spawn(follower::follow_keys(fetcher.clone(), format!("{base}/jwks"), Arc::clone(&guard.keys))),
-            runtime.spawn(follower::follow_revocations(
-                fetcher,
-                format!("{base}/revocations"),
-                Arc::clone(&guard.judgement.revocations),
-            )),
+            runtime.spawn(follower::follow_keys(fetcher, format!("{base}/jwks"), Arc::clone(&guard.keys))),
+            runtime.spawn(follower::follow_revocations(lists, list, Arc::clone(&guard.judgement.revocations))),
             runtime.spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
         ];
         Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
     }
 
-    /// A guard that fetches nothing: keys and lists are handed to [`Guard::keys`] and [`Guard::revocations`].
+    /// A guard that fetches nothing and asks nobody: keys and lists are handed to [`Guard::keys`] and [`Guard::revocations`].
     ///
     /// # Errors
-    /// [`GuardError::Issuer`], [`GuardError::Resource`]
+    /// [`GuardError::Introspection`], [`GuardError::Issuer`], [`GuardError::Resource`]
     pub fn idle(self) -> Result<Guard, GuardError> {
+        if self.when_stale == WhenStale::Introspect {
+            return Err(GuardError::Introspection);
+        }
+        self.built(None::<(Endpoint, Handle, Duration)>)
+    }
+
+    /// A guard that asks by this line, if there is one, from this runtime, with this patience.
+    pub(crate) fn built(self, line: Option<(impl Line, Handle, Duration)>) -> Result<Guard, GuardError> {
         if !is_identifier(&self.issuer) || self.issuer.contains('?') {
             return Err(GuardError::Issuer); // RFC 8414 §2
         }
@@ -141,9 +209,13 @@ impl GuardBuilder {
         let revocations = Arc::new(list.when_stale(self.when_stale));
         let tokens =
             AccessTokens::new(self.issuer.clone(), self.resource.clone(), Arc::clone(&keys), self.remembered_bytes);
+        let introspection = line.map(|(line, runtime, patience)| {
+            let (list, clock) = (Arc::clone(&revocations), Arc::clone(&self.clock));
+            Arc::new(Introspection::new(line, list, clock, runtime, patience))
+        });
         let description = Description::new(&self.issuer, &self.resource, &self.scopes);
         Ok(Guard {
-            judgement: Arc::new(Judgement { tokens, revocations }),
+            judgement: Arc::new(Judgement { tokens, revocations, introspection }),
             keys,
             clock: self.clock,
             description: Arc::new(description),
@@ -182,8 +254,11 @@ impl Guard {
             resource: resource.into(),
             scopes: Vec::new(),
             tls: None,
+            certificate: None,
+            revocations_from: None,
             staleness_limit: Duration::from_secs(30),
             when_stale: WhenStale::default(),
+            introspect_at: None,
             remembered_bytes: 16 * 1024 * 1024,
             clock: Arc::new(SystemClock::new()),
         }
@@ -210,18 +285,33 @@ impl Guard {
         &self.judgement.revocations
     }
 
-    /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by. For readiness probes.
+    /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by, or else somebody to ask who
+    /// is not known to be silent. For readiness probes.
     pub fn is_ready(&self) -> bool {
-        self.keys.current().is_some() && self.judgement.revocations.is_usable()
+        let Judgement { revocations, introspection, .. } = &*self.judgement;
+        let is_answered = || introspection.as_ref().is_some_and(|introspection| introspection.is_answered());
+        self.keys.current().is_some() && (revocations.is_usable() || is_answered())
     }
 }
 
 /// Why there is no guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
+    /// The API's own certificate or key cannot be used, or one is not the other's.
+    #[error("give the API's own certificate and the private key that belongs to it, both as PEM")]
+    Certificate,
+    /// [`WhenStale::Introspect`] without a certificate to ask with, for a guard that asks nobody, or at what is no https URL.
+    #[error(
+        "to introspect, give the API's own certificate, as enrolled at the authorization server, and start the guard; \
+         the endpoint has to be an https URL"
+    )]
+    Introspection,
     /// The issuer is not an https URL without query and fragment.
     #[error("the issuer has to be an https URL without query and fragment")]
     Issuer,
+    /// The address of the revocation list is not an https URL without fragment.
+    #[error("the address of the revocation list has to be an https URL without fragment")]
+    Mirror,
     /// There is no tokio runtime here to fetch in.
     #[error("start the guard inside a tokio runtime")]
     NoRuntime,
@@ -266,6 +356,20 @@ impl Description {
     }
 }
 
+/// What is shown to whoever is nobody in particular.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
 #[derive(Debug)]
 struct Tasks(Vec<JoinHandle<()>>);
 
@@ -290,6 +394,8 @@ fn is_identifier(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_conformance::pki::Authority;
+
     use super::*;
 
     #[test]
@@ -340,6 +446,43 @@ mod tests {
             assert_eq!(builder().roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
         }
         assert_eq!(builder().start().unwrap_err(), GuardError::NoRuntime);
+    }
+
+    #[test]
+    fn certificates_that_are_none() {
+        let now = crate::double::NOW;
+        let (own, other) = (Authority::root("CA", now).client("api"), Authority::root("CA", now).client("api"));
+        let (chain, key) = (own.chain_pem(), own.key.to_pem());
+        let taken = |chain: &str, key: &str| {
+            Guard::builder("https://as.example", "https://api.example")
+                .client_certificate_pem(chain.as_bytes(), key.as_bytes())
+                .map(|_| ())
+        };
+        assert_eq!(taken(&chain, &key), Ok(()));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (what, chain, key) in [
+            ("no certificate", "", key.as_str()),
+            ("no key", chain.as_str(), ""),
+            ("the certificate in the place of the key", &chain, &chain),
+            ("the key in the place of the certificate", &key, &key),
+            ("another's key", &chain, &other.key.to_pem()),
+            ("garbage", broken, &key),
+        ] {
+            assert_eq!(taken(chain, key), Err(GuardError::Certificate), "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn mirrors_that_are_none() {
+        let root = Authority::root("CA", crate::double::NOW).to_pem();
+        let started = |url: &str| {
+            let builder = Guard::builder("https://as.example", "https://api.example").revocations_from(url);
+            builder.roots_pem(root.as_bytes()).unwrap().start().map(|_| ())
+        };
+        for wrong in ["", "mirror.example", "http://mirror.example/list", "https://", "https://a/#f", "https://a/ b"] {
+            assert_eq!(started(wrong), Err(GuardError::Mirror), "{wrong}");
+        }
+        assert_eq!(started("https://mirror.example/list?of=as.example"), Ok(()));
     }
 
     #[tokio::test]

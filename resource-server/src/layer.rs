@@ -2,8 +2,9 @@
 //!
 //! Takes requests whose extensions hold the [`PeerCertificate`] of their connection, gives the handler only those that
 //! [`verification::authorize`] lets through, with the [`AuthorizedCall`] in their extensions; answers the others by
-//! RFC 6750 §3. It decides nothing itself.
+//! RFC 6750 §3. It decides nothing itself, and waits where that is what was decided.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::bearer::Credentials;
 use crate::error::{Answer, Refusal};
 use crate::guard::Guard;
 use crate::peer::PeerCertificate;
-use crate::verification::{self, AuthorizedCall, Binding, Requirement, Revocation};
+use crate::token::access_token::VerifiedToken;
+use crate::verification::{self, AuthorizedCall, Binding, Decision, Requirement, Revocation};
 
 /// A tower layer: behind it are only calls with a good token. For axum, tonic, or any other tower service over HTTP.
 #[derive(Clone, Debug)]
@@ -81,11 +83,11 @@ pub type GuardedBody<B> = Either<B, Full<Bytes>>;
 
 impl<S, B, R> Service<Request<B>> for Guarded<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
 {
     type Response = Response<GuardedBody<R>>;
     type Error = S::Error;
-    type Future = GuardedFuture<S::Future>;
+    type Future = GuardedFuture<S, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -103,37 +105,51 @@ where
             guard.clock.now(),
             &mut shown,
         );
-        let jti = shown.as_ref().map(|token| token.claims().jti.as_str());
-        match decision {
-            Ok(call) => {
-                metrics::counter!("countersign_guard_calls_total").increment(1);
-                tracing::debug!(token.jti = jti, client.id = call.client_id(), "call authorized");
-                request.extensions_mut().insert(call);
-                GuardedFuture { state: State::Passed { inner: self.inner.call(request) } }
+        let state = match decision {
+            Ok(Decision::Permitted(call)) => {
+                pass(call, &mut request);
+                State::Passed { inner: self.inner.call(request) }
             }
-            Err(refusal) => {
-                metrics::counter!("countersign_guard_refusals_total", "reason" => refusal.reason()).increment(1);
-                let (reason, stage) = (refusal.reason(), refusal.stage());
-                // Somebody's good token in the wrong hands, or a revoked one, is worth a line; what anybody can send is not.
-                if jti.is_some() {
-                    let thumbprint = peer.map(|peer| tracing::field::display(peer.thumbprint()));
-                    tracing::info!(
-                        token.jti = jti,
-                        peer.thumbprint = thumbprint,
-                        refusal = reason,
-                        stage,
-                        "call refused"
-                    );
-                } else {
-                    tracing::debug!(refusal = reason, stage, "call refused");
-                }
-                GuardedFuture { state: State::Refused { answer: Some(self.route.response(refusal)) } }
+            Ok(Decision::Undecided(call)) => {
+                // The one that said it is ready waits with the call; another takes its place.
+                let another = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, another);
+                let waiting = Waiting { route: Arc::clone(&self.route), inner, request, shown };
+                State::Asking { asking: Box::pin(call.settle()), waiting: Some(waiting) }
             }
-        }
+            Err(refusal) => State::Refused { answer: Some(self.route.refuse(refusal, peer, shown.as_deref())) },
+        };
+        GuardedFuture { state }
     }
 }
 
+/// What the handler is given.
+fn pass<B>(call: AuthorizedCall, request: &mut Request<B>) {
+    metrics::counter!("countersign_guard_calls_total").increment(1);
+    tracing::debug!(token.jti = call.claims().jti, client.id = call.client_id(), "call authorized");
+    request.extensions_mut().insert(call);
+}
+
 impl Route {
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        peer: Option<&PeerCertificate>,
+        shown: Option<&VerifiedToken>,
+    ) -> Response<Full<Bytes>> {
+        metrics::counter!("countersign_guard_refusals_total", "reason" => refusal.reason()).increment(1);
+        let (reason, stage) = (refusal.reason(), refusal.stage());
+        // Somebody's good token in the wrong hands, or a revoked one, is worth a line; what anybody can send is not.
+        if let Some(token) = shown {
+            let thumbprint = peer.map(|peer| tracing::field::display(peer.thumbprint()));
+            let jti = &token.claims().jti;
+            tracing::info!(token.jti = jti, peer.thumbprint = thumbprint, refusal = reason, stage, "call refused");
+        } else {
+            tracing::debug!(refusal = reason, stage, "call refused");
+        }
+        self.response(refusal)
+    }
+
     fn response(&self, refusal: Refusal) -> Response<Full<Bytes>> {
         let Answer { status, www_authenticate, retry_after_seconds, body } =
             refusal.answer(&self.guard.description.url, &self.required.scope);
@@ -155,41 +171,90 @@ impl Route {
 
 pin_project! {
     /// The answer of a guarded service.
-    #[derive(Debug)]
-    pub struct GuardedFuture<F> {
+    pub struct GuardedFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
         #[pin]
-        state: State<F>,
+        state: State<S, B>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    #[derive(Debug)]
-    enum State<F> {
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        // The authorization server is asked; then the call goes on.
+        Asking { asking: Asking, waiting: Option<Waiting<S, B>> },
         // The inner service answers.
-        Passed { #[pin] inner: F },
+        Passed { #[pin] inner: S::Future },
         // The call was refused: what the caller is told, until it is told.
         Refused { answer: Option<Response<Full<Bytes>>> },
     }
 }
 
-impl<F, R, E> Future for GuardedFuture<F>
+type Asking = Pin<Box<dyn Future<Output = Result<AuthorizedCall, Refusal>> + Send>>;
+
+/// A call that waits, and the service that will answer it.
+struct Waiting<S, B> {
+    route: Arc<Route>,
+    inner: S,
+    request: Request<B>,
+    shown: Option<Arc<VerifiedToken>>,
+}
+
+impl<S: Service<Request<B>>, B> Waiting<S, B> {
+    fn decided(mut self, decision: Result<AuthorizedCall, Refusal>) -> State<S, B> {
+        match decision {
+            Ok(call) => {
+                pass(call, &mut self.request);
+                State::Passed { inner: self.inner.call(self.request) }
+            }
+            Err(refusal) => {
+                let peer = self.request.extensions().get::<PeerCertificate>();
+                State::Refused { answer: Some(self.route.refuse(refusal, peer, self.shown.as_deref())) }
+            }
+        }
+    }
+}
+
+impl<S, B, R> Future for GuardedFuture<S, B>
 where
-    F: Future<Output = Result<Response<R>, E>>,
+    S: Service<Request<B>, Response = Response<R>>,
 {
-    type Output = Result<Response<GuardedBody<R>>, E>;
+    type Output = Result<Response<GuardedBody<R>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Passed { inner } => {
-                let answer = ready!(inner.poll(context));
-                Poll::Ready(answer.map(|response| response.map(Either::Left)))
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProjection::Asking { asking, waiting } => {
+                    let decision = ready!(asking.as_mut().poll(context));
+                    let Some(waiting) = waiting.take() else {
+                        return Poll::Pending; // polled again after the handler panicked
+                    };
+                    state.set(waiting.decided(decision));
+                }
+                StateProjection::Passed { inner } => {
+                    let answer = ready!(inner.poll(context));
+                    return Poll::Ready(answer.map(|response| response.map(Either::Left)));
+                }
+                StateProjection::Refused { answer } => {
+                    return match answer.take() {
+                        Some(answer) => Poll::Ready(Ok(answer.map(Either::Right))),
+                        None => Poll::Pending, // polled again after it was ready, which the contract of futures forbids
+                    };
+                }
             }
-            StateProjection::Refused { answer } => match answer.take() {
-                Some(answer) => Poll::Ready(Ok(answer.map(Either::Right))),
-                None => Poll::Pending, // polled again after it was ready, which the contract of futures forbids
-            },
         }
+    }
+}
+
+impl<S: Service<Request<B>>, B> fmt::Debug for GuardedFuture<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GuardedFuture")
     }
 }
 
@@ -231,13 +296,20 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::body::Body;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use countersign_conformance::forge::Members;
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
+    use tokio::runtime::Handle;
 
     use super::*;
-    use crate::double::{Double, RESOURCE};
+    use crate::double::{Double, ISSUER, KID, RESOURCE};
+    use crate::status::WhenStale;
+    use crate::status::introspection::{Answering, Line};
 
     const METADATA: &str = "https://api.example/.well-known/oauth-protected-resource/bank";
 
@@ -349,11 +421,58 @@ mod tests {
     #[tokio::test]
     async fn a_list_too_old() {
         let double = Double::new();
-        double.wait(std::time::Duration::from_secs(31));
+        double.wait(Duration::from_secs(31));
         let answer = with_token(&double, "/accounts", |claims| claims).await;
         assert_eq!((answer.status, answer.challenge), (503, None));
         assert_eq!(answer.headers[RETRY_AFTER], "1");
         assert!(answer.body.contains("temporarily_unavailable"));
+        assert_eq!(with_token(&double, "/late", |claims| claims).await.status, 200);
+    }
+
+    /// Tells all that a token says, and whether it is active.
+    struct Tells {
+        active: bool,
+    }
+
+    impl Line for Tells {
+        fn ask(&self, token: Arc<str>) -> Answering {
+            let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+            let mut told: Value = serde_json::from_slice(&payload).unwrap();
+            told["active"] = self.active.into();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                Ok(told.to_string().into())
+            })
+        }
+    }
+
+    /// A guard that has no list, and asks.
+    fn asking(active: bool) -> Double {
+        let double = Double::new();
+        let builder = Guard::builder(ISSUER, RESOURCE).clock(Arc::clone(&double.clock) as _);
+        let line = Some((Tells { active }, Handle::current(), Duration::from_secs(10)));
+        let guard = builder.when_stale(WhenStale::Introspect).built(line).unwrap();
+        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
+        Double { guard, ..double }
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_for_what_is_told_of_its_token() {
+        let double = asking(true);
+        for target in ["/accounts", "/any", "/loose", "/late"] {
+            let answer = with_token(&double, target, |claims| claims).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "client-1"), "{target}");
+        }
+        assert_eq!(with_token(&double, "/admin", |claims| claims).await.status, 403);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_not_active_is_refused_in_the_same_words() {
+        let double = asking(false);
+        let dead = with_token(&double, "/accounts", |claims| claims).await;
+        let expired = with_token(&double, "/accounts", |claims| claims.with("exp", 0)).await;
+        assert_eq!((dead.status, &dead.challenge, &dead.body), (401, &expired.challenge, &expired.body));
+        assert_eq!(with_token(&double, "/loose", |claims| claims).await.status, 401);
         assert_eq!(with_token(&double, "/late", |claims| claims).await.status, 200);
     }
 

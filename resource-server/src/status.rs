@@ -2,10 +2,12 @@
 //!
 //! Takes the authorization server's signed revocation list, gives a verdict on a token: by what it names (participant,
 //! client, certificate, key, anchor, entitlement, resource server, signing key, `jti`) and its registry version. It does
-//! not fetch the list.
+//! not fetch the list. Where the list is too old to say anything, `introspection` asks.
 
 /// The words of the list.
 mod marks;
+
+pub mod introspection;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
+pub use introspection::Introspection;
+pub(crate) use introspection::Note;
 pub use marks::{MarkHash, MarkKind, REVOCATION_LIST_TYPE, RevocationListClaims};
 
 use crate::confirmation::ConfirmedToken;
@@ -50,6 +54,10 @@ pub enum WhenStale {
     /// For this long beyond the limit they are judged by the list held: what was revoked since is let through. Then they are
     /// refused.
     AcceptFor(Duration),
+    /// The authorization server is asked about each token (RFC 7662), by the API's own certificate, and its answer counts for
+    /// a second. Also where no list has come yet, and where the clocks disagree: an answer is of now, whatever the clocks say.
+    /// What the list held says is dead is refused unasked, and while there is no answer, calls are refused.
+    Introspect,
 }
 
 #[derive(Debug)]
@@ -177,25 +185,36 @@ impl HeldList {
 
     const fn longest_age(&self) -> Duration {
         match self.when_stale {
-            WhenStale::Refuse => self.staleness_limit,
+            WhenStale::Refuse | WhenStale::Introspect => self.staleness_limit,
             WhenStale::AcceptFor(grace) => self.staleness_limit.saturating_add(grace),
         }
     }
 
-    /// Whether a list of this age is one to judge by.
-    fn admits(&self, age: Duration) -> Result<(), StatusRefusal> {
-        if age > self.longest_age() {
-            return Err(if self.clocks_disagree.load(Ordering::Relaxed) {
-                StatusRefusal::ListOfAnotherTime
-            } else {
-                StatusRefusal::ListStale
-            });
-        }
-        if age <= self.staleness_limit {
-            if self.in_grace.load(Ordering::Relaxed) && self.in_grace.swap(false, Ordering::Relaxed) {
-                tracing::info!("the revocation list is fresh again");
+    /// What to judge by while the list is of this age, or while there is none.
+    fn basis(&self, age: Option<Duration>) -> Result<Basis, StatusRefusal> {
+        match age {
+            Some(age) if age <= self.longest_age() => {
+                self.note_grace(age, age > self.staleness_limit);
+                Ok(Basis::List)
             }
-        } else {
+            _ if self.when_stale == WhenStale::Introspect => {
+                if !self.in_grace.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        ?age,
+                        "the revocation list is too old: the authorization server is asked about each token"
+                    );
+                }
+                Ok(Basis::Question)
+            }
+            None => Err(StatusRefusal::ListNotHeld),
+            Some(_) if self.clocks_disagree.load(Ordering::Relaxed) => Err(StatusRefusal::ListOfAnotherTime),
+            Some(_) => Err(StatusRefusal::ListStale),
+        }
+    }
+
+    /// Tells once when calls begin to be judged by a list that is too old, and once when they no longer are.
+    fn note_grace(&self, age: Duration, in_grace: bool) {
+        if in_grace {
             metrics::counter!("countersign_guard_calls_by_stale_list_total").increment(1);
             if !self.in_grace.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -203,31 +222,31 @@ impl HeldList {
                     "the revocation list is too old: calls are judged by it for as long as was configured"
                 );
             }
+        } else if self.in_grace.load(Ordering::Relaxed) && self.in_grace.swap(false, Ordering::Relaxed) {
+            tracing::info!("the revocation list is fresh again");
         }
-        Ok(())
     }
 
-    /// Asks whether a token is still good, by a list that is fresh enough.
+    /// Asks whether a token is still good, as far as the list held can say.
     ///
     /// # Errors
-    /// Every [`StatusRefusal`].
-    pub fn check(&self, token: ConfirmedToken) -> Result<LiveToken, StatusRefusal> {
+    /// Every [`StatusRefusal`] but those of introspection.
+    pub fn check(&self, token: ConfirmedToken) -> Result<Standing, StatusRefusal> {
         let held = self.current.load();
-        let held = held.as_ref().ok_or(StatusRefusal::ListNotHeld)?;
-        self.admits(held.age.now(self.clock.monotonic()))?;
-        match token.peer() {
-            // The verdict depends on the token, the key of the one certificate it is bound to, and the list: so it is
-            // noted on the remembered token and holds until a list says something new.
-            Some(peer) => {
-                let note = &token.token().found_alive_in;
-                if note.load(Ordering::Relaxed) != held.generation {
-                    held.judge(token.token(), Some(peer.certificate().key_hash()))?;
-                    note.store(held.generation, Ordering::Relaxed);
-                }
-            }
-            None => held.judge(token.token(), None)?,
+        let held = held.as_deref();
+        let basis = self.basis(held.map(|held| held.age.now(self.clock.monotonic())))?;
+        if let Some(held) = held {
+            held.find_mark(&token)?; // what is dead stays dead, however old the list
         }
-        Ok(LiveToken(token))
+        Ok(match basis {
+            Basis::List => Standing::Live(LiveToken(token)),
+            Basis::Question => Standing::Unknown(token),
+        })
+    }
+
+    /// Looks for a mark on the list held, however old it is.
+    fn find_mark(&self, token: &ConfirmedToken) -> Result<(), StatusRefusal> {
+        self.current.load().as_ref().map_or(Ok(()), |held| held.find_mark(token))
     }
 
     fn verify(&self, compact: &str) -> Result<RevocationListClaims, UnusableList> {
@@ -284,12 +303,44 @@ impl Held {
         })
     }
 
+    fn find_mark(&self, token: &ConfirmedToken) -> Result<(), StatusRefusal> {
+        match token.peer() {
+            // The verdict depends on the token, the key of the one certificate it is bound to, and the list: so it is
+            // noted on the remembered token and holds until a list says something new.
+            Some(peer) => {
+                let note = &token.token().found_alive_in;
+                if note.load(Ordering::Relaxed) != self.generation {
+                    self.judge(token.token(), Some(peer.certificate().key_hash()))?;
+                    note.store(self.generation, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            None => self.judge(token.token(), None),
+        }
+    }
+
     fn judge(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Result<(), StatusRefusal> {
         self.claims.mark_on(token, key_hash).map_or(Ok(()), |kind| Err(StatusRefusal::revoked(kind)))
     }
 }
 
-/// A token that nothing on a fresh list concerns.
+/// What a call is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Basis {
+    List,
+    Question,
+}
+
+/// What the list held has to say of a token that it does not mark.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// It is alive.
+    Live(LiveToken),
+    /// Nothing, because the list is too old, or none has come: the authorization server has to be asked.
+    Unknown(ConfirmedToken),
+}
+
+/// A token that nothing on a fresh list concerns, or that the authorization server says is active.
 #[derive(Clone, Debug)]
 pub struct LiveToken(ConfirmedToken);
 

@@ -2,16 +2,18 @@
 //!
 //! Takes what came with the request (certificate, credentials) and what the route requires, gives an [`AuthorizedCall`]
 //! or the one [`Refusal`]. Each stage consumes what only the stage before can make. It knows nothing of routes, handlers
-//! or the network: nothing here waits.
+//! or the network. Nothing waits in [`authorize`]: where only the authorization server can say more, it gives the call back
+//! [`Undecided`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::bearer::{self, Credentials};
 use crate::confirmation::{self, CertificateThumbprint, ConfirmedToken};
-use crate::error::{Refusal, ScopeRefusal};
+use crate::error::{Refusal, ScopeRefusal, StatusRefusal};
 use crate::peer::{self, PeerCertificate};
 use crate::scope::Scope;
-use crate::status::{HeldList, LiveToken};
+use crate::status::{HeldList, Introspection, LiveToken, Standing};
 use crate::time::UnixTime;
 use crate::token::access_token::{AccessTokens, VerifiedToken};
 use crate::token::claims::AccessTokenClaims;
@@ -23,6 +25,8 @@ pub struct Judgement {
     pub tokens: AccessTokens,
     /// Which of them are not good any more.
     pub revocations: Arc<HeldList>,
+    /// Whom to ask where the list is too old to say so, if anybody is to be asked.
+    pub introspection: Option<Arc<Introspection>>,
 }
 
 /// What one route requires.
@@ -71,7 +75,7 @@ pub fn authorize(
     credentials: &Credentials<'_>,
     now: UnixTime,
     shown: &mut Option<Arc<VerifiedToken>>,
-) -> Result<AuthorizedCall, Refusal> {
+) -> Result<Decision, Refusal> {
     let bearer = bearer::extract(credentials)?; // RFC 6750 §2.1
     let token = match required.binding {
         Binding::Required => {
@@ -87,10 +91,53 @@ pub fn authorize(
         }
     };
     let token = match required.revocation {
-        Revocation::Checked => judgement.revocations.check(token)?,
+        Revocation::Checked => match judgement.revocations.check(token)? {
+            Standing::Live(token) => token,
+            Standing::Unknown(token) => {
+                let introspection = judgement.introspection.clone().ok_or(StatusRefusal::ListStale)?;
+                let (text, required) = (bearer.as_str().into(), required.scope.clone());
+                return Ok(Decision::Undecided(Box::new(Undecided { introspection, token, text, required })));
+            }
+        },
         Revocation::DangerIgnored => LiveToken::danger_unchecked(token),
     };
-    permit(token, &required.scope).map_err(Refusal::from)
+    Ok(Decision::Permitted(permit(token, &required.scope)?))
+}
+
+/// What is decided without waiting for anybody.
+#[derive(Debug)]
+pub enum Decision {
+    /// The call may be answered.
+    Permitted(AuthorizedCall),
+    /// Nobody here can say whether its token is still good: the list held is too old, and the authorization server is to be
+    /// asked instead.
+    Undecided(Box<Undecided>),
+}
+
+/// A call that waits for the authorization server's word on its token.
+pub struct Undecided {
+    introspection: Arc<Introspection>,
+    token: ConfirmedToken,
+    text: Arc<str>,
+    required: Scope,
+}
+
+impl Undecided {
+    /// Asks the authorization server, and goes the rest of the path.
+    ///
+    /// # Errors
+    /// The [`Refusal`] of the stage that refuses.
+    pub async fn settle(self) -> Result<AuthorizedCall, Refusal> {
+        let token = self.introspection.ask(self.token, self.text).await?; // RFC 7662 §2.2
+        Ok(permit(token, &self.required)?)
+    }
+}
+
+/// The text of a token is never printed.
+impl fmt::Debug for Undecided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Undecided").field("token", &self.token).finish_non_exhaustive()
+    }
 }
 
 // RFC 6750 §3.1: insufficient_scope

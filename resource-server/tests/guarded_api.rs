@@ -14,14 +14,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use countersign_conformance::forge::{Members, Token};
 use countersign_conformance::pki::{Authority, Credential, Name, Template};
 use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
-use countersign_resource_server::status::{MarkHash, MarkKind, REVOCATION_LIST_TYPE};
+use countersign_resource_server::status::{MarkHash, MarkKind, REVOCATION_LIST_TYPE, WhenStale};
 use countersign_resource_server::time::{Clock, SystemClock};
-use countersign_resource_server::{Guard, PeerAcceptor, peer};
+use countersign_resource_server::{Guard, GuardBuilder, PeerAcceptor, PeerCertificate, peer};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -47,6 +47,26 @@ struct Issuer {
     list: Mutex<List>,
     /// How often a list was asked for.
     asked: AtomicUsize,
+    /// Who asked for it last.
+    asker: Mutex<Option<PeerCertificate>>,
+    /// What a mirror says, and with what query and by whom it was asked.
+    mirrored: Mutex<List>,
+    at_the_mirror: Mutex<Vec<(String, Option<PeerCertificate>)>>,
+    answer: Mutex<Answer>,
+    /// What was asked about a token, and who asked.
+    questions: Mutex<Vec<(String, Option<PeerCertificate>)>>,
+}
+
+/// What is said of a token.
+#[derive(Clone)]
+enum Answer {
+    /// This, as JSON.
+    Says(Value),
+    /// This, with this status and these fields.
+    Raw(u16, Vec<(&'static str, String)>, String),
+    CutShort,
+    /// Two gigabytes.
+    Endless,
 }
 
 #[derive(Clone)]
@@ -90,12 +110,25 @@ impl Issuer {
             .with("marks", marks)
     }
 
-    fn revocations(&self) -> Response<Body> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+    async fn asked_for_the_list(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+        *issuer.asker.lock().unwrap() = request.extensions().get::<PeerCertificate>().cloned();
+        issuer.asked.fetch_add(1, Ordering::Relaxed);
+        let list = issuer.list.lock().unwrap().clone();
+        issuer.says(list)
+    }
+
+    async fn asked_at_the_mirror(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+        let peer = request.extensions().get::<PeerCertificate>().cloned();
+        issuer.at_the_mirror.lock().unwrap().push((request.uri().query().unwrap_or_default().to_owned(), peer));
+        let list = issuer.mirrored.lock().unwrap().clone();
+        issuer.says(list)
+    }
+
+    fn says(&self, list: List) -> Response<Body> {
         let text = |text: String| Response::new(Body::from(text));
         let status = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
         let chunk = || Ok(Bytes::from_static(&[b'x'; 65_536]));
-        match self.list.lock().unwrap().clone() {
+        match list {
             List::Garbage => text("garbage".to_owned()),
             List::Marks { number, marks } => text(self.sign(REVOCATION_LIST_TYPE, self.list(number, marks))),
             List::Replayed(list) => text(list),
@@ -118,8 +151,44 @@ impl Issuer {
         }
     }
 
+    async fn asked_about_a_token(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+        let peer = request.extensions().get::<PeerCertificate>().cloned();
+        let (head, body) = request.into_parts();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let kind = head.headers["content-type"].to_str().unwrap();
+        issuer.questions.lock().unwrap().push((format!("{} {kind} {body}", head.method), peer));
+        let said = Response::builder().header("content-type", "Application/JSON; charset=utf-8");
+        let chunk = || Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 65_536]));
+        match issuer.answer.lock().unwrap().clone() {
+            Answer::Says(told) => said.body(Body::from(told.to_string())).unwrap(),
+            Answer::Raw(status, fields, body) => {
+                let response = fields
+                    .iter()
+                    .fold(Response::builder().status(status), |response, (name, value)| response.header(*name, value));
+                response.body(Body::from(body)).unwrap()
+            }
+            Answer::CutShort => {
+                let broken = Err(std::io::Error::other("cut"));
+                said.body(Body::from_stream(futures_util::stream::iter([chunk(), broken]))).unwrap()
+            }
+            Answer::Endless => {
+                let chunks = (0..32_768).map(move |_| chunk());
+                said.body(Body::from_stream(futures_util::stream::iter(chunks))).unwrap()
+            }
+        }
+    }
+
     fn token(&self, credential: &Credential) -> String {
-        let claims = Members::new()
+        self.sign("at+jwt", self.claims(credential))
+    }
+
+    /// What is told of that token, as long as it is good.
+    fn told(&self, credential: &Credential) -> Value {
+        serde_json::from_str(&self.claims(credential).with("active", true).to_json()).unwrap()
+    }
+
+    fn claims(&self, credential: &Credential) -> Members {
+        Members::new()
             .with("iss", self.url.lock().unwrap().as_str())
             .with("sub", "client-1")
             .with("aud", RESOURCE)
@@ -132,8 +201,7 @@ impl Issuer {
             .with("participant_id", "participant-1")
             .with("roles", json!([]))
             .with("environment", "sandbox")
-            .with("registry_version", 1);
-        self.sign("at+jwt", claims)
+            .with("registry_version", 1)
     }
 
     fn mark(&self, kind: MarkKind, id: &str) {
@@ -147,6 +215,7 @@ impl Issuer {
 struct World {
     issuer: Arc<Issuer>,
     partner: Authority,
+    roots_pem: String,
     roots: RootCertStore,
     api: SocketAddr,
     guard: Guard,
@@ -162,10 +231,17 @@ impl World {
             url: Mutex::new(String::new()),
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
             asked: AtomicUsize::new(0),
+            asker: Mutex::new(None),
+            mirrored: Mutex::new(List::Unavailable),
+            at_the_mirror: Mutex::new(Vec::new()),
+            answer: Mutex::new(Answer::Says(json!({ "active": false }))),
+            questions: Mutex::new(Vec::new()),
         });
         let app = Router::new()
             .route("/jwks", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.jwks() }))
-            .route("/revocations", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.revocations() }))
+            .route("/revocations", get(Issuer::asked_for_the_list))
+            .route("/mirror", get(Issuer::asked_at_the_mirror))
+            .route("/introspect", post(Issuer::asked_about_a_token))
             .with_state(Arc::clone(&issuer));
         let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
@@ -193,7 +269,31 @@ impl World {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
         let partner = Authority::root("Partner CA", now());
-        Self { issuer, partner, roots, api, guard, stop: Some(stop) }
+        Self { issuer, partner, roots_pem: authority.to_pem(), roots, api, guard, stop: Some(stop) }
+    }
+
+    /// Serves the same API behind this guard.
+    fn serving(&self, guard: Guard) -> Self {
+        let authority = Authority::root("Server CA", now());
+        let server = authority.issue(&Template::server(&["localhost"], now()), KeyKind::P256);
+        let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
+        let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
+        let tls = PeerAcceptor::new(Arc::new(peer::server_config(chain, key).unwrap()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let api = listener.local_addr().unwrap();
+        let served = guarded_api::routes(&guard).unwrap().into_make_service();
+        tokio::spawn(axum_server::from_tcp(listener).unwrap().acceptor(tls).serve(served));
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
+        let (issuer, partner, roots_pem) = (Arc::clone(&self.issuer), self.partner.clone(), self.roots_pem.clone());
+        Self { issuer, partner, roots_pem, roots, api, guard, stop: None }
+    }
+
+    /// Another guard of the same API, to be bent.
+    fn guard(&self) -> GuardBuilder {
+        let issuer = self.issuer.url.lock().unwrap().clone();
+        Guard::builder(issuer, RESOURCE).roots_pem(self.roots_pem.as_bytes()).unwrap()
     }
 
     /// A caller with one pool of connections.
@@ -366,6 +466,182 @@ async fn whoever_sits_between_can_only_let_the_list_grow_old() {
         assert_eq!(revocations.version(), Some((1, 2)), "{what}");
         assert!(revocations.age().unwrap() > Duration::from_millis(500), "{what}: {:?}", revocations.age());
         assert_eq!((caller.status(&dead).await, another.status(&alive).await), (401, 200), "{what}: meanwhile");
+    }
+}
+
+#[tokio::test]
+async fn the_api_shows_its_own_certificate_and_none_unless_told() {
+    let world = World::new().await;
+    let own = world.partner.client("api");
+    // The example's guard has none, and asks in this moment too.
+    assert_eq!(*world.issuer.asker.lock().unwrap(), None);
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.start().unwrap();
+    let shown = PeerCertificate::parse(own.certificate()).unwrap();
+    eventually("the list is asked for with the certificate", || {
+        world.issuer.asker.lock().unwrap().as_ref() == Some(&shown)
+    })
+    .await;
+    eventually("and it is taken", || guard.is_ready()).await;
+}
+
+/// Nobody can get a list, so everything is asked about.
+async fn asking() -> (World, Credential) {
+    let world = World::new().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    let own = world.partner.client("api");
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
+    eventually("the guard has keys", || guard.is_ready()).await;
+    (world.serving(guard), own)
+}
+
+#[tokio::test]
+async fn without_a_fresh_list_the_authorization_server_is_asked() {
+    let (world, own) = asking().await;
+    let client = world.partner.client("client");
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        world.issuer.questions.lock().unwrap().clear();
+        let caller = world.caller(Some(&client), version);
+        let token = world.issuer.token(&client);
+        *world.issuer.answer.lock().unwrap() = Answer::Says(world.issuer.told(&client));
+        assert_eq!(caller.status(&token).await, 200);
+        let question = format!("POST application/x-www-form-urlencoded token={token}");
+        let shown = PeerCertificate::parse(own.certificate()).unwrap();
+        assert_eq!(*world.issuer.questions.lock().unwrap(), [(question, Some(shown))]);
+        *world.issuer.answer.lock().unwrap() = Answer::Says(json!({ "active": false }));
+        let clock = SystemClock::new();
+        while caller.status(&token).await == 200 {
+            assert!(clock.monotonic() < Duration::from_secs(5), "what was told is remembered for ever");
+        }
+        assert_eq!(caller.status(&token).await, 401);
+        assert_eq!(world.caller(Some(&world.partner.client("thief")), version).status(&token).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_instead_of_an_answer() {
+    let (world, _) = asking().await;
+    let client = world.partner.client("client");
+    let caller = world.caller(Some(&client), Version::HTTP_11);
+    let told = world.issuer.told(&client).to_string();
+    let json = || ("content-type", "application/json".to_owned());
+    let elsewhere = format!("{}/introspect", world.issuer.url.lock().unwrap());
+    for (what, answer) in [
+        ("created", Answer::Raw(201, vec![json()], told.clone())),
+        ("no content", Answer::Raw(204, vec![], String::new())),
+        ("a redirect", Answer::Raw(307, vec![json(), ("location", elsewhere.clone())], told.clone())),
+        ("another redirect", Answer::Raw(302, vec![json(), ("location", elsewhere)], told.clone())),
+        ("not enrolled", Answer::Raw(400, vec![json()], told.clone())),
+        ("out of order", Answer::Raw(500, vec![json()], told.clone())),
+        ("overloaded", Answer::Raw(503, vec![json()], told.clone())),
+        ("no type", Answer::Raw(200, vec![], told.clone())),
+        ("a page", Answer::Raw(200, vec![("content-type", "text/html".to_owned())], told.clone())),
+        ("nearly the type", Answer::Raw(200, vec![("content-type", "application/jsonp".to_owned())], told.clone())),
+        ("two types", Answer::Raw(200, vec![json(), json()], told.clone())),
+        ("garbage", Answer::Raw(200, vec![json()], "garbage".to_owned())),
+        ("cut in the middle", Answer::CutShort),
+        ("two gigabytes", Answer::Endless),
+    ] {
+        *world.issuer.answer.lock().unwrap() = answer;
+        let before = world.issuer.questions.lock().unwrap().len();
+        let refused = caller.get("/accounts", Some(&format!("Bearer {}", world.issuer.token(&client)))).await;
+        assert_eq!(refused.status(), 503, "{what}");
+        assert!(refused.headers().get("www-authenticate").is_none(), "{what}");
+        assert_eq!(world.issuer.questions.lock().unwrap().len(), before + 1, "{what}: asked once");
+    }
+    *world.issuer.answer.lock().unwrap() = Answer::Says(world.issuer.told(&client));
+    assert_eq!(caller.status(&world.issuer.token(&client)).await, 200);
+}
+
+/// It accepts connections, and says not even hello.
+#[tokio::test]
+async fn an_endpoint_that_is_silent_is_not_waited_for() {
+    let world = World::new().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = world.partner.client("api");
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.introspect_at(format!("https://localhost:{}/", silent.local_addr().unwrap().port()));
+    let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
+    eventually("the guard has keys", || guard.is_ready()).await;
+    let world = world.serving(guard);
+    let client = world.partner.client("client");
+    let (caller, token) = (world.caller(Some(&client), Version::HTTP_2), world.issuer.token(&client));
+    let callers = (0..20).map(|_| caller.status(&token));
+    let answers = tokio::time::timeout(Duration::from_secs(10), futures_util::future::join_all(callers)).await;
+    assert_eq!(answers.expect("calls are kept waiting"), [503; 20]);
+    eventually("it is known", || !world.guard.is_ready()).await;
+}
+
+/// The list comes from a mirror that anybody may run, with a certificate of the API's own for the authorization server.
+async fn mirrored(list: List, staleness_limit: Duration) -> World {
+    let world = World::new().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    *world.issuer.mirrored.lock().unwrap() = list;
+    let own = world.partner.client("api");
+    let mirror = format!("{}/mirror?of=us", world.issuer.url.lock().unwrap());
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.revocations_from(mirror).when_stale(WhenStale::Introspect).staleness_limit(staleness_limit);
+    world.serving(guard.start().unwrap())
+}
+
+#[tokio::test]
+async fn a_mirror_is_believed_what_is_signed_and_shown_no_certificate() {
+    let world = mirrored(List::Marks { number: 1, marks: json!({}) }, Duration::from_secs(30)).await;
+    eventually("the list is taken", || world.guard.revocations().version() == Some((1, 1))).await;
+    let client = world.partner.client("client");
+    let (caller, token) = (world.caller(Some(&client), Version::HTTP_11), world.issuer.token(&client));
+    assert_eq!(caller.status(&token).await, 200);
+    *world.issuer.mirrored.lock().unwrap() = List::Forged;
+    let asked = || world.issuer.at_the_mirror.lock().unwrap().len();
+    let before = asked();
+    eventually("what is forged comes", || asked() > before + 1).await;
+    assert_eq!(world.guard.revocations().version(), Some((1, 1)));
+    world.issuer.mark(MarkKind::Client, "client-1");
+    let marked = std::mem::replace(&mut *world.issuer.list.lock().unwrap(), List::Unavailable);
+    *world.issuer.mirrored.lock().unwrap() = marked;
+    eventually("the mark comes", || world.guard.revocations().version() == Some((1, 2))).await;
+    assert_eq!(caller.status(&token).await, 401);
+    let asked = world.issuer.at_the_mirror.lock().unwrap();
+    assert!(asked.iter().all(|(_, peer)| peer.is_none()), "it is nobody's business who asks");
+    assert_eq!(asked[0].0, "of=us");
+    assert!(asked.iter().any(|(query, _)| query == "of=us&epoch=1&number=1&wait=10"), "{asked:?}");
+    assert_eq!(*world.issuer.questions.lock().unwrap(), [], "a fresh list is a fresh list, whoever brought it");
+}
+
+/// It knows no long poll.
+#[tokio::test]
+async fn a_mirror_that_answers_at_once_is_asked_once_a_second() {
+    let world = mirrored(List::Marks { number: 1, marks: json!({}) }, Duration::from_secs(30)).await;
+    eventually("the list is taken", || world.guard.revocations().version().is_some()).await;
+    let clock = SystemClock::new();
+    let asked = || world.issuer.at_the_mirror.lock().unwrap().len();
+    let before = asked();
+    eventually("it is asked again", || asked() >= before + 3).await;
+    // The first of the three may have been under way.
+    assert!(clock.monotonic() > Duration::from_millis(1_900), "three times in {:?}", clock.monotonic());
+}
+
+/// An older list than the one held, or the same for ever: it ages out, and then the authorization server is asked.
+#[tokio::test]
+async fn a_mirror_that_stands_still() {
+    for older in [false, true] {
+        let world = mirrored(List::Unavailable, Duration::from_millis(1_500)).await;
+        let list =
+            |number| List::Replayed(world.issuer.sign(REVOCATION_LIST_TYPE, world.issuer.list(number, json!({}))));
+        let (one, two) = (list(1), list(2));
+        *world.issuer.mirrored.lock().unwrap() = two;
+        eventually("the list is taken", || world.guard.revocations().version() == Some((1, 2))).await;
+        if older {
+            *world.issuer.mirrored.lock().unwrap() = one;
+        }
+        let client = world.partner.client("client");
+        let (caller, token) = (world.caller(Some(&client), Version::HTTP_11), world.issuer.token(&client));
+        eventually("it is too old", || !world.guard.revocations().is_fresh()).await;
+        assert_eq!(world.guard.revocations().version(), Some((1, 2)));
+        assert_eq!(caller.status(&token).await, 401, "it is told to be inactive");
+        assert_eq!(world.issuer.questions.lock().unwrap().len(), 1);
     }
 }
 

@@ -39,6 +39,8 @@ mod status_list;
 
 mod introspect;
 
+mod stale;
+
 mod spiffe;
 
 mod bundle_endpoint;

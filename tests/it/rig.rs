@@ -34,6 +34,7 @@ use countersign::server::{self, Running};
 use countersign::telemetry;
 use countersign_conformance::JwsAlgorithm;
 use countersign_conformance::pki::{Authority, Credential};
+use countersign_resource_server::Guard;
 use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::{Clock, ManualClock, SystemClock, UnixTime};
 use countersign_resource_server::token::jws::SigningAlgorithm;
@@ -345,6 +346,11 @@ impl Node {
 pub(crate) struct GuardedApi {
     pub(crate) address: SocketAddr,
     _stop: oneshot::Sender<()>,
+}
+
+/// The routes of the examples' API behind this guard.
+pub(crate) fn guarded_routes(guard: &Guard) -> axum::Router {
+    guarded_api::routes(guard).unwrap()
 }
 
 /// Waits for something that others do in the background, looking every few milliseconds.

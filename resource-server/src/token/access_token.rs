@@ -20,6 +20,7 @@ use super::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyp
 use crate::bearer::BearerToken;
 use crate::confirmation::Confirmation;
 use crate::error::TokenRefusal;
+use crate::status::Note;
 use crate::time::UnixTime;
 
 /// How far the clocks of the two servers may differ.
@@ -123,7 +124,8 @@ fn read(
         Some(value) => Some(value.as_i64().ok_or(TokenRefusal::Claims)?),
     };
     let claims = serde_json::from_value(Value::Object(members)).map_err(|_| TokenRefusal::Claims)?;
-    Ok(VerifiedToken { claims, not_before, key: Arc::clone(verified.key()), found_alive_in: AtomicU64::new(0) })
+    let key = Arc::clone(verified.key());
+    Ok(VerifiedToken { claims, not_before, key, found_alive_in: AtomicU64::new(0), told: Note::default() })
 }
 
 /// An access token of our issuer, for us, that was in date when it was handed out; or one of [`read_own`].
@@ -134,6 +136,8 @@ pub struct VerifiedToken {
     key: Arc<PublicKey>,
     /// The revocation list, by its generation, in which nothing concerns this token: `status`'s note to itself.
     pub(crate) found_alive_in: AtomicU64,
+    /// What the authorization server said of it when it was asked.
+    pub(crate) told: Note,
 }
 
 impl VerifiedToken {

@@ -1,0 +1,284 @@
+//! Is this token still good, in the authorization server's own words? (RFC 7662)
+//!
+//! Takes a token that is good as far as anybody here can say, but for a revocation list that is too old to say it, and asks;
+//! gives a [`LiveToken`] or the refusal. An answer counts for a second, and for everybody who waited for it. It knows nothing
+//! of HTTP, and does not decide when to ask.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+
+use super::{HeldList, LiveToken};
+use crate::confirmation::{Confirmation, ConfirmedToken};
+use crate::error::StatusRefusal;
+use crate::follower::{FetchError, Fetcher};
+use crate::time::{Clock, UnixTime};
+use crate::token::access_token::VerifiedToken;
+use crate::token::json;
+
+/// How long an answer is waited for, and how long a call waits in all.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an answer counts, from when it was asked for: a token is dead everywhere a second after it was revoked.
+pub const ANSWER_COUNTS: Duration = Duration::from_secs(1);
+
+/// How many questions may be under way at one time.
+pub const MOST_QUESTIONS: usize = 256;
+
+/// How many calls may wait at one time, for answers of their own or of others.
+pub const MOST_WAITING: usize = 4_096;
+
+/// The longest answer that is looked at.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// How long trouble is taken to last where nobody asks again.
+const TROUBLE_LASTS: Duration = Duration::from_secs(5);
+
+/// Asks the authorization server about tokens.
+pub struct Introspection {
+    line: Box<dyn Line>,
+    revocations: Arc<HeldList>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    patience: Duration,
+    waiting: Semaphore,
+    questions: Semaphore,
+    /// The one question that may be under way to a server that is silent.
+    probe: Semaphore,
+    /// Whether the last question was not answered in time.
+    silent: AtomicBool,
+    /// When the last question led to nothing, by the monotonic clock in milliseconds from 1; 0 once one has led to an answer.
+    trouble_at: AtomicU64,
+    /// The trouble that was told of last, while it lasts.
+    trouble: StdMutex<Option<NoAnswer>>,
+}
+
+impl Introspection {
+    pub(crate) fn new(
+        line: impl Line,
+        revocations: Arc<HeldList>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            line: Box::new(line),
+            revocations,
+            clock,
+            runtime,
+            patience,
+            waiting: Semaphore::new(MOST_WAITING),
+            questions: Semaphore::new(MOST_QUESTIONS),
+            probe: Semaphore::new(1),
+            silent: AtomicBool::new(false),
+            trouble_at: AtomicU64::new(0),
+            trouble: StdMutex::new(None),
+        }
+    }
+
+    /// Asks whether `token`, whose text is `text`, is still good.
+    ///
+    /// # Errors
+    /// [`StatusRefusal::IntrospectionInactive`] if it is not, [`StatusRefusal::IntrospectionOfAnotherToken`] or
+    /// [`StatusRefusal::IntrospectionUnavailable`] if that was not to be learned, or the mark that came meanwhile.
+    pub(crate) async fn ask(
+        self: Arc<Self>,
+        token: ConfirmedToken,
+        text: Arc<str>,
+    ) -> Result<LiveToken, StatusRefusal> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| StatusRefusal::IntrospectionUnavailable)?;
+        let told = tokio::time::timeout(self.patience, self.told(Arc::clone(token.token()), text)).await;
+        told.unwrap_or(Err(StatusRefusal::IntrospectionUnavailable))?;
+        self.revocations.find_mark(&token)?; // of a list that came meanwhile
+        Ok(LiveToken(token))
+    }
+
+    /// Whether answers can be hoped for.
+    pub(crate) fn is_answered(&self) -> bool {
+        let trouble_at = self.trouble_at.load(Ordering::Relaxed);
+        trouble_at == 0 || self.clock.monotonic() > Duration::from_millis(trouble_at).saturating_add(TROUBLE_LASTS)
+    }
+
+    /// What is told of a token: lately, or by the question that is under way, or by one of its own.
+    async fn told(self: &Arc<Self>, token: Arc<VerifiedToken>, text: Arc<str>) -> Verdict {
+        let came = self.clock.monotonic();
+        let mut note = Arc::clone(&token.told.0).lock_owned().await;
+        if let Some(told) = note.as_ref().filter(|told| self.counts(told, came, &token)) {
+            return told.verdict;
+        }
+        // On a task of its own: a caller that goes away takes neither the answer from those who wait for it, nor the
+        // connection.
+        let asker = Arc::clone(self);
+        let asking = self.runtime.spawn(async move {
+            let asked_at = asker.clock.monotonic();
+            let verdict = asker.question(&token, text).await;
+            *note = Some(Told { asked_at, answered_at: asker.clock.monotonic(), verdict });
+            verdict
+        });
+        asking.await.unwrap_or(Err(StatusRefusal::IntrospectionUnavailable))
+    }
+
+    fn counts(&self, told: &Told, came: Duration, token: &VerifiedToken) -> bool {
+        let is_word = matches!(told.verdict, Ok(()) | Err(StatusRefusal::IntrospectionInactive));
+        let is_recent = self.clock.monotonic().saturating_sub(told.asked_at) < ANSWER_COUNTS
+            // RFC 7662 §4: "MUST NOT be cached beyond" its exp.
+            && self.clock.now() < UnixTime::from_seconds(token.claims().exp);
+        // Who waited shares the answer, and a failure too: otherwise one would wait for another's failure after the other.
+        told.answered_at > came || (is_word && is_recent)
+    }
+
+    async fn question(&self, token: &VerifiedToken, text: Arc<str>) -> Verdict {
+        let answer = match self.place() {
+            None => Err(NoAnswer::NotAsked),
+            Some(_place) => match tokio::time::timeout(self.patience, self.line.ask(text)).await {
+                Err(_) => {
+                    self.silent.store(true, Ordering::Relaxed);
+                    Err(NoAnswer::Fetch(FetchError::TimedOut))
+                }
+                Ok(answer) => {
+                    self.silent.store(false, Ordering::Relaxed);
+                    answer.map_err(NoAnswer::Fetch).and_then(|body| read(&body, token))
+                }
+            },
+        };
+        self.tell(&answer);
+        match answer {
+            Ok(Word::Active) => Ok(()),
+            Ok(Word::Inactive) => Err(StatusRefusal::IntrospectionInactive),
+            Err(NoAnswer::AnotherToken) => Err(StatusRefusal::IntrospectionOfAnotherToken),
+            Err(_) => Err(StatusRefusal::IntrospectionUnavailable),
+        }
+    }
+
+    /// Leave to ask, if there is any. A server that let a question wait too long is asked one at a time until it answers:
+    /// calls are not to wait, all of them, for what does not come.
+    fn place(&self) -> Option<SemaphorePermit<'_>> {
+        let places = if self.silent.load(Ordering::Relaxed) { &self.probe } else { &self.questions };
+        places.try_acquire().ok()
+    }
+
+    /// Counts an answer, and tells of trouble where it is another than the last one.
+    fn tell(&self, answer: &Result<Word, NoAnswer>) {
+        let result = match answer {
+            Ok(Word::Active) => "active",
+            Ok(Word::Inactive) => "inactive",
+            Err(NoAnswer::AnotherToken) => "another_token",
+            Err(NoAnswer::NotAsked) => "not_asked",
+            Err(NoAnswer::Fetch(_) | NoAnswer::Malformed) => "failed",
+        };
+        metrics::counter!("countersign_guard_introspections_total", "result" => result).increment(1);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(_) => {
+                self.trouble_at.store(0, Ordering::Relaxed);
+                if trouble.take().is_some() {
+                    tracing::info!("the authorization server answers questions about tokens again");
+                }
+            }
+            Err(NoAnswer::NotAsked) => {} // a matter of load, or of trouble that was told of
+            Err(error) => {
+                let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+                self.trouble_at.store(now.max(1), Ordering::Relaxed);
+                if trouble.as_ref() != Some(error) {
+                    tracing::warn!(%error, "asked about a token, the authorization server gives no usable answer");
+                    *trouble = Some(error.clone());
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Introspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Introspection")
+    }
+}
+
+/// What an answer says of `token`, if it is about that one.
+fn read(body: &[u8], token: &VerifiedToken) -> Result<Word, NoAnswer> {
+    let told = json::parse_object(body).map_err(|_| NoAnswer::Malformed)?;
+    // RFC 7662 §2.2: a boolean, and the one member that is always there.
+    match told.get("active") {
+        Some(Value::Bool(true)) => {}
+        Some(Value::Bool(false)) => return Ok(Word::Inactive),
+        _ => return Err(NoAnswer::Malformed),
+    }
+    let claims = token.claims();
+    let says = |name: &str, expected: &str| told.get(name).and_then(Value::as_str) == Some(expected);
+    // RFC 7662 §2.2 leaves them open; our server tells all that the token says, `cnf` too (RFC 8705 §3.2).
+    let confirmation = told.get("cnf").and_then(|cnf| serde_json::from_value::<Confirmation>(cnf.clone()).ok());
+    let is_this_one = says("jti", &claims.jti)
+        && says("iss", &claims.iss)
+        && says("aud", &claims.aud)
+        && says("client_id", &claims.client_id)
+        && confirmation == Some(claims.cnf);
+    if is_this_one { Ok(Word::Active) } else { Err(NoAnswer::AnotherToken) }
+}
+
+type Verdict = Result<(), StatusRefusal>;
+
+/// What a token was last told to be: `Introspection`'s note to itself on a remembered token. Held while it is asked about, so
+/// that there is one question about a token at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Note(Arc<Mutex<Option<Told>>>);
+
+#[derive(Debug)]
+struct Told {
+    /// By the monotonic clock, as is the other.
+    asked_at: Duration,
+    answered_at: Duration,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Active,
+    Inactive,
+}
+
+/// Why nothing was learned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum NoAnswer {
+    #[error("it told of another token")]
+    AnotherToken,
+    #[error(transparent)]
+    Fetch(FetchError),
+    #[error("what it said is no answer by RFC 7662")]
+    Malformed,
+    #[error("it was not asked: too many questions are under way, or it is silent")]
+    NotAsked,
+}
+
+/// Carries a question about a token to the authorization server, and brings the answer's body.
+pub(crate) trait Line: Send + Sync + 'static {
+    fn ask(&self, token: Arc<str>) -> Answering;
+}
+
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send>>;
+
+/// The line that there is: the endpoint, over HTTPS.
+pub(crate) struct Endpoint {
+    pub(crate) fetcher: Fetcher,
+    pub(crate) url: Arc<str>,
+}
+
+impl Line for Endpoint {
+    fn ask(&self, token: Arc<str>) -> Answering {
+        let (fetcher, url) = (self.fetcher.clone(), Arc::clone(&self.url));
+        Box::pin(async move {
+            // RFC 7662 §2.1. A token's characters are unreserved (RFC 7515 §2): they stand for themselves in a form.
+            fetcher.post_form(&url, format!("token={token}"), MAX_ANSWER_BYTES).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,484 @@
+//! A guard whose list is too old, and an authorization server at the other end of a line that is no network.
+
+use std::sync::atomic::AtomicUsize;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Uri};
+use serde_json::json;
+
+use super::*;
+use crate::bearer::Credentials;
+use crate::double::{Double, ISSUER, KID, NOW, RESOURCE};
+use crate::status::{MarkKind, WhenStale};
+use crate::verification::{self, AuthorizedCall, Decision, Undecided};
+use crate::{Guard, GuardError};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The authorization server at the other end of the line.
+struct Server {
+    says: StdMutex<Says>,
+    asked: AtomicUsize,
+    /// Has a permit for each answer that may leave.
+    gate: Semaphore,
+}
+
+#[derive(Clone)]
+enum Says {
+    Body(String),
+    Fails(FetchError),
+    Nothing,
+}
+
+struct Telephone(Arc<Server>);
+
+impl Line for Telephone {
+    fn ask(&self, _token: Arc<str>) -> Answering {
+        let server = Arc::clone(&self.0);
+        Box::pin(async move {
+            server.asked.fetch_add(1, Ordering::SeqCst);
+            server.gate.acquire().await.unwrap().forget();
+            let says = server.says.lock().unwrap().clone();
+            match says {
+                Says::Body(body) => Ok(body.into()),
+                Says::Fails(error) => Err(error),
+                Says::Nothing => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// A guard whose list is a millisecond too old, and whom it asks.
+struct Scene {
+    double: Double,
+    server: Arc<Server>,
+    token: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with_patience(10 * SECOND)
+    }
+
+    fn with_patience(patience: Duration) -> Self {
+        let scene = Self::without_a_list(patience);
+        scene.double.take(&scene.double.list());
+        scene.double.wait(30 * SECOND + MILLISECOND);
+        scene
+    }
+
+    fn without_a_list(patience: Duration) -> Self {
+        let double = Double::new();
+        let server = Arc::new(Server {
+            says: StdMutex::new(Says::Body(String::new())),
+            asked: AtomicUsize::new(0),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        });
+        let line = Some((Telephone(Arc::clone(&server)), Handle::current(), patience));
+        let builder = Guard::builder(ISSUER, RESOURCE).clock(Arc::clone(&double.clock) as _);
+        let guard = builder.when_stale(WhenStale::Introspect).built(line).unwrap();
+        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
+        let token = double.token().compact();
+        let scene = Self { double: Double { guard, ..double }, server, token };
+        scene.says(&scene.active());
+        scene
+    }
+
+    /// What the server says of the double's token, as long as it is good.
+    fn active(&self) -> Value {
+        let mut told: Value = serde_json::from_str(&self.double.token().claims.to_json()).unwrap();
+        told["active"] = true.into();
+        told["token_type"] = "Bearer".into();
+        told
+    }
+
+    fn says(&self, told: &Value) {
+        self.says_raw(&told.to_string());
+    }
+
+    fn says_raw(&self, body: &str) {
+        *self.server.says.lock().unwrap() = Says::Body(body.to_owned());
+    }
+
+    fn fails(&self, says: Says) {
+        *self.server.says.lock().unwrap() = says;
+    }
+
+    fn asked(&self) -> usize {
+        self.server.asked.load(Ordering::SeqCst)
+    }
+
+    /// Decides without waiting: what a call of this token needs is told by the last.
+    fn begun(&self, token: &str, scope: &str) -> Result<Decision, crate::error::Refusal> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).unwrap());
+        let target = Uri::from_static("/accounts");
+        let credentials = Credentials::of(&headers, &target);
+        let Double { guard, peer, clock, .. } = &self.double;
+        let required = self.double.required(scope);
+        verification::authorize(&guard.judgement, &required, Some(peer), &credentials, clock.now(), &mut None)
+    }
+
+    /// A call of this token that waits for an answer.
+    fn undecided(&self, token: &str) -> Undecided {
+        match self.begun(token, "accounts:read") {
+            Ok(Decision::Undecided(call)) => *call,
+            other => panic!("not to be asked about: {other:?}"),
+        }
+    }
+
+    async fn call(&self, token: &str) -> Result<AuthorizedCall, crate::error::Refusal> {
+        match self.begun(token, "accounts:read")? {
+            Decision::Permitted(call) => Ok(call),
+            Decision::Undecided(call) => call.settle().await,
+        }
+    }
+
+    /// The call of the double's token: how it ends, and with what status.
+    async fn ends(&self) -> Option<(&'static str, u16)> {
+        let refusal = self.call(&self.token).await.err()?;
+        Some((refusal.reason(), refusal.code().status()))
+    }
+}
+
+const INACTIVE: Option<(&str, u16)> = Some(("introspection_inactive", 401));
+const UNAVAILABLE: Option<(&str, u16)> = Some(("introspection_unavailable", 503));
+const OF_ANOTHER: Option<(&str, u16)> = Some(("introspection_of_another_token", 503));
+
+#[tokio::test]
+async fn active() {
+    let scene = Scene::new();
+    let call = scene.call(&scene.token).await.unwrap();
+    assert_eq!((call.client_id(), scene.asked()), ("client-1", 1));
+}
+
+#[tokio::test]
+async fn inactive() {
+    let scene = Scene::new();
+    scene.says(&json!({ "active": false }));
+    assert_eq!(scene.ends().await, INACTIVE);
+}
+
+#[tokio::test]
+async fn a_fresh_list_asks_nobody_and_neither_does_one_that_is_fresh_again() {
+    let scene = Scene::without_a_list(SECOND);
+    scene.says(&json!({ "active": false }));
+    scene.double.take(&scene.double.list());
+    scene.double.wait(30 * SECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (None, 0), "at the limit");
+    scene.double.wait(MILLISECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (INACTIVE, 1), "a millisecond beyond it");
+    let list = |iat: i64| scene.double.list().claims(|claims| claims.with("iat", iat).with("exp", iat + 60));
+    scene.double.take(&list(NOW + 30));
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1), "fresh again");
+}
+
+#[tokio::test]
+async fn without_any_list() {
+    let scene = Scene::without_a_list(SECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+    scene.double.wait(SECOND);
+    scene.says(&json!({ "active": false }));
+    assert_eq!(scene.ends().await, INACTIVE);
+}
+
+/// One of the clocks is an hour off: lists cannot be dated, and answers need no date.
+#[tokio::test]
+async fn a_list_of_another_time() {
+    let scene = Scene::new();
+    let ahead = scene.double.list().claims(|claims| claims.with("iat", NOW + 3_600).with("exp", NOW + 3_660));
+    scene.double.guard.revocations().take(&ahead.compact()).unwrap_err();
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+}
+
+#[tokio::test]
+async fn what_the_old_list_marks_is_dead_unasked() {
+    let scene = Scene::without_a_list(SECOND);
+    scene.double.take(&scene.double.marking(&[(MarkKind::Client, "client-1", 42)]));
+    scene.double.wait(60 * SECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (Some(("revoked_client", 401)), 0));
+}
+
+#[tokio::test]
+async fn what_is_marked_while_it_is_asked_about_is_dead() {
+    let scene = Scene::new();
+    let call = scene.undecided(&scene.token);
+    scene.double.take(&scene.double.marking(&[(MarkKind::Jti, "jti-1", 42)]));
+    assert_eq!(call.settle().await.unwrap_err().reason(), "revoked_jti");
+}
+
+#[tokio::test]
+async fn nothing_else_is_asked_about() {
+    let scene = Scene::new();
+    let double = &scene.double;
+    for (token, reason) in [
+        (double.claiming(|claims| claims.with("aud", "https://other.example")), "token_audience"),
+        (double.claiming(|claims| claims.with("exp", NOW)), "token_expired"),
+        (double.claiming(|claims| claims.with("cnf", json!({ "x5t#S256": "A".repeat(43) }))), "confirmation_mismatch"),
+        (format!("{}A", double.token().compact()), "token_signature"),
+    ] {
+        assert_eq!(scene.call(&token).await.unwrap_err().reason(), reason);
+    }
+    assert_eq!(scene.asked(), 0);
+}
+
+#[tokio::test]
+async fn an_active_token_still_needs_its_scope() {
+    let scene = Scene::new();
+    let Ok(Decision::Undecided(call)) = scene.begun(&scene.token, "accounts:admin") else { panic!("not asked about") };
+    assert_eq!(call.settle().await.unwrap_err().reason(), "insufficient_scope");
+}
+
+#[tokio::test]
+async fn an_answer_about_another_token() {
+    for name in ["jti", "iss", "aud", "client_id", "cnf"] {
+        let scene = Scene::new();
+        for other in [json!("other"), json!(null), json!([scene.active()[name]]), json!(41)] {
+            let mut told = scene.active();
+            told[name] = other.clone();
+            scene.says(&told);
+            assert_eq!(scene.ends().await, OF_ANOTHER, "{name}: {other}");
+            scene.double.wait(MILLISECOND);
+        }
+        let mut told = scene.active();
+        told.as_object_mut().unwrap().remove(name);
+        scene.says(&told);
+        assert_eq!(scene.ends().await, OF_ANOTHER, "no {name}");
+    }
+    let scene = Scene::new();
+    let own = scene.double.credential.thumbprint();
+    for cnf in [
+        json!({}),
+        json!({ "x5t#S256": "A".repeat(43) }),
+        json!({ "x5t#S256": own, "jkt": "x" }),
+        json!({ "x5t#S256": format!("{own}=") }),
+        json!(own),
+    ] {
+        let mut told = scene.active();
+        told["cnf"] = cnf.clone();
+        scene.says(&told);
+        assert_eq!(scene.ends().await, OF_ANOTHER, "{cnf}");
+        scene.double.wait(MILLISECOND);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer() {
+    let scene = Scene::new();
+    let told = scene.active().to_string();
+    for active in ["\"true\"", "1", "null", "[true]", "{}"] {
+        scene.says_raw(&told.replace("\"active\":true", &format!("\"active\":{active}")));
+        assert_eq!(scene.ends().await, UNAVAILABLE, "active: {active}");
+        scene.double.wait(MILLISECOND);
+    }
+    let twice = told.replace("\"active\":true", "\"active\":false,\"active\":true");
+    let not_said = told.replace("\"active\":true,", "");
+    assert!(twice != told && not_said != told);
+    for garbage in
+        ["", "garbage", "{}", "null", "true", "[]", "{\"active\":true", &twice, &not_said, &format!("{told}x")]
+    {
+        scene.says_raw(garbage);
+        assert_eq!(scene.ends().await, UNAVAILABLE, "{garbage}");
+        scene.double.wait(MILLISECOND);
+    }
+    assert_eq!(scene.asked(), 15, "what failed is asked again");
+}
+
+#[tokio::test]
+async fn failures() {
+    let scene = Scene::new();
+    for error in [
+        FetchError::Body,
+        FetchError::Connection("refused".to_owned()),
+        FetchError::MediaType,
+        FetchError::Status(302),
+        FetchError::Status(400),
+        FetchError::Status(503),
+    ] {
+        scene.fails(Says::Fails(error.clone()));
+        assert_eq!(scene.ends().await, UNAVAILABLE, "{error}");
+        assert!(!scene.double.guard.is_ready(), "{error}");
+        scene.double.wait(MILLISECOND);
+    }
+    // After a while nobody knows, and a load balancer may send a call to find out.
+    scene.double.wait(TROUBLE_LASTS - MILLISECOND);
+    assert!(!scene.double.guard.is_ready());
+    scene.double.wait(MILLISECOND);
+    assert!(scene.double.guard.is_ready());
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    assert!(!scene.double.guard.is_ready());
+    scene.double.wait(MILLISECOND);
+    scene.says(&scene.active());
+    assert_eq!(scene.ends().await, None);
+    assert!(scene.double.guard.is_ready());
+}
+
+#[tokio::test]
+async fn an_answer_counts_for_a_second_and_not_a_millisecond_longer() {
+    for (then, says) in [(None, json!({ "active": false })), (INACTIVE, Scene::new().active())] {
+        let scene = Scene::new();
+        if then.is_some() {
+            scene.says(&json!({ "active": false }));
+        }
+        assert_eq!(scene.ends().await, then);
+        scene.says(&says);
+        scene.double.wait(SECOND - MILLISECOND);
+        assert_eq!((scene.ends().await, scene.asked()), (then, 1));
+        scene.double.wait(MILLISECOND);
+        assert_ne!(scene.ends().await, then);
+        assert_eq!(scene.asked(), 2);
+    }
+}
+
+/// RFC 7662 §4
+#[tokio::test]
+async fn an_answer_does_not_outlive_the_token() {
+    let scene = Scene::new();
+    let expiring = scene.double.claiming(|claims| claims.with("exp", NOW + 31));
+    scene.double.at(NOW + 30);
+    assert!(scene.call(&expiring).await.is_ok());
+    assert!(scene.call(&expiring).await.is_ok());
+    assert_eq!(scene.asked(), 1);
+    scene.says(&json!({ "active": false }));
+    scene.double.at(NOW + 31); // within the leeway of ten seconds
+    assert_eq!(scene.call(&expiring).await.unwrap_err().reason(), "introspection_inactive");
+}
+
+#[tokio::test]
+async fn calls_of_one_token_share_a_question_and_its_answer() {
+    let scene = Scene::new();
+    for fails in [false, true] {
+        if fails {
+            scene.fails(Says::Fails(FetchError::Status(500)));
+        }
+        scene.double.wait(SECOND);
+        scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+        let before = scene.asked();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let call = scene.undecided(&scene.token);
+            calls.spawn(call.settle());
+        }
+        while scene.asked() == before {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await; // all of them wait by now
+        }
+        scene.double.wait(MILLISECOND);
+        scene.server.gate.add_permits(1_000);
+        while let Some(call) = calls.join_next().await {
+            assert_eq!(call.unwrap().is_err(), fails);
+        }
+        assert_eq!(scene.asked(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_takes_no_answer_with_it() {
+    let scene = Scene::new();
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let call = scene.undecided(&scene.token);
+    let first = tokio::spawn(call.settle());
+    while scene.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    scene.server.gate.add_permits(1);
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+}
+
+/// The `n`th token of the same client.
+fn nth(scene: &Scene, n: usize) -> String {
+    scene.double.claiming(|claims| claims.with("jti", format!("jti-{n}")))
+}
+
+#[tokio::test]
+async fn one_question_too_many() {
+    let scene = Scene::new();
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..MOST_QUESTIONS {
+        let call = scene.undecided(&nth(&scene, n));
+        calls.spawn(call.settle());
+    }
+    while scene.asked() < MOST_QUESTIONS {
+        tokio::task::yield_now().await;
+    }
+    let refused = scene.call(&nth(&scene, MOST_QUESTIONS)).await.unwrap_err();
+    assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS));
+    // The 256th was asked; and with a place free there is one more.
+    scene.server.gate.add_permits(1_000);
+    while calls.join_next().await.is_some() {}
+    scene.double.wait(MILLISECOND);
+    scene.call(&nth(&scene, MOST_QUESTIONS)).await.unwrap_err(); // of another jti than what is told
+    assert_eq!(scene.asked(), MOST_QUESTIONS + 1);
+}
+
+#[tokio::test]
+async fn one_call_too_many() {
+    let scene = Scene::new();
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..MOST_WAITING {
+        let call = scene.undecided(&scene.token);
+        calls.spawn(call.settle());
+    }
+    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+    while introspection.waiting.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    scene.server.gate.add_permits(1_000);
+    while let Some(call) = calls.join_next().await {
+        assert!(call.unwrap().is_ok());
+    }
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_asked_one_at_a_time() {
+    let scene = Scene::with_patience(Duration::from_millis(20));
+    assert!(scene.double.guard.is_ready());
+    scene.fails(Says::Nothing);
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+    while introspection.is_answered() {
+        tokio::task::yield_now().await; // the caller's patience ends just before the question's
+    }
+    assert!(!scene.double.guard.is_ready());
+    assert_eq!(scene.asked(), 1);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        let call = scene.undecided(&nth(&scene, n));
+        calls.spawn(call.settle());
+    }
+    while let Some(call) = calls.join_next().await {
+        assert_eq!(call.unwrap().unwrap_err().reason(), "introspection_unavailable");
+    }
+    assert_eq!(scene.asked(), 2, "one of a hundred asked");
+    scene.says(&scene.active());
+    while introspection.probe.available_permits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scene.ends().await, None);
+    assert!(!introspection.silent.load(Ordering::Relaxed));
+    assert!(scene.double.guard.is_ready());
+}
+
+#[tokio::test]
+async fn nobody_to_ask() {
+    let builder = || Guard::builder(ISSUER, RESOURCE).when_stale(WhenStale::Introspect);
+    assert_eq!(builder().idle().unwrap_err(), GuardError::Introspection);
+    let root = countersign_conformance::pki::Authority::root("CA", NOW);
+    let builder = || builder().roots_pem(root.to_pem().as_bytes()).unwrap();
+    assert_eq!(builder().start().unwrap_err(), GuardError::Introspection, "no certificate");
+    let own = root.client("api");
+    let builder = || builder().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    assert!(builder().start().is_ok());
+    for wrong in ["", "as.example/introspect", "http://as.example/introspect", "https://as.example/#introspect"] {
+        assert_eq!(builder().introspect_at(wrong).start().unwrap_err(), GuardError::Introspection, "{wrong}");
+    }
+}
