@@ -114,6 +114,20 @@ impl AuditStore for Store {
         })
     }
 
+    fn serves_until(&self, until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
+        Box::pin(async move {
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            // Never back, where a clock is: what was issued before that lives on.
+            sqlx::query("UPDATE audit_log SET served_until = $1 WHERE served_until < $1")
+                .bind(until.as_millis())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
     fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>> {
         Box::pin(async move {
             let chain = doubt.lease.head.chain();
