@@ -12,6 +12,7 @@ contract!(
     a_command_whose_clock_is_a_year_ahead_takes_no_mark_away,
     a_node_whose_clock_is_set_back_shortens_no_mark,
     a_mark_lasts_though_every_node_was_stopped,
+    an_epoch_has_begun_when_it_says_or_when_it_was_first_seen,
 );
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -92,4 +93,24 @@ async fn a_mark_lasts_though_every_node_was_stopped(bench: &Bench) {
     bench.registry.set_client_state(client_id("acme-1"), ClientState::Suspended, behind).await.unwrap();
     let leased = NOW.after(Duration::from_secs(30));
     assert!(is_over_at(bench, "acme-1", leased.after(MARK_LIFETIME)).await);
+}
+
+/// An epoch is the second of a restore, by a clock that may have been ahead.
+async fn an_epoch_has_begun_when_it_says_or_when_it_was_first_seen(bench: &Bench) {
+    assert_eq!(bench.registry.epoch_begun(NOW), UnixTime::from_seconds(2), "the first");
+    let begin = async |epoch: i64| {
+        bench.tamper(&format!("UPDATE registry_state SET epoch = {epoch}, version = version + 1")).await;
+        bench.registry.catch_up().await.unwrap();
+    };
+    let second = Duration::from_secs(1);
+    begin(NOW.as_seconds() - 1).await;
+    assert_eq!(bench.registry.epoch_begun(NOW), NOW);
+    assert_eq!(bench.registry.epoch_begun(NOW.after(HOUR)), NOW);
+    begin(NOW.as_seconds()).await;
+    assert_eq!(bench.registry.epoch_begun(NOW), NOW, "its second is not over");
+    begin(NOW.after(HOUR).as_seconds()).await;
+    assert_eq!(bench.registry.epoch_begun(NOW.after(second)), NOW.after(second));
+    assert_eq!(bench.registry.epoch_begun(NOW.after(2 * second)), NOW.after(second), "not later with each request");
+    begin(NOW.after(HOUR).as_seconds() + 7).await;
+    assert_eq!(bench.registry.epoch_begun(NOW.after(3 * second)), NOW.after(3 * second), "another one");
 }
