@@ -2,7 +2,8 @@
 //!
 //! Takes the signed statement (compact JWS) that every restore leaves in the store, says whether a copy of a checkpoint
 //! that is not in the log is of what was lost then. It is signed with the keys of checkpoints: whoever puts an older file
-//! in the place of the store can make none, and one of an earlier restore excuses nothing that came after that.
+//! in the place of the store can make none, and one of an earlier restore excuses nothing that came after that. One that
+//! was made where a restore was tried out names an epoch that this log does not know.
 
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::KeySet;
@@ -10,6 +11,7 @@ use countersign_resource_server::token::jws::{self, Expectation, KeyChoice, Sign
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
+use super::{HistoryPlace, HistoryRow};
 
 /// The `typ` of such a statement: it can be taken for no token.
 pub const RESTORED_TYPE: &str = "countersign-audit-restored+jwt";
@@ -28,6 +30,10 @@ pub struct RestoredLog {
     pub at: UnixTime,
     /// By whom: observed and stated, as in the history.
     pub by: String,
+    /// The epoch that the registry began with it.
+    pub epoch: i64,
+    /// The first registry version of that epoch: the one that the history has the restore under.
+    pub version: i64,
     /// The newest checkpoint of the backup; none where it had none.
     pub checkpoint: Option<i64>,
     /// The newest of what was lost, as far as that is known.
@@ -59,7 +65,20 @@ pub struct LostChain {
     pub last: i64,
 }
 
+/// What the history calls a restore.
+pub const RESTORE: &str = "registry.restore";
+
 impl RestoredLog {
+    /// Where it is in the history of the store that was restored.
+    pub(super) const fn place(&self) -> HistoryPlace {
+        (self.version, 0)
+    }
+
+    /// Whether this row of the history is about it.
+    pub(super) fn is_told_by(&self, row: &HistoryRow) -> bool {
+        row.place == self.place() && row.action == RESTORE && row.subject == format!("registry:{}", self.epoch)
+    }
+
     /// Reads a statement that was signed with one of `keys`.
     pub(super) fn verify(compact: &str, keys: &KeySet) -> Option<Self> {
         let expected = Expectation {

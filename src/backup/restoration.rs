@@ -192,6 +192,8 @@ pub async fn restore(
         log: backup.header.log.clone(),
         at: restoration.at,
         by: named(&restoration.actor),
+        epoch: restoration.epoch,
+        version: restoration.first_version,
         checkpoint: backup.header.checkpoint.map(|(number, _)| number),
         lost: restoration.lost.clone(),
     };

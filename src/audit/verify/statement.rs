@@ -52,9 +52,9 @@ pub(in crate::audit) struct Statements<'a> {
     unproven: u64,
     compared: u64,
     findings: Vec<Finding>,
-    /// What restores say, and what they explain.
+    /// What restores say, and what was found that one of them may explain.
     restored: Vec<RestoredLog>,
-    explained: u64,
+    excused: Vec<(Checkpoint, Finding)>,
 }
 
 /// What the checkpoints of a log say.
@@ -71,8 +71,9 @@ pub(in crate::audit) struct Evidence {
     /// Copies kept elsewhere that are in it, octet by octet.
     pub(in crate::audit) compared: u64,
     pub(in crate::audit) findings: Vec<Finding>,
-    /// Of what was restored.
-    pub(in crate::audit) notes: Vec<String>,
+    /// What restores say, whether they are on record or not; and the copies that are no findings if they are.
+    pub(in crate::audit) restored: Vec<RestoredLog>,
+    excused: Vec<(Checkpoint, Finding)>,
 }
 
 impl<'a> Statements<'a> {
@@ -91,7 +92,7 @@ impl<'a> Statements<'a> {
             compared: 0,
             findings: Vec::new(),
             restored: Vec::new(),
-            explained: 0,
+            excused: Vec::new(),
         };
         for copy in copies {
             let Ok(read) = Checkpoint::read(copy) else {
@@ -113,16 +114,20 @@ impl<'a> Statements<'a> {
         statements
     }
 
-    /// Copies of what was lost before a restore are no findings, where the restore is signed.
+    /// Copies of what was lost before a restore are no findings, where the restore is signed, and on record.
     pub(in crate::audit) fn knowing(mut self, restored: &[String]) -> Self {
         self.restored = restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)).collect();
         self
     }
 
-    fn is_explained(&mut self, copy: &Checkpoint) -> bool {
-        let is_explained = self.restored.iter().any(|restored| restored.explains(copy));
-        self.explained += u64::from(is_explained);
-        is_explained
+    /// Tells that a copy is not in the log, or waits with it until it is known which restores are on record.
+    fn tell_of_copy(&mut self, copy: Checkpoint, finding: Finding) {
+        if self.restored.iter().any(|restored| restored.explains(&copy)) {
+            self.excused.push((copy, finding));
+        } else {
+            self.findings.push(finding);
+            self.add_marks(&copy, true);
+        }
     }
 
     /// The next one, as an export has it.
@@ -143,10 +148,10 @@ impl<'a> Statements<'a> {
         for (copy, text) in self.copies.remove(&number).unwrap_or_default() {
             if text == compact {
                 self.compared += 1;
-            } else if !self.is_explained(&copy) {
+            } else {
                 let what = "it is not the one of this number that was kept elsewhere: it was replaced";
-                self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
-                self.add_marks(&copy, true);
+                let finding = Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at);
+                self.tell_of_copy(copy, finding);
             }
         }
         let tell = |what: String| Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(*at);
@@ -232,14 +237,14 @@ impl<'a> Statements<'a> {
                     continue;
                 }
                 if newest.is_none_or(|newest| number > newest) {
-                    if copies_may_be_newer || self.is_explained(&copy) {
+                    if copies_may_be_newer {
                         continue;
                     }
                     let has = newest.map_or_else(|| "none".to_owned(), |newest| format!("checkpoint {newest}"));
                     let what =
                         format!("it was kept elsewhere, and the newest here is {has}: an older state was put back");
-                    self.findings.push(Finding::new(FindingKind::RolledBack, what).of_checkpoint(number).at(copy.at));
-                    self.add_marks(&copy, true);
+                    let finding = Finding::new(FindingKind::RolledBack, what).of_checkpoint(number).at(copy.at);
+                    self.tell_of_copy(copy, finding);
                 } else if first.is_none_or(|first| number > first) {
                     let what = "it was kept elsewhere, and is not here";
                     self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
@@ -255,12 +260,9 @@ impl<'a> Statements<'a> {
             marks.sort_by_key(|mark| (mark.sequence, mark.checkpoint));
             (chain, marks.into())
         });
-        let mut notes: Vec<String> = self.restored.iter().map(RestoredLog::note).collect();
-        if self.explained > 0 {
-            notes.push(format!("{} copies kept elsewhere are of what was lost before a restore", self.explained));
-        }
         Evidence {
-            notes,
+            restored: self.restored,
+            excused: self.excused,
             marks: marks.collect(),
             hashes: self.hashes,
             first: self.first,
@@ -274,6 +276,18 @@ impl<'a> Statements<'a> {
 }
 
 impl Evidence {
+    /// What is to be known of the restores that are on record, and the copies that none of them explains.
+    pub(in crate::audit) fn judged(&mut self, on_record: &[RestoredLog]) -> (Vec<String>, Vec<Finding>) {
+        let mut notes: Vec<String> = on_record.iter().map(RestoredLog::note).collect();
+        let excused = std::mem::take(&mut self.excused);
+        let is_explained = |(copy, _): &(Checkpoint, Finding)| on_record.iter().any(|restored| restored.explains(copy));
+        let (explained, found): (Vec<_>, Vec<_>) = excused.into_iter().partition(is_explained);
+        if !explained.is_empty() {
+            notes.push(format!("{} copies kept elsewhere are of what was lost before a restore", explained.len()));
+        }
+        (notes, found.into_iter().map(|(_, finding)| finding).collect())
+    }
+
     /// Whether checkpoint `number` is among these.
     pub(in crate::audit) fn is_held(&self, number: i64) -> bool {
         self.first.as_ref().is_some_and(|first| first.number <= number)

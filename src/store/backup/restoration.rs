@@ -11,6 +11,7 @@ use sqlx::{Any, AssertSqlSafe, Executor, Transaction};
 use super::super::registry::{no_token_lives_after, served_until};
 use super::super::{Engine, Store, postgres};
 use super::{BORN_WITH_A_ROW, PATIENT, TABLES, empty, refused};
+use crate::audit::restored::RESTORE;
 use crate::backup::{BackupFailure, Confirmed, Restoration, Standing, TokensOfBefore};
 use crate::registry::history::Explanation;
 use crate::registry::{RegistryVersion, StoreUnavailable};
@@ -30,7 +31,7 @@ impl Store {
         Ok(Standing::Unconfirmed(rows.iter().map(|(_, record)| read(record)).collect::<Result<_, _>>()?))
     }
 
-    pub(super) async fn all_restorations(&self) -> Result<Vec<Restoration>, StoreUnavailable> {
+    pub(in crate::store) async fn all_restorations(&self) -> Result<Vec<Restoration>, StoreUnavailable> {
         let rows: Vec<String> =
             sqlx::query_scalar("SELECT record FROM restoration ORDER BY epoch").fetch_all(&self.readers).await?;
         rows.iter().map(|record| read(record)).collect()
@@ -85,7 +86,7 @@ impl Store {
         let mut transaction = self.begin_write().await?;
         let version = restoration.first_version;
         let of_before = &restoration.origin.registry;
-        note(&mut transaction, version, "registry.restore", restoration, &explanation, Some(of_before)).await?;
+        note(&mut transaction, version, RESTORE, restoration, &explanation, Some(of_before)).await?;
         put(&mut transaction, "unconfirmed", restoration, statement).await?;
         transaction.commit().await?;
         Ok(())
