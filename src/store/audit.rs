@@ -280,6 +280,10 @@ impl CheckpointStore for Store {
         })
     }
 
+    fn restored_at(&self) -> BoxFuture<'_, Result<Option<UnixTime>, StoreUnavailable>> {
+        Box::pin(async move { Ok(self.all_restorations().await?.into_iter().map(|restoration| restoration.at).max()) })
+    }
+
     fn put_checkpoint<'a>(&'a self, checkpoint: &'a StoredCheckpoint) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {
         Box::pin(async move {
             let _turn = self.turn_to_write().await;
