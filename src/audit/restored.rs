@@ -6,10 +6,10 @@
 //! was made where a restore was tried out names an epoch that this log does not know.
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::{self, Expectation, KeyChoice, SigningAlgorithm, Untyped};
 use serde::{Deserialize, Serialize};
 
+use super::believed::{BelievedKeys, Withdrawal};
 use super::checkpoint::Checkpoint;
 use super::{HistoryPlace, HistoryRow};
 
@@ -39,6 +39,9 @@ pub struct RestoredLog {
     /// The newest of what was lost, as far as that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// What has become of the key that signed it.
+    #[serde(skip)]
+    pub(crate) withdrawal: Option<Withdrawal>,
 }
 
 /// The newest checkpoint that is known of what was lost.
@@ -79,8 +82,8 @@ impl RestoredLog {
         row.place == self.place() && row.action == RESTORE && row.subject == format!("registry:{}", self.epoch)
     }
 
-    /// Reads a statement that was signed with one of `keys`.
-    pub(super) fn verify(compact: &str, keys: &KeySet) -> Option<Self> {
+    /// Reads a statement that was signed with one of `keys`, withdrawn later or not.
+    pub(super) fn verify(compact: &str, keys: &BelievedKeys) -> Option<Self> {
         let expected = Expectation {
             algorithms: &[SigningAlgorithm::ES256],
             types: &[RESTORED_TYPE],
@@ -88,7 +91,8 @@ impl RestoredLog {
             key: KeyChoice::ByKid,
             max_bytes: MAX_BYTES,
         };
-        jws::verify(compact, keys, &expected).ok()?.claims().ok()
+        let read: Self = jws::verify(compact, keys.keys(), &expected).ok()?.claims().ok()?;
+        Some(Self { withdrawal: keys.withdrawal(compact), ..read })
     }
 
     /// Whether a copy of a checkpoint is of what was lost.
@@ -116,6 +120,7 @@ impl RestoredLog {
             }
             None => "what came after that is not here, and nobody has said what it was".to_owned(),
         };
-        format!("restored at {at} by {by} from a backup that {ends}: {gone}")
+        let vouched = self.withdrawal.as_ref().map_or_else(String::new, |key| format!("; {}", key.warning()));
+        format!("restored at {at} by {by} from a backup that {ends}: {gone}{vouched}")
     }
 }

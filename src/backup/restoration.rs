@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -18,6 +17,7 @@ use super::format::RegistryAt;
 use super::reading::{Inspected, Lines};
 use super::store::{BackupStore, Part};
 use super::writing::sign;
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::ChainId;
 use crate::audit::checkpoint::{Checkpoint, statement_hash};
 use crate::audit::restored::{Lost, LostChain, RESTORED_TYPE, RestoredLog};
@@ -136,7 +136,7 @@ pub struct Restoring<'a> {
     /// The keys that sign here.
     pub signing: &'a SigningKeys,
     /// The keys that are believed.
-    pub keys: &'a KeySet,
+    pub keys: &'a BelievedKeys,
     /// The newest checkpoint that was kept outside of the lost store.
     pub kept: Option<String>,
     /// What to do with doubts.
@@ -182,7 +182,7 @@ pub async fn restore(
         restoration.unproven.push(format!("the audit log does not verify: {what}"));
     }
     restoration.lost = match later {
-        Some((checkpoint, statement)) if Checkpoint::verify(statement, by.keys).is_ok() => {
+        Some((checkpoint, statement)) if Checkpoint::verify(statement, by.keys.keys()).is_ok() => {
             Some(lost(log, &checkpoint, statement).await?)
         }
         Some(_) | None => None,
@@ -196,6 +196,7 @@ pub async fn restore(
         version: restoration.first_version,
         checkpoint: backup.header.checkpoint.map(|(number, _)| number),
         lost: restoration.lost.clone(),
+        withdrawal: None,
     };
     let statement = sign(by.signing, RESTORED_TYPE, &restored, restoration.at);
     store.finish(&restoration, statement, by.explanation).await?;
@@ -229,6 +230,7 @@ fn planned(schema: i64, backup: &Inspected, by: &Restoring<'_>) -> Result<Restor
         )));
     }
     let mut unproven = backup.doubts(by.unproven)?;
+    unproven.extend(backup.warning.clone());
     if let Some(doubt) = by.kept.as_deref().and_then(|kept| cannot_be_held_against_it(kept, by.keys)) {
         match by.unproven {
             Unproven::Refuse => return Err(BackupFailure::Unproven(doubt)),
@@ -326,9 +328,15 @@ fn read_again(backup: &Inspected, parts: &mpsc::Sender<Part>) -> Result<(), Back
 }
 
 /// Why what was kept of the lost log says nothing for or against a backup, if that is so.
-fn cannot_be_held_against_it(kept: &str, keys: &KeySet) -> Option<String> {
-    let error = Checkpoint::verify(kept.trim(), keys).err()?;
-    Some(format!("the checkpoint kept of the lost log (audit-checkpoint.jwt) cannot be held against it, {error}"))
+fn cannot_be_held_against_it(kept: &str, keys: &BelievedKeys) -> Option<String> {
+    let why = match Checkpoint::verify(kept.trim(), keys.keys()) {
+        Ok(kept_at) => {
+            let key = keys.withdrawal(kept.trim()).filter(|key| key.is_before(kept_at.at))?;
+            format!("it is signed with key {}, which had been withdrawn at {}", key.kid, key.at)
+        }
+        Err(error) => error.to_string(),
+    };
+    Some(format!("the checkpoint kept of the lost log (audit-checkpoint.jwt) cannot be held against it, {why}"))
 }
 
 /// Whether a checkpoint is of the backup's log, and from after the backup.

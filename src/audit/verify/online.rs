@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_resource_server::token::jwks::KeySet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::changes::{Change, Comparison};
@@ -23,6 +22,7 @@ use super::source::{AuditReading, Outline};
 use super::statement::{Evidence, Statements};
 use super::walk::{Found, Mark, Walk};
 use super::{Ledger, Report};
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::{ChainId, Head, Position};
 use crate::audit::restored::RestoredLog;
 use crate::registry::StoreUnavailable;
@@ -66,7 +66,7 @@ const LATE: Duration = Duration::from_secs(60);
 /// [`StoreUnavailable`] if the store does not answer.
 pub async fn verify(
     source: &Arc<dyn AuditReading>,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
     progress: &Arc<AtomicU64>,
 ) -> Result<Report, StoreUnavailable> {
@@ -105,7 +105,7 @@ impl Outline {
 
 async fn once(
     source: &Arc<dyn AuditReading>,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
     progress: &Arc<AtomicU64>,
 ) -> Result<(Report, Outline), StoreUnavailable> {
@@ -154,12 +154,16 @@ async fn once(
             pruned.checkpoint, pruned.file, pruned.sha256
         ));
     }
+    notes.extend(pruned.iter().filter_map(|pruned| {
+        let key = keys.withdrawal(&pruned.proof)?;
+        Some(format!("the prune to checkpoint {} is {}", pruned.checkpoint, key.warning()))
+    }));
     Ok((ledger.report(outline.log.to_string(), chains, Some(&evidence), notes), outline))
 }
 
 async fn statements(
     source: &Arc<dyn AuditReading>,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
 ) -> Result<Evidence, StoreUnavailable> {
     let mut statements = Statements::new(keys, copies).knowing(&source.restored().await?);

@@ -7,28 +7,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::JwsError;
 
 use super::finding::{Finding, FindingKind};
 use super::walk::Mark;
+use crate::audit::believed::{BelievedKeys, Withdrawal};
 use crate::audit::chain::{ChainId, RecordHash};
 use crate::audit::checkpoint::{Checkpoint, NoCheckpoint, StoredCheckpoint, statement_hash};
 use crate::audit::restored::RestoredLog;
 
 /// Who signed a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Signature {
     Holds,
     KeyUnknown,
+    /// It holds, and whoever could make it was not believed any more.
+    KeyWithdrawn(Withdrawal),
     Fails(JwsError),
 }
 
 impl Signature {
     /// Whether one of `keys` signed it. That it can be read is known.
-    fn of(compact: &str, keys: &KeySet) -> Self {
-        match Checkpoint::verify(compact, keys) {
-            Ok(_) => Self::Holds,
+    fn of(compact: &str, keys: &BelievedKeys) -> Self {
+        match Checkpoint::verify(compact, keys.keys()) {
+            Ok(read) => match keys.withdrawal(compact).filter(|key| key.is_before(read.at)) {
+                Some(key) => Self::KeyWithdrawn(key),
+                None => Self::Holds,
+            },
             Err(NoCheckpoint::Unsigned(JwsError::KeyUnknown)) => Self::KeyUnknown,
             Err(NoCheckpoint::Unsigned(error)) => Self::Fails(error),
             Err(NoCheckpoint::Malformed(_)) => Self::Fails(JwsError::Claims),
@@ -39,7 +44,7 @@ impl Signature {
 /// All checkpoints of a log, one after the other.
 #[derive(Debug)]
 pub(in crate::audit) struct Statements<'a> {
-    keys: &'a KeySet,
+    keys: &'a BelievedKeys,
     /// Copies kept elsewhere, by number; those that were compared are gone.
     copies: BTreeMap<i64, Vec<(Checkpoint, &'a str)>>,
     first: Option<Checkpoint>,
@@ -78,7 +83,7 @@ pub(in crate::audit) struct Evidence {
 
 impl<'a> Statements<'a> {
     /// For comparing with `copies`, which have to be checkpoints themselves.
-    pub(in crate::audit) fn new(keys: &'a KeySet, copies: &'a [String]) -> Self {
+    pub(in crate::audit) fn new(keys: &'a BelievedKeys, copies: &'a [String]) -> Self {
         let mut statements = Self {
             keys,
             copies: BTreeMap::new(),
@@ -103,7 +108,7 @@ impl<'a> Statements<'a> {
             match Signature::of(copy, keys) {
                 Signature::Holds => {}
                 // It is what it is compared with that has to be proven then.
-                Signature::KeyUnknown => {}
+                Signature::KeyUnknown | Signature::KeyWithdrawn(_) => {}
                 Signature::Fails(error) => {
                     let what = format!("a copy kept elsewhere is not signed by the key it names: {error}");
                     statements.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(read.number));
@@ -116,7 +121,18 @@ impl<'a> Statements<'a> {
 
     /// Copies of what was lost before a restore are no findings, where the restore is signed, and on record.
     pub(in crate::audit) fn knowing(mut self, restored: &[String]) -> Self {
-        self.restored = restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)).collect();
+        for restored in restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)) {
+            match restored.withdrawal.as_ref().filter(|key| key.is_before(restored.at)) {
+                Some(key) => {
+                    let what = format!(
+                        "the statement of a restore at {} is signed with key {}, which had been withdrawn at {}: it explains nothing",
+                        restored.at, key.kid, key.at
+                    );
+                    self.findings.push(Finding::new(FindingKind::Signature, what).at(restored.at));
+                }
+                None => self.restored.push(restored),
+            }
+        }
         self
     }
 
@@ -164,9 +180,9 @@ impl<'a> Statements<'a> {
             }
         };
         let signature = Signature::of(compact, self.keys);
-        match signature {
+        match &signature {
             Signature::Holds => {}
-            Signature::KeyUnknown => self.unproven += 1,
+            Signature::KeyUnknown | Signature::KeyWithdrawn(_) => self.unproven += 1,
             Signature::Fails(error) => {
                 let what = format!("it is not signed by the key it names: {error}");
                 self.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(number).at(*at));
@@ -252,8 +268,17 @@ impl<'a> Statements<'a> {
                 }
             }
         }
-        if let Some((read, _, Signature::KeyUnknown)) = &self.newest {
-            let what = "the newest checkpoint is signed with a key that is not known: give the keys with --jwks";
+        let newest_by = match &self.newest {
+            Some((read, _, Signature::KeyUnknown)) => {
+                Some((read, "a key that is not known: give the keys with --jwks".to_owned()))
+            }
+            Some((read, _, Signature::KeyWithdrawn(key))) => {
+                Some((read, format!("key {}, which had been withdrawn at {}", key.kid, key.at)))
+            }
+            Some((_, _, Signature::Holds | Signature::Fails(_))) | None => None,
+        };
+        if let Some((read, key)) = newest_by {
+            let what = format!("the newest checkpoint is signed with {key}");
             self.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(read.number).at(read.at));
         }
         let marks = self.marks.into_iter().map(|(chain, mut marks)| {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use countersign::config::StoreUrl;
+use countersign_resource_server::time::{Clock, SystemClock};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 use super::circle::fresh;
@@ -28,6 +30,7 @@ struct Scene {
     /// The newest checkpoint of it, which the older state has not.
     kept: PathBuf,
     drill: StoreUrl,
+    backup: PathBuf,
 }
 
 impl Scene {
@@ -47,7 +50,19 @@ impl Scene {
         let kept = rig.file("kept.jwt", &kept);
         let drill = fresh(&rig, &Engine::Sqlite, "drill").await;
         done(&rig, &drill, &["restore", "--from", &text(&backup)]).await;
-        Self { rig, older, kept, drill }
+        Self { rig, older, kept, drill, backup }
+    }
+
+    /// Notes in the keys directory that every key was withdrawn then.
+    fn withdraw_keys(&self, at: i64) {
+        for entry in std::fs::read_dir(&self.rig.app.config.keys_directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                record["retired_at"] = at.into();
+                std::fs::write(&path, record.to_string()).unwrap();
+            }
+        }
     }
 
     async fn in_the_older(&self, statements: &[&str]) {
@@ -84,5 +99,30 @@ async fn its_statement_excuses_no_older_state_of_the_log_itself() {
     scene.in_the_older(&[STATEMENT]).await;
     let said = found(rig, &scene.older, &verify).await;
     assert!(said.contains("rolled_back") && said.contains("is another store's, and explains nothing"), "{said}");
+    scene.rig.stop().await;
+}
+
+/// The key may have been a thief's already: what it signed before that is told, and what it signed later is nothing.
+#[tokio::test]
+async fn a_withdrawn_key_vouches_for_no_later_restore_or_backup() {
+    let scene = Scene::new().await;
+    let rig = &scene.rig;
+    let kept = text(&scene.kept);
+    let verify = ["audit", "verify", "--checkpoint", &kept];
+    let restore = ["restore", "--from", &text(&scene.backup)];
+
+    scene.withdraw_keys(SystemClock::new().now().as_millis());
+    let said = done(rig, &scene.drill, &verify).await;
+    assert!(said.contains("restored at") && said.contains("vouched for by key"), "{said}");
+    let store = fresh(rig, &Engine::Sqlite, "before").await;
+    let said = done(rig, &store, &restore).await;
+    assert!(said.contains("Not proven, and accepted: it is vouched for by key"), "{said}");
+
+    scene.withdraw_keys(1);
+    let said = found(rig, &scene.drill, &verify).await;
+    assert!(said.contains("rolled_back") && said.contains("it explains nothing"), "{said}");
+    let store = fresh(rig, &Engine::Sqlite, "after").await;
+    let said = found(rig, &store, &restore).await;
+    assert!(said.contains("nobody can say") && said.contains("had been withdrawn at"), "{said}");
     scene.rig.stop().await;
 }

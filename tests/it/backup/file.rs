@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::audit::believed::BelievedKeys;
 use countersign::audit::checkpoint::CHECKPOINT_TYPE;
 use countersign::backup::{BackupFailure, BackupStore, Standing, inspect};
 use countersign::mint::KeyRing;
@@ -55,7 +56,7 @@ fn ended(lines: &mut [String], signature: Option<&str>) {
 struct Scene {
     rig: Rig,
     file: PathBuf,
-    keys: KeySet,
+    keys: BelievedKeys,
 }
 
 impl Scene {
@@ -64,7 +65,7 @@ impl Scene {
         assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
         let (file, _) = backed_up(&rig, "backup.gz").await;
         let jwks = rig.anonymous().ask(rig.address, &Request::get("/jwks")).await.unwrap().json();
-        let keys = KeySet::parse(jwks.to_string().as_bytes()).unwrap();
+        let keys = KeySet::parse(jwks.to_string().as_bytes()).unwrap().into();
         Self { rig, file, keys }
     }
 
