@@ -56,6 +56,9 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// Whether this very statement is stored under this number, or was removed with all before it.
     fn stands_behind<'a>(&'a self, number: i64, statement: &'a str) -> BoxFuture<'a, Result<bool, StoreUnavailable>>;
 
+    /// When this store was last restored, by the clock that it was done by.
+    fn restored_at(&self) -> BoxFuture<'_, Result<Option<UnixTime>, StoreUnavailable>>;
+
     /// Keeps a checkpoint, if its number is the next. Whether it was kept.
     fn put_checkpoint<'a>(&'a self, checkpoint: &'a StoredCheckpoint) -> BoxFuture<'a, Result<bool, StoreUnavailable>>;
 }
@@ -321,13 +324,15 @@ impl Checkpoints {
             !(0..i64::try_from(limits.every.as_millis()).unwrap_or(i64::MAX)).contains(&age)
         });
         if records > 0 && (is_old || records >= limits.records) {
-            self.make(&next).await?;
+            // Later than any that was lost before a restore, whatever clock that was dated by: nobody is to take it for one.
+            let restored = self.store.restored_at().await?.map(|restored| restored.after(Duration::from_millis(1)));
+            self.make(&Checkpoint { at: restored.map_or(now, |restored| restored.max(now)), ..next }, now).await?;
         }
         Ok(())
     }
 
-    async fn make(&self, next: &Checkpoint) -> Result<(), CheckpointFailure> {
-        let statement = self.mint.sign_checkpoint(&next.payload(), next.at).map_err(CheckpointFailure::Mint)?;
+    async fn make(&self, next: &Checkpoint, now: UnixTime) -> Result<(), CheckpointFailure> {
+        let statement = self.mint.sign_checkpoint(&next.payload(), now).map_err(CheckpointFailure::Mint)?;
         let made = StoredCheckpoint { number: next.number, at: next.at, statement };
         // Otherwise another node was faster, and its one is seen with the next look.
         if self.store.put_checkpoint(&made).await? {

@@ -29,6 +29,9 @@ pub mod chain;
 /// How far every chain is, signed.
 pub mod checkpoint;
 
+/// Whose word counts.
+pub mod believed;
+
 /// Records of commands.
 pub mod command;
 

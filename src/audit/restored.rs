@@ -2,14 +2,16 @@
 //!
 //! Takes the signed statement (compact JWS) that every restore leaves in the store, says whether a copy of a checkpoint
 //! that is not in the log is of what was lost then. It is signed with the keys of checkpoints: whoever puts an older file
-//! in the place of the store can make none, and one of an earlier restore excuses nothing that came after that.
+//! in the place of the store can make none, and one of an earlier restore excuses nothing that came after that. One that
+//! was made where a restore was tried out names an epoch that this log does not know.
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::{self, Expectation, KeyChoice, SigningAlgorithm, Untyped};
 use serde::{Deserialize, Serialize};
 
+use super::believed::{BelievedKeys, Withdrawal};
 use super::checkpoint::Checkpoint;
+use super::{HistoryPlace, HistoryRow};
 
 /// The `typ` of such a statement: it can be taken for no token.
 pub const RESTORED_TYPE: &str = "countersign-audit-restored+jwt";
@@ -28,11 +30,18 @@ pub struct RestoredLog {
     pub at: UnixTime,
     /// By whom: observed and stated, as in the history.
     pub by: String,
+    /// The epoch that the registry began with it.
+    pub epoch: i64,
+    /// The first registry version of that epoch: the one that the history has the restore under.
+    pub version: i64,
     /// The newest checkpoint of the backup; none where it had none.
     pub checkpoint: Option<i64>,
     /// The newest of what was lost, as far as that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// What has become of the key that signed it.
+    #[serde(skip)]
+    pub(crate) withdrawal: Option<Withdrawal>,
 }
 
 /// The newest checkpoint that is known of what was lost.
@@ -59,9 +68,22 @@ pub struct LostChain {
     pub last: i64,
 }
 
+/// What the history calls a restore.
+pub const RESTORE: &str = "registry.restore";
+
 impl RestoredLog {
-    /// Reads a statement that was signed with one of `keys`.
-    pub(super) fn verify(compact: &str, keys: &KeySet) -> Option<Self> {
+    /// Where it is in the history of the store that was restored.
+    pub(super) const fn place(&self) -> HistoryPlace {
+        (self.version, 0)
+    }
+
+    /// Whether this row of the history is about it.
+    pub(super) fn is_told_by(&self, row: &HistoryRow) -> bool {
+        row.place == self.place() && row.action == RESTORE && row.subject == format!("registry:{}", self.epoch)
+    }
+
+    /// Reads a statement that was signed with one of `keys`, withdrawn later or not.
+    pub(super) fn verify(compact: &str, keys: &BelievedKeys) -> Option<Self> {
         let expected = Expectation {
             algorithms: &[SigningAlgorithm::ES256],
             types: &[RESTORED_TYPE],
@@ -69,7 +91,8 @@ impl RestoredLog {
             key: KeyChoice::ByKid,
             max_bytes: MAX_BYTES,
         };
-        jws::verify(compact, keys, &expected).ok()?.claims().ok()
+        let read: Self = jws::verify(compact, keys.keys(), &expected).ok()?.claims().ok()?;
+        Some(Self { withdrawal: keys.withdrawal(compact), ..read })
     }
 
     /// Whether a copy of a checkpoint is of what was lost.
@@ -97,6 +120,7 @@ impl RestoredLog {
             }
             None => "what came after that is not here, and nobody has said what it was".to_owned(),
         };
-        format!("restored at {at} by {by} from a backup that {ends}: {gone}")
+        let vouched = self.withdrawal.as_ref().map_or_else(String::new, |key| format!("; {}", key.warning()));
+        format!("restored at {at} by {by} from a backup that {ends}: {gone}{vouched}")
     }
 }

@@ -30,6 +30,10 @@ pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
     /// kept.
     fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>>;
 
+    /// Notes, before a lease until `until` is taken or kept, that tokens may be issued as long as that: by the clock of a
+    /// node that serves, for those who end tokens by another. A command notes nothing.
+    fn serves_until(&self, until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
+
     /// Takes the same chain under a new lease after a failure, so that nothing of before can still be written, and says
     /// whether `doubt` was.
     fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>>;

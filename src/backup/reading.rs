@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
 use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
@@ -17,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::BackupFailure;
 use super::format::{BACKUP_TYPE, Cell, EndLine, FORMAT, Header, Signed, TableLine};
 use super::store::Part;
+use crate::audit::believed::BelievedKeys;
 
 /// The longest line that is read.
 const LINE_BYTES: u64 = 64 * 1024 * 1024;
@@ -41,13 +41,15 @@ pub struct Inspected {
     pub rows: u64,
     /// Why nobody can say that it was not changed; none where a known key signed it.
     pub doubt: Option<String>,
+    /// What has become of the key that signed it: nothing that could be refused, and nothing that could be passed over.
+    pub warning: Option<String>,
 }
 
 /// Reads the file at `path` to its end. Blocks.
 ///
 /// # Errors
 /// [`BackupFailure::File`] or [`BackupFailure::Malformed`].
-pub fn inspect(path: &Path, keys: &KeySet, progress: &Arc<AtomicU64>) -> Result<Inspected, BackupFailure> {
+pub fn inspect(path: &Path, keys: &BelievedKeys, progress: &Arc<AtomicU64>) -> Result<Inspected, BackupFailure> {
     let mut lines = Lines::open(path)?;
     let header = lines.header()?;
     while let Some(part) = lines.next()? {
@@ -60,10 +62,12 @@ pub fn inspect(path: &Path, keys: &KeySet, progress: &Arc<AtomicU64>) -> Result<
         None => Some("it is not signed".to_owned()),
         Some(signature) => doubt(signature, &header, &end.sha256, keys),
     };
-    Ok(Inspected { path: path.to_owned(), header, sha256: end.sha256, rows: end.rows, doubt })
+    let key = end.signature.as_deref().and_then(|signature| keys.withdrawal(signature)).filter(|_| doubt.is_none());
+    let warning = key.map(|key| format!("it is {}", key.warning()));
+    Ok(Inspected { path: path.to_owned(), header, sha256: end.sha256, rows: end.rows, doubt, warning })
 }
 
-fn doubt(signature: &str, header: &Header, sha256: &str, keys: &KeySet) -> Option<String> {
+fn doubt(signature: &str, header: &Header, sha256: &str, keys: &BelievedKeys) -> Option<String> {
     let expected = Expectation {
         algorithms: &[SigningAlgorithm::ES256],
         types: &[BACKUP_TYPE],
@@ -71,13 +75,17 @@ fn doubt(signature: &str, header: &Header, sha256: &str, keys: &KeySet) -> Optio
         key: KeyChoice::ByKid,
         max_bytes: SIGNATURE_BYTES,
     };
-    let signed: Signed = match jws::verify(signature, keys, &expected).and_then(|verified| verified.claims()) {
+    let signed: Signed = match jws::verify(signature, keys.keys(), &expected).and_then(|verified| verified.claims()) {
         Ok(signed) => signed,
         Err(JwsError::KeyUnknown) => return Some("the key that signed it is not known".to_owned()),
         Err(error) => return Some(format!("its signature does not hold: {error}")),
     };
     let is_so = (signed.sha256.as_str(), signed.iss.as_str(), signed.at) == (sha256, &header.issuer, header.at);
-    (!is_so).then(|| "its signature is another backup's".to_owned())
+    if !is_so {
+        return Some("its signature is another backup's".to_owned());
+    }
+    let key = keys.withdrawal(signature).filter(|key| key.is_before(signed.at))?;
+    Some(format!("the key that signed it, {}, had been withdrawn at {}", key.kid, key.at))
 }
 
 /// The lines of a backup, one after the other.

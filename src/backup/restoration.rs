@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -18,6 +17,7 @@ use super::format::RegistryAt;
 use super::reading::{Inspected, Lines};
 use super::store::{BackupStore, Part};
 use super::writing::sign;
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::ChainId;
 use crate::audit::checkpoint::{Checkpoint, statement_hash};
 use crate::audit::restored::{Lost, LostChain, RESTORED_TYPE, RestoredLog};
@@ -136,7 +136,7 @@ pub struct Restoring<'a> {
     /// The keys that sign here.
     pub signing: &'a SigningKeys,
     /// The keys that are believed.
-    pub keys: &'a KeySet,
+    pub keys: &'a BelievedKeys,
     /// The newest checkpoint that was kept outside of the lost store.
     pub kept: Option<String>,
     /// What to do with doubts.
@@ -158,7 +158,15 @@ pub async fn restore(
     store.begin_to_load(&restoration).await?;
     fill(store, backup, &restoration, progress).await?;
 
-    let report = verify::verify(log, by.keys, &[], &Arc::default()).await?;
+    let kept = by.kept.as_deref().map(str::trim);
+    let kept = kept.and_then(|statement| Some((Checkpoint::read(statement).ok()?, statement)));
+    // What is later than the backup was lost; what is not has to be in it, as it was kept.
+    let (later, copies) = match kept {
+        Some((checkpoint, statement)) if is_later(&checkpoint, backup) => (Some((checkpoint, statement)), Vec::new()),
+        Some((_, statement)) => (None, vec![statement.to_owned()]),
+        None => (None, Vec::new()),
+    };
+    let report = verify::verify(log, by.keys, &copies, &Arc::default()).await?;
     if let Some(first) = report.findings.first() {
         let what = format!(
             "{} {}: {} ({} findings in all)",
@@ -173,18 +181,22 @@ pub async fn restore(
         }
         restoration.unproven.push(format!("the audit log does not verify: {what}"));
     }
-    let kept = by.kept.as_deref().map(str::trim);
-    restoration.lost = match kept.and_then(|kept| Some((Checkpoint::verify(kept, by.keys).ok()?, kept))) {
-        Some((checkpoint, statement)) => lost(log, backup, &checkpoint, statement).await?,
-        None => None,
+    restoration.lost = match later {
+        Some((checkpoint, statement)) if Checkpoint::verify(statement, by.keys.keys()).is_ok() => {
+            Some(lost(log, &checkpoint, statement).await?)
+        }
+        Some(_) | None => None,
     };
     let restored = RestoredLog {
         iss: by.issuer.to_owned(),
         log: backup.header.log.clone(),
         at: restoration.at,
         by: named(&restoration.actor),
+        epoch: restoration.epoch,
+        version: restoration.first_version,
         checkpoint: backup.header.checkpoint.map(|(number, _)| number),
         lost: restoration.lost.clone(),
+        withdrawal: None,
     };
     let statement = sign(by.signing, RESTORED_TYPE, &restored, restoration.at);
     store.finish(&restoration, statement, by.explanation).await?;
@@ -217,7 +229,14 @@ fn planned(schema: i64, backup: &Inspected, by: &Restoring<'_>) -> Result<Restor
             header.issuer, by.issuer
         )));
     }
-    let unproven = backup.doubts(by.unproven)?;
+    let mut unproven = backup.doubts(by.unproven)?;
+    unproven.extend(backup.warning.clone());
+    if let Some(doubt) = by.kept.as_deref().and_then(|kept| cannot_be_held_against_it(kept, by.keys)) {
+        match by.unproven {
+            Unproven::Refuse => return Err(BackupFailure::Unproven(doubt)),
+            Unproven::DangerAccept => unproven.push(doubt),
+        }
+    }
     let at = by.explanation.at;
     if at < header.at {
         return Err(BackupFailure::Clock(format!("it is {at} here, and the backup was made at {}", header.at)));
@@ -308,17 +327,26 @@ fn read_again(backup: &Inspected, parts: &mpsc::Sender<Part>) -> Result<(), Back
     Ok(())
 }
 
-/// The records that a checkpoint knows and the restored store has not.
-async fn lost(
-    log: &Arc<dyn AuditReading>,
-    backup: &Inspected,
-    kept: &Checkpoint,
-    statement: &str,
-) -> Result<Option<Lost>, StoreUnavailable> {
+/// Why what was kept of the lost log says nothing for or against a backup, if that is so.
+fn cannot_be_held_against_it(kept: &str, keys: &BelievedKeys) -> Option<String> {
+    let why = match Checkpoint::verify(kept.trim(), keys.keys()) {
+        Ok(kept_at) => {
+            let key = keys.withdrawal(kept.trim()).filter(|key| key.is_before(kept_at.at))?;
+            format!("it is signed with key {}, which had been withdrawn at {}", key.kid, key.at)
+        }
+        Err(error) => error.to_string(),
+    };
+    Some(format!("the checkpoint kept of the lost log (audit-checkpoint.jwt) cannot be held against it, {why}"))
+}
+
+/// Whether a checkpoint is of the backup's log, and from after the backup.
+fn is_later(kept: &Checkpoint, backup: &Inspected) -> bool {
     let newest = backup.header.checkpoint.map_or(0, |(number, _)| number);
-    if kept.log.to_string() != backup.header.log || kept.number <= newest {
-        return Ok(None);
-    }
+    kept.log.to_string() == backup.header.log && kept.number > newest
+}
+
+/// The records that a checkpoint knows and the restored store has not.
+async fn lost(log: &Arc<dyn AuditReading>, kept: &Checkpoint, statement: &str) -> Result<Lost, StoreUnavailable> {
     let outline = log.outline().await?;
     let mut chains = Vec::new();
     for head in &kept.heads {
@@ -336,5 +364,5 @@ async fn lost(
         }
     }
     let hash = statement_hash(statement).to_string();
-    Ok(Some(Lost { checkpoint: kept.number, at: kept.at, hash, chains }))
+    Ok(Lost { checkpoint: kept.number, at: kept.at, hash, chains })
 }

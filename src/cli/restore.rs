@@ -78,7 +78,7 @@ pub(super) async fn run_on_empty(
     let Some(from) = arguments.from else { return Ok(()) };
     data_directory(&config.data_directory)?;
     let keys = match &arguments.jwks {
-        Some(file) => evidence::published(file)?,
+        Some(file) => evidence::published(file, Some(&config.keys_directory))?,
         None => evidence::own(&config.keys_directory)?,
     };
     let kept_file = config.data_directory.join(CHECKPOINT_FILE);

@@ -88,6 +88,8 @@ refusals! {
         AssertionJtiMalformed => "assertion_jti_malformed",
         /// It has been used before (RFC 7523 §3, item 7): found when its use is put on record.
         AssertionReplayed => "assertion_replayed",
+        /// It may have been used before the store was restored: what was used since the backup is not known any more.
+        AssertionOfBeforeRestore => "assertion_of_before_restore",
         /// The client's registered JWK Set cannot be used.
         JwksUnusable => "client_jwks_unusable",
         /// The certificate does not carry the registered name.
@@ -161,7 +163,8 @@ pub async fn authenticate(
     context: &Context<'_>,
     now: UnixTime,
 ) -> Result<AuthenticatedClient, Refusal> {
-    let assertion = check_assertion(&client.record, assertion, context.issuer, context.keys, now)?;
+    let remembered_from = context.registry.epoch_begun(now);
+    let assertion = check_assertion(&client.record, assertion, context.issuer, context.keys, remembered_from, now)?;
     let sighting = examine(&client.record, &peer, context.keys)?;
     context.registry.note_seen(*peer.thumbprint(), now);
     let is_first_seen = sighting.is_some();
@@ -192,6 +195,7 @@ fn check_assertion(
     assertion: Option<&ClientAssertion>,
     issuer: &str,
     keys: &RegisteredKeys,
+    remembered_from: UnixTime,
     now: UnixTime,
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
     match (&record.client.authentication, assertion) {
@@ -221,7 +225,8 @@ fn check_assertion(
             Ok(None)
         }
         (ClientAuthentication::PrivateKeyJwt { signing_alg, .. }, Some(ClientAssertion::JwtBearer(assertion))) => {
-            private_key_jwt::check(assertion, &*keys.of(record)?, *signing_alg, &record.client.id, issuer, now)
+            let client_id = &record.client.id;
+            private_key_jwt::check(assertion, &*keys.of(record)?, *signing_alg, client_id, issuer, remembered_from, now)
                 .map(Some)
         }
     }

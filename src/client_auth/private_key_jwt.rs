@@ -73,6 +73,7 @@ pub(super) fn check(
     algorithm: SigningAlgorithm,
     client_id: &ClientId,
     issuer: &str,
+    remembered_from: UnixTime,
     now: UnixTime,
 ) -> Result<UsedAssertion, ClientAuthRefusal> {
     let expected = Expectation {
@@ -106,10 +107,11 @@ pub(super) fn check(
         return Err(ClientAuthRefusal::AssertionLivesTooLong);
     }
     // RFC 7523 §3 items 5 and 6.
-    if date(&claims, "nbf")?.is_some_and(|not_before| not_before > now.after(LEEWAY)) {
+    let (not_before, issued_at) = (date(&claims, "nbf")?, date(&claims, "iat")?);
+    if not_before.is_some_and(|not_before| not_before > now.after(LEEWAY)) {
         return Err(ClientAuthRefusal::AssertionNotYetValid);
     }
-    if date(&claims, "iat")?.is_some_and(|issued_at| issued_at > now.after(LEEWAY)) {
+    if issued_at.is_some_and(|issued_at| issued_at > now.after(LEEWAY)) {
         return Err(ClientAuthRefusal::AssertionFromTheFuture);
     }
     // RFC 7523 §3 item 7 leaves jti optional; here it is what makes the assertion good for one use.
@@ -118,6 +120,12 @@ pub(super) fn check(
         Some(Value::String(jti)) if is_storable(jti) => jti.clone(),
         Some(_) => return Err(ClientAuthRefusal::AssertionJtiMalformed),
     };
+    // Item 7 again: which of them were used between a backup and the restore nobody knows. By the rules above none was taken
+    // before an instant that is dated so much later, or ends so much later; so what is dated by neither claim waits for `exp`.
+    let is_dated_later = not_before.max(issued_at).is_some_and(|dated| dated >= remembered_from.after(LEEWAY));
+    if !is_dated_later && expires_at < remembered_from.after(LONGEST_LIFE) {
+        return Err(ClientAuthRefusal::AssertionOfBeforeRestore);
+    }
     Ok(UsedAssertion { client_id: client_id.clone(), jti, expires_at })
 }
 

@@ -14,6 +14,9 @@ use crate::registry::client::SubjectAttribute;
 use crate::registry::trust_anchor::NameSpace;
 
 const ISSUER: &str = "https://as.example";
+
+/// When the first epoch began.
+const NEVER_RESTORED: UnixTime = UnixTime::from_seconds(2);
 const ID: &str = "spiffe://a.example/client";
 
 fn rule() -> SubjectRule {
@@ -27,7 +30,7 @@ fn prove_by(
 ) -> Result<Option<UsedAssertion>, ClientAuthRefusal> {
     let peer = Verifier::new().verify_at_once(&presented(credential), &scene.client(), now()).unwrap();
     let keys = RegisteredKeys::new();
-    let assertion = check_assertion(&scene.record, assertion.as_ref(), ISSUER, &keys, now())?;
+    let assertion = check_assertion(&scene.record, assertion.as_ref(), ISSUER, &keys, NEVER_RESTORED, now())?;
     check_certificate(&scene.record, &peer, &keys)?;
     Ok(assertion)
 }

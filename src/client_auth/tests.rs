@@ -17,6 +17,9 @@ use crate::registry::client::SubjectAttribute;
 
 const ISSUER: &str = "https://as.example";
 
+/// When the first epoch began.
+const NEVER_RESTORED: UnixTime = UnixTime::from_seconds(2);
+
 fn peer(scene: &Scene, credential: &Credential) -> VerifiedPeer {
     Verifier::new().verify_at_once(&presented(credential), &scene.client(), now()).unwrap()
 }
@@ -29,7 +32,7 @@ fn prove_with(
     let peer = peer(scene, credential);
     let keys = RegisteredKeys::new();
     let assertion = assertion.map(ClientAssertion::JwtBearer);
-    let assertion = check_assertion(&scene.record, assertion.as_ref(), ISSUER, &keys, now())?;
+    let assertion = check_assertion(&scene.record, assertion.as_ref(), ISSUER, &keys, NEVER_RESTORED, now())?;
     check_certificate(&scene.record, &peer, &keys)?;
     Ok(assertion)
 }
@@ -251,6 +254,33 @@ mod private_key_jwt {
     fn its_certificate_does_not_stand_in_for_it() {
         let case = Case::es256();
         assert_eq!(prove_with(&case.scene, &case.credential, None), Err(ClientAuthRefusal::AssertionMissing));
+    }
+
+    #[test]
+    fn of_before_a_restore() {
+        let case = Case::es256();
+        let check = |restored: i64, change: fn(Members) -> Members| {
+            let assertion = ClientAssertion::JwtBearer(case.token().claims(change).compact());
+            let (keys, restored) = (RegisteredKeys::new(), UnixTime::from_seconds(restored));
+            check_assertion(&case.scene.record, Some(&assertion), ISSUER, &keys, restored, now())
+        };
+        let refused = Err(ClientAuthRefusal::AssertionOfBeforeRestore);
+        // Its `iat` is now. Before the restore one was taken whose `iat` was ten seconds ahead.
+        assert_eq!(check(NOW - 10, |claims| claims), used());
+        assert_eq!(check(NOW - 9, |claims| claims), refused);
+        assert_eq!(check(NOW, |claims| claims), refused);
+        // By `nbf` as well as by `iat`: whichever is later.
+        let not_before: fn(Members) -> Members = |claims| claims.with("iat", NOW - 300).with("nbf", NOW);
+        assert_eq!(check(NOW - 10, not_before), used());
+        assert_eq!(check(NOW - 9, not_before), refused);
+        // Dated by neither, it is good once it ends later than any that was taken then: in a minute.
+        let undated: fn(Members) -> Members = |claims| claims.without("iat");
+        assert_eq!(check(NOW - 540, undated), used());
+        assert_eq!(check(NOW - 539, undated), refused);
+        // Dated long ago, it could not have ended so late.
+        let late: fn(Members) -> Members = |claims| claims.with("iat", NOW - 3_600).with("exp", NOW + 600);
+        assert!(check(NOW, late).is_ok());
+        assert_eq!(check(NOW + 1, late), refused);
     }
 
     #[test]

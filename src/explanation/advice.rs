@@ -333,6 +333,9 @@ const fn on_client_auth(refusal: &ClientAuthRefusal) -> Advice {
         ClientAuthRefusal::AssertionReplayed => {
             partner("Make a new assertion with a new jti for each request, also for a repeated one.")
         }
+        ClientAuthRefusal::AssertionOfBeforeRestore => partner(
+            "Make a new assertion, with iat: the server was restored, and one of before that may have been used already. If it was new, set the clock.",
+        ),
         ClientAuthRefusal::JwksUnusable => {
             operator("Register the client's JWK Set anew: the one on record cannot be used.")
         }

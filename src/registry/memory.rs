@@ -121,6 +121,11 @@ impl Memory {
         RegistryVersion(self.seen.load(Ordering::Acquire))
     }
 
+    /// The epoch it knows of.
+    pub(super) fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// The record of the client with this id; loaded by one of those who ask for it at the same time.
     pub(super) async fn client(&self, id: &ClientId, store: &dyn RegistryStore) -> Result<Remembered, Missing> {
         if let Some(entry) = self.known.get(id).await {

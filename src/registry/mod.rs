@@ -187,6 +187,8 @@ pub struct Registry {
     node: String,
     versions: watch::Sender<RegistryVersion>,
     last_seen: Mutex<HashMap<Thumbprint, UnixTime>>,
+    /// An epoch that begins later than it is here, and when that was first seen.
+    begun_ahead: Mutex<Option<(i64, UnixTime)>>,
 }
 
 /// How many certificates' last sightings are kept until they are written down.
@@ -217,6 +219,7 @@ impl Registry {
             node: node.into(),
             versions,
             last_seen: Mutex::default(),
+            begun_ahead: Mutex::default(),
         }))
     }
 
@@ -243,6 +246,22 @@ impl Registry {
     /// The last change this node knows of.
     pub fn version(&self) -> RegistryVersion {
         self.memory.seen()
+    }
+
+    /// When whatever was before this epoch had ended for sure: an epoch is the second that the store was restored in (docs/backup.md),
+    /// and the first is 1.
+    pub fn epoch_begun(&self, now: UnixTime) -> UnixTime {
+        let epoch = self.memory.epoch();
+        let begun = UnixTime::from_seconds(epoch.saturating_add(1));
+        if begun <= now {
+            return begun;
+        }
+        // The clock was ahead where it was restored. This node serves what was restored already.
+        let mut ahead = self.begun_ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        match *ahead {
+            Some((of, seen)) if of == epoch => seen,
+            _ => ahead.insert((epoch, now)).1,
+        }
     }
 
     /// Follows [`Registry::version`].

@@ -117,6 +117,20 @@ impl AuditStore for Store {
         })
     }
 
+    fn serves_until(&self, until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
+        Box::pin(async move {
+            let _turn = self.turn_to_write().await;
+            let mut transaction = self.begin_write().await?;
+            // Never back, where a clock is: what was issued before that lives on.
+            sqlx::query("UPDATE audit_log SET served_until = $1 WHERE served_until < $1")
+                .bind(until.as_millis())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
     fn recover(&self, doubt: Arc<Batch>) -> BoxFuture<'_, Result<Recovered, StoreUnavailable>> {
         Box::pin(async move {
             self.is_as_durable_as_wanted().await?;
@@ -268,6 +282,10 @@ impl CheckpointStore for Store {
             .await?;
             Ok(same > 0 || first.is_some_and(|first| number < first))
         })
+    }
+
+    fn restored_at(&self) -> BoxFuture<'_, Result<Option<UnixTime>, StoreUnavailable>> {
+        Box::pin(async move { Ok(self.all_restorations().await?.into_iter().map(|restoration| restoration.at).max()) })
     }
 
     fn put_checkpoint<'a>(&'a self, checkpoint: &'a StoredCheckpoint) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {

@@ -65,6 +65,9 @@ macro_rules! contract {
 
 pub(crate) use contract;
 
+/// Clocks that are wrong.
+mod clock;
+
 mod expiry;
 
 mod life;

@@ -52,6 +52,9 @@ pub(super) const MARK_LIFETIME: Duration = Duration::from_secs(3_600 + MARK_LEEW
 /// How much longer than a token lives somebody may take it for, by a clock and a leeway of their own.
 pub(super) const MARK_LEEWAY: Duration = Duration::from_secs(60);
 
+/// How far clocks may be apart without being taken for broken: a calendar may be wrong, by hours rather than days.
+pub(super) const CLOCKS_APART: Duration = Duration::from_secs(86_400);
+
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {
         in_time(async move {
@@ -324,6 +327,20 @@ impl RegistryStore for Store {
             Engine::Sqlite { path, .. } => Box::new(sqlite::DataVersionWatch::new(path)),
         }
     }
+}
+
+/// How far the nodes that serve have come by their own clocks; `None` where none ever has.
+pub(super) async fn served_until(transaction: &mut Transaction<'static, Any>) -> Result<Option<UnixTime>, sqlx::Error> {
+    let until: i64 = sqlx::query_scalar("SELECT served_until FROM audit_log").fetch_one(&mut **transaction).await?;
+    Ok((until > 0).then(|| UnixTime::from_millis(until)))
+}
+
+/// When no token that was issued so far can live any more, where a change is made at `now` by a clock that may be any
+/// command's. Every token was issued under a lease, so that it is for the nodes' own clocks to say; the command's counts where
+/// it is ahead of them, for one of them may have been set forward a moment ago, but for a day at most.
+pub(super) fn no_token_lives_after(now: UnixTime, served: Option<UnixTime>) -> UnixTime {
+    let latest = served.map_or(now, |served| now.min(served.after(CLOCKS_APART)).max(served));
+    latest.after(MARK_LIFETIME)
 }
 
 impl Store {

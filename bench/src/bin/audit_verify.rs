@@ -60,7 +60,7 @@ async fn main() -> Result<(), Failure> {
     let source: Arc<dyn AuditReading> = Arc::new(store.clone());
     let mut jwk = key.jwk();
     jwk["kid"] = "bench".into();
-    let keys = KeySet::parse(format!(r#"{{"keys":[{jwk}]}}"#).as_bytes())?;
+    let keys = KeySet::parse(format!(r#"{{"keys":[{jwk}]}}"#).as_bytes())?.into();
     for _ in 0..arguments.times {
         let begun = Instant::now();
         let report = verify::verify(&source, &keys, &[], &Arc::new(AtomicU64::new(0))).await?;

@@ -12,6 +12,7 @@ contract!(
     one_checkpoint_of_each_number,
     a_number_that_was_removed_does_not_come_back,
     a_log_that_was_put_back_is_noticed_and_the_evidence_is_kept,
+    a_checkpoint_is_dated_later_than_the_restore_before_it,
 );
 
 fn keys() -> KeySet {
@@ -174,7 +175,7 @@ async fn one_checkpoint_of_each_number(bench: &Bench) {
     assert_eq!(last, None);
     let next = Checkpoint::following(None, "https://as.example", heads.0, heads.1, NOW);
     assert!(scene.bench.store.put_checkpoint(&other).await.unwrap());
-    scene.checkpoints.make(&next).await.unwrap();
+    scene.checkpoints.make(&next, NOW).await.unwrap();
     assert_eq!(scene.bench.store.last_checkpoint().await.unwrap(), Some(other), "whoever was first");
 }
 
@@ -217,4 +218,40 @@ async fn a_number_that_was_removed_does_not_come_back(bench: &Bench) {
     for (number, expected) in [(2, false), (3, false), (5, false), (4, true)] {
         assert_eq!(scene.bench.store.put_checkpoint(&made(number)).await.unwrap(), expected, "{number}");
     }
+}
+
+/// Where the clock was ahead that it was restored by: what is made afterwards is no part of what was lost.
+async fn a_checkpoint_is_dated_later_than_the_restore_before_it(bench: &Bench) {
+    let mut scene = Scene::on(bench).await;
+    let ahead = NOW.after(Duration::from_secs(3_600));
+    let restoration = serde_json::json!({
+        "epoch": ahead.as_seconds(), "first_version": 1, "at": ahead, "actor": { "kind": "server", "node": "n" },
+        "origin": {
+            "file": "f", "sha256": "", "at": NOW, "node": "n",
+            "registry": { "epoch": 1, "version": 0, "changed_at": null }
+        },
+        "unproven": [], "lost": null, "confirmed": null
+    });
+    let mut restoration: crate::backup::Restoration = serde_json::from_value(restoration).unwrap();
+    for restored in [ahead, NOW] {
+        restoration.at = restored;
+        restoration.epoch += 1;
+        let (epoch, record) = (restoration.epoch, serde_json::to_string(&restoration).unwrap());
+        let row = format!("({epoch}, 'confirmed', '{record}', NULL)");
+        bench.tamper(&format!("INSERT INTO restoration (epoch, state, record, statement) VALUES {row}")).await;
+    }
+    let newest = async |scene: &Scene<'_>| {
+        scene.checkpoints.look().await.unwrap();
+        let newest = CheckpointStore::last_checkpoint(&bench.store).await.unwrap().unwrap();
+        let stated = Checkpoint::verify(&newest.statement, &keys()).unwrap();
+        assert_eq!((stated.at, stated.number), (newest.at, newest.number));
+        (newest.number, newest.at)
+    };
+    let later = ahead.after(Duration::from_millis(1));
+    assert_eq!(newest(&scene).await, (1, later));
+    scene.record(1).await;
+    assert_eq!(newest(&scene).await, (2, later), "those of the same hour");
+    scene.record(1).await;
+    scene.clock.advance(Duration::from_secs(3_700));
+    assert_eq!(newest(&scene).await, (3, NOW.after(Duration::from_secs(3_700))));
 }

@@ -163,6 +163,8 @@ impl Committer {
         // Whoever is in a store that was put in the place of another has lost the lease and comes by here.
         within(self.limits.hang, self.store.may_serve(self.known)).await?;
         let now = self.clock.now();
+        // First: under a lease there may be tokens at once.
+        within(self.limits.hang, self.store.serves_until(now.after(LEASE))).await?;
         let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
         let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
         let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
@@ -184,7 +186,11 @@ impl Committer {
         // A doubt is settled with the next write.
         let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
         let until = self.clock.now().after(LEASE);
-        match within(self.limits.hang, self.store.renew(lease.head.chain(), lease.number, until)).await {
+        let renewing = async {
+            self.store.serves_until(until).await?;
+            self.store.renew(lease.head.chain(), lease.number, until).await
+        };
+        match within(self.limits.hang, renewing).await {
             Ok(true) => {}
             Ok(false) => {
                 self.lease = None;

@@ -8,10 +8,9 @@
 
 use std::sync::Arc;
 
-use countersign_resource_server::token::jwks::KeySet;
-
 use super::ExportFailure;
 use crate::audit::AuditStore;
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::{Head, Position};
 use crate::audit::checkpoint::{Checkpoint, statement_hash};
 use crate::audit::command::record_pruned;
@@ -51,7 +50,7 @@ pub async fn prune(
 ///
 /// # Errors
 /// [`ExportFailure`] if the store does not answer, or what is cut was never announced.
-pub async fn unfinished(source: &Arc<dyn AuditReading>, keys: &KeySet) -> Result<Option<Pruned>, ExportFailure> {
+pub async fn unfinished(source: &Arc<dyn AuditReading>, keys: &BelievedKeys) -> Result<Option<Pruned>, ExportFailure> {
     let first = source.statements(i64::MIN, 1).await?;
     let first = first.first().and_then(|first| Checkpoint::read(&first.statement).ok());
     let outline = source.outline().await?;
@@ -83,7 +82,7 @@ pub(super) fn unannounced(what: &str) -> ExportFailure {
 pub(super) async fn announced(
     source: &Arc<dyn AuditReading>,
     outline: &Outline,
-    keys: &KeySet,
+    keys: &BelievedKeys,
 ) -> Result<Vec<Pruned>, ExportFailure> {
     let mut proven = Vec::new();
     for (chain, cut) in outline.chains() {

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use countersign_resource_server::token::jwks::KeySet;
 use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::line::{ChainLine, CheckpointLine, End, FORMAT, Header, RecordLine, parse};
 use crate::audit::HistoryPlace;
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::{ChainId, Head, LogId, Position};
 use crate::audit::verify::{
     Announced, Change, Evidence, Finding, FindingKind, Ledger, Mark, Pruned, Report, Run, Statements, Walk,
@@ -56,7 +56,7 @@ impl ReadExport {
 ///
 /// # Errors
 /// It cannot be opened or read. That it is no export is a finding.
-pub fn read(path: &Path, keys: &KeySet, copies: &[String], progress: &Arc<AtomicU64>) -> io::Result<ReadExport> {
+pub fn read(path: &Path, keys: &BelievedKeys, copies: &[String], progress: &Arc<AtomicU64>) -> io::Result<ReadExport> {
     let file = Hashed { file: File::open(path)?, hash: Sha256::new() };
     let mut lines = Lines { from: BufReader::new(GzDecoder::new(BufReader::new(file))), line: Vec::new(), number: 0 };
     let mut ledger = Ledger::new(Vec::new());
@@ -123,7 +123,7 @@ fn stop<T>(what: impl Into<String>) -> Result<T, Stop> {
 
 fn walk(
     lines: &mut Lines,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
     progress: &Arc<AtomicU64>,
     scene: &mut Scene,

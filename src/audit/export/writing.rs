@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
@@ -19,6 +18,7 @@ use serde::Serialize;
 use super::ExportFailure;
 use super::line::{ChainLine, CheckpointLine, End, Header, RecordLine, written};
 use super::prune::{announced, unannounced};
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::{Head, LogId, Position, RecordHash};
 use crate::audit::checkpoint::{Checkpoint, statement_hash};
 use crate::audit::verify::{AuditReading, Evidence, Finding, FindingKind, Mark, Run, Statements, Walk};
@@ -82,7 +82,7 @@ pub struct Exported {
 pub async fn select(
     source: &Arc<dyn AuditReading>,
     before: UnixTime,
-    keys: &KeySet,
+    keys: &BelievedKeys,
 ) -> Result<Selected, ExportFailure> {
     let mut statements = Statements::new(keys, &[]);
     let mut chosen = None;

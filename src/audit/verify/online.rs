@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_resource_server::token::jwks::KeySet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::changes::{Change, Comparison};
@@ -23,7 +22,9 @@ use super::source::{AuditReading, Outline};
 use super::statement::{Evidence, Statements};
 use super::walk::{Found, Mark, Walk};
 use super::{Ledger, Report};
+use crate::audit::believed::BelievedKeys;
 use crate::audit::chain::{ChainId, Head, Position};
+use crate::audit::restored::RestoredLog;
 use crate::registry::StoreUnavailable;
 
 /// How many stretches are walked at the same time. A run goes through three threads, one of which always waits for the next:
@@ -65,7 +66,7 @@ const LATE: Duration = Duration::from_secs(60);
 /// [`StoreUnavailable`] if the store does not answer.
 pub async fn verify(
     source: &Arc<dyn AuditReading>,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
     progress: &Arc<AtomicU64>,
 ) -> Result<Report, StoreUnavailable> {
@@ -104,7 +105,7 @@ impl Outline {
 
 async fn once(
     source: &Arc<dyn AuditReading>,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
     progress: &Arc<AtomicU64>,
 ) -> Result<(Report, Outline), StoreUnavailable> {
@@ -139,9 +140,11 @@ async fn once(
     strays(source, &outline, &evidence, &mut ledger).await?;
     let latest_prune = pruned.iter().max_by_key(|pruned| pruned.checkpoint);
     let exported = pruned.iter().map(|pruned| pruned.history).max().unwrap_or_default();
+    let on_record = restores(source, &outline, &mut evidence, &changes, exported, &mut ledger).await?;
     history(source, &outline, changes, exported, &mut ledger).await?;
 
-    let mut notes = std::mem::take(&mut evidence.notes);
+    let (mut notes, unexplained) = evidence.judged(&on_record);
+    ledger.add(0, unexplained, 0);
     if evidence.newest.is_none() && ledger.records > 0 {
         notes.push("there is no checkpoint yet: nothing is signed".to_owned());
     }
@@ -151,12 +154,16 @@ async fn once(
             pruned.checkpoint, pruned.file, pruned.sha256
         ));
     }
+    notes.extend(pruned.iter().filter_map(|pruned| {
+        let key = keys.withdrawal(&pruned.proof)?;
+        Some(format!("the prune to checkpoint {} is {}", pruned.checkpoint, key.warning()))
+    }));
     Ok((ledger.report(outline.log.to_string(), chains, Some(&evidence), notes), outline))
 }
 
 async fn statements(
     source: &Arc<dyn AuditReading>,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     copies: &[String],
 ) -> Result<Evidence, StoreUnavailable> {
     let mut statements = Statements::new(keys, copies).knowing(&source.restored().await?);
@@ -347,6 +354,37 @@ async fn strays(
         ledger.tell(finding);
     }
     Ok(())
+}
+
+/// The restores that this log has on record: in a chain, among what was exported, or next to be put in a chain. Whoever signs
+/// the statement of one where it is only tried out puts it in that store's history, and in no other's.
+async fn restores(
+    source: &Arc<dyn AuditReading>,
+    outline: &Outline,
+    evidence: &mut Evidence,
+    changes: &[Change],
+    exported: crate::audit::HistoryPlace,
+    ledger: &mut Ledger,
+) -> Result<Vec<RestoredLog>, StoreUnavailable> {
+    let mut on_record = Vec::new();
+    for restored in std::mem::take(&mut evidence.restored) {
+        let place = restored.place();
+        // The row itself is compared with its record below.
+        let is_told = source.history((place.0, place.1 - 1), 1).await?.iter().any(|row| restored.is_told_by(row));
+        let is_placed =
+            place <= exported || place > outline.history || changes.iter().any(|change| change.place == place);
+        if is_told && is_placed {
+            on_record.push(restored);
+        } else {
+            let what = format!(
+                "the statement of a restore that began epoch {} at {} is in the store, and no such restore is on record: it is \
+                 another store's, and explains nothing",
+                restored.epoch, restored.at
+            );
+            ledger.tell(Finding::new(FindingKind::History, what).at(restored.at));
+        }
+    }
+    Ok(on_record)
 }
 
 /// Compares the history with the `change` records.

@@ -5,7 +5,6 @@
 //! of where the keys are.
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +12,7 @@ use super::finding::{Finding, FindingKind};
 use super::run::Record;
 use super::statement::Evidence;
 use crate::audit::HistoryPlace;
+use crate::audit::believed::{BelievedKeys, Withdrawal};
 use crate::audit::chain::{LogId, Position, RecordHash};
 use crate::audit::checkpoint::MAX_CHECKPOINT_BYTES;
 use crate::mint::{KeyError, Signer};
@@ -65,6 +65,8 @@ enum NoProof {
     Unsigned(JwsError),
     /// There is none.
     Missing,
+    /// The key counted no more.
+    Withdrawn(Withdrawal),
     /// It is about another prune, for this reason.
     Another(&'static str),
 }
@@ -88,7 +90,7 @@ impl Pruned {
     }
 
     /// Whether one of `keys` signed just this, of `log` and, if it is known here, the checkpoint whose hash is `statement`.
-    fn proven(&self, keys: &KeySet, log: LogId, statement: Option<RecordHash>) -> Result<(), NoProof> {
+    fn proven(&self, keys: &BelievedKeys, log: LogId, statement: Option<RecordHash>) -> Result<(), NoProof> {
         if self.proof.is_empty() {
             return Err(NoProof::Missing);
         }
@@ -99,7 +101,7 @@ impl Pruned {
             key: KeyChoice::ByKid,
             max_bytes: MAX_CHECKPOINT_BYTES,
         };
-        let verified = jws::verify(&self.proof, keys, &expected).map_err(NoProof::Unsigned)?;
+        let verified = jws::verify(&self.proof, keys.keys(), &expected).map_err(NoProof::Unsigned)?;
         let claims: Claims = verified.claims().map_err(NoProof::Unsigned)?;
         if claims.log != log.to_string() {
             return Err(NoProof::Another("its proof is of another log"));
@@ -110,7 +112,10 @@ impl Pruned {
         if statement.is_some_and(|statement| claims.statement != statement.to_string()) {
             return Err(NoProof::Another("its proof is of another checkpoint of that number"));
         }
-        Ok(())
+        match keys.withdrawal(&self.proof).filter(|key| key.is_before(self.at)) {
+            Some(key) => Err(NoProof::Withdrawn(key)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -138,7 +143,7 @@ impl Announced {
     /// What was found in its place.
     pub(in crate::audit) fn proven(
         self,
-        keys: &KeySet,
+        keys: &BelievedKeys,
         log: LogId,
         statement: Option<RecordHash>,
     ) -> Result<Pruned, Finding> {
@@ -155,6 +160,13 @@ impl Announced {
             NoProof::Unsigned(error) => {
                 (FindingKind::Signature, format!("this `pruned` record is not signed by the key it names: {error}"))
             }
+            NoProof::Withdrawn(key) => {
+                let what = format!(
+                    "this `pruned` record is signed with key {}, which had been withdrawn at {}: it says nothing",
+                    key.kid, key.at
+                );
+                (FindingKind::Signature, what)
+            }
             NoProof::Another(what) => {
                 (FindingKind::Cut, format!("this `pruned` record is about another prune: {what}"))
             }
@@ -167,7 +179,7 @@ impl Announced {
     /// Those that are proven, and what was found of the others.
     pub(in crate::audit) fn sorted(
         all: Vec<Self>,
-        keys: &KeySet,
+        keys: &BelievedKeys,
         log: LogId,
         evidence: &Evidence,
     ) -> (Vec<Pruned>, Vec<Finding>) {

@@ -7,28 +7,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_resource_server::time::UnixTime;
-use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::JwsError;
 
 use super::finding::{Finding, FindingKind};
 use super::walk::Mark;
+use crate::audit::believed::{BelievedKeys, Withdrawal};
 use crate::audit::chain::{ChainId, RecordHash};
 use crate::audit::checkpoint::{Checkpoint, NoCheckpoint, StoredCheckpoint, statement_hash};
 use crate::audit::restored::RestoredLog;
 
 /// Who signed a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Signature {
     Holds,
     KeyUnknown,
+    /// It holds, and whoever could make it was not believed any more.
+    KeyWithdrawn(Withdrawal),
     Fails(JwsError),
 }
 
 impl Signature {
     /// Whether one of `keys` signed it. That it can be read is known.
-    fn of(compact: &str, keys: &KeySet) -> Self {
-        match Checkpoint::verify(compact, keys) {
-            Ok(_) => Self::Holds,
+    fn of(compact: &str, keys: &BelievedKeys) -> Self {
+        match Checkpoint::verify(compact, keys.keys()) {
+            Ok(read) => match keys.withdrawal(compact).filter(|key| key.is_before(read.at)) {
+                Some(key) => Self::KeyWithdrawn(key),
+                None => Self::Holds,
+            },
             Err(NoCheckpoint::Unsigned(JwsError::KeyUnknown)) => Self::KeyUnknown,
             Err(NoCheckpoint::Unsigned(error)) => Self::Fails(error),
             Err(NoCheckpoint::Malformed(_)) => Self::Fails(JwsError::Claims),
@@ -39,7 +44,7 @@ impl Signature {
 /// All checkpoints of a log, one after the other.
 #[derive(Debug)]
 pub(in crate::audit) struct Statements<'a> {
-    keys: &'a KeySet,
+    keys: &'a BelievedKeys,
     /// Copies kept elsewhere, by number; those that were compared are gone.
     copies: BTreeMap<i64, Vec<(Checkpoint, &'a str)>>,
     first: Option<Checkpoint>,
@@ -52,9 +57,9 @@ pub(in crate::audit) struct Statements<'a> {
     unproven: u64,
     compared: u64,
     findings: Vec<Finding>,
-    /// What restores say, and what they explain.
+    /// What restores say, and what was found that one of them may explain.
     restored: Vec<RestoredLog>,
-    explained: u64,
+    excused: Vec<(Checkpoint, Finding)>,
 }
 
 /// What the checkpoints of a log say.
@@ -71,13 +76,14 @@ pub(in crate::audit) struct Evidence {
     /// Copies kept elsewhere that are in it, octet by octet.
     pub(in crate::audit) compared: u64,
     pub(in crate::audit) findings: Vec<Finding>,
-    /// Of what was restored.
-    pub(in crate::audit) notes: Vec<String>,
+    /// What restores say, whether they are on record or not; and the copies that are no findings if they are.
+    pub(in crate::audit) restored: Vec<RestoredLog>,
+    excused: Vec<(Checkpoint, Finding)>,
 }
 
 impl<'a> Statements<'a> {
     /// For comparing with `copies`, which have to be checkpoints themselves.
-    pub(in crate::audit) fn new(keys: &'a KeySet, copies: &'a [String]) -> Self {
+    pub(in crate::audit) fn new(keys: &'a BelievedKeys, copies: &'a [String]) -> Self {
         let mut statements = Self {
             keys,
             copies: BTreeMap::new(),
@@ -91,7 +97,7 @@ impl<'a> Statements<'a> {
             compared: 0,
             findings: Vec::new(),
             restored: Vec::new(),
-            explained: 0,
+            excused: Vec::new(),
         };
         for copy in copies {
             let Ok(read) = Checkpoint::read(copy) else {
@@ -102,7 +108,7 @@ impl<'a> Statements<'a> {
             match Signature::of(copy, keys) {
                 Signature::Holds => {}
                 // It is what it is compared with that has to be proven then.
-                Signature::KeyUnknown => {}
+                Signature::KeyUnknown | Signature::KeyWithdrawn(_) => {}
                 Signature::Fails(error) => {
                     let what = format!("a copy kept elsewhere is not signed by the key it names: {error}");
                     statements.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(read.number));
@@ -113,16 +119,31 @@ impl<'a> Statements<'a> {
         statements
     }
 
-    /// Copies of what was lost before a restore are no findings, where the restore is signed.
+    /// Copies of what was lost before a restore are no findings, where the restore is signed, and on record.
     pub(in crate::audit) fn knowing(mut self, restored: &[String]) -> Self {
-        self.restored = restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)).collect();
+        for restored in restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)) {
+            match restored.withdrawal.as_ref().filter(|key| key.is_before(restored.at)) {
+                Some(key) => {
+                    let what = format!(
+                        "the statement of a restore at {} is signed with key {}, which had been withdrawn at {}: it explains nothing",
+                        restored.at, key.kid, key.at
+                    );
+                    self.findings.push(Finding::new(FindingKind::Signature, what).at(restored.at));
+                }
+                None => self.restored.push(restored),
+            }
+        }
         self
     }
 
-    fn is_explained(&mut self, copy: &Checkpoint) -> bool {
-        let is_explained = self.restored.iter().any(|restored| restored.explains(copy));
-        self.explained += u64::from(is_explained);
-        is_explained
+    /// Tells that a copy is not in the log, or waits with it until it is known which restores are on record.
+    fn tell_of_copy(&mut self, copy: Checkpoint, finding: Finding) {
+        if self.restored.iter().any(|restored| restored.explains(&copy)) {
+            self.excused.push((copy, finding));
+        } else {
+            self.findings.push(finding);
+            self.add_marks(&copy, true);
+        }
     }
 
     /// The next one, as an export has it.
@@ -143,10 +164,10 @@ impl<'a> Statements<'a> {
         for (copy, text) in self.copies.remove(&number).unwrap_or_default() {
             if text == compact {
                 self.compared += 1;
-            } else if !self.is_explained(&copy) {
+            } else {
                 let what = "it is not the one of this number that was kept elsewhere: it was replaced";
-                self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
-                self.add_marks(&copy, true);
+                let finding = Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at);
+                self.tell_of_copy(copy, finding);
             }
         }
         let tell = |what: String| Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(*at);
@@ -159,9 +180,9 @@ impl<'a> Statements<'a> {
             }
         };
         let signature = Signature::of(compact, self.keys);
-        match signature {
+        match &signature {
             Signature::Holds => {}
-            Signature::KeyUnknown => self.unproven += 1,
+            Signature::KeyUnknown | Signature::KeyWithdrawn(_) => self.unproven += 1,
             Signature::Fails(error) => {
                 let what = format!("it is not signed by the key it names: {error}");
                 self.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(number).at(*at));
@@ -232,14 +253,14 @@ impl<'a> Statements<'a> {
                     continue;
                 }
                 if newest.is_none_or(|newest| number > newest) {
-                    if copies_may_be_newer || self.is_explained(&copy) {
+                    if copies_may_be_newer {
                         continue;
                     }
                     let has = newest.map_or_else(|| "none".to_owned(), |newest| format!("checkpoint {newest}"));
                     let what =
                         format!("it was kept elsewhere, and the newest here is {has}: an older state was put back");
-                    self.findings.push(Finding::new(FindingKind::RolledBack, what).of_checkpoint(number).at(copy.at));
-                    self.add_marks(&copy, true);
+                    let finding = Finding::new(FindingKind::RolledBack, what).of_checkpoint(number).at(copy.at);
+                    self.tell_of_copy(copy, finding);
                 } else if first.is_none_or(|first| number > first) {
                     let what = "it was kept elsewhere, and is not here";
                     self.findings.push(Finding::new(FindingKind::Checkpoint, what).of_checkpoint(number).at(copy.at));
@@ -247,20 +268,26 @@ impl<'a> Statements<'a> {
                 }
             }
         }
-        if let Some((read, _, Signature::KeyUnknown)) = &self.newest {
-            let what = "the newest checkpoint is signed with a key that is not known: give the keys with --jwks";
+        let newest_by = match &self.newest {
+            Some((read, _, Signature::KeyUnknown)) => {
+                Some((read, "a key that is not known: give the keys with --jwks".to_owned()))
+            }
+            Some((read, _, Signature::KeyWithdrawn(key))) => {
+                Some((read, format!("key {}, which had been withdrawn at {}", key.kid, key.at)))
+            }
+            Some((_, _, Signature::Holds | Signature::Fails(_))) | None => None,
+        };
+        if let Some((read, key)) = newest_by {
+            let what = format!("the newest checkpoint is signed with {key}");
             self.findings.push(Finding::new(FindingKind::Signature, what).of_checkpoint(read.number).at(read.at));
         }
         let marks = self.marks.into_iter().map(|(chain, mut marks)| {
             marks.sort_by_key(|mark| (mark.sequence, mark.checkpoint));
             (chain, marks.into())
         });
-        let mut notes: Vec<String> = self.restored.iter().map(RestoredLog::note).collect();
-        if self.explained > 0 {
-            notes.push(format!("{} copies kept elsewhere are of what was lost before a restore", self.explained));
-        }
         Evidence {
-            notes,
+            restored: self.restored,
+            excused: self.excused,
             marks: marks.collect(),
             hashes: self.hashes,
             first: self.first,
@@ -274,6 +301,18 @@ impl<'a> Statements<'a> {
 }
 
 impl Evidence {
+    /// What is to be known of the restores that are on record, and the copies that none of them explains.
+    pub(in crate::audit) fn judged(&mut self, on_record: &[RestoredLog]) -> (Vec<String>, Vec<Finding>) {
+        let mut notes: Vec<String> = on_record.iter().map(RestoredLog::note).collect();
+        let excused = std::mem::take(&mut self.excused);
+        let is_explained = |(copy, _): &(Checkpoint, Finding)| on_record.iter().any(|restored| restored.explains(copy));
+        let (explained, found): (Vec<_>, Vec<_>) = excused.into_iter().partition(is_explained);
+        if !explained.is_empty() {
+            notes.push(format!("{} copies kept elsewhere are of what was lost before a restore", explained.len()));
+        }
+        (notes, found.into_iter().map(|(_, finding)| finding).collect())
+    }
+
     /// Whether checkpoint `number` is among these.
     pub(in crate::audit) fn is_held(&self, number: i64) -> bool {
         self.first.as_ref().is_some_and(|first| first.number <= number)

@@ -1,5 +1,6 @@
 //! What the log is held against: the keys that sign, and checkpoints kept elsewhere.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,11 +9,12 @@ use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde_json::json;
 
+use crate::audit::believed::BelievedKeys;
 use crate::audit::checkpoint::CHECKPOINT_FILE;
 use crate::cli::session::Failure;
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
-use crate::mint::{KeyRing, Signer};
+use crate::mint::{KeyRing, Signer, SigningKeys};
 
 /// Where the evidence is.
 #[derive(Debug, Args)]
@@ -29,7 +31,7 @@ pub(super) struct EvidenceArguments {
 /// What was found there.
 #[derive(Debug)]
 pub(super) struct Evidence {
-    pub(super) keys: KeySet,
+    pub(super) keys: BelievedKeys,
     pub(super) copies: Vec<String>,
 }
 
@@ -55,9 +57,9 @@ impl EvidenceArguments {
         copies.sort_unstable();
         copies.dedup();
         let keys = match (&self.jwks, config) {
-            (Some(file), _) => published(file)?,
+            (Some(file), config) => published(file, config.map(|config| config.keys_directory.as_path()))?,
             (None, Some(config)) => own(&config.keys_directory)?,
-            (None, None) => KeySet::default(),
+            (None, None) => BelievedKeys::default(),
         };
         Ok(Evidence { keys, copies })
     }
@@ -67,9 +69,24 @@ fn lines(text: &str) -> impl Iterator<Item = String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-pub(in crate::cli) fn published(file: &Path) -> Result<KeySet, Failure> {
+/// The keys of a file. Which of them were withdrawn is in the keys directory, where that is at hand.
+///
+/// # Errors
+/// The file cannot be read, or is no JWK Set.
+pub(in crate::cli) fn published(file: &Path, directory: Option<&Path>) -> Result<BelievedKeys, Failure> {
     let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+    let keys = KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let at_hand = directory
+        .filter(|directory| directory.is_dir())
+        .and_then(|directory| KeyDirectory::open(directory).and_then(|directory| KeyRing::read(&directory)).ok());
+    Ok(BelievedKeys::new(keys, at_hand.map(|keys| withdrawn(&keys)).unwrap_or_default()))
+}
+
+/// When keys were withdrawn, those that cannot be used included.
+fn withdrawn(keys: &SigningKeys) -> BTreeMap<String, UnixTime> {
+    let aside = keys.set_aside().iter().filter_map(|aside| aside.record.as_ref());
+    let records = keys.all().iter().map(|key| &key.record).chain(aside);
+    records.filter_map(|record| Some((record.kid.clone(), record.retired_at?))).collect()
 }
 
 /// The key that signs at `now`: what is removed from the log has to be vouched for by whoever has it.
@@ -96,11 +113,12 @@ pub(super) fn signer(directory: &Path, now: UnixTime) -> Result<Signer, Failure>
 ///
 /// # Errors
 /// They cannot be read.
-pub(in crate::cli) fn own(directory: &Path) -> Result<KeySet, Failure> {
+pub(in crate::cli) fn own(directory: &Path) -> Result<BelievedKeys, Failure> {
     if !directory.is_dir() {
-        return Ok(KeySet::default());
+        return Ok(BelievedKeys::default());
     }
     let keys = KeyRing::read(&KeyDirectory::open(directory)?)?;
+    let withdrawn = withdrawn(&keys);
     let keys: Vec<_> = keys.all().iter().map(|key| key.signer.public_jwk()).collect();
-    Ok(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())?)
+    Ok(BelievedKeys::new(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())?, withdrawn))
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
-use countersign_resource_server::token::jwks::KeySet;
 use serde::Serialize;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
@@ -14,6 +13,7 @@ use time::{Date, OffsetDateTime};
 
 use super::evidence;
 use super::progress::Progress;
+use crate::audit::believed::BelievedKeys;
 use crate::audit::command::record_reading;
 use crate::audit::export::{self, ExportFailure, Exported, Interruption, ReadExport};
 use crate::audit::verify::{AuditReading, Pruned};
@@ -102,7 +102,7 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
 }
 
 /// The file as it is on disk: only what can be read there is removed here.
-async fn read_again(exported: &Exported, keys: KeySet) -> Result<ReadExport, Failure> {
+async fn read_again(exported: &Exported, keys: BelievedKeys) -> Result<ReadExport, Failure> {
     let progress = Progress::of("read again");
     let (file, count) = (exported.file.clone(), Arc::clone(progress.count()));
     let read = tokio::task::spawn_blocking(move || export::read(&file, &keys, &[], &count)).await?;

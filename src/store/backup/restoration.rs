@@ -8,9 +8,10 @@ use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 use sqlx::{Any, AssertSqlSafe, Executor, Transaction};
 
-use super::super::registry::MARK_LIFETIME;
+use super::super::registry::{no_token_lives_after, served_until};
 use super::super::{Engine, Store, postgres};
 use super::{BORN_WITH_A_ROW, PATIENT, TABLES, empty, refused};
+use crate::audit::restored::RESTORE;
 use crate::backup::{BackupFailure, Confirmed, Restoration, Standing, TokensOfBefore};
 use crate::registry::history::Explanation;
 use crate::registry::{RegistryVersion, StoreUnavailable};
@@ -30,7 +31,7 @@ impl Store {
         Ok(Standing::Unconfirmed(rows.iter().map(|(_, record)| read(record)).collect::<Result<_, _>>()?))
     }
 
-    pub(super) async fn all_restorations(&self) -> Result<Vec<Restoration>, StoreUnavailable> {
+    pub(in crate::store) async fn all_restorations(&self) -> Result<Vec<Restoration>, StoreUnavailable> {
         let rows: Vec<String> =
             sqlx::query_scalar("SELECT record FROM restoration ORDER BY epoch").fetch_all(&self.readers).await?;
         rows.iter().map(|record| read(record)).collect()
@@ -85,7 +86,7 @@ impl Store {
         let mut transaction = self.begin_write().await?;
         let version = restoration.first_version;
         let of_before = &restoration.origin.registry;
-        note(&mut transaction, version, "registry.restore", restoration, &explanation, Some(of_before)).await?;
+        note(&mut transaction, version, RESTORE, restoration, &explanation, Some(of_before)).await?;
         put(&mut transaction, "unconfirmed", restoration, statement).await?;
         transaction.commit().await?;
         Ok(())
@@ -199,6 +200,11 @@ pub(super) async fn begin_epoch(
         let statement = format!("UPDATE {table} SET lease = $1, holder = '', leased_until = 0");
         sqlx::query(AssertSqlSafe(statement)).bind(restoration.first_version).execute(&mut **transaction).await?;
     }
+    // The lost store has served on after the backup: until now, as far as anybody knows.
+    sqlx::query("UPDATE audit_log SET served_until = $1 WHERE served_until < $1")
+        .bind(restoration.at.as_millis())
+        .execute(&mut **transaction)
+        .await?;
     mark(transaction, restoration.first_version, restoration.at).await?;
     put(transaction, "loading", restoration, None).await
 }
@@ -209,14 +215,17 @@ async fn mark(
     version: i64,
     now: UnixTime,
 ) -> Result<(), StoreUnavailable> {
+    let served = served_until(transaction).await?;
     sqlx::query(
         "INSERT INTO revocation_mark (kind, id, version, forget_after) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = excluded.forget_after",
+         ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, forget_after = CASE \
+             WHEN excluded.forget_after > revocation_mark.forget_after THEN excluded.forget_after \
+             ELSE revocation_mark.forget_after END",
     )
     .bind(MarkKind::Issuer.as_str())
     .bind(MarkKind::ANY_ISSUER)
     .bind(version)
-    .bind(now.after(MARK_LIFETIME).as_millis())
+    .bind(no_token_lives_after(now, served).as_millis())
     .execute(&mut **transaction)
     .await?;
     Ok(())

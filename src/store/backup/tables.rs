@@ -137,7 +137,13 @@ pub(super) const TABLES: &[Table] = &[
     table("used_assertion", &[("digest", Octets), ("expires_at", Integer)], &["digest"]),
     table(
         "audit_log",
-        &[("singleton", Integer), ("id", Text), ("history_version", Integer), ("history_step", Integer)],
+        &[
+            ("singleton", Integer),
+            ("id", Text),
+            ("history_version", Integer),
+            ("history_step", Integer),
+            ("served_until", Integer),
+        ],
         &["singleton"],
     ),
     table(

@@ -15,7 +15,7 @@ use super::super::{Engine, postgres};
 use super::constraint::{
     self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
 };
-use super::{CHANGES_KEPT, MARK_LEEWAY, MARK_LIFETIME, document};
+use super::{CHANGES_KEPT, CLOCKS_APART, MARK_LEEWAY, document, no_token_lives_after, served_until};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement, RevocationReason};
 use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, Lost, RecordKind};
@@ -32,9 +32,6 @@ use crate::registry::{
 
 /// Single tokens, and the server's own keys.
 mod token;
-
-/// How long a mark that is forgotten stays in the store: a calendar may be wrong, by hours rather than days.
-const MARK_KEPT_LONGER: Duration = Duration::from_secs(86_400);
 
 /// A change under way.
 pub(super) struct Writing {
@@ -156,7 +153,8 @@ impl Writing {
         }
         let now = self.explanation.at;
         // Each command has a clock of its own, and one that is wrong must not bring dead tokens back: a mark lives from
-        // the later of the last two changes, and is taken away a day after the earlier of them would.
+        // where the nodes' own clocks have come to, and is taken away a day after the earliest of all clocks would. Where no
+        // node has ever served, the last two changes are all there is.
         let last: Option<i64> =
             sqlx::query("SELECT at FROM history WHERE version < $1 ORDER BY version DESC, step DESC LIMIT 1")
                 .bind(self.version.0)
@@ -165,8 +163,10 @@ impl Writing {
                 .map(|row| row.try_get(0))
                 .transpose()?;
         let last = last.map_or(now, UnixTime::from_millis);
+        let served = served_until(&mut self.transaction).await?;
+        let earliest = served.map_or(now, |served| served.min(now)).min(last);
         sqlx::query("DELETE FROM revocation_mark WHERE forget_after <= $1")
-            .bind(now.min(last).before(MARK_KEPT_LONGER).as_millis())
+            .bind(earliest.before(CLOCKS_APART).as_millis())
             .execute(&mut *self.transaction)
             .await?;
         for NewMark { kind, id, forget_after, client_id, status } in std::mem::take(&mut self.marks) {
@@ -184,7 +184,7 @@ impl Writing {
             .bind(kind.as_str())
             .bind(id)
             .bind(self.version.0)
-            .bind(forget_after.unwrap_or_else(|| now.max(last).after(MARK_LIFETIME)).as_millis())
+            .bind(forget_after.unwrap_or_else(|| no_token_lives_after(now.max(last), served)).as_millis())
             .bind(client_id)
             .bind(status_list)
             .bind(status_index)

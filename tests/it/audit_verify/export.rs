@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use countersign::audit::believed::BelievedKeys;
 use countersign::audit::checkpoint::{Checkpoint, CheckpointStore, StoredCheckpoint};
 use countersign::audit::export::{self, ExportFailure, Exported, Interruption, ReadExport};
 use countersign::audit::verify::{AuditReading, FindingKind, Pruned};
@@ -66,7 +67,7 @@ impl Scene {
     }
 }
 
-fn read(file: &Path, keys: &KeySet) -> ReadExport {
+fn read(file: &Path, keys: &BelievedKeys) -> ReadExport {
     export::read(file, keys, &[], &Arc::default()).unwrap()
 }
 
@@ -164,7 +165,7 @@ async fn a_log_goes_on_after_its_cut() {
 #[tokio::test]
 async fn the_published_export() {
     let published = include_str!("../../vectors/audit/export.jsonl");
-    let keys = KeySet::parse(include_bytes!("../../vectors/audit/export-keys.json")).unwrap();
+    let keys = KeySet::parse(include_bytes!("../../vectors/audit/export-keys.json")).unwrap().into();
     let lines: Vec<serde_json::Value> = published.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for engine in Engine::every() {
         let directory = tempfile::tempdir().unwrap();
@@ -359,7 +360,7 @@ async fn every_tampering_with_an_export_is_found() {
         on_disk(&whole[..whole.len() / 2], "half of it");
         on_disk(b"", "nothing");
     }
-    let unknown = read(&first.file, &KeySet::default());
+    let unknown = read(&first.file, &BelievedKeys::default());
     assert!(has(&unknown.report, FindingKind::Signature));
     let other = read(&first.file, &scene.signer.impostor().keys());
     assert!(has(&other.report, FindingKind::Signature));

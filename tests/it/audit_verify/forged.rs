@@ -1,12 +1,14 @@
 //! A cut by somebody who can write to the store and has not the keys: no record of his can stand for an operator's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use countersign::audit::believed::BelievedKeys;
 use countersign::audit::export::{self, ExportFailure, Interruption};
-use countersign::audit::verify::{FindingKind, Pruned};
+use countersign::audit::verify::{Finding, FindingKind, Pruned};
 use countersign::audit::{AuditStore, Entry};
 use countersign::store::{Migrate, open};
-use countersign_resource_server::token::jwks::KeySet;
+use countersign_resource_server::time::UnixTime;
 use serde_json::{Value, json};
 
 use super::scene::{Scene, Signer, has, told, verified};
@@ -119,10 +121,42 @@ async fn a_prune_is_believed_by_those_who_know_its_key() {
     let mut record = record(&scene);
     record["proof"] = proof(&scene, &record, Flaw::None).await.into();
     forge(&mut scene, &record).await;
-    let report = verified(&scene.store, &KeySet::default(), &[]).await;
+    let report = verified(&scene.store, &BelievedKeys::default(), &[]).await;
     let found = report.findings.iter().find(|finding| finding.first == Some(41)).unwrap();
     assert_eq!((found.kind, found.checkpoint), (FindingKind::Signature, Some(2)));
     assert!(found.explanation.contains("--jwks"), "{found:?}");
+}
+
+/// Whoever took it can sign what is dated before as well: that is told, and not refused.
+#[tokio::test]
+async fn a_withdrawn_key_vouches_for_nothing_that_is_dated_later() {
+    let mut scene = Scene::on(&Engine::Sqlite, 40).await;
+    let mut record = record(&scene);
+    record["proof"] = proof(&scene, &record, Flaw::None).await.into();
+    forge(&mut scene, &record).await;
+    let moment = Duration::from_millis(1);
+    let dated = UnixTime::from_millis(record["at"].as_i64().unwrap());
+    let with = async |withdrawn: UnixTime| {
+        let report = verified(&scene.store, &scene.signer.withdrawn(withdrawn), &[]).await;
+        let is_prune = |finding: &&Finding| finding.first == Some(41) && finding.kind == FindingKind::Signature;
+        let is_newest =
+            |finding: &&Finding| finding.explanation.starts_with("the newest checkpoint is signed with key");
+        let is_noted = report.notes.iter().any(|note| note.contains("the prune to checkpoint 2 is vouched for by key"));
+        (
+            report.findings.iter().filter(is_prune).count(),
+            report.findings.iter().filter(is_newest).count(),
+            is_noted,
+            report.findings.len(),
+        )
+    };
+    // The newest checkpoint is dated `now`, the prune before that.
+    assert_eq!(with(scene.now.after(moment)).await, (0, 0, true, 0));
+    assert_eq!(with(scene.now).await, (0, 1, true, 1));
+    assert_eq!(with(dated.after(moment)).await, (0, 1, true, 1));
+    let (prune, newest, is_noted, _) = with(dated).await;
+    assert_eq!((prune, newest, is_noted), (1, 1, false));
+    let unfinished = export::unfinished(&scene.source(), &scene.signer.withdrawn(dated)).await;
+    assert!(!matches!(unfinished, Ok(Some(_))), "{unfinished:?}");
 }
 
 /// `export --prune` finishes what it finds unfinished: nothing that an operator did not begin.

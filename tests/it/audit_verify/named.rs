@@ -16,7 +16,7 @@ async fn nothing_is_found_where_nothing_was_changed() {
         assert_eq!(report.records, 3 * 40 + 2 * 4);
         // Nor without copies; nor, but for the newest signature, without keys.
         assert_eq!(told(&verified(&scene.store, &scene.signer.keys(), &[]).await), [""; 0]);
-        let none = countersign_resource_server::token::jwks::KeySet::default();
+        let none = countersign::audit::believed::BelievedKeys::default();
         let keyless = verified(&scene.store, &none, &scene.kept()).await;
         assert_eq!(told(&keyless), ["signature checkpoint 4"]);
         assert_eq!(keyless.unproven_signatures, 4);

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
+use countersign::audit::believed::BelievedKeys;
 use countersign::store::{Migrate, open};
-use countersign_resource_server::token::jwks::KeySet;
 
 use super::scene::{Scene, Signer, told, verified};
 use super::tampering::{Stored, Tampering};
@@ -332,7 +332,7 @@ async fn is_found(
     base: &Path,
     number: u64,
     signer: &Signer,
-    keys: &KeySet,
+    keys: &BelievedKeys,
     kept: &[String],
 ) -> Result<(), String> {
     for rest in ["-wal", "-shm"] {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use countersign::audit::believed::BelievedKeys;
 use countersign::audit::chain::Head;
 use countersign::audit::checkpoint::{CHECKPOINT_TYPE, CheckpointStore, StoredCheckpoint, statement_hash};
 use countersign::audit::verify::{self, AuditReading, Finding, FindingKind, Report};
@@ -42,10 +43,15 @@ impl Signer {
         Self { key: Key::generate(KeyKind::P256), kid: self.kid.clone() }
     }
 
-    pub(super) fn keys(&self) -> KeySet {
+    pub(super) fn keys(&self) -> BelievedKeys {
         let mut jwk = self.key.jwk();
         jwk["kid"] = self.kid.as_str().into();
-        KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap()
+        KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap().into()
+    }
+
+    /// The same, withdrawn at this instant.
+    pub(super) fn withdrawn(&self, at: UnixTime) -> BelievedKeys {
+        BelievedKeys::new(self.keys().keys().clone(), [(self.kid.clone(), at)].into())
     }
 
     /// A checkpoint, made from the text of the format alone.
@@ -227,7 +233,7 @@ impl Scene {
     }
 }
 
-pub(super) async fn verified(store: &Store, keys: &KeySet, copies: &[String]) -> Report {
+pub(super) async fn verified(store: &Store, keys: &BelievedKeys, copies: &[String]) -> Report {
     let source: Arc<dyn AuditReading> = Arc::new(store.clone());
     verify::verify(&source, keys, copies, &Arc::new(AtomicU64::new(0))).await.unwrap()
 }

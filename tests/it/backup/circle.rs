@@ -157,6 +157,35 @@ async fn tokens_of_before_live_on_where_the_operator_says_so() {
     rig.stop().await;
 }
 
+/// What the lost store remembered of it is gone; the token it was good for is not to be had twice.
+#[tokio::test]
+async fn an_assertion_used_after_the_backup_is_not_good_again() {
+    let mut rig = Rig::on(&Engine::Sqlite, Time::Machine).await;
+    let world = Arc::clone(&rig.world);
+    let party = &world.a_jwt;
+    let (file, _) = backed_up(&rig, "backup.gz").await;
+    let used = party.request_with(&party.assertion(&world, "used").compact());
+    let ask = async |rig: &Rig, request: &Request| {
+        rig.peer(&party.credential).ask(rig.address, request).await.unwrap().status
+    };
+    assert_eq!(ask(&rig, &used).await, 200);
+    rig.go_down().await;
+    let store = fresh(&rig, &Engine::Sqlite, "restored").await;
+    done(&rig, &store, &["restore", "--from", &text(&file)]).await;
+    done(&rig, &store, &["restore", "confirm", "--why", "nothing was revoked"]).await;
+    rig.come_up_on(store).await;
+    assert_eq!(ask(&rig, &used).await, 400);
+    assert_eq!(rig.last_record().await["reason"], "assertion_of_before_restore");
+    let restored = rig.app.status.current().epoch;
+    let dated = |jti, iat| {
+        let assertion = party.assertion(&world, jti).claims(|claims| claims.with("iat", iat)).compact();
+        party.request_with(&assertion)
+    };
+    assert_eq!(ask(&rig, &dated("early", restored + 10)).await, 400);
+    assert_eq!(ask(&rig, &dated("late", restored + 11)).await, 200);
+    rig.stop().await;
+}
+
 /// Restored twice from one file, as where the restored store was lost as well: neither epoch nor version comes again.
 #[tokio::test]
 async fn the_same_backup_begins_another_epoch_each_time() {

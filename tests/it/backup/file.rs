@@ -6,9 +6,17 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::audit::believed::BelievedKeys;
+use countersign::audit::checkpoint::CHECKPOINT_TYPE;
 use countersign::backup::{BackupFailure, BackupStore, Standing, inspect};
+use countersign::mint::KeyRing;
+use countersign::mint::key_directory::KeyDirectory;
 use countersign::store::{Migrate, open};
+use countersign_resource_server::time::{Clock, SystemClock};
 use countersign_resource_server::token::jwks::KeySet;
+use countersign_resource_server::token::jws::SigningAlgorithm;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -48,7 +56,7 @@ fn ended(lines: &mut [String], signature: Option<&str>) {
 struct Scene {
     rig: Rig,
     file: PathBuf,
-    keys: KeySet,
+    keys: BelievedKeys,
 }
 
 impl Scene {
@@ -57,7 +65,7 @@ impl Scene {
         assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
         let (file, _) = backed_up(&rig, "backup.gz").await;
         let jwks = rig.anonymous().ask(rig.address, &Request::get("/jwks")).await.unwrap().json();
-        let keys = KeySet::parse(jwks.to_string().as_bytes()).unwrap();
+        let keys = KeySet::parse(jwks.to_string().as_bytes()).unwrap().into();
         Self { rig, file, keys }
     }
 
@@ -215,6 +223,51 @@ async fn a_backup_of_another_issuer_or_from_the_future_is_refused() {
         assert!(said.contains(expected), "{name}: {said}");
     }
     scene.rig.stop().await;
+}
+
+/// What was kept of the lost log is not later than the backup: it has to be in it.
+#[tokio::test]
+async fn a_backup_of_another_past_than_the_one_that_was_kept_is_refused() {
+    let mut rig = Rig::on(&Engine::Sqlite, Time::Machine).await;
+    assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+    // Stopped, so that there is a checkpoint of all of it.
+    rig.go_down().await;
+    let (file, _) = backed_up(&rig, "backup.gz").await;
+    let kept_file = rig.directory().join("audit-checkpoint.jwt");
+    let kept = std::fs::read_to_string(&kept_file).unwrap();
+    let payload = |kept: &str| -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(kept.trim().split('.').nth(1).unwrap()).unwrap()).unwrap()
+    };
+    let keys = KeyRing::read(&KeyDirectory::open(&rig.app.config.keys_directory).unwrap()).unwrap();
+    let signer = keys.signing(SigningAlgorithm::ES256, SystemClock::new().now()).unwrap();
+    let signed = |payload: &Value| signer.sign(CHECKPOINT_TYPE, payload.to_string().as_bytes()).unwrap();
+
+    let mut of_another_past = payload(&kept);
+    of_another_past["chains"][0]["hash"] = "ab".repeat(32).into();
+    let mut of_another_log = payload(&kept);
+    of_another_log["log"] = "ab".repeat(16).into();
+    of_another_log["number"] = 1_000.into();
+    of_another_log["before"] = "ab".repeat(32).into();
+    let unsigned = format!("{}AAAA", &kept.trim()[..kept.trim().len() - 4]);
+    for (name, put, expected) in [
+        ("past", signed(&of_another_past), "it was replaced"),
+        ("log", signed(&of_another_log), "a copy kept elsewhere is of log"),
+        ("unsigned", unsigned, "cannot be held against it, it is not signed"),
+        ("empty", String::new(), "cannot be held against it, it is not signed"),
+    ] {
+        std::fs::write(&kept_file, put).unwrap();
+        let store = fresh(&rig, &Engine::Sqlite, name).await;
+        let said = refused(&rig, &store, &["restore", "--from", &text(&file)]).await;
+        assert!(said.contains(expected), "{name}: {said}");
+        let said = done(&rig, &store, &["restore", "--from", &text(&file), "--danger-unproven"]).await;
+        assert!(said.contains("Not proven, and accepted") && said.contains(expected), "{name}: {said}");
+    }
+    // And as it was kept, it is in the backup.
+    std::fs::write(&kept_file, kept).unwrap();
+    let store = fresh(&rig, &Engine::Sqlite, "same").await;
+    let said = done(&rig, &store, &["restore", "--from", &text(&file)]).await;
+    assert!(!said.contains("Not proven"), "{said}");
+    rig.stop().await;
 }
 
 #[tokio::test]

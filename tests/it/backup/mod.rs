@@ -3,6 +3,8 @@
 
 mod circle;
 
+mod drill;
+
 mod file;
 
 mod shared;
