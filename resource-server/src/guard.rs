@@ -8,8 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -30,6 +32,7 @@ pub struct GuardBuilder {
     resource: String,
     scopes: Vec<String>,
     tls: Option<ClientConfig>,
+    certificate: Option<Arc<SingleCertAndKey>>,
     staleness_limit: Duration,
     when_stale: WhenStale,
     remembered_bytes: u64,
@@ -65,6 +68,22 @@ impl GuardBuilder {
     pub fn tls(mut self, config: ClientConfig) -> Self {
         self.tls = Some(config);
         self
+    }
+
+    /// The API's own certificate, the chain above it, and its private key: shown to the authorization server when it asks for
+    /// one. It is the one that is enrolled there for this API (`resource-server change --certificate`), and takes the place of
+    /// one in [`Self::tls`].
+    ///
+    /// # Errors
+    /// [`GuardError::Certificate`] if there is no certificate or no key, or one is not the other's.
+    pub fn client_certificate_pem(mut self, chain: &[u8], key: &[u8]) -> Result<Self, GuardError> {
+        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(GuardError::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| GuardError::Certificate)?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let own = CertifiedKey::from_der(chain, key, &provider).map_err(|_| GuardError::Certificate)?;
+        self.certificate = Some(Arc::new(SingleCertAndKey::from(own)));
+        Ok(self)
     }
 
     /// The scopes that exist here, for the metadata (RFC 9728 §2, `scopes_supported`).
@@ -109,7 +128,11 @@ impl GuardBuilder {
     /// [`GuardError`]
     pub fn start(mut self) -> Result<Guard, GuardError> {
         let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
-        let tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let mut tls = self.tls.take().ok_or(GuardError::Roots)?;
+        if let Some(certificate) = self.certificate.take() {
+            tls.client_auth_cert_resolver = certificate;
+            tls.resumption = Resumption::default(); // a session begun without the certificate goes on without it
+        }
         let base = self.issuer.trim_end_matches('/').to_owned();
         let guard = self.idle()?;
         let fetcher = Fetcher::new(tls);
@@ -182,6 +205,7 @@ impl Guard {
             resource: resource.into(),
             scopes: Vec::new(),
             tls: None,
+            certificate: None,
             staleness_limit: Duration::from_secs(30),
             when_stale: WhenStale::default(),
             remembered_bytes: 16 * 1024 * 1024,
@@ -219,6 +243,9 @@ impl Guard {
 /// Why there is no guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
+    /// The API's own certificate or key cannot be used, or one is not the other's.
+    #[error("give the API's own certificate and the private key that belongs to it, both as PEM")]
+    Certificate,
     /// The issuer is not an https URL without query and fragment.
     #[error("the issuer has to be an https URL without query and fragment")]
     Issuer,
@@ -290,6 +317,8 @@ fn is_identifier(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_conformance::pki::Authority;
+
     use super::*;
 
     #[test]
@@ -340,6 +369,30 @@ mod tests {
             assert_eq!(builder().roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
         }
         assert_eq!(builder().start().unwrap_err(), GuardError::NoRuntime);
+    }
+
+    #[test]
+    fn certificates_that_are_none() {
+        let now = crate::double::NOW;
+        let (own, other) = (Authority::root("CA", now).client("api"), Authority::root("CA", now).client("api"));
+        let (chain, key) = (own.chain_pem(), own.key.to_pem());
+        let taken = |chain: &str, key: &str| {
+            Guard::builder("https://as.example", "https://api.example")
+                .client_certificate_pem(chain.as_bytes(), key.as_bytes())
+                .map(|_| ())
+        };
+        assert_eq!(taken(&chain, &key), Ok(()));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (what, chain, key) in [
+            ("no certificate", "", key.as_str()),
+            ("no key", chain.as_str(), ""),
+            ("the certificate in the place of the key", &chain, &chain),
+            ("the key in the place of the certificate", &key, &key),
+            ("another's key", &chain, &other.key.to_pem()),
+            ("garbage", broken, &key),
+        ] {
+            assert_eq!(taken(chain, key), Err(GuardError::Certificate), "{what}");
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use countersign_conformance::pki::{Authority, Credential, Name, Template};
 use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
 use countersign_resource_server::status::{MarkHash, MarkKind, REVOCATION_LIST_TYPE};
 use countersign_resource_server::time::{Clock, SystemClock};
-use countersign_resource_server::{Guard, PeerAcceptor, peer};
+use countersign_resource_server::{Guard, GuardBuilder, PeerAcceptor, PeerCertificate, peer};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -47,6 +47,8 @@ struct Issuer {
     list: Mutex<List>,
     /// How often a list was asked for.
     asked: AtomicUsize,
+    /// Who asked for it last.
+    asker: Mutex<Option<PeerCertificate>>,
 }
 
 #[derive(Clone)]
@@ -88,6 +90,11 @@ impl Issuer {
             .with("number", number)
             .with("salt", "s")
             .with("marks", marks)
+    }
+
+    async fn asked_for_the_list(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+        *issuer.asker.lock().unwrap() = request.extensions().get::<PeerCertificate>().cloned();
+        issuer.revocations()
     }
 
     fn revocations(&self) -> Response<Body> {
@@ -147,6 +154,7 @@ impl Issuer {
 struct World {
     issuer: Arc<Issuer>,
     partner: Authority,
+    roots_pem: String,
     roots: RootCertStore,
     api: SocketAddr,
     guard: Guard,
@@ -162,10 +170,11 @@ impl World {
             url: Mutex::new(String::new()),
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
             asked: AtomicUsize::new(0),
+            asker: Mutex::new(None),
         });
         let app = Router::new()
             .route("/jwks", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.jwks() }))
-            .route("/revocations", get(|State(issuer): State<Arc<Issuer>>| async move { issuer.revocations() }))
+            .route("/revocations", get(Issuer::asked_for_the_list))
             .with_state(Arc::clone(&issuer));
         let chain = server.chain.iter().cloned().map(CertificateDer::from).collect();
         let key = PrivatePkcs8KeyDer::from(server.key.pkcs8().to_vec()).into();
@@ -193,7 +202,13 @@ impl World {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
         let partner = Authority::root("Partner CA", now());
-        Self { issuer, partner, roots, api, guard, stop: Some(stop) }
+        Self { issuer, partner, roots_pem: authority.to_pem(), roots, api, guard, stop: Some(stop) }
+    }
+
+    /// Another guard of the same API, to be bent.
+    fn guard(&self) -> GuardBuilder {
+        let issuer = self.issuer.url.lock().unwrap().clone();
+        Guard::builder(issuer, RESOURCE).roots_pem(self.roots_pem.as_bytes()).unwrap()
     }
 
     /// A caller with one pool of connections.
@@ -367,6 +382,22 @@ async fn whoever_sits_between_can_only_let_the_list_grow_old() {
         assert!(revocations.age().unwrap() > Duration::from_millis(500), "{what}: {:?}", revocations.age());
         assert_eq!((caller.status(&dead).await, another.status(&alive).await), (401, 200), "{what}: meanwhile");
     }
+}
+
+#[tokio::test]
+async fn the_api_shows_its_own_certificate_and_none_unless_told() {
+    let world = World::new().await;
+    let own = world.partner.client("api");
+    // The example's guard has none, and asks in this moment too.
+    assert_eq!(*world.issuer.asker.lock().unwrap(), None);
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.start().unwrap();
+    let shown = PeerCertificate::parse(own.certificate()).unwrap();
+    eventually("the list is asked for with the certificate", || {
+        world.issuer.asker.lock().unwrap().as_ref() == Some(&shown)
+    })
+    .await;
+    eventually("and it is taken", || guard.is_ready()).await;
 }
 
 #[tokio::test]
