@@ -29,6 +29,8 @@ mod backup;
 
 mod expiry;
 
+mod followers;
+
 mod postgres;
 
 mod registry;
