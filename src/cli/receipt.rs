@@ -148,11 +148,12 @@ fn taken_in_words(Taken { spread, unheard }: &Taken) -> String {
     }
     if !spread.behind.is_empty() {
         let behind = spread.behind.iter();
-        let behind = listed(behind.map(|one| format!("{} (last heard of {} s ago)", one.id, one.silent_seconds)));
+        let behind =
+            listed(behind.map(|one| format!("{} (last heard of {} s ago)", printable(&one.id), one.silent_seconds)));
         said.push(format!("Not yet: {behind}."));
     }
     if !spread.nodes_behind.is_empty() {
-        let nodes = listed(spread.nodes_behind.iter().cloned());
+        let nodes = listed(spread.nodes_behind.iter().map(|node| printable(node)));
         said.push(format!("Not known to hand it out yet: node {nodes}."));
     }
     if !unheard.is_empty() {

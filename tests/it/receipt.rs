@@ -1,5 +1,8 @@
 //! What a command that ends something says died with it: every token that was issued and lives, and no other; and which
 //! resource servers have taken that in.
+//!
+//! `COUNTERSIGN_TEST_LIVE_TOKENS` is how many tokens live where there are many: a few thousand unless asked for. `COUNTERSIGN_TEST_BINARY`
+//! is another build of the program to measure with them.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +16,11 @@ use countersign_conformance::KeyKind;
 use countersign_conformance::pki::{Credential, Name, Template};
 use countersign_resource_server::Guard;
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::rig::{Engine, Rig, Time, thumbprint, within};
 use crate::token;
@@ -275,5 +280,92 @@ async fn an_api_that_is_behind_at_one_node_is_behind() {
         assert_eq!(behind(&told["revocation_list"]), ["accounts"], "{engine:?}");
         node.stop().await;
         rig.stop().await;
+    }
+}
+
+/// Puts `count` more records of the token in the log, alike but for their `jti`, twenty to a millisecond. The server is down: the
+/// chain is its own.
+async fn multiply(rig: &Rig, engine: &Engine, jti: &str, count: usize) {
+    sqlx::any::install_default_drivers();
+    let mut store = AnyConnection::connect(rig.store.as_str()).await.unwrap();
+    let (numbers, number, octets) = match engine {
+        Engine::Sqlite => (
+            format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"),
+            "printf('%08x', i)",
+            "randomblob(32)",
+        ),
+        Engine::Postgres(_) => (
+            format!("WITH n AS (SELECT i FROM generate_series(1, {count}) AS i)"),
+            "lpad(to_hex(i), 8, '0')",
+            "decode(md5(i::text) || md5(i::text), 'hex')",
+        ),
+    };
+    let copied = format!(
+        "{numbers} INSERT INTO audit_record (position, at, hash, body) \
+         SELECT (SELECT MAX(position) FROM audit_record) + i, at - ({count} - i) / 20, {octets}, \
+             replace(body, '{jti}', '{}' || {number}) \
+         FROM n, (SELECT at, body FROM audit_record WHERE body LIKE '%\"outcome\":\"issued\"%{jti}%') AS issued",
+        &jti[..20]
+    );
+    sqlx::query(sqlx::AssertSqlSafe(copied)).execute(&mut store).await.unwrap();
+    store.close().await.unwrap();
+}
+
+/// The most memory that a process has had at once, in kB.
+fn peak_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_tokens_are_held_by_nobody() {
+    let count = std::env::var("COUNTERSIGN_TEST_LIVE_TOKENS").map_or(4_100, |count| count.parse().expect("a number"));
+    for engine in Engine::every() {
+        let mut rig = Rig::on(&engine, Time::Machine).await;
+        let one = jti(&rig, &rig.world.a_dn).await;
+        rig.go_down().await;
+        multiply(&rig, &engine, &one, count).await;
+        // The index is kept by whoever serves, most of the time.
+        assert!(rig.command(&["audit", "query", "--jti", &one]).await.status.success());
+        for (arguments, is_json) in [
+            (["--json", "participant", "suspend", "partner-a"].as_slice(), true),
+            (&["client", "suspend", "a-dn"], false),
+        ] {
+            let out = rig.directory().join("out");
+            let binary = std::env::var("COUNTERSIGN_TEST_BINARY");
+            let mut command =
+                tokio::process::Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_countersign")));
+            command
+                .args(arguments)
+                .current_dir(rig.directory())
+                .env("COUNTERSIGN_DATA_DIRECTORY", rig.directory())
+                .env("COUNTERSIGN_STORE", rig.store.as_str())
+                .stdout(std::fs::File::create(&out).unwrap())
+                .kill_on_drop(true);
+            let began = Instant::now();
+            let mut child = command.spawn().unwrap();
+            let (pid, mut peak) = (child.id().unwrap(), 0);
+            let status = loop {
+                peak = peak.max(peak_memory(pid).unwrap_or(0));
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            println!("{engine:?}, {count} live tokens, {arguments:?}: {:.1?}, {} MB", began.elapsed(), peak / 1_000);
+            assert!(status.success());
+            let said = std::fs::read_to_string(&out).unwrap();
+            if is_json {
+                let told: Value = serde_json::from_str(&said).unwrap();
+                let ended = &told["ended"];
+                assert_eq!((&ended["tokens"], &ended["dead_already"]), (&json!(count + 1), &json!(0)), "{engine:?}");
+                let jtis: BTreeSet<&str> = ended["jtis"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                assert_eq!((jtis.len(), jtis.contains(one.as_str())), (count + 1, true), "{engine:?}");
+                assert!(rig.command(&["participant", "reinstate", "partner-a"]).await.status.success());
+            } else {
+                // They have died with the participant, and a reinstatement revives none.
+                assert!(said.contains(&format!("{} more were dead already", count + 1)), "{said}");
+            }
+        }
     }
 }
