@@ -19,6 +19,8 @@ use crate::config::Config;
 use crate::expiry::{Watch, WatchSettings};
 use crate::explanation::{Allowance, Basis};
 use crate::fetch::Fetcher;
+use crate::followers::Followers;
+use crate::followers::store::FollowerStore;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
@@ -61,6 +63,8 @@ pub struct App {
     pub status: Arc<RevocationList>,
     /// Reads tokens of its own that others show.
     pub own_tokens: OwnTokens,
+    /// Who has taken that in.
+    pub followers: Arc<Followers>,
     /// The same as Token Status Lists.
     pub status_lists: Arc<StatusLists>,
     /// Whatever others publish comes through it.
@@ -184,6 +188,7 @@ impl App {
         let bundles = bundle::refresh::keep(&registry, fetcher.clone(), Arc::clone(&clock), config.node.as_str());
         let responders = Arc::new(Responders::new(fetcher.clone(), Arc::clone(&clock)));
         let consequences = Arc::new(ocsp::OnRecord::new(Arc::clone(&registry), Arc::clone(&clock)));
+        let followers = Arc::new(Followers::new(Arc::clone(&clock)));
         let background = vec![
             keeping,
             bundles,
@@ -191,6 +196,7 @@ impl App {
             registry.keep_current(),
             keys.watch(KEYS_WATCHED_EVERY),
             status.keep_fresh(),
+            followers.keep(Arc::new(store.clone()), &status, &registry),
             status_lists.keep_fresh(),
             checkpoints.keep(),
             audit::index::keep(Arc::new(store.clone())),
@@ -211,6 +217,7 @@ impl App {
             audit,
             checkpoints,
             status,
+            followers,
             status_lists,
             fetcher,
             expiry: Arc::new(expiry),
@@ -269,6 +276,10 @@ impl App {
         self.checkpoints.close().await;
         if let Err(error) = self.registry.flush_seen().await {
             tracing::warn!(%error, "when certificates were last seen is not on record");
+        }
+        // Commands wait for a node that may only have fallen silent, not for one that has said good-bye.
+        if let Err(error) = self.store.forget_followers(self.followers.id()).await {
+            tracing::warn!(%error, "that this node hands out no list any more is not on record");
         }
         self.store.close().await;
     }

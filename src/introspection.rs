@@ -20,7 +20,7 @@ use crate::error::{ErrorCode, Refusal, refusals};
 use crate::pki::PresentedChain;
 use crate::registry::certificate::CertificateState;
 use crate::registry::resource_server::ResourceServer;
-use crate::registry::{ClientId, LookupRefusal, Thumbprint};
+use crate::registry::{ClientId, LookupRefusal, Registry, Thumbprint};
 use crate::request::{IntrospectionRequest, Parameters, RequestRefusal};
 
 refusals! {
@@ -110,7 +110,7 @@ pub async fn introspect(
     let asked = parameters.and_then(|parameters| IntrospectionRequest::parse(&parameters)); // RFC 7662 §2.1
     let (request, resource_server) = match asked {
         Err(refusal) => return app.audit.count_introspection(&trail, refusal.into()),
-        Ok(request) => match authenticate(app, peer, now).await {
+        Ok(request) => match authenticate(&app.registry, peer, now).await {
             Err(refusal) => return app.audit.count_introspection(&trail, refusal.into()),
             Ok(resource_server) => (request, resource_server),
         },
@@ -145,12 +145,19 @@ pub async fn introspect(
 }
 
 /// Which resource server asks: the one that this very certificate is enrolled for, whose key was proven in the handshake.
-async fn authenticate(app: &App, peer: &PresentedChain, now: UnixTime) -> Result<ResourceServer, IntrospectionRefusal> {
+///
+/// # Errors
+/// [`IntrospectionRefusal`].
+pub async fn authenticate(
+    registry: &Registry,
+    peer: &PresentedChain,
+    now: UnixTime,
+) -> Result<ResourceServer, IntrospectionRefusal> {
     if peer.certificates().is_empty() {
         return Err(IntrospectionRefusal::NoCertificate);
     }
     let leaf = peer.leaf().ok_or(IntrospectionRefusal::Malformed)?;
-    let asker = app.registry.asker(leaf.thumbprint(), leaf.key_hash()).await.map_err(|error| {
+    let asker = registry.asker(leaf.thumbprint(), leaf.key_hash()).await.map_err(|error| {
         tracing::error!(%error, "whose a certificate is cannot be read");
         IntrospectionRefusal::StateUnknown
     })?;

@@ -48,6 +48,9 @@ pub mod presented_token;
 /// Which issued tokens are still good.
 pub mod status;
 
+/// Who has taken that in.
+pub mod followers;
+
 /// The same as Token Status Lists, for resource servers that read those.
 pub mod status_list;
 

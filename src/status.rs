@@ -83,7 +83,31 @@ pub struct Snapshot {
     unchanged_since: i64,
 }
 
+/// The version of a list, and since which one its marks are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListVersion {
+    /// First part.
+    pub epoch: i64,
+    /// Second part.
+    pub number: i64,
+    /// The first registry version that these marks were seen at.
+    pub unchanged_since: i64,
+}
+
+impl ListVersion {
+    /// Whether whoever holds the list of version `said` knows all that this one says. Of a later one than this it cannot be told
+    /// here: there may be no such list.
+    pub const fn is_held_by(self, said: (i64, i64)) -> bool {
+        said.0 == self.epoch && said.1 >= self.unchanged_since && said.1 <= self.number
+    }
+}
+
 impl Snapshot {
+    /// Its version.
+    pub const fn version(&self) -> ListVersion {
+        ListVersion { epoch: self.epoch, number: self.number, unchanged_since: self.unchanged_since }
+    }
+
     /// What kind of mark says that `token` is dead, if one does.
     pub fn mark_on(&self, token: &VerifiedToken) -> Option<MarkKind> {
         // The key of a certificate never stands on the list without the certificates that have it, and tokens are bound to
@@ -147,6 +171,11 @@ impl RevocationList {
     /// The list as it is held.
     pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.held.borrow())
+    }
+
+    /// Follows [`RevocationList::current`].
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.held.subscribe()
     }
 
     /// The list, as soon as it says something that version `known` may not, and after `wait` at the latest.

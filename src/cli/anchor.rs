@@ -12,8 +12,10 @@ use serde::Serialize;
 use self::ocsp::Ocsp;
 use self::revocation::Revocation;
 use super::output::Output;
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
 use super::{every, found};
+use crate::audit::receipt::Concerned;
 use crate::pki::anchor::{AnchorNote, check_anchor, grant_notes, notes};
 use crate::pki::certificate::certificates_from;
 use crate::pki::identity;
@@ -243,9 +245,12 @@ pub(super) async fn run(command: AnchorCommand, session: &Session) -> Result<(),
             )
         }
         AnchorCommand::Retire { id, why } => {
+            let earlier = receipt::before(session).await;
             let version = session.registry.retire_anchor(id.clone(), session.explain(why)).await?;
             let anchor = found(session.registry.anchor(&id).await?, "trust anchor", &id)?;
-            session.output.done(&format!("anchor {id} is retired, registry version {version}"), &anchor)
+            let sentence = format!("anchor {id} is retired, registry version {version}");
+            let concerned = Concerned::Anchor(id);
+            receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &anchor).await
         }
     }
 }

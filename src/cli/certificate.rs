@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::expiring::{self, ExpiringArguments};
 use super::output::{Output, printable};
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
-use super::{every, found, receipt};
+use super::{every, found};
 use crate::app;
 use crate::audit::receipt::Concerned;
 use crate::client_auth::RegisteredKeys;
@@ -222,6 +223,7 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
         CertificateCommand::Revoke { which, serial, reason, why } => {
             let reason = RevocationReason::from(reason);
             let (thumbprint, selector) = which.resolve(serial, session).await?;
+            let earlier = receipt::before(session).await;
             let version = session.registry.revoke_certificate(selector, reason, session.explain(why)).await?;
             let after = stored(&thumbprint, session).await?;
             let key = if reason.revokes_key() { "with its key" } else { "its key is left alone" };
@@ -234,7 +236,7 @@ pub(super) async fn run(command: CertificateCommand, session: &Session) -> Resul
                 "certificate {thumbprint} of {} is revoked ({key}), registry version {version}",
                 after.client_id
             );
-            receipt::done(session, &sentence, &after, &concerned).await
+            receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &after).await
         }
         CertificateCommand::RevokeKey { key, why } => revoke_key(&key, why, session).await,
     }
@@ -250,13 +252,14 @@ async fn revoke_key(key: &str, why: Option<String>, session: &Session) -> Result
             return Err(format!("{key} is neither the hash of a key in base64url nor a file ({error})").into());
         }
     };
+    let earlier = receipt::before(session).await;
     let version = session.registry.revoke_key(key, session.explain(why)).await?;
-    session.output.done(
-        &format!(
-            "key {key} is revoked for every client, with all certificates that have it, registry version {version}"
-        ),
-        &serde_json::json!({ "key_hash": key, "registry_version": version }),
-    )
+    let sentence = format!(
+        "key {key} is revoked for every client, with all certificates that have it, registry version {version}"
+    );
+    let record = serde_json::json!({ "key_hash": key, "registry_version": version });
+    let concerned = Concerned::Key(key);
+    receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &record).await
 }
 
 /// What this command tells.

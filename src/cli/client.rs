@@ -6,9 +6,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use super::certificate::{leaf_der, read_leaf};
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
-use super::{every, found, receipt};
-use crate::audit::receipt::Concerned;
+use super::{every, found};
+use crate::audit::receipt::{Concerned, EarlierMarks};
 use crate::client_auth;
 use crate::pki::certificate::ParsedCertificate;
 use crate::pki::identity::{self, Names};
@@ -494,11 +495,14 @@ impl From<Where> for Environment {
 }
 
 async fn set(change: Change, to: ClientState, session: &Session) -> Result<(), Failure> {
+    let ends = matches!(to, ClientState::Suspended | ClientState::Retired);
+    let earlier = if ends { receipt::before(session).await } else { EarlierMarks::default() };
     let version = session.registry.set_client_state(change.id.clone(), to, session.explain(change.why)).await?;
     let after = stored(&change.id, session).await?;
     let sentence = format!("client {} is {}, registry version {version}", change.id, to.as_str());
-    if matches!(to, ClientState::Suspended | ClientState::Retired) {
-        return receipt::done(session, &sentence, &after, &Concerned::Client(change.id)).await;
+    if ends {
+        let concerned = Concerned::Client(change.id);
+        return receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &after).await;
     }
     session.output.done(&sentence, &after)
 }

@@ -6,8 +6,9 @@ use countersign_resource_server::time::UnixTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
-use super::{every, found, receipt};
+use super::{every, found};
 use crate::audit::receipt::Concerned;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::{ClientId, EntitlementId, ResourceServerId};
@@ -103,6 +104,7 @@ pub(super) async fn run(command: EntitlementCommand, session: &Session) -> Resul
             })
         }
         EntitlementCommand::End { id, why } => {
+            let earlier = receipt::before(session).await;
             let version = session.registry.end_entitlement(id.clone(), session.explain(why)).await?;
             let after = found(session.registry.entitlement(&id).await?, "entitlement", &id)?;
             let sentence = format!("entitlement {id} has ended, registry version {version}");
@@ -110,7 +112,7 @@ pub(super) async fn run(command: EntitlementCommand, session: &Session) -> Resul
             let resource_server = found(resource_server, "resource server", &after.resource_server_id)?;
             let concerned =
                 Concerned::Entitlement { client: after.client_id.clone(), resource: resource_server.resource };
-            receipt::done(session, &sentence, &after, &concerned).await
+            receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &after).await
         }
     }
 }

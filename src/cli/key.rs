@@ -10,7 +10,9 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::Serialize;
 
 use super::output::{Output, json, table};
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
+use crate::audit::receipt::{Concerned, EarlierMarks};
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{
@@ -114,7 +116,15 @@ pub(super) async fn run(
                 Err(error) => return Err(error.into()),
             };
             match mark(&retirement, again, config, operator, why, output).await {
-                Ok(version) => output.text(&retired(&retirement, version, output)?),
+                Ok((session, earlier, version)) => {
+                    let sentence = retired(&retirement, version);
+                    let concerned = Concerned::SigningKey(kid);
+                    let record = Retired { retirement: &retirement, registry_version: version };
+                    let ended = Ended { concerned, earlier, version, sentence: &sentence };
+                    let told = receipt::done(&session, ended, &record).await;
+                    session.close().await;
+                    told
+                }
                 Err(error) if again.is_some() => Err(error),
                 Err(error) => Err(format!(
                     "{kid} is withdrawn from /jwks and signs no more, but resource servers may take its tokens for another minute: \
@@ -134,7 +144,7 @@ async fn mark(
     operator: Option<String>,
     why: Option<String>,
     output: Output,
-) -> Result<RegistryVersion, Failure> {
+) -> Result<(Session, EarlierMarks, RegistryVersion), Failure> {
     let session = Session::open(config, operator, output).await?;
     let (kid, successor) = (retirement.kid.clone(), retirement.successor.clone());
     let marked = async {
@@ -148,9 +158,14 @@ async fn mark(
         let change = SigningKeyChange::Withdrawn { kid, successor };
         Ok::<_, Failure>(session.registry.change_signing_keys(vec![change], session.explain(why)).await?)
     };
-    let marked = marked.await;
-    session.close().await;
-    marked
+    let earlier = receipt::before(&session).await;
+    match marked.await {
+        Ok(version) => Ok((session, earlier, version)),
+        Err(error) => {
+            session.close().await;
+            Err(error)
+        }
+    }
 }
 
 /// A key takes over once and is withdrawn once.
@@ -182,21 +197,22 @@ fn rotated(rotations: &[Rotation], now: UnixTime, output: Output) -> Result<Stri
     })
 }
 
-fn retired(retirement: &Retirement, version: RegistryVersion, output: Output) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    struct Retired<'a> {
-        #[serde(flatten)]
-        retirement: &'a Retirement,
-        registry_version: RegistryVersion,
-    }
+/// A key that was withdrawn, for machines.
+#[derive(Serialize)]
+struct Retired<'a> {
+    #[serde(flatten)]
+    retirement: &'a Retirement,
+    registry_version: RegistryVersion,
+}
+
+fn retired(retirement: &Retirement, version: RegistryVersion) -> String {
     let kid = &retirement.kid;
-    Ok(match (output, &retirement.successor) {
-        (Output::Json, _) => json(&Retired { retirement, registry_version: version })?,
-        (Output::People, Some(successor)) => format!(
+    match &retirement.successor {
+        Some(successor) => format!(
             "{kid} is withdrawn and its tokens are dead, registry version {version}; {successor} signs in its place"
         ),
-        (Output::People, None) => format!("{kid} is withdrawn and its tokens are dead, registry version {version}"),
-    })
+        None => format!("{kid} is withdrawn and its tokens are dead, registry version {version}"),
+    }
 }
 
 #[derive(Serialize)]

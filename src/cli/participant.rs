@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
-use super::{every, found, receipt};
-use crate::audit::receipt::Concerned;
+use super::{every, found};
+use crate::audit::receipt::{Concerned, EarlierMarks};
 use crate::fetch::is_webhook;
 use crate::registry::ParticipantId;
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
@@ -197,11 +198,14 @@ pub(super) async fn run(command: ParticipantCommand, session: &Session) -> Resul
 }
 
 async fn set(change: Step, to: ParticipantState, session: &Session) -> Result<(), Failure> {
+    let ends = matches!(to, ParticipantState::Suspended | ParticipantState::Withdrawn);
+    let earlier = if ends { receipt::before(session).await } else { EarlierMarks::default() };
     let version = session.registry.set_participant_state(change.id.clone(), to, session.explain(change.why)).await?;
     let after = found(session.registry.participant(&change.id).await?, "participant", &change.id)?;
     let sentence = format!("participant {} is {}, registry version {version}", change.id, to.as_str());
-    if matches!(to, ParticipantState::Suspended | ParticipantState::Withdrawn) {
-        return receipt::done(session, &sentence, &after, &Concerned::Participant(change.id)).await;
+    if ends {
+        let concerned = Concerned::Participant(change.id);
+        return receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &after).await;
     }
     session.output.done(&sentence, &after)
 }

@@ -7,8 +7,10 @@ use countersign_resource_server::scope::{Scope, ScopeToken};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 
 use super::certificate::{read_leaf, thumbprint};
+use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
 use super::{every, found};
+use crate::audit::receipt::Concerned;
 use crate::mint::ALGORITHMS;
 use crate::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
 use crate::registry::{ParticipantId, ResourceIndicator, ResourceServerId, Thumbprint};
@@ -152,9 +154,12 @@ pub(super) async fn run(command: ResourceServerCommand, session: &Session) -> Re
             session.output.record(&found(session.registry.resource_server(&id).await?, "resource server", &id)?)
         }
         ResourceServerCommand::Retire { id, why } => {
+            let earlier = receipt::before(session).await;
             let version = session.registry.retire_resource_server(id.clone(), session.explain(why)).await?;
             let after = found(session.registry.resource_server(&id).await?, "resource server", &id)?;
-            session.output.done(&format!("resource server {id} is retired, registry version {version}"), &after)
+            let sentence = format!("resource server {id} is retired, registry version {version}");
+            let concerned = Concerned::ResourceServer(after.resource.clone());
+            receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &after).await
         }
     }
 }

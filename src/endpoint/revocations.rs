@@ -1,11 +1,12 @@
 //! `GET /revocations`: the signed list of what is dead (design §6).
 //!
 //! Takes the version the asker holds and how long it would wait for another, gives the list as it then stands: signed,
-//! public, compressed where that is understood. It knows nothing of marks.
+//! public, compressed where that is understood. Who asked is noted, and changes nothing. It knows nothing of marks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, Uri};
@@ -14,18 +15,29 @@ use super::observe;
 use super::response::{self, Compressed};
 use crate::app::App;
 use crate::error::Refusal;
+use crate::pki::PresentedChain;
 use crate::request::RequestRefusal;
 
 /// The longest anybody may wait.
 const LONGEST_WAIT: u64 = 10;
 
 /// Serves the list, at once or as soon as it is another than the asker's.
-pub(super) async fn revocations(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn revocations(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Arc<PresentedChain>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
     let Some(asked) = Asked::parse(uri.query().unwrap_or_default()) else {
         let response = response::refusal(&Refusal::Request(RequestRefusal::ParameterMalformed));
         observe("revocations", RequestRefusal::ParameterMalformed.reason(), &response, None);
         return response;
     };
+    if let Some(known) = asked.known {
+        app.followers.asked(&peer, known);
+    }
+    // Not for as long as it waits: who is gone is known by that nobody holds it.
+    drop(peer);
     let list = app.status.wait_for_news(asked.known, asked.wait).await;
     // An answer to "is there anything newer than this" is nobody else's.
     let caching = if asked.known.is_some() { "no-store" } else { "public, max-age=1" };

@@ -283,6 +283,7 @@ impl Bench {
             "DROP TABLE restoration",
             "DROP TABLE status_block",
             "DROP TABLE status_list",
+            "DROP TABLE list_follower",
             "ALTER TABLE revocation_mark DROP COLUMN status_list_id",
             "ALTER TABLE revocation_mark DROP COLUMN status_index",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",

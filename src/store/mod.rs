@@ -33,6 +33,8 @@ mod durability;
 
 mod expiry;
 
+mod followers;
+
 mod postgres;
 
 mod registry;

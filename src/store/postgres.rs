@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (8, "token_revocation", include_str!("../../migrations/postgres/0008_token_revocation.sql")),
     (9, "restoration", include_str!("../../migrations/postgres/0009_restoration.sql")),
     (10, "status_list", include_str!("../../migrations/postgres/0010_status_list.sql")),
+    (11, "list_follower", include_str!("../../migrations/postgres/0011_list_follower.sql")),
     (12, "served_until", include_str!("../../migrations/postgres/0012_served_until.sql")),
 ];
 

@@ -178,7 +178,7 @@ pub(super) const TABLES: &[Table] = &[
 ];
 
 /// What is made again by whoever serves the restored store: the index of the log; what memories are checked with, which
-/// nothing remembered reaches across an epoch; and status lists, for nobody knows which of their places were given out after
+/// nothing remembered reaches across an epoch; who has which revocation list; and status lists, for nobody knows which of their places were given out after
 /// the backup: a list that is gone answers for no token, where one of before would call them valid.
 #[cfg(test)]
 pub(super) const MADE_AGAIN: &[&str] = &[
@@ -186,6 +186,7 @@ pub(super) const MADE_AGAIN: &[&str] = &[
     "audit_index_progress",
     "audit_index_sweep",
     "audit_index_term",
+    "list_follower",
     "registry_change",
     "status_block",
     "status_list",
