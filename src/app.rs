@@ -292,12 +292,12 @@ pub fn lists_directory(config: &Config) -> PathBuf {
 
 /// Opens the store, and says plainly whether a fail-over can lose what it acknowledges.
 async fn open_store(config: &Config) -> Result<Store, AppError> {
-    let store = store::open(config.store.as_str(), Migrate::Apply).await?;
+    let store = store::open_with(config.store.as_str(), Migrate::Apply, config.standby()).await?;
     match store.durability().await? {
         Durability::Embedded => Ok(store),
         Durability::Synchronous(standbys) => {
             tracing::info!(%standbys, "every acknowledged change is on a standby's disk as well");
-            Ok(if config.require_synchronous { store.requiring_synchronous() } else { store })
+            Ok(store)
         }
         Durability::Primary(weakness) if config.require_synchronous => Err(AppError::NotSynchronous(weakness)),
         Durability::Primary(weakness) => {

@@ -19,6 +19,7 @@ mod reader;
 
 use self::reader::Reader;
 use crate::registry::client::Environment;
+use crate::store::Standby;
 use crate::tls::ClientFiles;
 
 /// Everything that can be configured.
@@ -69,6 +70,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// What `require_synchronous` asks of the store.
+    pub const fn standby(&self) -> Standby {
+        if self.require_synchronous { Standby::Required } else { Standby::Optional }
+    }
+
     /// Under which URL partners reach `endpoint`, which begins with a slash, with their certificates.
     pub fn mtls_url_of(&self, endpoint: &str) -> String {
         self.public.as_ref().map_or(&self.issuer, |face| &face.mtls_url).url_of(endpoint)

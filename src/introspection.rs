@@ -152,7 +152,7 @@ pub async fn authenticate(
     registry: &Registry,
     peer: &PresentedChain,
     now: UnixTime,
-) -> Result<ResourceServer, IntrospectionRefusal> {
+) -> Result<Arc<ResourceServer>, IntrospectionRefusal> {
     if peer.certificates().is_empty() {
         return Err(IntrospectionRefusal::NoCertificate);
     }

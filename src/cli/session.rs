@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::expiry::Survey;
 use crate::registry::history::{Actor, Explanation};
 use crate::registry::{MemorySize, Registry};
-use crate::store::{self, Migrate, Store};
+use crate::store::{self, Durability, Migrate, Standby, Store};
 
 /// What a command fails with: a sentence for a person.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -37,7 +37,13 @@ impl Session {
     /// # Errors
     /// The store cannot be opened, or has another schema.
     pub(super) async fn open(config: Config, operator: Option<String>, output: Output) -> Result<Self, Failure> {
-        let store = store::open(config.store.as_str(), Migrate::Check).await?;
+        let store = store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await?;
+        if let (Standby::Required, Durability::Primary(weakness)) = (config.standby(), store.durability().await?) {
+            // An emergency does not wait for a standby; whoever acts in one has to know.
+            output.note(&format!(
+                "Nobody is served, and a fail-over can lose what this changes: {weakness} (require_synchronous)."
+            ))?;
+        }
         if store.standing().await? == Standing::Loading {
             return Err(Standing::HALF_FILLED.into());
         }

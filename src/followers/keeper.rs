@@ -153,7 +153,7 @@ impl Keeper {
             for peer in unknown {
                 match introspection::authenticate(&self.registry, &peer, now).await {
                     Ok(resource_server) => {
-                        let server = Server::of(resource_server, &peer);
+                        let server = Server::of(&resource_server, &peer);
                         answers.push((peer, server));
                     }
                     // Later: they are among those who do not say who they are until then.

@@ -83,10 +83,10 @@ struct Server {
 
 impl Server {
     /// The one whose certificate this is, if it has one.
-    fn of(resource_server: ResourceServer, peer: &PresentedChain) -> Option<Self> {
+    fn of(resource_server: &ResourceServer, peer: &PresentedChain) -> Option<Self> {
         let leaf = peer.leaf()?;
         Some(Self {
-            id: resource_server.id,
+            id: resource_server.id.clone(),
             resource: resource_server.resource.to_string(),
             key: *leaf.key_hash(),
             // RFC 5280 §4.1.2.5: the second of notAfter is the last that it is good in.

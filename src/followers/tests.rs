@@ -39,7 +39,7 @@ impl Scene {
     }
 
     fn is(&self, peer: &Arc<PresentedChain>, id: &str) {
-        let server = Server::of(resource_server(id), peer);
+        let server = Server::of(&resource_server(id), peer);
         assert!(server.is_some());
         self.followers.known(vec![(Arc::clone(peer), server)]);
     }

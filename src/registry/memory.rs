@@ -71,17 +71,26 @@ pub(super) struct Memory {
     unknown: Cache<ClientId, Arc<Entry>>,
     /// The anchors of the records last loaded: all that have one share it, a trust domain's whole bundle among them.
     anchors: moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
-    /// Whose a certificate is that asks about tokens, and the head of the registry that this was read at.
-    askers: moka::sync::Cache<(Thumbprint, KeyHash), (Head, Arc<Asker>)>,
+    /// Whose a certificate is that asks about tokens, and where the registry stood before this was read.
+    askers: moka::sync::Cache<(Thumbprint, KeyHash), (Stand, Arc<Asker>)>,
     /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
     seen: AtomicI64,
     epoch: AtomicI64,
     recent: RwLock<Recent>,
 }
 
+/// Where the registry stands, as this node knows it: no two are alike between which there was a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stand {
+    /// How many histories came before: in another one the same version has another content.
+    history: u64,
+    version: i64,
+}
+
 /// The changes after version `floor`, without a gap.
 #[derive(Debug)]
 struct Recent {
+    history: u64,
     floor: i64,
     changes: VecDeque<Change>,
 }
@@ -112,7 +121,7 @@ impl Memory {
             askers: moka::sync::Cache::new(ASKERS),
             seen: AtomicI64::new(head.version.0),
             epoch: AtomicI64::new(head.epoch),
-            recent: RwLock::new(Recent { floor: head.version.0, changes: VecDeque::new() }),
+            recent: RwLock::new(Recent { history: 0, floor: head.version.0, changes: VecDeque::new() }),
         }
     }
 
@@ -176,25 +185,25 @@ impl Memory {
         store: &dyn RegistryStore,
     ) -> Result<Arc<Asker>, StoreUnavailable> {
         let certificate = (*thumbprint, *key);
-        // Before the store is asked: what it says then is of this head or a later one.
-        let head = self.head();
+        // Before the store is asked: what it says then is of this moment or a later one.
+        let stand = self.stand();
         if let Some((of, asker)) = self.askers.get(&certificate)
-            && of == head
+            && of == stand
         {
             return Ok(asker);
         }
         let asker = Arc::new(store.asker(thumbprint, key).await?);
         // What is nobody's takes no room of those that are somebody's.
         if asker.resource_server.is_some() {
-            self.askers.insert(certificate, (head, Arc::clone(&asker)));
+            self.askers.insert(certificate, (stand, Arc::clone(&asker)));
         }
         Ok(asker)
     }
 
-    fn head(&self) -> Head {
-        // A history that begins anew sets the epoch first: never an epoch with a later one's version.
-        let version = self.seen();
-        Head { epoch: self.epoch.load(Ordering::Acquire), version }
+    fn stand(&self) -> Stand {
+        // Under the lock, `seen` is the last change in the ring.
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        Stand { history: recent.history, version: self.seen.load(Ordering::Acquire) }
     }
 
     /// Takes in what the store says has happened after version `since`.
@@ -204,6 +213,7 @@ impl Memory {
         if head.epoch != self.epoch.load(Ordering::Acquire) || head.version.0 < since.0 {
             // Another history: nothing that is remembered can be compared with it.
             self.epoch.store(head.epoch, Ordering::Release);
+            recent.history += 1;
             self.known.invalidate_all();
             self.unknown.invalidate_all();
             recent.begin_at(head.version.0);

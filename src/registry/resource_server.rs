@@ -1,5 +1,7 @@
 //! APIs: what tokens are for.
 
+use std::sync::Arc;
+
 use countersign_resource_server::scope::Scope;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -62,7 +64,7 @@ pub const CERTIFICATES: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asker {
     /// The active resource server that has it.
-    pub resource_server: Option<ResourceServer>,
+    pub resource_server: Option<Arc<ResourceServer>>,
     /// Whether a client has it as well, or has been seen with its key.
     pub is_a_client: bool,
     /// Whether its key was revoked.

@@ -101,7 +101,8 @@ impl AuditStore for Store {
 
     fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
         Box::pin(async move {
-            if self.lacks().await?.is_some() {
+            // Where that cannot be said it is not so.
+            if !matches!(self.lacks().await, Ok(None)) {
                 return Ok(false);
             }
             let _turn = self.turn_to_write().await;

@@ -137,6 +137,7 @@ contract!(
     a_client_added_after_it_was_asked_for_is_found,
     a_load_overtaken_by_a_change_is_discarded,
     those_who_ask_at_the_same_time_load_once,
+    another_history_that_comes_as_far_is_not_taken_for_the_one_before,
     a_resource_servers_certificate_is_looked_up_once_and_again_after_a_change,
     another_epoch_empties_the_memory,
     a_gap_in_the_changes_is_not_passed_over,
@@ -1278,6 +1279,23 @@ async fn a_resource_servers_certificate_is_looked_up_once_and_again_after_a_chan
     registry.retire_resource_server(resource_server_id("api"), because("over")).await.unwrap();
     // What is nobody's is not remembered.
     assert_eq!((looked_up().await, looked_up().await), ((false, true, 3), (false, true, 4)));
+}
+
+/// As after a fail-over that lost changes: the epoch is the same, and so is the number that another history comes to.
+async fn another_history_that_comes_as_far_is_not_taken_for_the_one_before(bench: &Bench) {
+    bench.populate().await;
+    let (own, key) = (facts(2).thumbprint, facts(2).key_hash);
+    let mut api = resource_server("api");
+    api.certificates = vec![own];
+    let version = bench.registry.change_resource_server(api, because("its own")).await.unwrap();
+    let is_known = async || bench.registry.asker(&own, &key).await.unwrap().resource_server.is_some();
+    assert!(is_known().await);
+    bench.run("UPDATE registry_state SET version = version - 1").await;
+    bench.registry.catch_up().await.unwrap();
+    bench.run("DELETE FROM resource_server_certificate").await;
+    bench.run("UPDATE registry_state SET version = version + 1").await;
+    assert_eq!(bench.registry.catch_up().await.unwrap(), version);
+    assert!(!is_known().await);
 }
 
 async fn another_epoch_empties_the_memory(bench: &Bench) {

@@ -10,6 +10,15 @@ use sqlx::{AnyPool, Row};
 use super::{Engine, Store};
 use crate::registry::StoreUnavailable;
 
+/// Whether a store is good only while every acknowledged change is on a standby's disk too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standby {
+    /// It is the database's to say.
+    Optional,
+    /// Every commit waits for a standby's disk, and without one nobody is served.
+    Required,
+}
+
 /// Where a change is by the time it is acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -57,13 +66,6 @@ impl Store {
         }
     }
 
-    /// The same store, which is served only while every acknowledged change is on a standby's disk too.
-    #[must_use]
-    pub fn requiring_synchronous(mut self) -> Self {
-        self.must_be_synchronous = true;
-        self
-    }
-
     /// Refuses to go on where [`Store::lacks`] finds something.
     pub(super) async fn is_as_durable_as_wanted(&self) -> Result<(), StoreUnavailable> {
         match self.lacks().await? {
@@ -75,7 +77,7 @@ impl Store {
     /// What is in the way of serving, where every acknowledged change has to be on a standby's disk too. Asked whenever a
     /// chain is taken, taken again or kept: the setting may change, and after a fail-over the new primary may have no standby.
     pub(super) async fn lacks(&self) -> Result<Option<Weakness>, StoreUnavailable> {
-        if !self.must_be_synchronous {
+        if self.standby == Standby::Optional {
             return Ok(None);
         }
         match self.durability().await? {

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use audit_index::IndexFile;
 
-pub use durability::{Durability, Weakness};
+pub use durability::{Durability, Standby, Weakness};
 
 use crate::audit::AppendRefusal;
 use crate::registry::{EditRefusal, StoreUnavailable};
@@ -66,7 +66,7 @@ pub struct Store {
     /// queue. PostgreSQL needs no such queue, and there nobody waits for it.
     turn: Option<Arc<Mutex<()>>>,
     /// Whether it is served only while no fail-over can lose what was acknowledged.
-    must_be_synchronous: bool,
+    standby: Standby,
 }
 
 /// The engine, with its own kind of connections for what really differs: bulk inserts, locks, notification.
@@ -178,6 +178,14 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`].
 pub async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError> {
+    open_with(url, migrate, Standby::Optional).await
+}
+
+/// The same, where a standby may be required. SQLite has none: [`Store::durability`] tells.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open_with(url: &str, migrate: Migrate, standby: Standby) -> Result<Store, OpenError> {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(sqlx::any::install_default_drivers);
     if let Some(path) = url.strip_prefix("sqlite:") {
@@ -185,9 +193,9 @@ pub async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError> {
         if path.is_empty() || path.starts_with(':') {
             return Err(OpenError::UnknownUrl { url: url.to_owned() });
         }
-        sqlite::open(Path::new(path), migrate).await
+        Ok(Store { standby, ..sqlite::open(Path::new(path), migrate).await? })
     } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        postgres::open(url, migrate).await
+        postgres::open(url, migrate, standby).await
     } else {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         Err(OpenError::UnknownUrl { url: format!("{scheme}:…") })

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{Any, ColumnIndex, ConnectOptions, Connection, Database, Decode, Executor, PgPool, Postgres, Row, Type};
 
 use super::schema::{self, Applied, Migrations, NextStep, Standing};
-use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
+use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Standby, Store, pool_options};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
@@ -35,13 +35,18 @@ pub(super) const SCHEMA: i64 = schema::known(MIGRATIONS);
 
 /// Session settings, whatever the database has by default. Time-outs are shorter than the 2 s in which an audit record has
 /// to be written or refused; rules are checked by statements that each see what was committed before them; and a
-/// commit is on disk before it is acknowledged. Whether it has to be on a standby's as well is the database's to say:
-/// `synchronous_commit` is touched only where it is off.
+/// commit is on disk before it is acknowledged. Whether it has to be on a standby's as well is the database's to say, unless
+/// that is [`Standby::Required`]: `synchronous_commit` stays what it is when the session begins, but for off. A reload of the
+/// server's configuration changes nothing in a session that has set it.
 const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; \
                        SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = warning; \
                        SET default_transaction_isolation = 'read committed'; \
-                       SELECT set_config('synchronous_commit', 'on', false) \
-                           WHERE current_setting('synchronous_commit') = 'off';";
+                       SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
+                           WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false);";
+
+/// Where a standby is required: every commit waits for its disk, or for more.
+const WAIT_FOR_STANDBY: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+                                WHERE current_setting('synchronous_commit') <> 'remote_apply'";
 
 /// Whom a change is told to. Notification comes with the commit of the change's transaction.
 pub(super) const CHANNEL: &str = "countersign_registry";
@@ -52,7 +57,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// How many connections may write at the same time.
 const WRITERS: u32 = 4;
 
-pub(super) async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError> {
+pub(super) async fn open(url: &str, migrate: Migrate, standby: Standby) -> Result<Store, OpenError> {
     let unknown = |_| OpenError::UnknownUrl { url: "postgres://…".to_owned() };
     let options = PgConnectOptions::from_str(url).map_err(unknown)?;
     let any_options = AnyConnectOptions::from_str(url).map_err(unknown)?;
@@ -73,31 +78,28 @@ pub(super) async fn open(url: &str, migrate: Migrate) -> Result<Store, OpenError
     let pool = PgPoolOptions::new()
         .max_connections(WRITERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_connect(|connection, _| async move { begin_session::<Postgres>(connection).await }.boxed())
+        .after_connect(move |connection, _| async move { begin_session::<Postgres>(connection, standby).await }.boxed())
         .connect_lazy_with(options);
     let any = |connections: u32| {
         pool_options(connections)
-            .after_connect(|connection, _| async move { begin_session::<Any>(connection).await }.boxed())
+            .after_connect(move |connection, _| async move { begin_session::<Any>(connection, standby).await }.boxed())
             .connect_lazy_with(any_options.clone())
     };
-    Ok(Store {
-        engine: Engine::Postgres { pool },
-        readers: any(READERS),
-        writers: any(WRITERS),
-        turn: None,
-        must_be_synchronous: false,
-    })
+    Ok(Store { engine: Engine::Postgres { pool }, readers: any(READERS), writers: any(WRITERS), turn: None, standby })
 }
 
 /// Makes a connection one to work with. A standby's is none: what it has is as old as it is behind, and whoever may read
 /// there might go on by what was revoked since. A primary becomes a standby only by a restart, which ends its connections.
-async fn begin_session<D: Database>(connection: &mut D::Connection) -> Result<(), sqlx::Error>
+async fn begin_session<D: Database>(connection: &mut D::Connection, standby: Standby) -> Result<(), sqlx::Error>
 where
     for<'a> &'a mut D::Connection: Executor<'a, Database = D>,
     bool: Type<D> + for<'a> Decode<'a, D>,
     usize: ColumnIndex<D::Row>,
 {
     (&mut *connection).execute(SESSION).await?;
+    if standby == Standby::Required {
+        (&mut *connection).execute(WAIT_FOR_STANDBY).await?;
+    }
     let is_standby: bool = connection.fetch_one(IS_STANDBY).await?.try_get(0)?;
     if is_standby { Err(sqlx::Error::Configuration(STANDBY.into())) } else { Ok(()) }
 }

@@ -297,7 +297,7 @@ impl RegistryStore for Store {
             let mut asker = Asker::default();
             for row in &rows {
                 match row.try_get::<i64, _>(0)? {
-                    0 => asker.resource_server = Some(Record::read(&document(row, 1, 0)?)?),
+                    0 => asker.resource_server = Some(Arc::new(Record::read(&document(row, 1, 0)?)?)),
                     1 => asker.is_a_client = true,
                     _ => asker.key_is_revoked = true,
                 }

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::audit_index::IndexFile;
 use super::schema::{self, Applied, Migrations, NextStep, Standing};
-use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Store, pool_options};
+use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Standby, Store, pool_options};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
@@ -109,7 +109,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
         readers: any(READERS, READER_PRAGMAS),
         writers: any(1, PATIENT_WRITER_PRAGMAS),
         turn: Some(Arc::new(Mutex::new(()))),
-        must_be_synchronous: false,
+        standby: Standby::Optional,
     })
 }
 
