@@ -17,6 +17,8 @@ use super::checkpoint::MAX_CHECKPOINT_BYTES;
 pub struct BelievedKeys {
     keys: KeySet,
     withdrawn: BTreeMap<String, UnixTime>,
+    /// Why it is not known which were withdrawn, where that should be.
+    doubt: Option<String>,
 }
 
 /// A key that was withdrawn.
@@ -46,7 +48,17 @@ impl Withdrawal {
 impl BelievedKeys {
     /// These keys, and when those of them were withdrawn that were.
     pub const fn new(keys: KeySet, withdrawn: BTreeMap<String, UnixTime>) -> Self {
-        Self { keys, withdrawn }
+        Self { keys, withdrawn, doubt: None }
+    }
+
+    /// These keys, of which some may have been withdrawn: why that cannot be said.
+    pub const fn doubted(keys: KeySet, doubt: String) -> Self {
+        Self { keys, withdrawn: BTreeMap::new(), doubt: Some(doubt) }
+    }
+
+    /// Why it is not known which of them were withdrawn, as a clause.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// All of them.

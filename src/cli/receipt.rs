@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::pin::pin;
+use std::time::Duration;
 
-use countersign_resource_server::time::{Clock, SystemClock};
+use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use serde::Serialize;
 use serde_json::json;
 
@@ -12,7 +14,8 @@ use super::session::{Failure, Session};
 use crate::audit::command::record_reading;
 use crate::audit::index::catch_up;
 use crate::audit::receipt::{self, Concerned, EarlierMarks, Receipt};
-use crate::followers::spread::{Spread, spread};
+use crate::followers::spread::{GONE_AFTER, Spread, spread};
+use crate::followers::store::FollowerStore;
 use crate::registry::{RegistryVersion, StoreUnavailable};
 
 /// What the index may be behind for a look-up to begin.
@@ -26,13 +29,28 @@ const PIECE_BYTES: usize = 64 * 1_024;
 
 /// What was dead before a change. Look before it is made: the change may raise the marks that say so.
 pub(super) async fn before(session: &Session) -> EarlierMarks {
-    match session.registry.marks(SystemClock::new().now()).await {
+    match session.registry.marks(time_of_the_nodes(session).await).await {
         Ok(state) => EarlierMarks::of(state.marks),
         // The change is what matters. What was dead already counts as if it had died with it.
         Err(error) => {
             tracing::warn!(%error, "what was dead before cannot be read");
             EarlierMarks::default()
         }
+    }
+}
+
+/// How far ahead of its clock a node that serves notes that it does: from this to ten seconds less.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Now, as those see it who issue tokens: where this clock is an hour ahead, every token would be expired by it.
+async fn time_of_the_nodes(session: &Session) -> UnixTime {
+    let (store, now) = (session.store(), SystemClock::new().now());
+    let (served, rows) = tokio::join!(store.served_until(), store.followers());
+    let somebody_serves = rows.is_ok_and(|rows| rows.iter().any(|row| row.age < GONE_AFTER));
+    match served {
+        Ok(Some(served)) if somebody_serves && (now > served || now < served.before(2 * LEASE)) => served.before(LEASE),
+        // It is right, or nobody can say better.
+        _ => now,
     }
 }
 
@@ -74,16 +92,31 @@ pub(super) async fn done(session: &Session, ended: Ended<'_>, record: &impl Seri
         );
         return answer.end(&receipt, looked_up.is_ok(), spread.ok().map(|spread| taken(spread, &receipt, &ended)));
     }
-    let (looked_up, spread) =
-        tokio::join!(look_up(session, &ended, &mut receipt, |_| {}), spread(store, ended.version, &clock));
+    // Whatever is known first is told first: with very many tokens it is who has taken it in.
+    let (looked_up, spread) = {
+        let mut looking_up = pin!(look_up(session, &ended, &mut receipt, |_| {}));
+        let mut spreading = pin!(spread(store, ended.version, &clock));
+        tokio::select! {
+            looked_up = &mut looking_up => (looked_up, spreading.await),
+            spread = &mut spreading => {
+                let told = spread.map(|spread| Taken { spread, unheard: Vec::new() });
+                session.output.note(&taken_or_not(told.as_ref()))?;
+                (looking_up.await, told.map(|taken| taken.spread))
+            }
+        }
+    };
     session.output.note(&match looked_up {
         Ok(()) => died_in_words(&receipt),
         Err(error) => format!("It is done; what died with it could not be looked up: {error}"),
     })?;
-    session.output.note(&match spread {
-        Ok(spread) => taken_in_words(&taken(spread, &receipt, &ended)),
+    session.output.note(&taken_or_not(spread.map(|spread| taken(spread, &receipt, &ended)).as_ref()))
+}
+
+fn taken_or_not(taken: Result<&Taken, &StoreUnavailable>) -> String {
+    match taken {
+        Ok(taken) => taken_in_words(taken),
         Err(error) => format!("Who has taken that in could not be looked up: {error}"),
-    })
+    }
 }
 
 async fn look_up(
@@ -94,7 +127,7 @@ async fn look_up(
 ) -> Result<(), StoreUnavailable> {
     let store = session.store();
     // Later than the change: no token under what ended was decided after that.
-    let now = SystemClock::new().now();
+    let now = time_of_the_nodes(session).await;
     let asked = ended.concerned.asked();
     record_reading(store, session.config.node.as_str(), now, session.actor(), "receipt", &asked).await?;
     // Where the index cannot be written the look-up takes longer, and that is all.

@@ -81,6 +81,9 @@ pub(super) async fn run_on_empty(
         Some(file) => evidence::published(file, Some(&config.keys_directory))?,
         None => evidence::own(&config.keys_directory)?,
     };
+    if let Some(doubt) = keys.doubt() {
+        return Err(doubt.to_owned().into());
+    }
     let kept_file = config.data_directory.join(CHECKPOINT_FILE);
     let kept = match std::fs::read_to_string(&kept_file) {
         Ok(kept) => Some(kept),

@@ -72,7 +72,7 @@ impl Followers {
             let mut last = lists.borrow().version();
             loop {
                 tokio::select! {
-                    _ = beats.tick() => keeper.look(true).await,
+                    _ = beats.tick() => keeper.look().await,
                     changed = lists.changed() => {
                         if changed.is_err() {
                             return;
@@ -98,23 +98,29 @@ const fn is_other(before: ListVersion, after: ListVersion) -> bool {
 impl Keeper {
     /// Looks often, until everybody has the list.
     async fn follow_spread(&mut self) {
-        let mut left = SPREADING;
+        let begun = self.clock.monotonic();
         loop {
-            self.look(false).await;
+            self.look_up().await;
+            self.count(false).await;
             let is_complete = self.written.as_ref().is_some_and(|written| written.taken == written.heard.len());
-            if is_complete || left.is_zero() {
+            if is_complete || self.clock.monotonic().saturating_sub(begun) >= SPREADING {
                 return;
             }
             sleep(GLANCE).await;
-            left = left.saturating_sub(GLANCE);
         }
     }
 
-    /// Counts once, and writes that down if it is another number than before, or due.
-    async fn look(&mut self, is_due: bool) {
+    /// Looks whose connections there are, counts and writes that down.
+    async fn look(&mut self) {
         self.look_up().await;
+        self.count(true).await;
+    }
+
+    /// Counts once, and writes that down if it is another number than before, or due.
+    async fn count(&mut self, is_due: bool) {
         let summary = self.followers.summary(self.list.current().version(), self.clock.now());
-        let has_other_heard = self.written.as_ref().is_none_or(|written| written.heard != summary.heard);
+        // With each beat as well: a row that was taken for an old one, and removed, comes back whole.
+        let has_other_heard = is_due || self.written.as_ref().is_none_or(|written| written.heard != summary.heard);
         if !is_due && self.written.as_ref().is_some_and(|written| says_the_same(written, &summary)) {
             return;
         }
@@ -151,6 +157,9 @@ impl Keeper {
             let now = self.clock.now();
             let mut answers = Vec::with_capacity(unknown.len());
             for peer in unknown {
+                if self.clock.monotonic().saturating_sub(begun) >= LOOKING_UP {
+                    return self.followers.known(answers);
+                }
                 match introspection::authenticate(&self.registry, &peer, now).await {
                     Ok(resource_server) => {
                         let server = Server::of(&resource_server, &peer);

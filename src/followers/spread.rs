@@ -17,7 +17,7 @@ use crate::registry::{RegistryVersion, StoreUnavailable};
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A node that has written nothing for so long is gone: it writes every five seconds.
-const GONE_AFTER: Duration = Duration::from_secs(15);
+pub const GONE_AFTER: Duration = Duration::from_secs(15);
 
 /// How often is looked.
 const GLANCE: Duration = Duration::from_millis(20);

@@ -344,6 +344,15 @@ pub(super) fn no_token_lives_after(now: UnixTime, served: Option<UnixTime>) -> U
 }
 
 impl Store {
+    /// How far the nodes that serve have come by their own clocks, a lease ahead; `None` where none ever has.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn served_until(&self) -> Result<Option<UnixTime>, StoreUnavailable> {
+        let mut transaction = self.readers.begin().await?;
+        Ok(served_until(&mut transaction).await?)
+    }
+
     /// What a sighting would change, read under no lock.
     async fn judge_sighting(
         &self,

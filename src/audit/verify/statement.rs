@@ -59,6 +59,8 @@ pub(in crate::audit) struct Statements<'a> {
     findings: Vec<Finding>,
     /// What restores say, and what was found that one of them may explain.
     restored: Vec<RestoredLog>,
+    /// Statements of restores that say nothing to whoever has these keys.
+    unread: usize,
     excused: Vec<(Checkpoint, Finding)>,
 }
 
@@ -78,6 +80,7 @@ pub(in crate::audit) struct Evidence {
     pub(in crate::audit) findings: Vec<Finding>,
     /// What restores say, whether they are on record or not; and the copies that are no findings if they are.
     pub(in crate::audit) restored: Vec<RestoredLog>,
+    unread: usize,
     excused: Vec<(Checkpoint, Finding)>,
 }
 
@@ -97,6 +100,7 @@ impl<'a> Statements<'a> {
             compared: 0,
             findings: Vec::new(),
             restored: Vec::new(),
+            unread: 0,
             excused: Vec::new(),
         };
         for copy in copies {
@@ -121,7 +125,11 @@ impl<'a> Statements<'a> {
 
     /// Copies of what was lost before a restore are no findings, where the restore is signed, and on record.
     pub(in crate::audit) fn knowing(mut self, restored: &[String]) -> Self {
-        for restored in restored.iter().filter_map(|statement| RestoredLog::verify(statement, self.keys)) {
+        for statement in restored {
+            let Some(restored) = RestoredLog::verify(statement, self.keys) else {
+                self.unread += 1;
+                continue;
+            };
             match restored.withdrawal.as_ref().filter(|key| key.is_before(restored.at)) {
                 Some(key) => {
                     let what = format!(
@@ -287,6 +295,7 @@ impl<'a> Statements<'a> {
         });
         Evidence {
             restored: self.restored,
+            unread: self.unread,
             excused: self.excused,
             marks: marks.collect(),
             hashes: self.hashes,
@@ -309,6 +318,13 @@ impl Evidence {
         let (explained, found): (Vec<_>, Vec<_>) = excused.into_iter().partition(is_explained);
         if !explained.is_empty() {
             notes.push(format!("{} copies kept elsewhere are of what was lost before a restore", explained.len()));
+        }
+        if self.unread > 0 {
+            notes.push(format!(
+                "the store has {} statements of restores that are not signed with a key that is known here, or are of an earlier \
+                 build: they explain nothing",
+                self.unread
+            ));
         }
         (notes, found.into_iter().map(|(_, finding)| finding).collect())
     }

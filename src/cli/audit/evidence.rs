@@ -76,10 +76,12 @@ fn lines(text: &str) -> impl Iterator<Item = String> {
 pub(in crate::cli) fn published(file: &Path, directory: Option<&Path>) -> Result<BelievedKeys, Failure> {
     let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let keys = KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    let at_hand = directory
-        .filter(|directory| directory.is_dir())
-        .and_then(|directory| KeyDirectory::open(directory).and_then(|directory| KeyRing::read(&directory)).ok());
-    Ok(BelievedKeys::new(keys, at_hand.map(|keys| withdrawn(&keys)).unwrap_or_default()))
+    let Some(directory) = directory.filter(|directory| directory.exists()) else { return Ok(keys.into()) };
+    // Whoever may not read it sees that it is there: nothing was withdrawn is not what that means.
+    Ok(match KeyDirectory::open(directory).and_then(|directory| KeyRing::read(&directory)) {
+        Ok(at_hand) => BelievedKeys::new(keys, withdrawn(&at_hand)),
+        Err(error) => BelievedKeys::doubted(keys, format!("which keys were withdrawn is not known: {error}")),
+    })
 }
 
 /// When keys were withdrawn, those that cannot be used included.

@@ -41,7 +41,8 @@ pub(super) async fn run(arguments: &VerifyArguments, session: &Session) -> Resul
     let Evidence { keys, copies } = arguments.evidence.read(Some(&session.config))?;
     let source: Arc<dyn AuditReading> = Arc::new(session.store().clone());
     let progress = Progress::of("verified");
-    let report = verify::verify(&source, &keys, &copies, progress.count()).await?;
+    let mut report = verify::verify(&source, &keys, &copies, progress.count()).await?;
+    report.notes.extend(keys.doubt().map(str::to_owned));
     drop(progress);
     // Now that it has been read as it was, and before anything is shown.
     put_on_record(session, json!({ "findings": report.findings.len() })).await?;
@@ -79,7 +80,9 @@ pub(super) async fn run_on_file(
 ) -> Result<(), Failure> {
     let Some(file) = arguments.file.clone() else { return Ok(()) };
     let evidence = arguments.evidence.read(config.as_ref().ok())?;
+    let doubt = evidence.keys.doubt().map(str::to_owned);
     let mut read = read(file.clone(), evidence).await?;
+    read.report.notes.extend(doubt);
     let session = match config {
         Ok(config) => Session::open(config, operator, output).await,
         Err(mistakes) => Err(mistakes.into()),
