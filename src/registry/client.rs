@@ -1,5 +1,7 @@
 //! Participants' applications: how each proves itself and what it may ask for.
 
+use std::num::NonZeroU32;
+
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,9 @@ pub struct Client {
     /// it is not said they are left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_overlap_seconds: Option<u64>,
+    /// How many requests a second it may make, where that is not what the configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<NonZeroU32>,
     /// RFC 7591 §2.
     pub software_id: Option<String>,
     /// Whether it may act.
