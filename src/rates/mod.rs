@@ -110,3 +110,34 @@ impl Rates {
             .map_err(|retry_after| RateRefusal::ResourceServerExceeded { retry_after })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_resource_server::time::{ManualClock, UnixTime};
+
+    use super::*;
+
+    fn two_a_second_per_address() -> Rates {
+        let limits = Limits { requests_per_address: 2, ..Limits::default() };
+        Rates::new(&limits, Arc::new(ManualClock::at(UnixTime::from_seconds(0))))
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
+        let rates = two_a_second_per_address();
+        let count = |address: &str| rates.count_address(address.parse().unwrap());
+        let exhausted = Err(RequestRefusal::TooManyRequests { retry_after: Duration::from_millis(500) });
+        for address in ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:ffff::", "2001:db8:1:2:ffff:ffff:ffff:ffff"]
+        {
+            assert_eq!(count(address), Ok(()), "{address}");
+        }
+        assert_eq!(count("2001:db8:1:2::5"), exhausted);
+        assert_eq!(count("2001:db8:1:3::1"), Ok(()), "the next network");
+        for address in ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "::ffff:c000:201"] {
+            assert_eq!(count(address), Ok(()), "{address}");
+        }
+        assert_eq!(count("192.0.2.1"), exhausted);
+        assert_eq!(count("::ffff:192.0.2.1"), exhausted);
+        assert_eq!(count("192.0.2.2"), Ok(()), "IPv4 addresses are one each");
+    }
+}

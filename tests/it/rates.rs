@@ -3,9 +3,11 @@
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::registry::{ClientId, ResourceServerId};
+use countersign::registry::{ClientId, MemorySize, Registry, ResourceServerId};
+use countersign::store::{self, Migrate};
 use countersign_conformance::KeyKind;
 use countersign_conformance::pki::{Credential, Name, Template};
 use serde_json::Value;
@@ -166,6 +168,30 @@ async fn one_kept_connection_counts_like_many() {
     assert_eq!(connection.ask(&party.request()).await.unwrap().status, 200, "the connection goes on");
 }
 
+/// The registry changes under a decision, which is then taken again: one request all the same.
+#[tokio::test]
+async fn a_request_that_is_decided_again_counts_once() {
+    for engine in Engine::every() {
+        let rig = Rig::configured(&engine, Time::Standing, |config| config.limits.requests_per_client = 20).await;
+        let party = &rig.world.a_dn;
+        let other = store::open(rig.store.as_str(), Migrate::Check).await.unwrap();
+        let registry = Registry::new(Arc::new(other.clone()), MemorySize::default(), "another").await.unwrap();
+        let id = ClientId::parse(party.id).unwrap();
+        let mut client = rig.app.registry.client(&id).await.unwrap().record.client.clone();
+        let mut asked = 0;
+        while !rig.records(64).await.iter().any(|record| record["kind"] == "withheld") {
+            assert!(asked < 30, "this node always knew of the change before it decided");
+            client.contact = Some(format!("{asked}@partner-a.example"));
+            registry.change_client(client.clone(), Vec::new(), rig.explanation()).await.unwrap();
+            assert_eq!(rig.ask(party).await.status, 200);
+            asked += 1;
+        }
+        assert_eq!(asked + granted(&rig, party, 50).await, 40, "on {engine:?}");
+        other.close().await;
+        rig.stop().await;
+    }
+}
+
 /// The client's record wins over the configuration, and what an operator changes is in force within a second.
 #[tokio::test]
 async fn a_client_has_a_rate_of_its_own_on_record() {
@@ -215,6 +241,20 @@ async fn a_rate_that_is_none_is_no_ones() {
     assert_eq!(unknown.status.code(), Some(1));
     let retired = rig.command(&["client", "change", "a-retired", "--requests-per-second", "1"]).await;
     assert_eq!(retired.status.code(), Some(1));
+}
+
+/// One is registered with a rate of its own as well.
+#[tokio::test]
+async fn a_client_is_registered_with_a_rate() {
+    let rig = Rig::start().await;
+    let new = Template::client(crate::world::subject_of_a("a-new"), rig.world.now);
+    let file = rig.file("new.pem", &rig.world.a_root.issue(&new, KeyKind::P256).chain_pem()).display().to_string();
+    let add = ["--json", "client", "add", "a-new", "--participant", "partner-a", "--certificate", &file];
+    let refused = rig.command(&[&add[..], &["--requests-per-second", "0"]].concat()).await;
+    assert_eq!(refused.status.code(), Some(2));
+    let added = rig.command(&[&add[..], &["--requests-per-second", "1000000"]].concat()).await;
+    let told = String::from_utf8(added.stdout).unwrap();
+    assert!(told.contains("\"requests_per_second\": 1000000"), "{told}");
 }
 
 /// A change of the rate ends no token.
