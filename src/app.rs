@@ -30,6 +30,7 @@ use crate::pki::ocsp::{self, Responders};
 use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
 use crate::presented_token::OwnTokens;
+use crate::rates::Rates;
 use crate::registry::{MemorySize, Registry, StoreUnavailable};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::status_list::StatusLists;
@@ -71,6 +72,8 @@ pub struct App {
     pub fetcher: Fetcher,
     /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
     pub expiry: Arc<Watch>,
+    /// How many requests a second anybody may make.
+    pub rates: Rates,
     /// How often anybody may ask about a certificate.
     pub checks_allowed: Allowance,
     keys_of_clients: client_auth::RegisteredKeys,
@@ -205,6 +208,7 @@ impl App {
         Ok(Arc::new(Self {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),
             mint: Mint::new(issuer, keys),
+            rates: Rates::new(&config.limits, Arc::clone(&clock)),
             checks_allowed: Allowance::new(
                 config.limits.certificate_checks_per_address,
                 config.limits.certificate_checks_per_certificate,

@@ -135,6 +135,14 @@ pub struct Limits {
     pub write: Duration,
     /// `limits.requests`: token requests being decided at one time, in all.
     pub requests: usize,
+    /// `limits.requests_per_address`: requests to `/token`, `/revoke` and `/introspect` from one IPv4 address or one IPv6
+    /// /64, a second; counted before anything is read of them.
+    pub requests_per_address: u32,
+    /// `limits.requests_per_client`: of one client, a second, where its record says nothing else; counted once it has
+    /// authenticated.
+    pub requests_per_client: u32,
+    /// `limits.requests_per_resource_server`: questions of one resource server, a second.
+    pub requests_per_resource_server: u32,
     /// `limits.http2_streams`: concurrent streams on one connection.
     pub http2_streams: u32,
     /// `limits.http2_local_resets`: streams this side may have to reset before it ends the connection.
@@ -159,6 +167,11 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             write: Duration::from_secs(10),
             requests: 4096,
+            // What a core can sign, about: it ends what runs wild and binds nobody else. A partner behind one address is
+            // many clients.
+            requests_per_address: 20_000,
+            requests_per_client: 20_000,
+            requests_per_resource_server: 20_000,
             http2_streams: 128,
             http2_local_resets: 1024,
             certificate_checks_per_address: 60,

@@ -10,6 +10,7 @@ use crate::introspection::IntrospectionRefusal;
 use crate::mint::MintRefusal;
 use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
+use crate::rates::RateRefusal;
 use crate::registry::{LookupRefusal, SightingRefusal};
 use crate::request::RequestRefusal;
 use crate::revocation::RevocationRefusal;
@@ -78,6 +79,13 @@ impl Sample for String {
 }
 
 #[cfg(test)]
+impl Sample for std::time::Duration {
+    fn sample() -> Self {
+        Self::from_secs(1)
+    }
+}
+
+#[cfg(test)]
 impl Sample for countersign_resource_server::time::UnixTime {
     fn sample() -> Self {
         Self::from_seconds(0)
@@ -104,6 +112,8 @@ pub enum Refusal {
     ClientAuth(ClientAuthRefusal),
     /// The certificate proves this client, but cannot be put on record as its own.
     Sighting(SightingRefusal),
+    /// It makes more requests than it may.
+    Rate(RateRefusal),
     /// The client may not act now.
     Admission(AdmissionRefusal),
     /// It may not have this.
@@ -182,6 +192,7 @@ impl Refusal {
             Self::Request(refusal) => refusal.code(),
             Self::Lookup(refusal) => refusal.code(),
             Self::Sighting(refusal) => refusal.code(),
+            Self::Rate(refusal) => refusal.code(),
             Self::Peer(_) | Self::ClientAuth(_) | Self::Admission(_) => ErrorCode::InvalidClient,
             Self::Policy(refusal) => refusal.code(),
             Self::Mint(refusal) => refusal.code(),
@@ -199,6 +210,7 @@ impl Refusal {
             Self::Peer(refusal) => refusal.reason(),
             Self::ClientAuth(refusal) => refusal.reason(),
             Self::Sighting(refusal) => refusal.reason(),
+            Self::Rate(refusal) => refusal.reason(),
             Self::Admission(refusal) => refusal.reason(),
             Self::Policy(refusal) => refusal.reason(),
             Self::Mint(refusal) => refusal.reason(),
@@ -216,6 +228,7 @@ impl Refusal {
             Self::Peer(refusal) => refusal.meaning(),
             Self::ClientAuth(refusal) => refusal.meaning(),
             Self::Sighting(refusal) => refusal.meaning(),
+            Self::Rate(refusal) => refusal.meaning(),
             Self::Admission(refusal) => refusal.meaning(),
             Self::Policy(refusal) => refusal.meaning(),
             Self::Mint(refusal) => refusal.meaning(),
@@ -233,6 +246,7 @@ impl Refusal {
             Self::Peer(_) => PeerRefusal::STAGE,
             Self::ClientAuth(_) => ClientAuthRefusal::STAGE,
             Self::Sighting(_) => SightingRefusal::STAGE,
+            Self::Rate(_) => RateRefusal::STAGE,
             Self::Admission(_) => AdmissionRefusal::STAGE,
             Self::Policy(_) => PolicyRefusal::STAGE,
             Self::Mint(_) => MintRefusal::STAGE,
@@ -258,6 +272,7 @@ from_stage!(
     Peer(PeerRefusal),
     ClientAuth(ClientAuthRefusal),
     Sighting(SightingRefusal),
+    Rate(RateRefusal),
     Admission(AdmissionRefusal),
     Policy(PolicyRefusal),
     Mint(MintRefusal),

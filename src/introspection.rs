@@ -112,7 +112,11 @@ pub async fn introspect(
         Err(refusal) => return app.audit.count_introspection(&trail, refusal.into()),
         Ok(request) => match authenticate(&app.registry, peer, now).await {
             Err(refusal) => return app.audit.count_introspection(&trail, refusal.into()),
-            Ok(resource_server) => (request, resource_server),
+            Ok(resource_server) => match app.rates.count_resource_server(&resource_server) {
+                // Counted, not put on record one by one: it would let a resource server fill the log.
+                Err(refusal) => return app.audit.count_introspection(&trail, refusal.into()),
+                Ok(()) => (request, resource_server),
+            },
         },
     };
     let shown = app.own_tokens.read(&request.token, now);

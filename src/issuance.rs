@@ -31,7 +31,7 @@ pub async fn issue(
     let mut attempts = 0;
     loop {
         let mut trail = Trail::begin(peer, request_id.clone(), now); // what each stage learned, for the record
-        let mut decision = decide(app, peer, &request, now, &mut trail).await;
+        let mut decision = decide(app, peer, &request, attempts, now, &mut trail).await;
         attempts += 1;
         if attempts > ATTEMPTS && decision.is_ok() {
             decision = Err(AuditUnavailable::Overtaken.into());
@@ -50,6 +50,7 @@ async fn decide(
     app: &App,
     peer: &Arc<PresentedChain>,
     request: &Result<TokenRequest, RequestRefusal>,
+    attempts: usize,
     now: UnixTime,
     trail: &mut Trail,
 ) -> Result<SignedToken, Refusal> {
@@ -61,6 +62,11 @@ async fn decide(
     trail.verified(peer.anchor());
     let assertion = request.client_assertion.as_ref();
     let client = client_auth::authenticate(client, peer, assertion, &app.authentication(), now).await?; // RFC 8705 §2
+    if attempts == 0 {
+        // Once, however often it is decided. Refused here, a request is counted with those before authentication: one by one
+        // on record, they would let a client fill the log.
+        app.rates.count_client(&client)?;
+    }
     trail.authenticated(client.client());
     if client.is_first_seen() {
         // A list or an answer that came before the certificate was on record had no tokens of it to end: by now it is in force.

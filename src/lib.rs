@@ -24,6 +24,9 @@ pub mod pki;
 /// Which client does it prove?
 pub mod client_auth;
 
+/// How many requests a second may it make?
+pub mod rates;
+
 /// May this client act now?
 pub mod admission;
 

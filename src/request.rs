@@ -4,6 +4,7 @@
 //! (RFC 6749 §3.2), parameters without value count as omitted, unknown ones are ignored. It knows nothing of HTTP.
 
 use std::fmt;
+use std::time::Duration;
 
 use countersign_resource_server::token::jws;
 
@@ -37,8 +38,8 @@ refusals! {
         ParameterMalformed => "parameter_malformed",
         /// The body is not form-encoded UTF-8.
         BodyMalformed => "body_malformed",
-        /// Too many requests from this address or client: 429.
-        TooManyRequests => "too_many_requests",
+        /// More requests from this address than it may make, or more questions with this certificate: 429.
+        TooManyRequests { /** Until there is one again. */ retry_after: Duration } => "too_many_requests",
         /// More requests are being decided than the server takes: 503.
         Overloaded => "overloaded",
         /// No such path: 404.
@@ -82,7 +83,7 @@ impl RequestRefusal {
             | Self::HostMalformed
             | Self::ParameterInQuery
             | Self::ParameterMalformed
-            | Self::TooManyRequests
+            | Self::TooManyRequests { .. }
             | Self::UnknownPath
             | Self::ParameterRepeated { .. }
             | Self::GrantTypeMissing

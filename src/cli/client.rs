@@ -1,5 +1,6 @@
 //! `countersign client …`: participants' applications.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -20,7 +21,7 @@ use crate::registry::client::{
 use crate::registry::trust_anchor::AnchorGrant;
 use crate::registry::{AnchorId, ClientId, LookupRefusal, ParticipantId};
 
-/// Clients: register, suspend, reinstate, retire.
+/// Clients: register, change, suspend, reinstate, retire.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
     /// Register a client; active at once unless --pending is given.
@@ -31,6 +32,8 @@ pub(super) enum ClientCommand {
         #[arg(long)]
         participant: Option<ParticipantId>,
     },
+    /// Change how many requests a second it may make.
+    Change(Alteration),
     /// Show one.
     Show {
         /// Its id.
@@ -85,6 +88,9 @@ pub(super) struct Add {
     /// left alone where this is not given. Whoever its CA gives a certificate with the client's name can end them too.
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=87_600))]
     renewal_overlap_hours: Option<u64>,
+    /// How many requests a second it may make at each node, where that is not what limits.requests_per_client says.
+    #[arg(long, value_parser = requests)]
+    requests_per_second: Option<NonZeroU32>,
     /// E-mail of its owner.
     #[arg(long)]
     contact: Option<String>,
@@ -131,6 +137,28 @@ pub(super) struct Change {
     /// Why, for the history.
     #[arg(long)]
     why: Option<String>,
+}
+
+/// What changes of a client.
+#[derive(Debug, Args)]
+pub(super) struct Alteration {
+    /// Its client_id.
+    id: ClientId,
+    /// How many requests a second it may make at each node; `default` is what limits.requests_per_client says.
+    #[arg(long, value_name = "N|default", value_parser = requests_or_default)]
+    requests_per_second: Requests,
+    /// Why, for the history.
+    #[arg(long)]
+    why: Option<String>,
+}
+
+/// What a client's record is to say of its rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Requests {
+    /// Nothing.
+    Default,
+    /// So many a second.
+    Own(NonZeroU32),
 }
 
 /// `token_endpoint_auth_method`.
@@ -210,6 +238,7 @@ pub(super) async fn run(command: ClientCommand, session: &Session) -> Result<(),
                 ]
             })
         }
+        ClientCommand::Change(change) => alter(change, session).await,
         ClientCommand::Show { id } => session.output.record(&stored(&id, session).await?),
         ClientCommand::Activate(change) | ClientCommand::Reinstate(change) => {
             set(change, ClientState::Active, session).await
@@ -298,6 +327,7 @@ async fn register(add: Add, session: &Session) -> Result<(), Failure> {
             Policy::Required => Enrolment::Required,
         },
         renewal_overlap_seconds: add.renewal_overlap_hours.map(|hours| hours.saturating_mul(3600)),
+        requests_per_second: add.requests_per_second,
         software_id: add.software_id,
         state: if add.pending { ClientState::Pending } else { ClientState::Active },
     };
@@ -505,6 +535,26 @@ async fn set(change: Change, to: ClientState, session: &Session) -> Result<(), F
         return receipt::done(session, Ended { concerned, earlier, version, sentence: &sentence }, &after).await;
     }
     session.output.done(&sentence, &after)
+}
+
+/// Ends no token: nothing that one rests on is changed.
+async fn alter(change: Alteration, session: &Session) -> Result<(), Failure> {
+    let requests_per_second = match change.requests_per_second {
+        Requests::Default => None,
+        Requests::Own(requests) => Some(requests),
+    };
+    let changed = Client { requests_per_second, ..stored(&change.id, session).await? };
+    let version = session.registry.change_client(changed.clone(), Vec::new(), session.explain(change.why)).await?;
+    session.output.done(&format!("client {} changed, registry version {version}", change.id), &changed)
+}
+
+fn requests(text: &str) -> Result<NonZeroU32, String> {
+    let requests = text.parse().ok().filter(|requests: &NonZeroU32| requests.get() <= 1_000_000);
+    requests.ok_or_else(|| "a whole number from 1 to 1000000".to_owned())
+}
+
+fn requests_or_default(text: &str) -> Result<Requests, String> {
+    if text == "default" { Ok(Requests::Default) } else { requests(text).map(Requests::Own) }
 }
 
 /// The client with this id.

@@ -126,6 +126,11 @@ impl Reader {
                 idle: self.seconds("limits.idle_seconds", 1..=3600).unwrap_or(defaults.idle),
                 write: self.seconds("limits.write_seconds", 1..=300).unwrap_or(defaults.write),
                 requests: self.number("limits.requests", 1..=1_000_000).unwrap_or(defaults.requests),
+                requests_per_address: self.rate("limits.requests_per_address").unwrap_or(defaults.requests_per_address),
+                requests_per_client: self.rate("limits.requests_per_client").unwrap_or(defaults.requests_per_client),
+                requests_per_resource_server: self
+                    .rate("limits.requests_per_resource_server")
+                    .unwrap_or(defaults.requests_per_resource_server),
                 http2_streams: self
                     .number("limits.http2_streams", 1..=10_000)
                     .and_then(|streams| u32::try_from(streams).ok())
@@ -381,6 +386,11 @@ impl Reader {
             self.mistakes.push(Mistake { place: setting.place, problem });
         }
         number
+    }
+
+    /// So many a second.
+    fn rate(&mut self, key: &str) -> Option<u32> {
+        self.number(key, 1..=1_000_000).and_then(|rate| u32::try_from(rate).ok())
     }
 
     fn seconds(&mut self, key: &str, range: std::ops::RangeInclusive<usize>) -> Option<Duration> {

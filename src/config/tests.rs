@@ -31,6 +31,78 @@ fn the_embedded_default_keeps_everything_in_its_directory() {
 }
 
 #[test]
+fn the_published_limits_are_these() {
+    const PUBLISHED: &str = include_str!("../../docs/limits.md");
+    let Limits {
+        connections,
+        connections_per_address,
+        handshake,
+        first_byte,
+        request_head,
+        request_head_bytes,
+        body,
+        body_bytes,
+        idle,
+        write,
+        requests,
+        requests_per_address,
+        requests_per_client,
+        requests_per_resource_server,
+        http2_streams,
+        http2_local_resets,
+        certificate_checks_per_address,
+        certificate_checks_per_certificate,
+    } = Limits::default();
+    let rows = [
+        ("connections", connections.to_string()),
+        ("connections_per_address", connections_per_address.to_string()),
+        ("handshake_seconds", handshake.as_secs().to_string()),
+        ("first_byte_seconds", first_byte.as_secs().to_string()),
+        ("request_head_seconds", request_head.as_secs().to_string()),
+        ("request_head_bytes", request_head_bytes.to_string()),
+        ("body_seconds", body.as_secs().to_string()),
+        ("body_bytes", body_bytes.to_string()),
+        ("idle_seconds", idle.as_secs().to_string()),
+        ("write_seconds", write.as_secs().to_string()),
+        ("requests", requests.to_string()),
+        ("requests_per_address", requests_per_address.to_string()),
+        ("requests_per_client", requests_per_client.to_string()),
+        ("requests_per_resource_server", requests_per_resource_server.to_string()),
+        ("http2_streams", http2_streams.to_string()),
+        ("http2_local_resets", http2_local_resets.to_string()),
+        ("certificate_checks_per_address", certificate_checks_per_address.to_string()),
+        ("certificate_checks_per_certificate", certificate_checks_per_certificate.to_string()),
+    ];
+    let published: Vec<&str> = PUBLISHED.lines().filter(|line| line.starts_with("| `limits.")).collect();
+    assert_eq!(published.len(), rows.len());
+    for ((key, default), row) in rows.iter().zip(published) {
+        assert!(row.starts_with(&format!("| `limits.{key}` | {default} | ")), "{key} is {default}: {row}");
+    }
+}
+
+#[test]
+fn a_rate_is_a_number_of_requests_a_second() {
+    let limits = |value: &str| {
+        let keys = ["requests_per_address", "requests_per_client", "requests_per_resource_server"];
+        read(&format!("[limits]\n{}", keys.map(|key| format!("{key} = {value}\n")).concat()))
+    };
+    for (value, rate) in [("1", 1), ("1000000", 1_000_000)] {
+        let limits = limits(value).unwrap().limits;
+        let rates = [limits.requests_per_address, limits.requests_per_client, limits.requests_per_resource_server];
+        assert_eq!(rates, [rate; 3]);
+    }
+    for wrong in ["0", "1000001", "-1", "2.5", "\"100\""] {
+        assert_eq!(
+            mistakes(limits(wrong)),
+            ["limits.requests_per_address", "limits.requests_per_client", "limits.requests_per_resource_server"],
+            "{wrong}"
+        );
+    }
+    let said = [("COUNTERSIGN_LIMITS__REQUESTS_PER_CLIENT".to_owned(), "100".to_owned())];
+    assert_eq!(Config::read("", Path::new(""), said).unwrap().limits.requests_per_client, 100);
+}
+
+#[test]
 fn all_mistakes_are_reported_together() {
     let text = r#"
         issuer = "http://as.example"

@@ -31,9 +31,9 @@ pub(super) async fn certificate_check(
     let request_id = RequestId::random(app.clock.now());
     // Before any work, the reading of the body included.
     let allowed = app.checks_allowed.take(peer.handshake.remote.ip(), peer.thumbprint(), began);
-    let parameters = match &allowed {
+    let parameters = match allowed {
         Ok(()) => parameters(&head, body, &app.config.limits).await,
-        Err(Exhausted { .. }) => Err(RequestRefusal::TooManyRequests),
+        Err(Exhausted { retry_after }) => Err(RequestRefusal::TooManyRequests { retry_after }),
     };
     let place = places.take();
     let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };
@@ -59,13 +59,7 @@ pub(super) async fn certificate_check(
                 ("not_known", response)
             }
             Ok(Answer::NoCertificate(answer)) => ("peer_no_certificate", response::told(StatusCode::OK, &answer)),
-            Err(refusal) => {
-                let response = match allowed {
-                    Err(Exhausted { retry_after }) => response::too_many_requests(retry_after),
-                    Ok(()) => response::refusal(&refusal),
-                };
-                (refusal.reason(), response)
-            }
+            Err(refusal) => (refusal.reason(), response::refusal(&refusal)),
         },
         Err(error) => {
             tracing::error!(request.id = %request_id, %error, "a certificate was not checked");

@@ -45,12 +45,16 @@ where
 {
     let began = app.clock.monotonic();
     let (head, body) = request.into_parts();
-    let parameters = parameters(&head, body, &app.config.limits).await;
+    // Before any work, the reading of the body included.
+    let parameters = match app.rates.count_address(peer.handshake.remote.ip()) {
+        Ok(()) => parameters(&head, body, &app.config.limits).await,
+        Err(refusal) => Err(refusal),
+    };
     let request_id = RequestId::random(app.clock.now());
     // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
     // here. No place is held while a body is awaited.
     let place = places.take();
-    let parameters = if place.is_some() { parameters } else { Err(RequestRefusal::Overloaded) };
+    let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };
     // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
     // task of its own and not in that of the connection.
     let deciding = tokio::spawn({

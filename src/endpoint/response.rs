@@ -47,11 +47,23 @@ pub(super) fn revoked() -> Response<Body> {
 /// A refusal.
 pub(super) fn refusal(refusal: &Refusal) -> Response<Body> {
     let mut response = error(status_of(refusal), refusal.code());
-    if matches!(refusal, Refusal::Revocation(RevocationRefusal::LimitReached)) {
-        // Until some of those that were revoked have expired.
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+    if let Some(wait) = retry_after(refusal) {
+        // RFC 9110 §10.2.3: whole seconds; never earlier than that.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     response
+}
+
+/// When to come again, where that is known.
+const fn retry_after(refusal: &Refusal) -> Option<Duration> {
+    match refusal {
+        Refusal::Request(RequestRefusal::TooManyRequests { retry_after }) => Some(*retry_after),
+        Refusal::Rate(refusal) => Some(refusal.retry_after()),
+        // Until some of those that were revoked have expired.
+        Refusal::Revocation(RevocationRefusal::LimitReached) => Some(Duration::from_secs(60)),
+        _ => None,
+    }
 }
 
 /// A refusal of a client that used the `Authorization` header under this scheme: 401 with a challenge that matches it
@@ -63,14 +75,6 @@ pub(super) fn challenge(scheme: &str) -> Response<Body> {
     if let Ok(challenge) = HeaderValue::try_from(format!("{scheme} realm=\"countersign\"")) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
-    response
-}
-
-/// Too many requests: when to come again, in whole seconds (RFC 9110 §10.2.3), never earlier than that.
-pub(super) fn too_many_requests(retry_after: Duration) -> Response<Body> {
-    let mut response = refusal(&Refusal::Request(RequestRefusal::TooManyRequests));
-    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     response
 }
 
@@ -199,7 +203,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Request(RequestRefusal::NotAcceptable) => StatusCode::NOT_ACCEPTABLE,
         Refusal::Request(RequestRefusal::HistoryNotOffered) => StatusCode::NOT_IMPLEMENTED,
         Refusal::Request(RequestRefusal::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::Request(RequestRefusal::TooManyRequests) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Request(RequestRefusal::TooManyRequests { .. }) | Refusal::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Request(RequestRefusal::UnknownPath) => StatusCode::NOT_FOUND,
         // RFC 6749 §5.2: the one case of `invalid_client` that is 401; `challenge` answers it.
         Refusal::Request(RequestRefusal::AuthorizationHeader) => StatusCode::UNAUTHORIZED,
@@ -252,6 +256,7 @@ mod tests {
     use crate::mint::MintRefusal;
     use crate::pki::PeerRefusal;
     use crate::policy::PolicyRefusal;
+    use crate::rates::RateRefusal;
     use crate::registry::{LookupRefusal, SightingRefusal};
     use crate::tls::HandshakeRefusal;
 
@@ -301,8 +306,15 @@ mod tests {
                 ));)*
             };
         }
-        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
-        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, IntrospectionRefusal, AuditUnavailable);
+        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, RateRefusal);
+        stages!(
+            AdmissionRefusal,
+            PolicyRefusal,
+            MintRefusal,
+            RevocationRefusal,
+            IntrospectionRefusal,
+            AuditUnavailable
+        );
         table
     }
 

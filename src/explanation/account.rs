@@ -213,7 +213,8 @@ const fn step_of(refusal: &Refusal) -> StepName {
         Refusal::Sighting(_) => StepName::Enrolment,
         Refusal::Admission(_) => StepName::Admission,
         // What comes after entitlement is not examined here.
-        Refusal::Policy(_)
+        Refusal::Rate(_)
+        | Refusal::Policy(_)
         | Refusal::Mint(_)
         | Refusal::Revocation(_)
         | Refusal::Introspection(_)
@@ -232,6 +233,7 @@ impl Scene<'_> {
             Refusal::Policy(refusal) => self.of_the_entitlement(refusal),
             Refusal::Request(_)
             | Refusal::Lookup(_)
+            | Refusal::Rate(_)
             | Refusal::Mint(_)
             | Refusal::Revocation(_)
             | Refusal::Introspection(_)

@@ -13,6 +13,7 @@ use crate::introspection::IntrospectionRefusal;
 use crate::mint::MintRefusal;
 use crate::pki::PeerRefusal;
 use crate::policy::PolicyRefusal;
+use crate::rates::RateRefusal;
 use crate::registry::{LookupRefusal, SightingRefusal};
 use crate::request::RequestRefusal;
 use crate::revocation::RevocationRefusal;
@@ -71,6 +72,7 @@ pub const fn on(refusal: &Refusal) -> Advice {
         Refusal::Peer(refusal) => on_peer(refusal),
         Refusal::ClientAuth(refusal) => on_client_auth(refusal),
         Refusal::Sighting(refusal) => on_sighting(refusal),
+        Refusal::Rate(refusal) => on_rate(refusal),
         Refusal::Admission(refusal) => on_admission(refusal),
         Refusal::Policy(refusal) => on_policy(refusal),
         Refusal::Mint(refusal) => on_mint(refusal),
@@ -152,7 +154,7 @@ const fn on_request(refusal: &RequestRefusal) -> Advice {
         RequestRefusal::BodyMalformed => {
             partner("Encode the form by RFC 6749 appendix B: UTF-8, percent signs followed by two hexadecimal digits.")
         }
-        RequestRefusal::TooManyRequests => partner("Wait as long as Retry-After says, then try again."),
+        RequestRefusal::TooManyRequests { .. } => partner("Wait as long as Retry-After says, then try again."),
         RequestRefusal::Overloaded => partner("Wait as long as Retry-After says, then try again."),
         RequestRefusal::UnknownPath => {
             partner("Take the URL from the server's metadata: there is nothing at this path.")
@@ -491,6 +493,17 @@ const fn on_revocation(refusal: &RevocationRefusal) -> Advice {
     }
 }
 
+const fn on_rate(refusal: &RateRefusal) -> Advice {
+    match refusal {
+        RateRefusal::ClientExceeded { .. } => partner(
+            "Use a token until it expires instead of asking for one each time, and wait as long as Retry-After says; or ask the operator for more (client change --requests-per-second).",
+        ),
+        RateRefusal::ResourceServerExceeded { .. } => partner(
+            "Ask about a token once and remember the answer for a while, or follow the revocation list; and wait as long as Retry-After says.",
+        ),
+    }
+}
+
 const fn on_introspection(refusal: &IntrospectionRefusal) -> Advice {
     match refusal {
         IntrospectionRefusal::NoCertificate => {
@@ -547,8 +560,15 @@ mod tests {
                 }));)*
             };
         }
-        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, AdmissionRefusal);
-        stages!(PolicyRefusal, MintRefusal, RevocationRefusal, IntrospectionRefusal, AuditUnavailable);
+        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, RateRefusal);
+        stages!(
+            AdmissionRefusal,
+            PolicyRefusal,
+            MintRefusal,
+            RevocationRefusal,
+            IntrospectionRefusal,
+            AuditUnavailable
+        );
         table
     }
 

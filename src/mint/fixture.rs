@@ -102,6 +102,7 @@ pub(crate) fn client(id: &str, participant: &str, version: i64) -> FoundClient {
             access_token_lifetime_seconds: None,
             enrolment: Enrolment::Required,
             renewal_overlap_seconds: None,
+            requests_per_second: None,
             software_id: None,
             state: ClientState::Active,
         },

@@ -56,6 +56,7 @@ impl Scene {
                     access_token_lifetime_seconds: None,
                     enrolment: Enrolment::OnFirstUse,
                     renewal_overlap_seconds: None,
+                    requests_per_second: None,
                     software_id: None,
                     state: ClientState::Active,
                 },

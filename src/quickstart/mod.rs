@@ -420,6 +420,7 @@ async fn enrol(app: &App, partner: &Partner, authority: &DevelopmentAuthority, n
             access_token_lifetime_seconds: None,
             enrolment: Enrolment::OnFirstUse,
             renewal_overlap_seconds: None,
+            requests_per_second: None,
             software_id: None,
             state: ClientState::Active,
         };

@@ -1,5 +1,7 @@
 //! Participants' applications: how each proves itself and what it may ask for.
 
+use std::num::NonZeroU32;
+
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,9 @@ pub struct Client {
     /// it is not said they are left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_overlap_seconds: Option<u64>,
+    /// How many requests a second it may make, where that is not what the configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<NonZeroU32>,
     /// RFC 7591 §2.
     pub software_id: Option<String>,
     /// Whether it may act.
@@ -228,7 +233,30 @@ impl ClientState {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use super::Client;
     use super::ClientState::{self, Active, Pending, Retired, Suspended};
+
+    /// As an earlier release wrote it, and as one is written that says nothing of it.
+    #[test]
+    fn a_record_without_a_rate_is_read_and_one_of_nothing_is_not() {
+        let record = |rate: &str| {
+            serde_json::from_str::<Client>(&format!(
+                r#"{{"id":"a","participant_id":"p","environment":"sandbox","contact":null,
+                    "authentication":{{"token_endpoint_auth_method":"self_signed_tls_client_auth","jwks":"{{}}"}},
+                    "access_token_signing_alg":"ES256","access_token_lifetime_seconds":null,"enrolment":"required",
+                    "software_id":null,{rate}"state":"active"}}"#
+            ))
+        };
+        let silent = record("").unwrap();
+        assert_eq!(silent.requests_per_second, None);
+        assert!(!serde_json::to_string(&silent).unwrap().contains("requests_per_second"));
+        let own = record(r#""requests_per_second":7,"#).unwrap();
+        assert_eq!(own.requests_per_second, NonZeroU32::new(7));
+        assert_eq!(serde_json::from_str::<Client>(&serde_json::to_string(&own).unwrap()).unwrap(), own);
+        assert!(record(r#""requests_per_second":0,"#).is_err());
+    }
 
     #[test]
     fn every_edge_of_the_state_table() {

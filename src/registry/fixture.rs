@@ -114,6 +114,7 @@ pub(crate) fn client(id: &str, participant: &str) -> Client {
         access_token_lifetime_seconds: None,
         enrolment: Enrolment::OnFirstUse,
         renewal_overlap_seconds: None,
+        requests_per_second: None,
         software_id: None,
         state: ClientState::Active,
     }

@@ -351,6 +351,7 @@ async fn a_certificate_takes_over_from_another() {
     let gone = thumbprint(&old.credential).to_string();
     let command = ["resource-server", "change", "accounts", "--without-certificate", &gone];
     assert!(rig.command(&command).await.status.success());
+    rig.app.registry.catch_up().await.unwrap();
     assert_eq!(old.asks(&rig, &about(&token)).await.error(), "invalid_client");
     assert_eq!(new.asks(&rig, &about(&token)).await.json()["active"], true);
     assert_eq!(rig.command(&command).await.status.code(), Some(1), "it has it no more");

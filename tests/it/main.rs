@@ -63,6 +63,8 @@ mod judge;
 
 mod http2;
 
+mod rates;
+
 mod life;
 
 mod operations;

@@ -676,6 +676,7 @@ pub(crate) fn client_of(id: &str, participant: &str, authentication: ClientAuthe
         access_token_lifetime_seconds: None,
         enrolment: Enrolment::OnFirstUse,
         renewal_overlap_seconds: None,
+        requests_per_second: None,
         software_id: None,
         state: ClientState::Active,
     }

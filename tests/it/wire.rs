@@ -4,7 +4,7 @@
 //! no library sends a broken request; HTTP/2 goes through hyper. Sessions are kept for resumption, connections for as long
 //! as the test holds them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SignatureAlgorithm, SignatureScheme};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -70,7 +70,10 @@ impl Peer {
 
     /// A connection whose handshake is complete, as far as this side can tell.
     pub(crate) async fn connect(&self, address: SocketAddr) -> std::io::Result<Connection> {
-        let stream = patiently(TcpStream::connect(address)).await?;
+        self.over(patiently(TcpStream::connect(address)).await?).await
+    }
+
+    async fn over(&self, stream: TcpStream) -> std::io::Result<Connection> {
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost").unwrap();
         let stream = patiently(TlsConnector::from(Arc::clone(&self.config)).connect(name, stream)).await?;
@@ -80,6 +83,18 @@ impl Peer {
     /// One request on a connection of its own.
     pub(crate) async fn ask(&self, address: SocketAddr, request: &Request) -> std::io::Result<Answer> {
         self.connect(address).await?.ask(request).await
+    }
+
+    /// The same, from this address of the machine.
+    pub(crate) async fn ask_from(
+        &self,
+        source: Ipv4Addr,
+        address: SocketAddr,
+        request: &Request,
+    ) -> std::io::Result<Answer> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        self.over(patiently(socket.connect(address)).await?).await?.ask(request).await
     }
 
     /// An HTTP/2 connection.

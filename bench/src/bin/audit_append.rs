@@ -186,6 +186,7 @@ async fn client(registry: &Registry, now: UnixTime) -> Result<Found, Failure> {
         access_token_lifetime_seconds: None,
         enrolment: Enrolment::OnFirstUse,
         renewal_overlap_seconds: None,
+        requests_per_second: None,
         software_id: None,
         state: ClientState::Active,
     };
