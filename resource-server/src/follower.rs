@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
@@ -41,23 +41,25 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher that trusts what `tls` trusts.
+    /// A fetcher that trusts what `tls` trusts. Each fetch has a connection to itself: one that is given up takes a connection
+    /// with it that may have gone silent, and the next begins with another.
     pub fn new(mut tls: ClientConfig) -> Self {
         tls.alpn_protocols.clear(); // hyper-rustls sets its own, and insists on it
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().enable_http2().build();
-        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
-    }
-
-    /// A fetcher for questions that somebody waits for: each has a connection to itself meanwhile, so that one which is given
-    /// up takes a connection with it that may be dead, and no other.
-    pub fn for_questions(mut tls: ClientConfig) -> Self {
-        tls.alpn_protocols.clear();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false); // https is what is connected to
         tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_PATIENCE));
+        // A long poll is silent by its nature: that the other side is still there is asked for below it.
+        tcp.set_keepalive(Some(PROBE_AFTER));
+        tcp.set_keepalive_interval(Some(SECOND));
+        tcp.set_keepalive_retries(Some(PROBES));
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
-        Self { client: Client::builder(TokioExecutor::new()).build(connector.wrap_connector(tcp)) }
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MOST_IDLE)
+            .build(connector.wrap_connector(tcp));
+        Self { client }
     }
 
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
@@ -180,12 +182,15 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
     // Three polls within the staleness limit, so that one may fail.
     let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
     let mut retry = RETRY_FIRST;
+    let mut is_away = false;
     let mut outcomes = Outcomes::of("revocations");
     loop {
         if !list.can_be_verified() {
             tokio::time::sleep(BREATH).await;
             continue;
         }
+        // Whoever was away is asked what there is, and not to wait: the sooner is it known that he is back.
+        let wait = if is_away { Duration::ZERO } else { wait };
         let before = list.version();
         let target = match before {
             None => url.clone(),
@@ -200,6 +205,7 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
             Err(error) => Err(error.to_string()),
         };
         outcomes.note(&outcome);
+        is_away = outcome.is_err();
         let pause = match outcome {
             // News came: ask on at once, but never in a tight circle.
             Ok(()) if list.version() != before => BREATH,
@@ -267,6 +273,13 @@ impl Outcomes {
 
 const JSON: &str = "application/json";
 const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+// A machine that is gone is known to be after five seconds.
+const PROBE_AFTER: Duration = Duration::from_secs(3);
+const PROBES: u32 = 2;
+// Short: what nobody has used for a while may be dead, and is found to be so by a question that somebody waits for.
+const IDLE: Duration = Duration::from_secs(5);
+const MOST_IDLE: usize = 8;
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);
 const BREATH: Duration = Duration::from_millis(20);

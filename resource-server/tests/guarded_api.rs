@@ -32,7 +32,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 const RESOURCE: &str = "https://localhost:8444";
 
@@ -47,6 +47,8 @@ struct Issuer {
     list: Mutex<List>,
     /// How often a list was asked for.
     asked: AtomicUsize,
+    /// With what query.
+    queries: Mutex<Vec<String>>,
     /// Who asked for it last.
     asker: Mutex<Option<PeerCertificate>>,
     /// What a mirror says, and with what query and by whom it was asked.
@@ -112,6 +114,7 @@ impl Issuer {
 
     async fn asked_for_the_list(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
         *issuer.asker.lock().unwrap() = request.extensions().get::<PeerCertificate>().cloned();
+        issuer.queries.lock().unwrap().push(request.uri().query().unwrap_or_default().to_owned());
         issuer.asked.fetch_add(1, Ordering::Relaxed);
         let list = issuer.list.lock().unwrap().clone();
         issuer.says(list)
@@ -231,6 +234,7 @@ impl World {
             url: Mutex::new(String::new()),
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
             asked: AtomicUsize::new(0),
+            queries: Mutex::new(Vec::new()),
             asker: Mutex::new(None),
             mirrored: Mutex::new(List::Unavailable),
             at_the_mirror: Mutex::new(Vec::new()),
@@ -357,6 +361,42 @@ impl Caller {
     }
 }
 
+/// Stands between two parties, and carries what they say until it is told to go mute: then it closes nothing and carries
+/// nothing, on the connections that there are. Those that come later are carried again.
+struct Wire {
+    address: SocketAddr,
+    mute: watch::Sender<()>,
+    carried: Arc<AtomicUsize>,
+}
+
+impl Wire {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mute, carried) = (watch::Sender::new(()), Arc::new(AtomicUsize::new(0)));
+        let (told, count) = (mute.clone(), Arc::clone(&carried));
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut muted = told.subscribe();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                        _muted = muted.changed() => {}
+                    }
+                    std::future::pending::<()>().await; // with both ends in hand
+                });
+            }
+        });
+        Self { address, mute, carried }
+    }
+
+    fn go_mute(&self) {
+        self.mute.send_replace(());
+    }
+}
+
 /// Waits until it is so, for a while.
 async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let clock = SystemClock::new();
@@ -467,6 +507,41 @@ async fn whoever_sits_between_can_only_let_the_list_grow_old() {
         assert!(revocations.age().unwrap() > Duration::from_millis(500), "{what}: {:?}", revocations.age());
         assert_eq!((caller.status(&dead).await, another.status(&alive).await), (401, 200), "{what}: meanwhile");
     }
+}
+
+impl World {
+    /// A wire to the authorization server, which is known by the wire's address from now on.
+    async fn behind_a_wire(&self) -> Wire {
+        let port = self.issuer.url.lock().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
+        let wire = Wire::to(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        *self.issuer.url.lock().unwrap() = format!("https://localhost:{}", wire.address.port());
+        wire
+    }
+}
+
+/// A firewall that forgot them, or a man in the middle: nobody closes them, and nobody answers on them.
+#[tokio::test]
+async fn connections_that_go_mute_are_left_for_others() {
+    let world = World::new().await;
+    let wire = world.behind_a_wire().await;
+    let guard = world.guard().staleness_limit(Duration::from_secs(3)).start().unwrap(); // polls are held for a second
+    eventually("the list is taken", || guard.revocations().version() == Some((1, 1))).await;
+    wire.go_mute();
+    world.issuer.mark(MarkKind::Client, "client-1");
+    let (clock, before) = (SystemClock::new(), wire.carried.load(Ordering::SeqCst));
+    while guard.revocations().version() != Some((1, 2)) {
+        assert!(clock.monotonic() < Duration::from_secs(12), "the list never comes again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(wire.carried.load(Ordering::SeqCst) > before);
+    // Not to wait, after a failure; and as ever after a success.
+    let asked = || world.issuer.queries.lock().unwrap().clone();
+    eventually("it waits again", || {
+        let asked = asked();
+        let away = asked.iter().position(|query| query.ends_with("&wait=0"));
+        away.is_some_and(|at| asked[at..].iter().any(|query| query.ends_with("&wait=1")))
+    })
+    .await;
 }
 
 #[tokio::test]
