@@ -37,6 +37,7 @@ pub const POLL_WAIT: Duration = Duration::from_secs(10);
 /// Fetches over HTTPS: no redirects, no plain HTTP, bounded bodies, bounded time.
 #[derive(Clone)]
 pub struct Fetcher {
+    connector: HttpsConnector<HttpConnector>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -54,12 +55,22 @@ impl Fetcher {
         tcp.set_keepalive_interval(Some(SECOND));
         tcp.set_keepalive_retries(Some(PROBES));
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+        Self::over(connector.wrap_connector(tcp))
+    }
+
+    /// The same without the connections that this one has.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self::over(self.connector.clone())
+    }
+
+    fn over(connector: HttpsConnector<HttpConnector>) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MOST_IDLE)
-            .build(connector.wrap_connector(tcp));
-        Self { client }
+            .build(connector.clone());
+        Self { connector, client }
     }
 
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.

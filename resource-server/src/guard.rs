@@ -170,7 +170,7 @@ impl GuardBuilder {
             WhenStale::Introspect if !tls.client_auth_cert_resolver.has_certs() || !is_identifier(&introspect_at) => {
                 return Err(GuardError::Introspection);
             }
-            WhenStale::Introspect => Some(Endpoint { fetcher: Fetcher::new(tls.clone()), url: introspect_at.into() }),
+            WhenStale::Introspect => Some(Endpoint::new(Fetcher::new(tls.clone()), introspect_at)),
         };
         let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
         let fetcher = Fetcher::new(tls);

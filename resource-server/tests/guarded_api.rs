@@ -649,6 +649,30 @@ async fn an_endpoint_that_is_silent_is_not_waited_for() {
     eventually("it is known", || !world.guard.is_ready()).await;
 }
 
+/// Several connections at once go mute, and one question finds it out for all of them.
+#[tokio::test]
+async fn one_question_is_lost_to_connections_that_went_mute() {
+    let world = World::new().await;
+    let wire = world.behind_a_wire().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    let own = world.partner.client("api");
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
+    eventually("the guard has keys", || guard.keys().current().is_some()).await;
+    let world = world.serving(guard);
+    let client = world.partner.client("client");
+    let caller = world.caller(Some(&client), Version::HTTP_2);
+    let before = wire.carried.load(Ordering::SeqCst);
+    let tokens: Vec<String> = (0..8).map(|_| world.issuer.token(&client)).collect();
+    let calls = tokens.iter().map(|token| caller.status(token));
+    assert_eq!(futures_util::future::join_all(calls).await, [401; 8]);
+    assert!(wire.carried.load(Ordering::SeqCst) > before + 1, "several connections are kept");
+    wire.go_mute();
+    assert_eq!(caller.status(&world.issuer.token(&client)).await, 503);
+    eventually("it is known", || !world.guard.is_ready()).await;
+    assert_eq!(caller.status(&world.issuer.token(&client)).await, 401, "asked over a connection of this moment");
+}
+
 /// The list comes from a mirror that anybody may run, with a certificate of the API's own for the authorization server.
 async fn mirrored(list: List, staleness_limit: Duration) -> World {
     let world = World::new().await;

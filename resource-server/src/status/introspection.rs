@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -140,6 +141,7 @@ impl Introspection {
             None => Err(NoAnswer::NotAsked),
             Some(_place) => match tokio::time::timeout(self.patience, self.line.ask(text)).await {
                 Err(_) => {
+                    self.line.hang_up();
                     self.silent.store(true, Ordering::Relaxed);
                     Err(NoAnswer::Fetch(FetchError::TimedOut))
                 }
@@ -260,23 +262,36 @@ enum NoAnswer {
 /// Carries a question about a token to the authorization server, and brings the answer's body.
 pub(crate) trait Line: Send + Sync + 'static {
     fn ask(&self, token: Arc<str>) -> Answering;
+
+    /// A question led to nothing: what this one has of connections may be as dead as the one that it went over.
+    fn hang_up(&self) {}
 }
 
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send>>;
 
 /// The line that there is: the endpoint, over HTTPS.
 pub(crate) struct Endpoint {
-    pub(crate) fetcher: Fetcher,
-    pub(crate) url: Arc<str>,
+    fetcher: ArcSwap<Fetcher>,
+    url: Arc<str>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(fetcher: Fetcher, url: String) -> Self {
+        Self { fetcher: ArcSwap::from_pointee(fetcher), url: url.into() }
+    }
 }
 
 impl Line for Endpoint {
     fn ask(&self, token: Arc<str>) -> Answering {
-        let (fetcher, url) = (self.fetcher.clone(), Arc::clone(&self.url));
+        let (fetcher, url) = (self.fetcher.load_full(), Arc::clone(&self.url));
         Box::pin(async move {
             // RFC 7662 §2.1. A token's characters are unreserved (RFC 7515 §2): they stand for themselves in a form.
             fetcher.post_form(&url, format!("token={token}"), MAX_ANSWER_BYTES).await
         })
+    }
+
+    fn hang_up(&self) {
+        self.fetcher.store(Arc::new(self.fetcher.load().afresh()));
     }
 }
 
