@@ -203,18 +203,8 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         // Whoever was away is asked what there is, and not to wait: the sooner is it known that he is back.
         let wait = if is_away { Duration::ZERO } else { wait };
         let before = list.version();
-        let target = match before {
-            None => url.clone(),
-            Some((epoch, number)) => {
-                let and = if url.contains('?') { '&' } else { '?' };
-                format!("{url}{and}epoch={epoch}&number={number}&wait={}", wait.as_secs())
-            }
-        };
         let asked_at = Instant::now();
-        let outcome = match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
-            Ok(body) => taken(Arc::clone(&list), body).await,
-            Err(error) => Err(error.to_string()),
-        };
+        let outcome = poll(&fetcher, &url, &list, wait).await;
         outcomes.note(&outcome);
         is_away = outcome.is_err();
         let pause = match outcome {
@@ -225,6 +215,33 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         };
         retry = if outcome.is_ok() { RETRY_FIRST } else { retry.saturating_mul(2).min(RETRY_LAST) };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Asks the authorization server itself for the list, once a second for as long as whoever else was to bring it does not, or
+/// brings one that is past half of what it may age: a mirror is nothing to switch an API off with.
+pub async fn relieve_the_mirror(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
+    let mut outcomes = Outcomes::of("revocations");
+    loop {
+        tokio::time::sleep(SECOND.min(list.staleness_limit() / 4).max(BREATH_WITHOUT_NEWS)).await;
+        if list.can_be_verified() && list.age().is_none_or(|age| age > list.staleness_limit() / 2) {
+            outcomes.note(&poll(&fetcher, &url, &list, Duration::ZERO).await);
+        }
+    }
+}
+
+/// Asks once for the list, to be held for as long as this where there is no other than the one held.
+async fn poll(fetcher: &Fetcher, url: &str, list: &Arc<HeldList>, wait: Duration) -> Result<(), String> {
+    let target = match list.version() {
+        None => url.to_owned(),
+        Some((epoch, number)) => {
+            let and = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{and}epoch={epoch}&number={number}&wait={}", wait.as_secs())
+        }
+    };
+    match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
+        Ok(body) => taken(Arc::clone(list), body).await,
+        Err(error) => Err(error.to_string()),
     }
 }
 

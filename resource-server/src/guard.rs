@@ -35,6 +35,8 @@ pub struct GuardBuilder {
     tls: Option<ClientConfig>,
     certificate: Option<Arc<SingleCertAndKey>>,
     revocations_from: Option<String>,
+    mirror_tls: Option<ClientConfig>,
+    mirror_alone: bool,
     staleness_limit: Duration,
     when_stale: WhenStale,
     introspect_at: Option<String>,
@@ -49,20 +51,7 @@ impl GuardBuilder {
     /// # Errors
     /// [`GuardError::Roots`] if there is no certificate among them, or one that cannot be a root.
     pub fn roots_pem(mut self, pem: &[u8]) -> Result<Self, GuardError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|_| GuardError::Roots)?).map_err(|_| GuardError::Roots)?;
-        }
-        if roots.is_empty() {
-            return Err(GuardError::Roots);
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| GuardError::Roots)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        self.tls = Some(config);
+        self.tls = Some(trusting(pem)?);
         Ok(self)
     }
 
@@ -99,9 +88,29 @@ impl GuardBuilder {
     /// Where to get the revocation list: a mirror or a cache of it, at this https URL, in the place of the authorization server.
     /// Whoever carries it need not be trusted: it is signed, never goes back, and ages. It is not shown the API's certificate,
     /// and it is not known to pass on what is new at once: where it knows no long poll, it is asked once a second.
+    /// While it brings none, or one that is past half of the staleness limit, the authorization server is asked as well.
     #[must_use]
     pub fn revocations_from(mut self, url: impl Into<String>) -> Self {
         self.revocations_from = Some(url.into());
+        self
+    }
+
+    /// The roots to trust when the mirror of [`Self::revocations_from`] is asked, in PEM; those for the authorization server
+    /// unless told. Give a mirror of somebody else's these of its own: whoever is among the roots for the authorization server can
+    /// pass himself off as it, and hand out keys.
+    ///
+    /// # Errors
+    /// [`GuardError::Roots`] if there is no certificate among them, or one that cannot be a root.
+    pub fn mirror_roots_pem(mut self, pem: &[u8]) -> Result<Self, GuardError> {
+        self.mirror_tls = Some(trusting(pem)?);
+        Ok(self)
+    }
+
+    /// Never asks the authorization server for the list, whatever becomes of the mirror: who runs the mirror can then let the
+    /// list grow too old.
+    #[must_use]
+    pub const fn mirror_alone(mut self) -> Self {
+        self.mirror_alone = true;
         self
     }
 
@@ -150,7 +159,7 @@ impl GuardBuilder {
         let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
         let mut tls = self.tls.take().ok_or(GuardError::Roots)?;
         let mirror = self.revocations_from.take().map(|url| {
-            let mut anonymous = tls.clone();
+            let mut anonymous = self.mirror_tls.take().unwrap_or_else(|| tls.clone());
             anonymous.client_auth_cert_resolver = Arc::new(NoCertificate);
             anonymous.resumption = Resumption::default();
             (Fetcher::new(anonymous), url)
@@ -172,14 +181,25 @@ impl GuardBuilder {
             }
             WhenStale::Introspect => Some(Endpoint::new(Fetcher::new(tls.clone()), introspect_at)),
         };
+        let mirror_alone = self.mirror_alone;
         let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
         let fetcher = Fetcher::new(tls);
-        let (lists, list) = mirror.unwrap_or_else(|| (fetcher.clone(), format!("{base}/revocations")));
-        let tasks = vec![
+        let list = Arc::clone(&guard.judgement.revocations);
+        let own = (fetcher.clone(), format!("{base}/revocations"));
+        let mut tasks = vec![
             runtime.spawn(follower::follow_keys(fetcher, format!("{base}/jwks"), Arc::clone(&guard.keys))),
-            runtime.spawn(follower::follow_revocations(lists, list, Arc::clone(&guard.judgement.revocations))),
-            runtime.spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
+            runtime.spawn(follower::report_age(Arc::clone(&list), Arc::clone(&guard.clock))),
         ];
+        let (lists, url) = match mirror {
+            None => own,
+            Some(mirror) => {
+                if !mirror_alone {
+                    tasks.push(runtime.spawn(follower::relieve_the_mirror(own.0, own.1, Arc::clone(&list))));
+                }
+                mirror
+            }
+        };
+        tasks.push(runtime.spawn(follower::follow_revocations(lists, url, list)));
         Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
     }
 
@@ -254,6 +274,8 @@ impl Guard {
             tls: None,
             certificate: None,
             revocations_from: None,
+            mirror_tls: None,
+            mirror_alone: false,
             staleness_limit: Duration::from_secs(30),
             when_stale: WhenStale::default(),
             introspect_at: None,
@@ -354,6 +376,24 @@ impl Description {
     }
 }
 
+/// Trusts these roots, and shows nobody a certificate.
+fn trusting(pem: &[u8]) -> Result<ClientConfig, GuardError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.map_err(|_| GuardError::Roots)?).map_err(|_| GuardError::Roots)?;
+    }
+    if roots.is_empty() {
+        return Err(GuardError::Roots);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| GuardError::Roots)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
 /// What is shown to whoever is nobody in particular.
 #[derive(Debug)]
 struct NoCertificate;
@@ -442,6 +482,7 @@ mod tests {
         let builder = || Guard::builder("https://as.example", "https://api.example");
         for wrong in ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             assert_eq!(builder().roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
+            assert_eq!(builder().mirror_roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
         }
         assert_eq!(builder().start().unwrap_err(), GuardError::NoRuntime);
     }

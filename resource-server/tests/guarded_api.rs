@@ -709,6 +709,44 @@ async fn a_mirror_is_believed_what_is_signed_and_shown_no_certificate() {
     assert_eq!(*world.issuer.questions.lock().unwrap(), [], "a fresh list is a fresh list, whoever brought it");
 }
 
+/// A mirror that lets the list grow old switches no API off.
+#[tokio::test]
+async fn the_authorization_server_stands_in_for_a_mirror_that_stands_still() {
+    for mute in [false, true] {
+        let world = mirrored(List::Unavailable, Duration::from_secs(3)).await;
+        if !mute {
+            let list = world.issuer.sign(REVOCATION_LIST_TYPE, world.issuer.list(1, json!({})));
+            *world.issuer.mirrored.lock().unwrap() = List::Replayed(list);
+            eventually("the list is taken", || world.guard.revocations().version() == Some((1, 1))).await;
+        }
+        world.issuer.mark(MarkKind::Client, "client-1");
+        eventually("the mark comes", || world.guard.revocations().version() == Some((1, 2))).await;
+        assert!(!world.issuer.at_the_mirror.lock().unwrap().is_empty());
+    }
+}
+
+/// Whom the mirror's root vouches for can carry lists, and pass himself off as nobody else.
+#[tokio::test]
+async fn roots_of_the_mirror_are_roots_of_nothing_else() {
+    let world = World::new().await;
+    let elsewhere = Authority::root("Mirror CA", now()).to_pem();
+    let mirror = format!("{}/mirror", world.issuer.url.lock().unwrap());
+    // The server is not of the mirror's root: its keys are taken, and its list as the mirror's is not.
+    let guard = world.guard().revocations_from(&mirror).mirror_roots_pem(elsewhere.as_bytes()).unwrap();
+    let guard = guard.mirror_alone().start().unwrap();
+    eventually("there are keys", || guard.keys().current().is_some()).await;
+    // And the other way round: the mirror's root does for the mirror alone.
+    *world.issuer.mirrored.lock().unwrap() = List::Marks { number: 1, marks: json!({}) };
+    let issuer = world.issuer.url.lock().unwrap().clone();
+    let other = Guard::builder(issuer, RESOURCE).roots_pem(elsewhere.as_bytes()).unwrap().revocations_from(&mirror);
+    let other = other.mirror_roots_pem(world.roots_pem.as_bytes()).unwrap().start().unwrap();
+    let both = world.guard().revocations_from(&mirror).mirror_roots_pem(world.roots_pem.as_bytes()).unwrap();
+    let both = both.mirror_alone().start().unwrap();
+    eventually("the mirror is believed where its root is given", || both.is_ready()).await;
+    assert!(other.keys().current().is_none());
+    assert!(guard.revocations().version().is_none());
+}
+
 /// It knows no long poll.
 #[tokio::test]
 async fn a_mirror_that_answers_at_once_is_asked_once_a_second() {

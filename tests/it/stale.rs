@@ -36,7 +36,8 @@ impl Api {
             let id = ResourceServerId::parse("accounts").unwrap();
             let mut record = rig.app.registry.resource_server(&id).await.unwrap().unwrap();
             record.certificates.push(thumbprint(&own));
-            rig.app.registry.change_resource_server(record, rig.explanation()).await.unwrap();
+            let version = rig.app.registry.change_resource_server(record, rig.explanation()).await.unwrap();
+            assert!(rig.app.status.has_come_to(version, PATIENCE).await, "the list is signed in this moment");
         }
         let server = &rig.world.server;
         let mirror = HttpsServer::start(server, rig.app.status.current().compact.as_bytes()).await;
@@ -46,7 +47,8 @@ impl Api {
             .and_then(|guard| guard.client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()))
             .unwrap()
             .revocations_from(mirror.url("revocations"))
-            .staleness_limit(Duration::from_millis(1_500))
+            .mirror_alone()
+            .staleness_limit(Duration::from_secs(4))
             .when_stale(WhenStale::Introspect)
             .start()
             .unwrap();
