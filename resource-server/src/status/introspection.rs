@@ -7,8 +7,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,6 +40,9 @@ pub const MOST_WAITING: usize = 4_096;
 /// The longest answer that is looked at.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
+/// How soon after it was told of trouble is told of again: each call could bring news, and the next call other news.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long trouble is taken to last where nobody asks again.
 const TROUBLE_LASTS: Duration = Duration::from_secs(5);
 
@@ -52,14 +55,15 @@ pub struct Introspection {
     patience: Duration,
     waiting: Semaphore,
     questions: Semaphore,
-    /// The one question that may be under way to a server that is silent.
+    /// The one question that may be under way to a server that gives no answers.
     probe: Semaphore,
-    /// Whether the last question was not answered in time.
-    silent: AtomicBool,
+    /// Whether the last question brought no answer, of whatever kind.
+    failing: AtomicBool,
     /// When the last question led to nothing, by the monotonic clock in milliseconds from 1; 0 once one has led to an answer.
     trouble_at: AtomicU64,
-    /// The trouble that was told of last, while it lasts.
-    trouble: StdMutex<Option<NoAnswer>>,
+    /// When trouble was last told of, counted like that, and whether its end has not been yet.
+    told_at: AtomicU64,
+    told: AtomicBool,
 }
 
 impl Introspection {
@@ -79,9 +83,10 @@ impl Introspection {
             waiting: Semaphore::new(MOST_WAITING),
             questions: Semaphore::new(MOST_QUESTIONS),
             probe: Semaphore::new(1),
-            silent: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             trouble_at: AtomicU64::new(0),
-            trouble: StdMutex::new(None),
+            told_at: AtomicU64::new(0),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -139,17 +144,15 @@ impl Introspection {
     async fn question(&self, token: &VerifiedToken, text: Arc<str>) -> Verdict {
         let answer = match self.place() {
             None => Err(NoAnswer::NotAsked),
-            Some(_place) => match tokio::time::timeout(self.patience, self.line.ask(text)).await {
-                Err(_) => {
+            Some(_place) => {
+                let came = tokio::time::timeout(self.patience, self.line.ask(text)).await;
+                let came = came.unwrap_or(Err(FetchError::TimedOut));
+                if matches!(came, Err(FetchError::Body | FetchError::Connection(_) | FetchError::TimedOut)) {
                     self.line.hang_up();
-                    self.silent.store(true, Ordering::Relaxed);
-                    Err(NoAnswer::Fetch(FetchError::TimedOut))
                 }
-                Ok(answer) => {
-                    self.silent.store(false, Ordering::Relaxed);
-                    answer.map_err(NoAnswer::Fetch).and_then(|body| read(&body, token))
-                }
-            },
+                self.failing.store(came.is_err(), Ordering::Relaxed);
+                came.map_err(NoAnswer::Fetch).and_then(|body| read(&body, token))
+            }
         };
         self.tell(&answer);
         match answer {
@@ -160,14 +163,14 @@ impl Introspection {
         }
     }
 
-    /// Leave to ask, if there is any. A server that let a question wait too long is asked one at a time until it answers:
-    /// calls are not to wait, all of them, for what does not come.
+    /// Leave to ask, if there is any. A server that is silent, away or overloaded, or will have nothing to do with this API, is
+    /// asked one at a time until it answers: calls are not to wait, all of them, for what does not come, nor to add to it.
     fn place(&self) -> Option<SemaphorePermit<'_>> {
-        let places = if self.silent.load(Ordering::Relaxed) { &self.probe } else { &self.questions };
+        let places = if self.failing.load(Ordering::Relaxed) { &self.probe } else { &self.questions };
         places.try_acquire().ok()
     }
 
-    /// Counts an answer, and tells of trouble where it is another than the last one.
+    /// Counts an answer, and tells of trouble and of its end, once in a while.
     fn tell(&self, answer: &Result<Word, NoAnswer>) {
         let result = match answer {
             Ok(Word::Active) => "active",
@@ -177,21 +180,23 @@ impl Introspection {
             Err(NoAnswer::Fetch(_) | NoAnswer::Malformed) => "failed",
         };
         metrics::counter!("countersign_guard_introspections_total", "result" => result).increment(1);
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(_) => {
                 self.trouble_at.store(0, Ordering::Relaxed);
-                if trouble.take().is_some() {
+                if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
                     tracing::info!("the authorization server answers questions about tokens again");
                 }
             }
             Err(NoAnswer::NotAsked) => {} // a matter of load, or of trouble that was told of
             Err(error) => {
-                let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
-                self.trouble_at.store(now.max(1), Ordering::Relaxed);
-                if trouble.as_ref() != Some(error) {
+                let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX).max(1);
+                self.trouble_at.store(now, Ordering::Relaxed);
+                let before = self.told_at.load(Ordering::Relaxed);
+                let is_time = before == 0 || Duration::from_millis(now.saturating_sub(before)) >= TELL_AGAIN;
+                let relaxed = Ordering::Relaxed;
+                if is_time && self.told_at.compare_exchange(before, now, relaxed, relaxed).is_ok() {
+                    self.told.store(true, Ordering::Relaxed);
                     tracing::warn!(%error, "asked about a token, the authorization server gives no usable answer");
-                    *trouble = Some(error.clone());
                 }
             }
         }
@@ -255,7 +260,7 @@ enum NoAnswer {
     Fetch(FetchError),
     #[error("what it said is no answer by RFC 7662")]
     Malformed,
-    #[error("it was not asked: too many questions are under way, or it is silent")]
+    #[error("it was not asked: too many questions are under way, or it gives no answers")]
     NotAsked,
 }
 

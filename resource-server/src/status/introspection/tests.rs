@@ -1,5 +1,6 @@
 //! A guard whose list is too old, and an authorization server at the other end of a line that is no network.
 
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicUsize;
 
 use http::header::AUTHORIZATION;
@@ -314,6 +315,67 @@ async fn failures() {
     assert!(scene.double.guard.is_ready());
 }
 
+/// Whatever comes in the place of an answer: a server in trouble is not asked by everybody at once.
+#[tokio::test]
+async fn a_server_that_fails_is_asked_one_at_a_time() {
+    for error in [
+        FetchError::Body,
+        FetchError::Connection("reset".to_owned()),
+        FetchError::MediaType,
+        FetchError::Status(400),
+        FetchError::Status(429),
+        FetchError::Status(503),
+    ] {
+        let scene = Scene::new();
+        scene.fails(Says::Fails(error.clone()));
+        assert_eq!(scene.ends().await, UNAVAILABLE);
+        scene.double.wait(MILLISECOND);
+        scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..20 {
+            let call = scene.undecided(&nth(&scene, n));
+            calls.spawn(call.settle());
+        }
+        for _ in 0..19 {
+            let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
+            assert_eq!(refused.reason(), "introspection_unavailable");
+        }
+        assert_eq!(scene.asked(), 2, "{error}: one of twenty asked");
+        scene.says(&json!({ "active": false }));
+        scene.server.gate.add_permits(1_000);
+        assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap_err().reason(), "introspection_inactive");
+        let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+        assert!(!introspection.failing.load(Ordering::Relaxed), "{error}: it is over");
+    }
+    // An answer that is none says nothing against the next one.
+    let scene = Scene::new();
+    scene.says_raw("garbage");
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+    assert!(!introspection.failing.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn trouble_is_told_of_once_in_a_while() {
+    let scene = Scene::new();
+    let introspection = Arc::clone(scene.double.guard.judgement.introspection.as_ref().unwrap());
+    let told = || (introspection.told_at.load(Ordering::Relaxed), introspection.told.load(Ordering::Relaxed));
+    let began = 30_001;
+    for status in [503, 400, 503] {
+        scene.fails(Says::Fails(FetchError::Status(status)));
+        assert_eq!(scene.ends().await, UNAVAILABLE);
+        assert_eq!(told(), (began, true));
+        scene.double.wait(MILLISECOND);
+    }
+    scene.says(&scene.active());
+    assert_eq!((scene.ends().await, told()), (None, (began, false)), "and of its end");
+    scene.fails(Says::Fails(FetchError::Status(503)));
+    scene.double.wait(TELL_AGAIN - 4 * MILLISECOND);
+    assert_eq!((scene.ends().await, told()), (UNAVAILABLE, (began, false)), "not yet again");
+    scene.double.wait(MILLISECOND);
+    assert_eq!((scene.ends().await, told()), (UNAVAILABLE, (began + 60_000, true)));
+}
+
 #[tokio::test]
 async fn an_answer_counts_for_a_second_and_not_a_millisecond_longer() {
     for (then, says) in [(None, json!({ "active": false })), (INACTIVE, Scene::new().active())] {
@@ -464,7 +526,7 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
         tokio::task::yield_now().await;
     }
     assert_eq!(scene.ends().await, None);
-    assert!(!introspection.silent.load(Ordering::Relaxed));
+    assert!(!introspection.failing.load(Ordering::Relaxed));
     assert!(scene.double.guard.is_ready());
 }
 
