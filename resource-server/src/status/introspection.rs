@@ -4,6 +4,9 @@
 //! gives a [`LiveToken`] or the refusal. An answer counts for a second, and for everybody who waited for it. It knows nothing
 //! of HTTP, and does not decide when to ask.
 
+/// Who has how many questions.
+mod shares;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,12 +20,13 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
+use self::shares::Shares;
 use super::{HeldList, LiveToken};
 use crate::confirmation::{Confirmation, ConfirmedToken};
 use crate::error::StatusRefusal;
 use crate::follower::{FetchError, Fetcher};
 use crate::time::{Clock, UnixTime};
-use crate::token::access_token::VerifiedToken;
+use crate::token::access_token::{LEEWAY, VerifiedToken};
 use crate::token::json;
 
 /// How long an answer is waited for, and how long a call waits in all.
@@ -36,6 +40,12 @@ pub const MOST_QUESTIONS: usize = 256;
 
 /// How many calls may wait at one time, for answers of their own or of others.
 pub const MOST_WAITING: usize = 4_096;
+
+/// How many questions about the tokens of one client may be under way at one time.
+pub const MOST_QUESTIONS_OF_A_CLIENT: usize = 32;
+
+/// How many calls of one client may wait at one time.
+pub const MOST_WAITING_OF_A_CLIENT: usize = 512;
 
 /// The longest answer that is looked at.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -54,7 +64,10 @@ pub struct Introspection {
     runtime: Handle,
     patience: Duration,
     waiting: Semaphore,
+    /// Of those that wait, each client's: no client is to take all the places.
+    waiting_of: Shares,
     questions: Semaphore,
+    questions_of: Shares,
     /// The one question that may be under way to a server that gives no answers.
     probe: Semaphore,
     /// Whether the last question brought no answer, of whatever kind.
@@ -81,7 +94,9 @@ impl Introspection {
             runtime,
             patience,
             waiting: Semaphore::new(MOST_WAITING),
+            waiting_of: Shares::of(MOST_WAITING_OF_A_CLIENT),
             questions: Semaphore::new(MOST_QUESTIONS),
+            questions_of: Shares::of(MOST_QUESTIONS_OF_A_CLIENT),
             probe: Semaphore::new(1),
             failing: AtomicBool::new(false),
             trouble_at: AtomicU64::new(0),
@@ -100,6 +115,8 @@ impl Introspection {
         token: ConfirmedToken,
         text: Arc<str>,
     ) -> Result<LiveToken, StatusRefusal> {
+        let client = &token.token().claims().client_id;
+        let _share = self.waiting_of.take(client).ok_or(StatusRefusal::IntrospectionUnavailable)?;
         let _waiting = self.waiting.try_acquire().map_err(|_| StatusRefusal::IntrospectionUnavailable)?;
         let told = tokio::time::timeout(self.patience, self.told(Arc::clone(token.token()), text)).await;
         told.unwrap_or(Err(StatusRefusal::IntrospectionUnavailable))?;
@@ -124,27 +141,36 @@ impl Introspection {
         // connection.
         let asker = Arc::clone(self);
         let asking = self.runtime.spawn(async move {
-            let asked_at = asker.clock.monotonic();
+            let (asked_at, asked_on) = (asker.clock.monotonic(), asker.clock.now());
+            let is_new = asked_on.since(UnixTime::from_seconds(token.claims().iat)) < LEEWAY;
             let verdict = asker.question(&token, text).await;
-            *note = Some(Told { asked_at, answered_at: asker.clock.monotonic(), verdict });
+            *note = Some(Told { asked_at, answered_at: asker.clock.monotonic(), is_new, verdict });
             verdict
         });
         asking.await.unwrap_or(Err(StatusRefusal::IntrospectionUnavailable))
     }
 
     fn counts(&self, told: &Told, came: Duration, token: &VerifiedToken) -> bool {
-        let is_word = matches!(told.verdict, Ok(()) | Err(StatusRefusal::IntrospectionInactive));
-        let is_recent = self.clock.monotonic().saturating_sub(told.asked_at) < ANSWER_COUNTS
+        let lasts = match told.verdict {
+            Ok(()) => ANSWER_COUNTS,
+            // Nothing revives a token. But one that has only just been issued may not have come to the node that was asked,
+            // nor its key, or the clocks may differ by as much.
+            Err(StatusRefusal::IntrospectionInactive) if told.is_new => ANSWER_COUNTS,
+            Err(StatusRefusal::IntrospectionInactive) => ANSWER_COUNTS.max(self.revocations.staleness_limit()),
+            Err(_) => Duration::ZERO,
+        };
+        let is_recent = self.clock.monotonic().saturating_sub(told.asked_at) < lasts
             // RFC 7662 §4: "MUST NOT be cached beyond" its exp.
             && self.clock.now() < UnixTime::from_seconds(token.claims().exp);
         // Who waited shares the answer, and a failure too: otherwise one would wait for another's failure after the other.
-        told.answered_at > came || (is_word && is_recent)
+        told.answered_at > came || is_recent
     }
 
     async fn question(&self, token: &VerifiedToken, text: Arc<str>) -> Verdict {
-        let answer = match self.place() {
+        let share = self.questions_of.take(&token.claims().client_id);
+        let answer = match share.and_then(|share| Some((share, self.place()?))) {
             None => Err(NoAnswer::NotAsked),
-            Some(_place) => {
+            Some(_places) => {
                 let came = tokio::time::timeout(self.patience, self.line.ask(text)).await;
                 let came = came.unwrap_or(Err(FetchError::TimedOut));
                 if matches!(came, Err(FetchError::Body | FetchError::Connection(_) | FetchError::TimedOut)) {
@@ -242,6 +268,8 @@ struct Told {
     /// By the monotonic clock, as is the other.
     asked_at: Duration,
     answered_at: Duration,
+    /// Whether the token had only just been issued then.
+    is_new: bool,
     verdict: Verdict,
 }
 

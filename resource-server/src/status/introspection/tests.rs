@@ -3,6 +3,8 @@
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicUsize;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::json;
@@ -27,6 +29,8 @@ struct Server {
 
 #[derive(Clone)]
 enum Says {
+    /// That whatever it is asked about is active.
+    Active,
     Body(String),
     Fails(FetchError),
     Nothing,
@@ -35,13 +39,19 @@ enum Says {
 struct Telephone(Arc<Server>);
 
 impl Line for Telephone {
-    fn ask(&self, _token: Arc<str>) -> Answering {
+    fn ask(&self, token: Arc<str>) -> Answering {
         let server = Arc::clone(&self.0);
         Box::pin(async move {
             server.asked.fetch_add(1, Ordering::SeqCst);
             server.gate.acquire().await.unwrap().forget();
             let says = server.says.lock().unwrap().clone();
             match says {
+                Says::Active => {
+                    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+                    let mut told: Value = serde_json::from_slice(&claims).unwrap();
+                    told["active"] = true.into();
+                    Ok(told.to_string().into())
+                }
                 Says::Body(body) => Ok(body.into()),
                 Says::Fails(error) => Err(error),
                 Says::Nothing => std::future::pending().await,
@@ -378,18 +388,28 @@ async fn trouble_is_told_of_once_in_a_while() {
 
 #[tokio::test]
 async fn an_answer_counts_for_a_second_and_not_a_millisecond_longer() {
-    for (then, says) in [(None, json!({ "active": false })), (INACTIVE, Scene::new().active())] {
+    let scene = Scene::new();
+    assert_eq!(scene.ends().await, None);
+    scene.says(&json!({ "active": false }));
+    scene.double.wait(SECOND - MILLISECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+    scene.double.wait(MILLISECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (INACTIVE, 2));
+}
+
+/// Nothing revives a token, unless it was too new to be known everywhere.
+#[tokio::test]
+async fn a_token_that_is_dead_is_asked_about_again_after_the_staleness_limit() {
+    for (age, lasts) in [(9_999, SECOND), (10_000, 30 * SECOND)] {
         let scene = Scene::new();
-        if then.is_some() {
-            scene.says(&json!({ "active": false }));
-        }
-        assert_eq!(scene.ends().await, then);
-        scene.says(&says);
-        scene.double.wait(SECOND - MILLISECOND);
-        assert_eq!((scene.ends().await, scene.asked()), (then, 1));
+        scene.double.clock.step_to(UnixTime::from_seconds(NOW).after(age * MILLISECOND));
+        scene.says(&json!({ "active": false }));
+        assert_eq!(scene.ends().await, INACTIVE);
+        scene.says(&scene.active());
+        scene.double.wait(lasts - MILLISECOND);
+        assert_eq!((scene.ends().await, scene.asked()), (INACTIVE, 1), "{age}");
         scene.double.wait(MILLISECOND);
-        assert_ne!(scene.ends().await, then);
-        assert_eq!(scene.asked(), 2);
+        assert_eq!((scene.ends().await, scene.asked()), (None, 2), "{age}");
     }
 }
 
@@ -452,6 +472,65 @@ async fn a_caller_that_goes_away_takes_no_answer_with_it() {
     assert_eq!((scene.ends().await, scene.asked()), (None, 1));
 }
 
+/// The `n`th token of the `client`th client.
+fn of_client(scene: &Scene, client: usize, n: usize) -> String {
+    let client = format!("client-{client}");
+    scene.double.claiming(|claims| {
+        claims.with("jti", format!("jti-{n}")).with("client_id", client.as_str()).with("sub", client.as_str())
+    })
+}
+
+#[tokio::test]
+async fn no_client_takes_all_the_questions() {
+    let scene = Scene::new();
+    scene.fails(Says::Active);
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..MOST_QUESTIONS_OF_A_CLIENT {
+        let call = scene.undecided(&of_client(&scene, 1, n));
+        calls.spawn(call.settle());
+    }
+    while scene.asked() < MOST_QUESTIONS_OF_A_CLIENT {
+        tokio::task::yield_now().await;
+    }
+    let refused = scene.call(&of_client(&scene, 1, MOST_QUESTIONS_OF_A_CLIENT)).await.unwrap_err();
+    assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS_OF_A_CLIENT));
+    let other = scene.undecided(&of_client(&scene, 2, 0));
+    calls.spawn(other.settle());
+    while scene.asked() == MOST_QUESTIONS_OF_A_CLIENT {
+        tokio::task::yield_now().await; // another's is asked
+    }
+    scene.server.gate.add_permits(1_000);
+    while let Some(call) = calls.join_next().await {
+        assert!(call.unwrap().is_ok());
+    }
+    scene.double.wait(MILLISECOND);
+    assert!(scene.call(&of_client(&scene, 1, MOST_QUESTIONS_OF_A_CLIENT)).await.is_ok(), "there is room again");
+}
+
+#[tokio::test]
+async fn no_client_takes_all_the_places_to_wait() {
+    let scene = Scene::new();
+    scene.fails(Says::Active);
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..MOST_WAITING_OF_A_CLIENT {
+        let call = scene.undecided(&scene.token);
+        calls.spawn(call.settle());
+    }
+    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+    while introspection.waiting.available_permits() > MOST_WAITING - MOST_WAITING_OF_A_CLIENT {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    let other = scene.undecided(&of_client(&scene, 2, 0));
+    calls.spawn(other.settle());
+    scene.server.gate.add_permits(1_000);
+    while let Some(call) = calls.join_next().await {
+        assert!(call.unwrap().is_ok());
+    }
+}
+
 /// The `n`th token of the same client.
 fn nth(scene: &Scene, n: usize) -> String {
     scene.double.claiming(|claims| claims.with("jti", format!("jti-{n}")))
@@ -460,33 +539,38 @@ fn nth(scene: &Scene, n: usize) -> String {
 #[tokio::test]
 async fn one_question_too_many() {
     let scene = Scene::new();
+    scene.fails(Says::Active);
     scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..MOST_QUESTIONS {
-        let call = scene.undecided(&nth(&scene, n));
+        let call = scene.undecided(&of_client(&scene, n / MOST_QUESTIONS_OF_A_CLIENT, n));
         calls.spawn(call.settle());
     }
     while scene.asked() < MOST_QUESTIONS {
         tokio::task::yield_now().await;
     }
-    let refused = scene.call(&nth(&scene, MOST_QUESTIONS)).await.unwrap_err();
+    let refused = scene.call(&of_client(&scene, 99, 0)).await.unwrap_err();
     assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS));
     // The 256th was asked; and with a place free there is one more.
     scene.server.gate.add_permits(1_000);
     while calls.join_next().await.is_some() {}
     scene.double.wait(MILLISECOND);
-    scene.call(&nth(&scene, MOST_QUESTIONS)).await.unwrap_err(); // of another jti than what is told
+    scene.call(&of_client(&scene, 99, 0)).await.unwrap();
     assert_eq!(scene.asked(), MOST_QUESTIONS + 1);
 }
 
 #[tokio::test]
 async fn one_call_too_many() {
     let scene = Scene::new();
+    scene.fails(Says::Active);
     scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..MOST_WAITING {
-        let call = scene.undecided(&scene.token);
-        calls.spawn(call.settle());
+    for client in 0..MOST_WAITING / MOST_WAITING_OF_A_CLIENT {
+        let token = of_client(&scene, 10 + client, 0);
+        for _ in 0..MOST_WAITING_OF_A_CLIENT {
+            let call = scene.undecided(&token);
+            calls.spawn(call.settle());
+        }
     }
     let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
     while introspection.waiting.available_permits() > 0 {
@@ -497,7 +581,7 @@ async fn one_call_too_many() {
     while let Some(call) = calls.join_next().await {
         assert!(call.unwrap().is_ok());
     }
-    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+    assert_eq!((scene.ends().await, scene.asked()), (None, 9), "one for each client, and this");
 }
 
 #[tokio::test]
