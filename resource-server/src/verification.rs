@@ -2,8 +2,8 @@
 //!
 //! Takes what came with the request (certificate, credentials) and what the route requires, gives an [`AuthorizedCall`]
 //! or the one [`Refusal`]. Each stage consumes what only the stage before can make. It knows nothing of routes, handlers
-//! or the network. Nothing waits in [`authorize`]: where only the authorization server can say more, it gives the call back
-//! [`Undecided`].
+//! or the network. Nothing waits in [`decide`]: where only the authorization server can say more, it gives the call back
+//! [`Undecided`], and [`authorize`] says no.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +58,28 @@ pub enum Revocation {
     DangerIgnored,
 }
 
-/// Decides on one call as of `now`.
+/// Decides on one call as of `now`, without asking anybody: where the authorization server would have to be asked, the call is
+/// refused.
+///
+/// Its arguments are those of [`decide`].
+///
+/// # Errors
+/// The [`Refusal`] of the first stage that refuses; [`StatusRefusal::IntrospectionUnavailable`] where [`decide`] would ask.
+pub fn authorize(
+    judgement: &Judgement,
+    required: &Requirement,
+    certificate: Option<&PeerCertificate>,
+    credentials: &Credentials<'_>,
+    now: UnixTime,
+    shown: &mut Option<Arc<VerifiedToken>>,
+) -> Result<AuthorizedCall, Refusal> {
+    match decide(judgement, required, certificate, credentials, now, shown)? {
+        Decision::Permitted(call) => Ok(call),
+        Decision::Undecided(_) => Err(StatusRefusal::IntrospectionUnavailable.into()),
+    }
+}
+
+/// Decides on one call as of `now`, or says that it is to be asked about.
 ///
 /// The token is taken from the request before the certificate is looked at, so that a request without one is told that
 /// it needs one and nothing else (RFC 6750 §3).
@@ -68,7 +89,7 @@ pub enum Revocation {
 ///
 /// # Errors
 /// The [`Refusal`] of the first stage that refuses.
-pub fn authorize(
+pub fn decide(
     judgement: &Judgement,
     required: &Requirement,
     certificate: Option<&PeerCertificate>,
@@ -106,6 +127,7 @@ pub fn authorize(
 
 /// What is decided without waiting for anybody.
 #[derive(Debug)]
+#[must_use = "a call that is undecided is not permitted"]
 pub enum Decision {
     /// The call may be answered.
     Permitted(AuthorizedCall),
@@ -115,6 +137,7 @@ pub enum Decision {
 }
 
 /// A call that waits for the authorization server's word on its token.
+#[must_use = "nothing is asked until it is settled"]
 pub struct Undecided {
     introspection: Arc<Introspection>,
     token: ConfirmedToken,
@@ -123,12 +146,19 @@ pub struct Undecided {
 }
 
 impl Undecided {
-    /// Asks the authorization server, and goes the rest of the path.
+    /// Asks the authorization server, and goes the rest of the path. Certificate and token have to be in date still when the
+    /// answer has come.
     ///
     /// # Errors
     /// The [`Refusal`] of the stage that refuses.
     pub async fn settle(self) -> Result<AuthorizedCall, Refusal> {
+        let introspection = Arc::clone(&self.introspection);
         let token = self.introspection.ask(self.token, self.text).await?; // RFC 7662 §2.2
+        let now = introspection.now();
+        if let Some(peer) = token.confirmed().peer() {
+            peer::judge(Some(peer.certificate()), now)?; // RFC 5280 §4.1.2.5
+        }
+        token.confirmed().token().judge_dates(now)?; // RFC 9068 §4
         Ok(permit(token, &self.required)?)
     }
 }

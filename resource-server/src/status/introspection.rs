@@ -124,6 +124,11 @@ impl Introspection {
         Ok(LiveToken(token))
     }
 
+    /// What time it is here.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
     /// Whether answers can be hoped for.
     pub(crate) fn is_answered(&self) -> bool {
         let trouble_at = self.trouble_at.load(Ordering::Relaxed);

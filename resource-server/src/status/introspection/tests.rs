@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicUsize;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_conformance::KeyKind;
+use countersign_conformance::pki::{Authority, Name, Template};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::json;
@@ -14,7 +16,7 @@ use crate::bearer::Credentials;
 use crate::double::{Double, ISSUER, KID, NOW, RESOURCE};
 use crate::status::{MarkKind, WhenStale};
 use crate::verification::{self, AuthorizedCall, Decision, Undecided};
-use crate::{Guard, GuardError};
+use crate::{Guard, GuardError, PeerCertificate};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -128,7 +130,7 @@ impl Scene {
         let credentials = Credentials::of(&headers, &target);
         let Double { guard, peer, clock, .. } = &self.double;
         let required = self.double.required(scope);
-        verification::authorize(&guard.judgement, &required, Some(peer), &credentials, clock.now(), &mut None)
+        verification::decide(&guard.judgement, &required, Some(peer), &credentials, clock.now(), &mut None)
     }
 
     /// A call of this token that waits for an answer.
@@ -217,6 +219,42 @@ async fn what_is_marked_while_it_is_asked_about_is_dead() {
     let call = scene.undecided(&scene.token);
     scene.double.take(&scene.double.marking(&[(MarkKind::Jti, "jti-1", 42)]));
     assert_eq!(call.settle().await.unwrap_err().reason(), "revoked_jti");
+}
+
+/// Whoever takes [`verification::authorize`] for an answer has one: yes or no.
+#[tokio::test]
+async fn what_is_undecided_is_not_authorized() {
+    let scene = Scene::new();
+    let refusal = scene.double.call(&scene.token).unwrap_err();
+    assert_eq!((refusal.reason(), refusal.code().status(), scene.asked()), ("introspection_unavailable", 503, 0));
+}
+
+#[tokio::test]
+async fn what_goes_out_of_date_while_it_is_asked_about_is_refused() {
+    let now = NOW + 31;
+    let scene = Scene::new();
+    scene.double.at(now);
+    let expiring = scene.double.claiming(|claims| claims.with("exp", now));
+    for (later, reason) in [(9, None), (10, Some("token_expired"))] {
+        scene.fails(Says::Active);
+        let call = scene.undecided(&expiring);
+        scene.double.at(now + later);
+        assert_eq!(call.settle().await.err().map(|refusal| refusal.reason()), reason, "{later}");
+        scene.double.at(now);
+    }
+    // The certificate's last second, and the one after it.
+    let root = Authority::root("Partner CA", NOW);
+    let template = Template { not_after: now, ..Template::client(Name::common("client"), NOW) };
+    let brief = root.issue(&template, KeyKind::P256);
+    let peer = PeerCertificate::parse(brief.certificate()).unwrap();
+    let token = scene.double.claiming(|claims| claims.with("cnf", json!({ "x5t#S256": brief.thumbprint() })));
+    let scene = Scene { double: Double { peer, ..scene.double }, ..scene };
+    for (later, reason) in [(0, None), (1, Some("connection_certificate_expired"))] {
+        scene.double.at(now);
+        let call = scene.undecided(&token);
+        scene.double.at(now + later);
+        assert_eq!(call.settle().await.err().map(|refusal| refusal.reason()), reason, "{later}");
+    }
 }
 
 #[tokio::test]
@@ -618,7 +656,7 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
 async fn nobody_to_ask() {
     let builder = || Guard::builder(ISSUER, RESOURCE).when_stale(WhenStale::Introspect);
     assert_eq!(builder().idle().unwrap_err(), GuardError::Introspection);
-    let root = countersign_conformance::pki::Authority::root("CA", NOW);
+    let root = Authority::root("CA", NOW);
     let builder = || builder().roots_pem(root.to_pem().as_bytes()).unwrap();
     assert_eq!(builder().start().unwrap_err(), GuardError::Introspection, "no certificate");
     let own = root.client("api");
