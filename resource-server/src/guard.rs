@@ -190,6 +190,9 @@ impl GuardBuilder {
             runtime.spawn(follower::follow_keys(fetcher, format!("{base}/jwks"), Arc::clone(&guard.keys))),
             runtime.spawn(follower::report_age(Arc::clone(&list), Arc::clone(&guard.clock))),
         ];
+        if let Some(introspection) = &guard.judgement.introspection {
+            tasks.push(runtime.spawn(Arc::clone(introspection).sound_out()));
+        }
         let (lists, url) = match mirror {
             None => own,
             Some(mirror) => {
@@ -306,7 +309,7 @@ impl Guard {
     }
 
     /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by, or else somebody to ask who
-    /// is not known to be silent. For readiness probes.
+    /// answered when last asked. For readiness probes.
     pub fn is_ready(&self) -> bool {
         let Judgement { revocations, introspection, .. } = &*self.judgement;
         let is_answered = || introspection.as_ref().is_some_and(|introspection| introspection.is_answered());

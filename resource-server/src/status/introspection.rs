@@ -53,8 +53,15 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// How soon after it was told of trouble is told of again: each call could bring news, and the next call other news.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long trouble is taken to last where nobody asks again.
-const TROUBLE_LASTS: Duration = Duration::from_secs(5);
+/// How often it is asked about what is no token: while the list is too old and calls wait for answers; while it is fresh and
+/// questions are not answered; while nothing is the matter.
+const SOUND_WHILE_STALE: Duration = Duration::from_secs(5);
+const SOUND_IN_TROUBLE: Duration = Duration::from_secs(30);
+const SOUND_AT_EASE: Duration = Duration::from_secs(300);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What is no token, whoever looks at it.
+const NO_TOKEN: &str = "countersign-guard";
 
 /// Asks the authorization server about tokens.
 pub struct Introspection {
@@ -72,9 +79,9 @@ pub struct Introspection {
     probe: Semaphore,
     /// Whether the last question brought no answer, of whatever kind.
     failing: AtomicBool,
-    /// When the last question led to nothing, by the monotonic clock in milliseconds from 1; 0 once one has led to an answer.
-    trouble_at: AtomicU64,
-    /// When trouble was last told of, counted like that, and whether its end has not been yet.
+    /// Whether the last question that was asked led to an answer that could be used.
+    answered: AtomicBool,
+    /// When trouble was last told of, by the monotonic clock in milliseconds from 1, or 0 if never; and whether its end has not been yet.
     told_at: AtomicU64,
     told: AtomicBool,
 }
@@ -99,7 +106,7 @@ impl Introspection {
             questions_of: Shares::of(MOST_QUESTIONS_OF_A_CLIENT),
             probe: Semaphore::new(1),
             failing: AtomicBool::new(false),
-            trouble_at: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
             told_at: AtomicU64::new(0),
             told: AtomicBool::new(false),
         }
@@ -129,10 +136,9 @@ impl Introspection {
         self.clock.now()
     }
 
-    /// Whether answers can be hoped for.
+    /// Whether the last question was answered: before the first, nobody knows.
     pub(crate) fn is_answered(&self) -> bool {
-        let trouble_at = self.trouble_at.load(Ordering::Relaxed);
-        trouble_at == 0 || self.clock.monotonic() > Duration::from_millis(trouble_at).saturating_add(TROUBLE_LASTS)
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// What is told of a token: lately, or by the question that is under way, or by one of its own.
@@ -172,26 +178,51 @@ impl Introspection {
     }
 
     async fn question(&self, token: &VerifiedToken, text: Arc<str>) -> Verdict {
-        let share = self.questions_of.take(&token.claims().client_id);
-        let answer = match share.and_then(|share| Some((share, self.place()?))) {
-            None => Err(NoAnswer::NotAsked),
-            Some(_places) => {
-                let came = tokio::time::timeout(self.patience, self.line.ask(text)).await;
-                let came = came.unwrap_or(Err(FetchError::TimedOut));
-                if matches!(came, Err(FetchError::Body | FetchError::Connection(_) | FetchError::TimedOut)) {
-                    self.line.hang_up();
-                }
-                self.failing.store(came.is_err(), Ordering::Relaxed);
-                came.map_err(NoAnswer::Fetch).and_then(|body| read(&body, token))
-            }
+        let answer = match self.questions_of.take(&token.claims().client_id) {
+            None => self.tell(Err(NoAnswer::NotAsked)),
+            Some(_share) => self.answer(text, |body| read(body, token)).await,
         };
-        self.tell(&answer);
         match answer {
             Ok(Word::Active) => Ok(()),
-            Ok(Word::Inactive) => Err(StatusRefusal::IntrospectionInactive),
+            Ok(Word::Inactive | Word::NoToken) => Err(StatusRefusal::IntrospectionInactive),
             Err(NoAnswer::AnotherToken) => Err(StatusRefusal::IntrospectionOfAnotherToken),
             Err(_) => Err(StatusRefusal::IntrospectionUnavailable),
         }
+    }
+
+    /// Asks for ever about a text that is no token: who says that it is not active is there, and knows this API. So it is known
+    /// before the first call has to be asked about, and that trouble is over before the next has.
+    pub(crate) async fn sound_out(self: Arc<Self>) {
+        let mut asked_at = None;
+        loop {
+            let pause = match (self.revocations.is_fresh(), self.is_answered()) {
+                (false, _) => SOUND_WHILE_STALE,
+                (true, false) => SOUND_IN_TROUBLE,
+                (true, true) => SOUND_AT_EASE,
+            };
+            let now = self.clock.monotonic();
+            if asked_at.is_none_or(|before| now.saturating_sub(before) >= pause) {
+                asked_at = Some(now);
+                let _told = self.answer(NO_TOKEN.into(), read_of_no_token).await;
+            }
+            tokio::time::sleep(SECOND).await;
+        }
+    }
+
+    /// The answer to one question, if it may be asked and one comes; counted and told of.
+    async fn answer(
+        &self,
+        text: Arc<str>,
+        read: impl FnOnce(&[u8]) -> Result<Word, NoAnswer>,
+    ) -> Result<Word, NoAnswer> {
+        let Some(_place) = self.place() else { return self.tell(Err(NoAnswer::NotAsked)) };
+        let came = tokio::time::timeout(self.patience, self.line.ask(text)).await;
+        let came = came.unwrap_or(Err(FetchError::TimedOut));
+        if matches!(came, Err(FetchError::Body | FetchError::Connection(_) | FetchError::TimedOut)) {
+            self.line.hang_up();
+        }
+        self.failing.store(came.is_err(), Ordering::Relaxed);
+        self.tell(came.map_err(NoAnswer::Fetch).and_then(|body| read(&body)))
     }
 
     /// Leave to ask, if there is any. A server that is silent, away or overloaded, or will have nothing to do with this API, is
@@ -202,26 +233,29 @@ impl Introspection {
     }
 
     /// Counts an answer, and tells of trouble and of its end, once in a while.
-    fn tell(&self, answer: &Result<Word, NoAnswer>) {
-        let result = match answer {
+    fn tell(&self, answer: Result<Word, NoAnswer>) -> Result<Word, NoAnswer> {
+        let result = match &answer {
             Ok(Word::Active) => "active",
             Ok(Word::Inactive) => "inactive",
+            Ok(Word::NoToken) => "no_token",
             Err(NoAnswer::AnotherToken) => "another_token",
             Err(NoAnswer::NotAsked) => "not_asked",
             Err(NoAnswer::Fetch(_) | NoAnswer::Malformed) => "failed",
         };
         metrics::counter!("countersign_guard_introspections_total", "result" => result).increment(1);
-        match answer {
+        if answer == Err(NoAnswer::NotAsked) {
+            return answer; // a matter of load, or of trouble that was told of
+        }
+        self.answered.store(answer.is_ok(), Ordering::Relaxed);
+        metrics::gauge!("countersign_guard_introspection_answered").set(f64::from(u8::from(answer.is_ok())));
+        match &answer {
             Ok(_) => {
-                self.trouble_at.store(0, Ordering::Relaxed);
                 if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
                     tracing::info!("the authorization server answers questions about tokens again");
                 }
             }
-            Err(NoAnswer::NotAsked) => {} // a matter of load, or of trouble that was told of
             Err(error) => {
                 let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX).max(1);
-                self.trouble_at.store(now, Ordering::Relaxed);
                 let before = self.told_at.load(Ordering::Relaxed);
                 let is_time = before == 0 || Duration::from_millis(now.saturating_sub(before)) >= TELL_AGAIN;
                 let relaxed = Ordering::Relaxed;
@@ -231,6 +265,7 @@ impl Introspection {
                 }
             }
         }
+        answer
     }
 }
 
@@ -261,6 +296,13 @@ fn read(body: &[u8], token: &VerifiedToken) -> Result<Word, NoAnswer> {
     if is_this_one { Ok(Word::Active) } else { Err(NoAnswer::AnotherToken) }
 }
 
+/// What an answer says of what is no token.
+fn read_of_no_token(body: &[u8]) -> Result<Word, NoAnswer> {
+    let told = json::parse_object(body).map_err(|_| NoAnswer::Malformed)?;
+    // RFC 7662 §2.2. Whoever calls it active would call anything so.
+    if told.get("active") == Some(&Value::Bool(false)) { Ok(Word::NoToken) } else { Err(NoAnswer::Malformed) }
+}
+
 type Verdict = Result<(), StatusRefusal>;
 
 /// What a token was last told to be: `Introspection`'s note to itself on a remembered token. Held while it is asked about, so
@@ -282,6 +324,7 @@ struct Told {
 enum Word {
     Active,
     Inactive,
+    NoToken,
 }
 
 /// Why nothing was learned.

@@ -350,13 +350,6 @@ async fn failures() {
         assert!(!scene.double.guard.is_ready(), "{error}");
         scene.double.wait(MILLISECOND);
     }
-    // After a while nobody knows, and a load balancer may send a call to find out.
-    scene.double.wait(TROUBLE_LASTS - MILLISECOND);
-    assert!(!scene.double.guard.is_ready());
-    scene.double.wait(MILLISECOND);
-    assert!(scene.double.guard.is_ready());
-    assert_eq!(scene.ends().await, UNAVAILABLE);
-    assert!(!scene.double.guard.is_ready());
     scene.double.wait(MILLISECOND);
     scene.says(&scene.active());
     assert_eq!(scene.ends().await, None);
@@ -625,7 +618,9 @@ async fn one_call_too_many() {
 #[tokio::test]
 async fn a_server_that_never_answers_is_asked_one_at_a_time() {
     let scene = Scene::with_patience(Duration::from_millis(20));
+    assert_eq!(scene.ends().await, None);
     assert!(scene.double.guard.is_ready());
+    scene.double.wait(SECOND);
     scene.fails(Says::Nothing);
     assert_eq!(scene.ends().await, UNAVAILABLE);
     let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
@@ -633,7 +628,7 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
         tokio::task::yield_now().await; // the caller's patience ends just before the question's
     }
     assert!(!scene.double.guard.is_ready());
-    assert_eq!(scene.asked(), 1);
+    assert_eq!(scene.asked(), 2);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..100 {
         let call = scene.undecided(&nth(&scene, n));
@@ -642,7 +637,7 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
     while let Some(call) = calls.join_next().await {
         assert_eq!(call.unwrap().unwrap_err().reason(), "introspection_unavailable");
     }
-    assert_eq!(scene.asked(), 2, "one of a hundred asked");
+    assert_eq!(scene.asked(), 3, "one of a hundred asked");
     scene.says(&scene.active());
     while introspection.probe.available_permits() == 0 {
         tokio::task::yield_now().await;
@@ -650,6 +645,31 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
     assert_eq!(scene.ends().await, None);
     assert!(!introspection.failing.load(Ordering::Relaxed));
     assert!(scene.double.guard.is_ready());
+}
+
+/// With nobody calling, it is known whether there is anybody to ask.
+#[tokio::test]
+async fn readiness_is_asked_for_and_not_taken_for_granted() {
+    for (says, ready) in [
+        (Says::Body(json!({ "active": false }).to_string()), true),
+        (Says::Body(json!({ "active": true }).to_string()), false), // whoever says so says it of anything
+        (Says::Body("garbage".to_owned()), false),
+        (Says::Fails(FetchError::Status(400)), false), // not enrolled
+    ] {
+        let scene = Scene::without_a_list(SECOND);
+        assert!(!scene.double.guard.is_ready(), "nobody knows");
+        scene.fails(says);
+        let introspection = Arc::clone(scene.double.guard.judgement.introspection.as_ref().unwrap());
+        let sounding = tokio::spawn(introspection.sound_out());
+        while scene.asked() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((scene.double.guard.is_ready(), scene.asked()), (ready, 1));
+        sounding.abort();
+    }
 }
 
 #[tokio::test]
