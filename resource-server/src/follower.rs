@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +40,14 @@ pub const POLL_WAIT: Duration = Duration::from_secs(10);
 pub struct Fetcher {
     connector: HttpsConnector<HttpConnector>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    other: Option<Arc<Other>>,
+}
+
+/// The fetcher for when connections with the certificate fail.
+struct Other {
+    fetcher: Fetcher,
+    /// Whether it was the one that got something last.
+    is_in_use: AtomicBool,
 }
 
 impl Fetcher {
@@ -70,7 +79,14 @@ impl Fetcher {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MOST_IDLE)
             .build(connector.clone());
-        Self { connector, client }
+        Self { connector, client, other: None }
+    }
+
+    /// The same with another to get things with where a connection fails: one without a certificate, since a server may close
+    /// connections with one that is not enrolled there, and then would not tell what it tells everybody.
+    #[must_use]
+    pub fn or_else(self, fetcher: Self) -> Self {
+        Self { other: Some(Arc::new(Other { fetcher, is_in_use: AtomicBool::new(false) })), ..self }
     }
 
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
@@ -78,9 +94,34 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`]
     pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
-        let request = Request::get(address(url)?).body(Full::default()).map_err(|_| FetchError::Address)?;
-        let exchange = async { body_of(self.send(request).await?.1, max_bytes).await };
+        let exchange = self.got(url, max_bytes);
         tokio::time::timeout(patience, exchange).await.unwrap_or(Err(FetchError::TimedOut))
+    }
+
+    async fn got(&self, url: &str, max_bytes: usize) -> Result<Bytes, FetchError> {
+        let Some(other) = &self.other else { return self.get_once(url, max_bytes).await };
+        if other.is_in_use.load(Ordering::Relaxed) {
+            let got = other.fetcher.get_once(url, max_bytes).await;
+            if matches!(got, Err(FetchError::Connection(_))) {
+                other.is_in_use.store(false, Ordering::Relaxed);
+            }
+            return got;
+        }
+        let got = self.get_once(url, max_bytes).await;
+        let Err(FetchError::Connection(cause)) = &got else { return got };
+        let Ok(body) = other.fetcher.get_once(url, max_bytes).await else { return got };
+        if !other.is_in_use.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                cause,
+                "the authorization server closes connections with the API's certificate, and takes them without: is it enrolled?"
+            );
+        }
+        Ok(body)
+    }
+
+    async fn get_once(&self, url: &str, max_bytes: usize) -> Result<Bytes, FetchError> {
+        let request = Request::get(address(url)?).body(Full::default()).map_err(|_| FetchError::Address)?;
+        body_of(self.send(request).await?.1, max_bytes).await
     }
 
     /// The whole JSON body, not longer than `max_bytes`, of a 200 answer to this form. Waits as long as it takes.
@@ -319,9 +360,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use countersign_conformance::KeyKind;
-    use countersign_conformance::pki::{Authority, Template};
+    use countersign_conformance::pki::{Authority, Credential, Name, Template};
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+    use rustls::server::WebPkiClientVerifier;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
@@ -338,6 +380,15 @@ mod tests {
 
     impl Raw {
         async fn answering(octets: impl Into<Vec<u8>>, endless: impl Into<Vec<u8>>) -> Self {
+            Self::closing_to_certificates(false, octets, endless).await
+        }
+
+        /// It vouches for nobody's certificate, and closes connections on which one is shown; or takes whatever is shown.
+        async fn closing_to_certificates(
+            closing: bool,
+            octets: impl Into<Vec<u8>>,
+            endless: impl Into<Vec<u8>>,
+        ) -> Self {
             let (octets, endless) = (octets.into(), endless.into());
             let now = SystemClock::new().now().as_seconds();
             let authority = Authority::root("Server CA", now);
@@ -346,7 +397,17 @@ mod tests {
             roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
             let chain = credential.chain.into_iter().map(CertificateDer::from).collect();
             let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8().to_vec()).into();
-            let mut config = crate::peer::server_config(chain, key).unwrap();
+            let mut config = if closing {
+                let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(&provider));
+                let config = rustls::ServerConfig::builder_with_provider(provider);
+                let config = config.with_safe_default_protocol_versions().unwrap();
+                let verifier = verifier.allow_unauthenticated().build().unwrap();
+                config.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
+            } else {
+                crate::peer::server_config(chain, key).unwrap()
+            };
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             let acceptor = TlsAcceptor::from(Arc::new(config));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -361,6 +422,22 @@ mod tests {
                 }
             });
             Self { address, roots }
+        }
+
+        /// One that shows a certificate which nobody vouches for.
+        fn fetcher_with_certificate(&self) -> Fetcher {
+            let now = SystemClock::new().now().as_seconds();
+            let own = Credential::self_signed(&Template::client(Name::common("api"), now), KeyKind::P256);
+            let chain = own.chain.iter().cloned().map(CertificateDer::from).collect();
+            let key = PrivatePkcs8KeyDer::from(own.key.pkcs8().to_vec()).into();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(self.roots.clone())
+                .with_client_auth_cert(chain, key)
+                .unwrap();
+            Fetcher::new(config)
         }
 
         fn fetcher(&self) -> Fetcher {
@@ -444,6 +521,26 @@ mod tests {
         let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
         let silent = raw.fetcher().get(&url, 1_000, Duration::from_millis(50)).await;
         assert_eq!(silent, Err(FetchError::TimedOut));
+    }
+
+    /// An API that is deployed before it is enrolled, at a server that insists.
+    #[tokio::test]
+    async fn a_certificate_that_is_not_taken_costs_neither_keys_nor_list() {
+        for closing in [true, false] {
+            let raw = Raw::closing_to_certificates(closing, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", []).await;
+            let url = format!("https://localhost:{}/jwks", raw.address.port());
+            let alone = raw.fetcher_with_certificate().get(&url, 1_000, PATIENCE).await;
+            assert_eq!(matches!(alone, Err(FetchError::Connection(_))), closing, "{alone:?}");
+            let both = raw.fetcher_with_certificate().or_else(raw.fetcher());
+            for _ in 0..2 {
+                assert_eq!(both.get(&url, 1_000, PATIENCE).await.unwrap(), "ok");
+                assert_eq!(both.other.as_ref().unwrap().is_in_use.load(Ordering::Relaxed), closing);
+            }
+            // Once it fails without, it is tried with the certificate again.
+            let nowhere = raw.fetcher_with_certificate().get("https://localhost:1/", 1_000, PATIENCE).await;
+            assert_eq!(both.get("https://localhost:1/", 1_000, PATIENCE).await, nowhere);
+            assert!(!both.other.as_ref().unwrap().is_in_use.load(Ordering::Relaxed));
+        }
     }
 
     #[tokio::test]

@@ -158,11 +158,10 @@ impl GuardBuilder {
     pub fn start(mut self) -> Result<Guard, GuardError> {
         let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
         let mut tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let anonymous = without_certificate(tls.clone());
         let mirror = self.revocations_from.take().map(|url| {
-            let mut anonymous = self.mirror_tls.take().unwrap_or_else(|| tls.clone());
-            anonymous.client_auth_cert_resolver = Arc::new(NoCertificate);
-            anonymous.resumption = Resumption::default();
-            (Fetcher::new(anonymous), url)
+            let tls = self.mirror_tls.take().map_or_else(|| anonymous.clone(), without_certificate);
+            (Fetcher::new(tls), url)
         });
         if mirror.as_ref().is_some_and(|(_, url)| !is_identifier(url)) {
             return Err(GuardError::Mirror);
@@ -183,7 +182,11 @@ impl GuardBuilder {
         };
         let mirror_alone = self.mirror_alone;
         let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
-        let fetcher = Fetcher::new(tls);
+        let fetcher = if tls.client_auth_cert_resolver.has_certs() {
+            Fetcher::new(tls).or_else(Fetcher::new(anonymous))
+        } else {
+            Fetcher::new(tls)
+        };
         let list = Arc::clone(&guard.judgement.revocations);
         let own = (fetcher.clone(), format!("{base}/revocations"));
         let mut tasks = vec![
@@ -395,6 +398,12 @@ fn trusting(pem: &[u8]) -> Result<ClientConfig, GuardError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
+}
+
+fn without_certificate(mut tls: ClientConfig) -> ClientConfig {
+    tls.client_auth_cert_resolver = Arc::new(NoCertificate);
+    tls.resumption = Resumption::default(); // a session begun with a certificate goes on with it
+    tls
 }
 
 /// What is shown to whoever is nobody in particular.
