@@ -231,11 +231,13 @@ where
         loop {
             match state.as_mut().project() {
                 StateProjection::Asking { asking, waiting } => {
+                    if waiting.is_none() {
+                        return Poll::Pending; // polled again after the handler panicked: what was asked has ended
+                    }
                     let decision = ready!(asking.as_mut().poll(context));
-                    let Some(waiting) = waiting.take() else {
-                        return Poll::Pending; // polled again after the handler panicked
-                    };
-                    state.set(waiting.decided(decision));
+                    if let Some(waiting) = waiting.take() {
+                        state.set(waiting.decided(decision));
+                    }
                 }
                 StateProjection::Passed { inner } => {
                     let answer = ready!(inner.poll(context));

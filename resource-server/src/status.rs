@@ -200,10 +200,15 @@ impl HeldList {
             }
             _ if self.when_stale == WhenStale::Introspect => {
                 if !self.in_grace.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        ?age,
-                        "the revocation list is too old: the authorization server is asked about each token"
-                    );
+                    match age {
+                        Some(age) => tracing::warn!(
+                            ?age,
+                            "the revocation list is too old: the authorization server is asked about each token"
+                        ),
+                        None => tracing::info!(
+                            "no revocation list has come yet: the authorization server is asked about each token"
+                        ),
+                    }
                 }
                 Ok(Basis::Question)
             }

@@ -115,7 +115,14 @@ pub fn decide(
         Revocation::Checked => match judgement.revocations.check(token)? {
             Standing::Live(token) => token,
             Standing::Unknown(token) => {
-                let introspection = judgement.introspection.clone().ok_or(StatusRefusal::ListStale)?;
+                let introspection = judgement.introspection.clone().ok_or_else(|| {
+                    // Nobody was named to be asked.
+                    if judgement.revocations.version().is_some() {
+                        StatusRefusal::ListStale
+                    } else {
+                        StatusRefusal::ListNotHeld
+                    }
+                })?;
                 let (text, required) = (bearer.as_str().into(), required.scope.clone());
                 return Ok(Decision::Undecided(Box::new(Undecided { introspection, token, text, required })));
             }
@@ -222,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::double::{Double, ISSUER, KID, NOW, RESOURCE};
+    use crate::time::Clock;
 
     #[test]
     fn a_good_token_on_its_own_connection() {
@@ -581,6 +589,33 @@ mod tests {
         let required = double.required("a");
         let refusal = authorize(judgement, &required, Some(&double.peer), &credentials, now, &mut None).unwrap_err();
         assert_eq!((refusal.reason(), refusal.code().status()), ("token_keys_not_held", 503));
+    }
+
+    #[test]
+    fn nobody_to_ask_says_whether_a_list_was_held() {
+        let double = Double::new();
+        for held in [false, true] {
+            let keys = Arc::clone(double.guard.keys());
+            let clock = Arc::clone(&double.clock) as Arc<dyn Clock>;
+            let limit = std::time::Duration::from_secs(30);
+            let list = HeldList::new(ISSUER.to_owned(), limit, Arc::clone(&keys), clock);
+            let revocations = Arc::new(list.when_stale(crate::status::WhenStale::Introspect));
+            if held {
+                revocations.take(&double.list().compact()).unwrap();
+                double.wait(limit + std::time::Duration::from_millis(1));
+            }
+            let tokens = AccessTokens::new(ISSUER.to_owned(), RESOURCE.to_owned(), keys, 1_000_000);
+            let judgement = Judgement { tokens, revocations, introspection: None };
+            let token = double.token().compact();
+            let mut headers = http::HeaderMap::new();
+            headers.insert(http::header::AUTHORIZATION, format!("Bearer {token}").try_into().unwrap());
+            let target = http::Uri::from_static("/accounts");
+            let (credentials, now) = (Credentials::of(&headers, &target), double.clock.now());
+            let required = double.required("accounts:read");
+            let refusal = decide(&judgement, &required, Some(&double.peer), &credentials, now, &mut None).unwrap_err();
+            let expected = if held { "revocation_list_stale" } else { "revocation_list_not_held" };
+            assert_eq!(refusal.reason(), expected);
+        }
     }
 
     #[test]

@@ -32,7 +32,8 @@ use crate::token::json;
 /// How long an answer is waited for, and how long a call waits in all.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long an answer counts, from when it was asked for: a token is dead everywhere a second after it was revoked.
+/// How long it counts that a token is active, from when it was asked for: a revoked one is let through for as long at most, or
+/// for as long as the answer took to come.
 pub const ANSWER_COUNTS: Duration = Duration::from_secs(1);
 
 /// How many questions may be under way at one time.
