@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,8 +46,11 @@ pub struct Fetcher {
 /// The fetcher for when connections with the certificate fail.
 struct Other {
     fetcher: Fetcher,
-    /// Whether it was the one that got something last.
-    is_in_use: AtomicBool,
+    /// How many fetches it still makes before the certificate is tried again, which may be enrolled by then: who fetches with it
+    /// is known to have taken a list.
+    turns: AtomicU32,
+    /// Whether that it is needed was told of.
+    told: AtomicBool,
 }
 
 impl Fetcher {
@@ -70,7 +73,7 @@ impl Fetcher {
     /// The same without the connections that this one has.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        Self::over(self.connector.clone())
+        Self { other: self.other.clone(), ..Self::over(self.connector.clone()) }
     }
 
     fn over(connector: HttpsConnector<HttpConnector>) -> Self {
@@ -86,7 +89,10 @@ impl Fetcher {
     /// connections with one that is not enrolled there, and then would not tell what it tells everybody.
     #[must_use]
     pub fn or_else(self, fetcher: Self) -> Self {
-        Self { other: Some(Arc::new(Other { fetcher, is_in_use: AtomicBool::new(false) })), ..self }
+        Self {
+            other: Some(Arc::new(Other { fetcher, turns: AtomicU32::new(0), told: AtomicBool::new(false) })),
+            ..self
+        }
     }
 
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
@@ -100,17 +106,24 @@ impl Fetcher {
 
     async fn got(&self, url: &str, max_bytes: usize) -> Result<Bytes, FetchError> {
         let Some(other) = &self.other else { return self.get_once(url, max_bytes).await };
-        if other.is_in_use.load(Ordering::Relaxed) {
+        let turn = other.turns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turns| turns.checked_sub(1));
+        if turn.is_ok() {
             let got = other.fetcher.get_once(url, max_bytes).await;
             if matches!(got, Err(FetchError::Connection(_))) {
-                other.is_in_use.store(false, Ordering::Relaxed);
+                other.turns.store(0, Ordering::Relaxed);
             }
             return got;
         }
         let got = self.get_once(url, max_bytes).await;
-        let Err(FetchError::Connection(cause)) = &got else { return got };
+        let Err(FetchError::Connection(cause)) = &got else {
+            if got.is_ok() && other.told.swap(false, Ordering::Relaxed) {
+                tracing::info!("the authorization server takes connections with the API's certificate");
+            }
+            return got;
+        };
         let Ok(body) = other.fetcher.get_once(url, max_bytes).await else { return got };
-        if !other.is_in_use.swap(true, Ordering::Relaxed) {
+        other.turns.store(TURNS_WITHOUT, Ordering::Relaxed);
+        if !other.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 cause,
                 "the authorization server closes connections with the API's certificate, and takes them without: is it enrolled?"
@@ -351,6 +364,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const MOST_IDLE: usize = 8;
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);
+// Some minutes of polls.
+const TURNS_WITHOUT: u32 = 30;
 const BREATH: Duration = Duration::from_millis(20);
 const SECOND: Duration = Duration::from_secs(1);
 const BREATH_WITHOUT_NEWS: Duration = Duration::from_millis(200);
@@ -532,14 +547,17 @@ mod tests {
             let alone = raw.fetcher_with_certificate().get(&url, 1_000, PATIENCE).await;
             assert_eq!(matches!(alone, Err(FetchError::Connection(_))), closing, "{alone:?}");
             let both = raw.fetcher_with_certificate().or_else(raw.fetcher());
-            for _ in 0..2 {
+            let turns = || both.other.as_ref().unwrap().turns.load(Ordering::Relaxed);
+            // With the certificate first, then without for a while, then with it again.
+            for fetch in 0..TURNS_WITHOUT + 2 {
                 assert_eq!(both.get(&url, 1_000, PATIENCE).await.unwrap(), "ok");
-                assert_eq!(both.other.as_ref().unwrap().is_in_use.load(Ordering::Relaxed), closing);
+                let left = TURNS_WITHOUT - fetch % (TURNS_WITHOUT + 1);
+                assert_eq!(turns(), if closing { left } else { 0 }, "{fetch}");
             }
-            // Once it fails without, it is tried with the certificate again.
-            let nowhere = raw.fetcher_with_certificate().get("https://localhost:1/", 1_000, PATIENCE).await;
-            assert_eq!(both.get("https://localhost:1/", 1_000, PATIENCE).await, nowhere);
-            assert!(!both.other.as_ref().unwrap().is_in_use.load(Ordering::Relaxed));
+            // And as soon as it fails without.
+            let nowhere = both.get("https://localhost:1/", 1_000, PATIENCE).await;
+            assert!(matches!(nowhere, Err(FetchError::Connection(_))));
+            assert_eq!(turns(), 0);
         }
     }
 

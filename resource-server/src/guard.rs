@@ -190,7 +190,8 @@ impl GuardBuilder {
         let list = Arc::clone(&guard.judgement.revocations);
         let own = (fetcher.clone(), format!("{base}/revocations"));
         let mut tasks = vec![
-            runtime.spawn(follower::follow_keys(fetcher, format!("{base}/jwks"), Arc::clone(&guard.keys))),
+            // Over connections of their own: the server knows by the list's who has taken it in.
+            runtime.spawn(follower::follow_keys(fetcher.afresh(), format!("{base}/jwks"), Arc::clone(&guard.keys))),
             runtime.spawn(follower::report_age(Arc::clone(&list), Arc::clone(&guard.clock))),
         ];
         if let Some(introspection) = &guard.judgement.introspection {
