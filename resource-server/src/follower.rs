@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
@@ -37,27 +38,61 @@ pub const POLL_WAIT: Duration = Duration::from_secs(10);
 /// Fetches over HTTPS: no redirects, no plain HTTP, bounded bodies, bounded time.
 #[derive(Clone)]
 pub struct Fetcher {
+    connector: HttpsConnector<HttpConnector>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    other: Option<Arc<Other>>,
+}
+
+/// The fetcher for when connections with the certificate fail.
+struct Other {
+    fetcher: Fetcher,
+    /// How many fetches it still makes before the certificate is tried again, which may be enrolled by then: who fetches with it
+    /// is known to have taken a list.
+    turns: AtomicU32,
+    /// Whether that it is needed was told of.
+    told: AtomicBool,
 }
 
 impl Fetcher {
-    /// A fetcher that trusts what `tls` trusts.
+    /// A fetcher that trusts what `tls` trusts. Each fetch has a connection to itself: one that is given up takes a connection
+    /// with it that may have gone silent, and the next begins with another.
     pub fn new(mut tls: ClientConfig) -> Self {
         tls.alpn_protocols.clear(); // hyper-rustls sets its own, and insists on it
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().enable_http2().build();
-        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
-    }
-
-    /// A fetcher for questions that somebody waits for: each has a connection to itself meanwhile, so that one which is given
-    /// up takes a connection with it that may be dead, and no other.
-    pub fn for_questions(mut tls: ClientConfig) -> Self {
-        tls.alpn_protocols.clear();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false); // https is what is connected to
         tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_PATIENCE));
+        // A long poll is silent by its nature: that the other side is still there is asked for below it.
+        tcp.set_keepalive(Some(PROBE_AFTER));
+        tcp.set_keepalive_interval(Some(SECOND));
+        tcp.set_keepalive_retries(Some(PROBES));
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
-        Self { client: Client::builder(TokioExecutor::new()).build(connector.wrap_connector(tcp)) }
+        Self::over(connector.wrap_connector(tcp))
+    }
+
+    /// The same without the connections that this one has.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self { other: self.other.clone(), ..Self::over(self.connector.clone()) }
+    }
+
+    fn over(connector: HttpsConnector<HttpConnector>) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MOST_IDLE)
+            .build(connector.clone());
+        Self { connector, client, other: None }
+    }
+
+    /// The same with another to get things with where a connection fails: one without a certificate, since a server may close
+    /// connections with one that is not enrolled there, and then would not tell what it tells everybody.
+    #[must_use]
+    pub fn or_else(self, fetcher: Self) -> Self {
+        Self {
+            other: Some(Arc::new(Other { fetcher, turns: AtomicU32::new(0), told: AtomicBool::new(false) })),
+            ..self
+        }
     }
 
     /// The whole body of a 200 answer, got within `patience` and not longer than `max_bytes`.
@@ -65,9 +100,41 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`]
     pub async fn get(&self, url: &str, max_bytes: usize, patience: Duration) -> Result<Bytes, FetchError> {
-        let request = Request::get(address(url)?).body(Full::default()).map_err(|_| FetchError::Address)?;
-        let exchange = async { body_of(self.send(request).await?.1, max_bytes).await };
+        let exchange = self.got(url, max_bytes);
         tokio::time::timeout(patience, exchange).await.unwrap_or(Err(FetchError::TimedOut))
+    }
+
+    async fn got(&self, url: &str, max_bytes: usize) -> Result<Bytes, FetchError> {
+        let Some(other) = &self.other else { return self.get_once(url, max_bytes).await };
+        let turn = other.turns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turns| turns.checked_sub(1));
+        if turn.is_ok() {
+            let got = other.fetcher.get_once(url, max_bytes).await;
+            if matches!(got, Err(FetchError::Connection(_))) {
+                other.turns.store(0, Ordering::Relaxed);
+            }
+            return got;
+        }
+        let got = self.get_once(url, max_bytes).await;
+        let Err(FetchError::Connection(cause)) = &got else {
+            if got.is_ok() && other.told.swap(false, Ordering::Relaxed) {
+                tracing::info!("the authorization server takes connections with the API's certificate");
+            }
+            return got;
+        };
+        let Ok(body) = other.fetcher.get_once(url, max_bytes).await else { return got };
+        other.turns.store(TURNS_WITHOUT, Ordering::Relaxed);
+        if !other.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                cause,
+                "the authorization server closes connections with the API's certificate, and takes them without: is it enrolled?"
+            );
+        }
+        Ok(body)
+    }
+
+    async fn get_once(&self, url: &str, max_bytes: usize) -> Result<Bytes, FetchError> {
+        let request = Request::get(address(url)?).body(Full::default()).map_err(|_| FetchError::Address)?;
+        body_of(self.send(request).await?.1, max_bytes).await
     }
 
     /// The whole JSON body, not longer than `max_bytes`, of a 200 answer to this form. Waits as long as it takes.
@@ -180,26 +247,20 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
     // Three polls within the staleness limit, so that one may fail.
     let wait = (list.staleness_limit() / 3).clamp(Duration::from_secs(1), POLL_WAIT);
     let mut retry = RETRY_FIRST;
+    let mut is_away = false;
     let mut outcomes = Outcomes::of("revocations");
     loop {
         if !list.can_be_verified() {
             tokio::time::sleep(BREATH).await;
             continue;
         }
+        // Whoever was away is asked what there is, and not to wait: the sooner is it known that he is back.
+        let wait = if is_away { Duration::ZERO } else { wait };
         let before = list.version();
-        let target = match before {
-            None => url.clone(),
-            Some((epoch, number)) => {
-                let and = if url.contains('?') { '&' } else { '?' };
-                format!("{url}{and}epoch={epoch}&number={number}&wait={}", wait.as_secs())
-            }
-        };
         let asked_at = Instant::now();
-        let outcome = match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
-            Ok(body) => taken(Arc::clone(&list), body).await,
-            Err(error) => Err(error.to_string()),
-        };
+        let outcome = poll(&fetcher, &url, &list, wait).await;
         outcomes.note(&outcome);
+        is_away = outcome.is_err();
         let pause = match outcome {
             // News came: ask on at once, but never in a tight circle.
             Ok(()) if list.version() != before => BREATH,
@@ -208,6 +269,33 @@ pub async fn follow_revocations(fetcher: Fetcher, url: String, list: Arc<HeldLis
         };
         retry = if outcome.is_ok() { RETRY_FIRST } else { retry.saturating_mul(2).min(RETRY_LAST) };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Asks the authorization server itself for the list, once a second for as long as whoever else was to bring it does not, or
+/// brings one that is past half of what it may age: a mirror is nothing to switch an API off with.
+pub async fn relieve_the_mirror(fetcher: Fetcher, url: String, list: Arc<HeldList>) {
+    let mut outcomes = Outcomes::of("revocations");
+    loop {
+        tokio::time::sleep(SECOND.min(list.staleness_limit() / 4).max(BREATH_WITHOUT_NEWS)).await;
+        if list.can_be_verified() && list.age().is_none_or(|age| age > list.staleness_limit() / 2) {
+            outcomes.note(&poll(&fetcher, &url, &list, Duration::ZERO).await);
+        }
+    }
+}
+
+/// Asks once for the list, to be held for as long as this where there is no other than the one held.
+async fn poll(fetcher: &Fetcher, url: &str, list: &Arc<HeldList>, wait: Duration) -> Result<(), String> {
+    let target = match list.version() {
+        None => url.to_owned(),
+        Some((epoch, number)) => {
+            let and = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{and}epoch={epoch}&number={number}&wait={}", wait.as_secs())
+        }
+    };
+    match fetcher.get(&target, MAX_LIST_BYTES, wait + PATIENCE).await {
+        Ok(body) => taken(Arc::clone(list), body).await,
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -267,8 +355,17 @@ impl Outcomes {
 
 const JSON: &str = "application/json";
 const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+// A machine that is gone is known to be after five seconds.
+const PROBE_AFTER: Duration = Duration::from_secs(3);
+const PROBES: u32 = 2;
+// Short: what nobody has used for a while may be dead, and is found to be so by a question that somebody waits for.
+const IDLE: Duration = Duration::from_secs(5);
+const MOST_IDLE: usize = 8;
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(4);
+// Some minutes of polls.
+const TURNS_WITHOUT: u32 = 30;
 const BREATH: Duration = Duration::from_millis(20);
 const SECOND: Duration = Duration::from_secs(1);
 const BREATH_WITHOUT_NEWS: Duration = Duration::from_millis(200);
@@ -278,9 +375,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use countersign_conformance::KeyKind;
-    use countersign_conformance::pki::{Authority, Template};
+    use countersign_conformance::pki::{Authority, Credential, Name, Template};
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+    use rustls::server::WebPkiClientVerifier;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
@@ -297,6 +395,15 @@ mod tests {
 
     impl Raw {
         async fn answering(octets: impl Into<Vec<u8>>, endless: impl Into<Vec<u8>>) -> Self {
+            Self::closing_to_certificates(false, octets, endless).await
+        }
+
+        /// It vouches for nobody's certificate, and closes connections on which one is shown; or takes whatever is shown.
+        async fn closing_to_certificates(
+            closing: bool,
+            octets: impl Into<Vec<u8>>,
+            endless: impl Into<Vec<u8>>,
+        ) -> Self {
             let (octets, endless) = (octets.into(), endless.into());
             let now = SystemClock::new().now().as_seconds();
             let authority = Authority::root("Server CA", now);
@@ -305,7 +412,17 @@ mod tests {
             roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authority.to_pem().as_bytes()).flatten());
             let chain = credential.chain.into_iter().map(CertificateDer::from).collect();
             let key = PrivatePkcs8KeyDer::from(credential.key.pkcs8().to_vec()).into();
-            let mut config = crate::peer::server_config(chain, key).unwrap();
+            let mut config = if closing {
+                let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(&provider));
+                let config = rustls::ServerConfig::builder_with_provider(provider);
+                let config = config.with_safe_default_protocol_versions().unwrap();
+                let verifier = verifier.allow_unauthenticated().build().unwrap();
+                config.with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
+            } else {
+                crate::peer::server_config(chain, key).unwrap()
+            };
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             let acceptor = TlsAcceptor::from(Arc::new(config));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -320,6 +437,22 @@ mod tests {
                 }
             });
             Self { address, roots }
+        }
+
+        /// One that shows a certificate which nobody vouches for.
+        fn fetcher_with_certificate(&self) -> Fetcher {
+            let now = SystemClock::new().now().as_seconds();
+            let own = Credential::self_signed(&Template::client(Name::common("api"), now), KeyKind::P256);
+            let chain = own.chain.iter().cloned().map(CertificateDer::from).collect();
+            let key = PrivatePkcs8KeyDer::from(own.key.pkcs8().to_vec()).into();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(self.roots.clone())
+                .with_client_auth_cert(chain, key)
+                .unwrap();
+            Fetcher::new(config)
         }
 
         fn fetcher(&self) -> Fetcher {
@@ -403,6 +536,29 @@ mod tests {
         let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
         let silent = raw.fetcher().get(&url, 1_000, Duration::from_millis(50)).await;
         assert_eq!(silent, Err(FetchError::TimedOut));
+    }
+
+    /// An API that is deployed before it is enrolled, at a server that insists.
+    #[tokio::test]
+    async fn a_certificate_that_is_not_taken_costs_neither_keys_nor_list() {
+        for closing in [true, false] {
+            let raw = Raw::closing_to_certificates(closing, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", []).await;
+            let url = format!("https://localhost:{}/jwks", raw.address.port());
+            let alone = raw.fetcher_with_certificate().get(&url, 1_000, PATIENCE).await;
+            assert_eq!(matches!(alone, Err(FetchError::Connection(_))), closing, "{alone:?}");
+            let both = raw.fetcher_with_certificate().or_else(raw.fetcher());
+            let turns = || both.other.as_ref().unwrap().turns.load(Ordering::Relaxed);
+            // With the certificate first, then without for a while, then with it again.
+            for fetch in 0..TURNS_WITHOUT + 2 {
+                assert_eq!(both.get(&url, 1_000, PATIENCE).await.unwrap(), "ok");
+                let left = TURNS_WITHOUT - fetch % (TURNS_WITHOUT + 1);
+                assert_eq!(turns(), if closing { left } else { 0 }, "{fetch}");
+            }
+            // And as soon as it fails without.
+            let nowhere = both.get("https://localhost:1/", 1_000, PATIENCE).await;
+            assert!(matches!(nowhere, Err(FetchError::Connection(_))));
+            assert_eq!(turns(), 0);
+        }
     }
 
     #[tokio::test]

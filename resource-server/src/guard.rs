@@ -35,6 +35,8 @@ pub struct GuardBuilder {
     tls: Option<ClientConfig>,
     certificate: Option<Arc<SingleCertAndKey>>,
     revocations_from: Option<String>,
+    mirror_tls: Option<ClientConfig>,
+    mirror_alone: bool,
     staleness_limit: Duration,
     when_stale: WhenStale,
     introspect_at: Option<String>,
@@ -49,20 +51,7 @@ impl GuardBuilder {
     /// # Errors
     /// [`GuardError::Roots`] if there is no certificate among them, or one that cannot be a root.
     pub fn roots_pem(mut self, pem: &[u8]) -> Result<Self, GuardError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|_| GuardError::Roots)?).map_err(|_| GuardError::Roots)?;
-        }
-        if roots.is_empty() {
-            return Err(GuardError::Roots);
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| GuardError::Roots)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        self.tls = Some(config);
+        self.tls = Some(trusting(pem)?);
         Ok(self)
     }
 
@@ -99,9 +88,29 @@ impl GuardBuilder {
     /// Where to get the revocation list: a mirror or a cache of it, at this https URL, in the place of the authorization server.
     /// Whoever carries it need not be trusted: it is signed, never goes back, and ages. It is not shown the API's certificate,
     /// and it is not known to pass on what is new at once: where it knows no long poll, it is asked once a second.
+    /// While it brings none, or one that is past half of the staleness limit, the authorization server is asked as well.
     #[must_use]
     pub fn revocations_from(mut self, url: impl Into<String>) -> Self {
         self.revocations_from = Some(url.into());
+        self
+    }
+
+    /// The roots to trust when the mirror of [`Self::revocations_from`] is asked, in PEM; those for the authorization server
+    /// unless told. Give a mirror of somebody else's these of its own: whoever is among the roots for the authorization server can
+    /// pass himself off as it, and hand out keys.
+    ///
+    /// # Errors
+    /// [`GuardError::Roots`] if there is no certificate among them, or one that cannot be a root.
+    pub fn mirror_roots_pem(mut self, pem: &[u8]) -> Result<Self, GuardError> {
+        self.mirror_tls = Some(trusting(pem)?);
+        Ok(self)
+    }
+
+    /// Never asks the authorization server for the list, whatever becomes of the mirror: who runs the mirror can then let the
+    /// list grow too old.
+    #[must_use]
+    pub const fn mirror_alone(mut self) -> Self {
+        self.mirror_alone = true;
         self
     }
 
@@ -149,11 +158,10 @@ impl GuardBuilder {
     pub fn start(mut self) -> Result<Guard, GuardError> {
         let runtime = Handle::try_current().map_err(|_| GuardError::NoRuntime)?;
         let mut tls = self.tls.take().ok_or(GuardError::Roots)?;
+        let anonymous = without_certificate(tls.clone());
         let mirror = self.revocations_from.take().map(|url| {
-            let mut anonymous = tls.clone();
-            anonymous.client_auth_cert_resolver = Arc::new(NoCertificate);
-            anonymous.resumption = Resumption::default();
-            (Fetcher::new(anonymous), url)
+            let tls = self.mirror_tls.take().map_or_else(|| anonymous.clone(), without_certificate);
+            (Fetcher::new(tls), url)
         });
         if mirror.as_ref().is_some_and(|(_, url)| !is_identifier(url)) {
             return Err(GuardError::Mirror);
@@ -170,18 +178,35 @@ impl GuardBuilder {
             WhenStale::Introspect if !tls.client_auth_cert_resolver.has_certs() || !is_identifier(&introspect_at) => {
                 return Err(GuardError::Introspection);
             }
-            WhenStale::Introspect => {
-                Some(Endpoint { fetcher: Fetcher::for_questions(tls.clone()), url: introspect_at.into() })
+            WhenStale::Introspect => Some(Endpoint::new(Fetcher::new(tls.clone()), introspect_at)),
+        };
+        let mirror_alone = self.mirror_alone;
+        let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
+        let fetcher = if tls.client_auth_cert_resolver.has_certs() {
+            Fetcher::new(tls).or_else(Fetcher::new(anonymous))
+        } else {
+            Fetcher::new(tls)
+        };
+        let list = Arc::clone(&guard.judgement.revocations);
+        let own = (fetcher.clone(), format!("{base}/revocations"));
+        let mut tasks = vec![
+            // Over connections of their own: the server knows by the list's who has taken it in.
+            runtime.spawn(follower::follow_keys(fetcher.afresh(), format!("{base}/jwks"), Arc::clone(&guard.keys))),
+            runtime.spawn(follower::report_age(Arc::clone(&list), Arc::clone(&guard.clock))),
+        ];
+        if let Some(introspection) = &guard.judgement.introspection {
+            tasks.push(runtime.spawn(Arc::clone(introspection).sound_out()));
+        }
+        let (lists, url) = match mirror {
+            None => own,
+            Some(mirror) => {
+                if !mirror_alone {
+                    tasks.push(runtime.spawn(follower::relieve_the_mirror(own.0, own.1, Arc::clone(&list))));
+                }
+                mirror
             }
         };
-        let guard = self.built(line.map(|line| (line, runtime.clone(), introspection::PATIENCE)))?;
-        let fetcher = Fetcher::new(tls);
-        let (lists, list) = mirror.unwrap_or_else(|| (fetcher.clone(), format!("{base}/revocations")));
-        let tasks = vec![
-            runtime.spawn(follower::follow_keys(fetcher, format!("{base}/jwks"), Arc::clone(&guard.keys))),
-            runtime.spawn(follower::follow_revocations(lists, list, Arc::clone(&guard.judgement.revocations))),
-            runtime.spawn(follower::report_age(Arc::clone(&guard.judgement.revocations), Arc::clone(&guard.clock))),
-        ];
+        tasks.push(runtime.spawn(follower::follow_revocations(lists, url, list)));
         Ok(Guard { tasks: Arc::new(Tasks(tasks)), ..guard })
     }
 
@@ -256,6 +281,8 @@ impl Guard {
             tls: None,
             certificate: None,
             revocations_from: None,
+            mirror_tls: None,
+            mirror_alone: false,
             staleness_limit: Duration::from_secs(30),
             when_stale: WhenStale::default(),
             introspect_at: None,
@@ -286,7 +313,7 @@ impl Guard {
     }
 
     /// Whether calls can be judged now: keys are held, and a list that is not too old to judge by, or else somebody to ask who
-    /// is not known to be silent. For readiness probes.
+    /// answered when last asked. For readiness probes.
     pub fn is_ready(&self) -> bool {
         let Judgement { revocations, introspection, .. } = &*self.judgement;
         let is_answered = || introspection.as_ref().is_some_and(|introspection| introspection.is_answered());
@@ -354,6 +381,30 @@ impl Description {
         }
         Self { url: format!("{origin}{path}"), path, json: metadata.to_string() }
     }
+}
+
+/// Trusts these roots, and shows nobody a certificate.
+fn trusting(pem: &[u8]) -> Result<ClientConfig, GuardError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.map_err(|_| GuardError::Roots)?).map_err(|_| GuardError::Roots)?;
+    }
+    if roots.is_empty() {
+        return Err(GuardError::Roots);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| GuardError::Roots)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn without_certificate(mut tls: ClientConfig) -> ClientConfig {
+    tls.client_auth_cert_resolver = Arc::new(NoCertificate);
+    tls.resumption = Resumption::default(); // a session begun with a certificate goes on with it
+    tls
 }
 
 /// What is shown to whoever is nobody in particular.
@@ -444,6 +495,7 @@ mod tests {
         let builder = || Guard::builder("https://as.example", "https://api.example");
         for wrong in ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             assert_eq!(builder().roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
+            assert_eq!(builder().mirror_roots_pem(wrong.as_bytes()).unwrap_err(), GuardError::Roots);
         }
         assert_eq!(builder().start().unwrap_err(), GuardError::NoRuntime);
     }

@@ -1,7 +1,7 @@
 //! HTTP around the path: the tower layer that guards a route, the axum extractor, the metadata route (RFC 9728).
 //!
 //! Takes requests whose extensions hold the [`PeerCertificate`] of their connection, gives the handler only those that
-//! [`verification::authorize`] lets through, with the [`AuthorizedCall`] in their extensions; answers the others by
+//! [`verification::decide`] lets through, with the [`AuthorizedCall`] in their extensions; answers the others by
 //! RFC 6750 §3. It decides nothing itself, and waits where that is what was decided.
 
 use std::fmt;
@@ -97,7 +97,7 @@ where
         let Route { guard, required } = &*self.route;
         let mut shown = None;
         let peer = request.extensions().get::<PeerCertificate>();
-        let decision = verification::authorize(
+        let decision = verification::decide(
             &guard.judgement,
             required,
             peer,
@@ -231,11 +231,13 @@ where
         loop {
             match state.as_mut().project() {
                 StateProjection::Asking { asking, waiting } => {
+                    if waiting.is_none() {
+                        return Poll::Pending; // polled again after the handler panicked: what was asked has ended
+                    }
                     let decision = ready!(asking.as_mut().poll(context));
-                    let Some(waiting) = waiting.take() else {
-                        return Poll::Pending; // polled again after the handler panicked
-                    };
-                    state.set(waiting.decided(decision));
+                    if let Some(waiting) = waiting.take() {
+                        state.set(waiting.decided(decision));
+                    }
                 }
                 StateProjection::Passed { inner } => {
                     let answer = ready!(inner.poll(context));

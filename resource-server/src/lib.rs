@@ -4,7 +4,7 @@
 //! Takes requests over mutual TLS, gives handlers only those with a token that is the caller's own, fresh and good; it
 //! fetches the authorization server's keys and revocation list in the background, and asks it nothing per request as long as
 //! the list is fresh.
-//! [`Guard`] is where to begin, [`verification::authorize`] is what it does, and the README shows both.
+//! [`Guard`] is where to begin, [`verification::decide`] is what it does, and the README shows both.
 
 pub mod verification;
 

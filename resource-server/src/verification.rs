@@ -2,8 +2,8 @@
 //!
 //! Takes what came with the request (certificate, credentials) and what the route requires, gives an [`AuthorizedCall`]
 //! or the one [`Refusal`]. Each stage consumes what only the stage before can make. It knows nothing of routes, handlers
-//! or the network. Nothing waits in [`authorize`]: where only the authorization server can say more, it gives the call back
-//! [`Undecided`].
+//! or the network. Nothing waits in [`decide`]: where only the authorization server can say more, it gives the call back
+//! [`Undecided`], and [`authorize`] says no.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +58,28 @@ pub enum Revocation {
     DangerIgnored,
 }
 
-/// Decides on one call as of `now`.
+/// Decides on one call as of `now`, without asking anybody: where the authorization server would have to be asked, the call is
+/// refused.
+///
+/// Its arguments are those of [`decide`].
+///
+/// # Errors
+/// The [`Refusal`] of the first stage that refuses; [`StatusRefusal::IntrospectionUnavailable`] where [`decide`] would ask.
+pub fn authorize(
+    judgement: &Judgement,
+    required: &Requirement,
+    certificate: Option<&PeerCertificate>,
+    credentials: &Credentials<'_>,
+    now: UnixTime,
+    shown: &mut Option<Arc<VerifiedToken>>,
+) -> Result<AuthorizedCall, Refusal> {
+    match decide(judgement, required, certificate, credentials, now, shown)? {
+        Decision::Permitted(call) => Ok(call),
+        Decision::Undecided(_) => Err(StatusRefusal::IntrospectionUnavailable.into()),
+    }
+}
+
+/// Decides on one call as of `now`, or says that it is to be asked about.
 ///
 /// The token is taken from the request before the certificate is looked at, so that a request without one is told that
 /// it needs one and nothing else (RFC 6750 §3).
@@ -68,7 +89,7 @@ pub enum Revocation {
 ///
 /// # Errors
 /// The [`Refusal`] of the first stage that refuses.
-pub fn authorize(
+pub fn decide(
     judgement: &Judgement,
     required: &Requirement,
     certificate: Option<&PeerCertificate>,
@@ -94,7 +115,14 @@ pub fn authorize(
         Revocation::Checked => match judgement.revocations.check(token)? {
             Standing::Live(token) => token,
             Standing::Unknown(token) => {
-                let introspection = judgement.introspection.clone().ok_or(StatusRefusal::ListStale)?;
+                let introspection = judgement.introspection.clone().ok_or_else(|| {
+                    // Nobody was named to be asked.
+                    if judgement.revocations.version().is_some() {
+                        StatusRefusal::ListStale
+                    } else {
+                        StatusRefusal::ListNotHeld
+                    }
+                })?;
                 let (text, required) = (bearer.as_str().into(), required.scope.clone());
                 return Ok(Decision::Undecided(Box::new(Undecided { introspection, token, text, required })));
             }
@@ -106,6 +134,7 @@ pub fn authorize(
 
 /// What is decided without waiting for anybody.
 #[derive(Debug)]
+#[must_use = "a call that is undecided is not permitted"]
 pub enum Decision {
     /// The call may be answered.
     Permitted(AuthorizedCall),
@@ -115,6 +144,7 @@ pub enum Decision {
 }
 
 /// A call that waits for the authorization server's word on its token.
+#[must_use = "nothing is asked until it is settled"]
 pub struct Undecided {
     introspection: Arc<Introspection>,
     token: ConfirmedToken,
@@ -123,12 +153,19 @@ pub struct Undecided {
 }
 
 impl Undecided {
-    /// Asks the authorization server, and goes the rest of the path.
+    /// Asks the authorization server, and goes the rest of the path. Certificate and token have to be in date still when the
+    /// answer has come.
     ///
     /// # Errors
     /// The [`Refusal`] of the stage that refuses.
     pub async fn settle(self) -> Result<AuthorizedCall, Refusal> {
+        let introspection = Arc::clone(&self.introspection);
         let token = self.introspection.ask(self.token, self.text).await?; // RFC 7662 §2.2
+        let now = introspection.now();
+        if let Some(peer) = token.confirmed().peer() {
+            peer::judge(Some(peer.certificate()), now)?; // RFC 5280 §4.1.2.5
+        }
+        token.confirmed().token().judge_dates(now)?; // RFC 9068 §4
         Ok(permit(token, &self.required)?)
     }
 }
@@ -192,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::double::{Double, ISSUER, KID, NOW, RESOURCE};
+    use crate::time::Clock;
 
     #[test]
     fn a_good_token_on_its_own_connection() {
@@ -551,6 +589,33 @@ mod tests {
         let required = double.required("a");
         let refusal = authorize(judgement, &required, Some(&double.peer), &credentials, now, &mut None).unwrap_err();
         assert_eq!((refusal.reason(), refusal.code().status()), ("token_keys_not_held", 503));
+    }
+
+    #[test]
+    fn nobody_to_ask_says_whether_a_list_was_held() {
+        let double = Double::new();
+        for held in [false, true] {
+            let keys = Arc::clone(double.guard.keys());
+            let clock = Arc::clone(&double.clock) as Arc<dyn Clock>;
+            let limit = std::time::Duration::from_secs(30);
+            let list = HeldList::new(ISSUER.to_owned(), limit, Arc::clone(&keys), clock);
+            let revocations = Arc::new(list.when_stale(crate::status::WhenStale::Introspect));
+            if held {
+                revocations.take(&double.list().compact()).unwrap();
+                double.wait(limit + std::time::Duration::from_millis(1));
+            }
+            let tokens = AccessTokens::new(ISSUER.to_owned(), RESOURCE.to_owned(), keys, 1_000_000);
+            let judgement = Judgement { tokens, revocations, introspection: None };
+            let token = double.token().compact();
+            let mut headers = http::HeaderMap::new();
+            headers.insert(http::header::AUTHORIZATION, format!("Bearer {token}").try_into().unwrap());
+            let target = http::Uri::from_static("/accounts");
+            let (credentials, now) = (Credentials::of(&headers, &target), double.clock.now());
+            let required = double.required("accounts:read");
+            let refusal = decide(&judgement, &required, Some(&double.peer), &credentials, now, &mut None).unwrap_err();
+            let expected = if held { "revocation_list_stale" } else { "revocation_list_not_held" };
+            assert_eq!(refusal.reason(), expected);
+        }
     }
 
     #[test]

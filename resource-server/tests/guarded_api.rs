@@ -32,7 +32,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 const RESOURCE: &str = "https://localhost:8444";
 
@@ -47,6 +47,8 @@ struct Issuer {
     list: Mutex<List>,
     /// How often a list was asked for.
     asked: AtomicUsize,
+    /// With what query.
+    queries: Mutex<Vec<String>>,
     /// Who asked for it last.
     asker: Mutex<Option<PeerCertificate>>,
     /// What a mirror says, and with what query and by whom it was asked.
@@ -112,6 +114,7 @@ impl Issuer {
 
     async fn asked_for_the_list(State(issuer): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
         *issuer.asker.lock().unwrap() = request.extensions().get::<PeerCertificate>().cloned();
+        issuer.queries.lock().unwrap().push(request.uri().query().unwrap_or_default().to_owned());
         issuer.asked.fetch_add(1, Ordering::Relaxed);
         let list = issuer.list.lock().unwrap().clone();
         issuer.says(list)
@@ -156,7 +159,15 @@ impl Issuer {
         let (head, body) = request.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         let kind = head.headers["content-type"].to_str().unwrap();
-        issuer.questions.lock().unwrap().push((format!("{} {kind} {body}", head.method), peer));
+        if body == "token=countersign-guard" {
+            // What is no token: the guard wants to know whether anybody is there.
+            if let Answer::Says(_) = &*issuer.answer.lock().unwrap() {
+                let told = Response::builder().header("content-type", "application/json");
+                return told.body(Body::from(r#"{"active":false}"#)).unwrap();
+            }
+        } else {
+            issuer.questions.lock().unwrap().push((format!("{} {kind} {body}", head.method), peer));
+        }
         let said = Response::builder().header("content-type", "Application/JSON; charset=utf-8");
         let chunk = || Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 65_536]));
         match issuer.answer.lock().unwrap().clone() {
@@ -231,6 +242,7 @@ impl World {
             url: Mutex::new(String::new()),
             list: Mutex::new(List::Marks { number: 1, marks: json!({}) }),
             asked: AtomicUsize::new(0),
+            queries: Mutex::new(Vec::new()),
             asker: Mutex::new(None),
             mirrored: Mutex::new(List::Unavailable),
             at_the_mirror: Mutex::new(Vec::new()),
@@ -357,6 +369,42 @@ impl Caller {
     }
 }
 
+/// Stands between two parties, and carries what they say until it is told to go mute: then it closes nothing and carries
+/// nothing, on the connections that there are. Those that come later are carried again.
+struct Wire {
+    address: SocketAddr,
+    mute: watch::Sender<()>,
+    carried: Arc<AtomicUsize>,
+}
+
+impl Wire {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mute, carried) = (watch::Sender::new(()), Arc::new(AtomicUsize::new(0)));
+        let (told, count) = (mute.clone(), Arc::clone(&carried));
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut muted = told.subscribe();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                        _muted = muted.changed() => {}
+                    }
+                    std::future::pending::<()>().await; // with both ends in hand
+                });
+            }
+        });
+        Self { address, mute, carried }
+    }
+
+    fn go_mute(&self) {
+        self.mute.send_replace(());
+    }
+}
+
 /// Waits until it is so, for a while.
 async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let clock = SystemClock::new();
@@ -469,6 +517,41 @@ async fn whoever_sits_between_can_only_let_the_list_grow_old() {
     }
 }
 
+impl World {
+    /// A wire to the authorization server, which is known by the wire's address from now on.
+    async fn behind_a_wire(&self) -> Wire {
+        let port = self.issuer.url.lock().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
+        let wire = Wire::to(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        *self.issuer.url.lock().unwrap() = format!("https://localhost:{}", wire.address.port());
+        wire
+    }
+}
+
+/// A firewall that forgot them, or a man in the middle: nobody closes them, and nobody answers on them.
+#[tokio::test]
+async fn connections_that_go_mute_are_left_for_others() {
+    let world = World::new().await;
+    let wire = world.behind_a_wire().await;
+    let guard = world.guard().staleness_limit(Duration::from_secs(3)).start().unwrap(); // polls are held for a second
+    eventually("the list is taken", || guard.revocations().version() == Some((1, 1))).await;
+    wire.go_mute();
+    world.issuer.mark(MarkKind::Client, "client-1");
+    let (clock, before) = (SystemClock::new(), wire.carried.load(Ordering::SeqCst));
+    while guard.revocations().version() != Some((1, 2)) {
+        assert!(clock.monotonic() < Duration::from_secs(12), "the list never comes again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(wire.carried.load(Ordering::SeqCst) > before);
+    // Not to wait, after a failure; and as ever after a success.
+    let asked = || world.issuer.queries.lock().unwrap().clone();
+    eventually("it waits again", || {
+        let asked = asked();
+        let away = asked.iter().position(|query| query.ends_with("&wait=0"));
+        away.is_some_and(|at| asked[at..].iter().any(|query| query.ends_with("&wait=1")))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_api_shows_its_own_certificate_and_none_unless_told() {
     let world = World::new().await;
@@ -492,7 +575,7 @@ async fn asking() -> (World, Credential) {
     let own = world.partner.client("api");
     let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
     let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
-    eventually("the guard has keys", || guard.is_ready()).await;
+    eventually("the guard has keys and answers", || guard.is_ready()).await;
     (world.serving(guard), own)
 }
 
@@ -564,14 +647,39 @@ async fn an_endpoint_that_is_silent_is_not_waited_for() {
     let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
     let guard = guard.introspect_at(format!("https://localhost:{}/", silent.local_addr().unwrap().port()));
     let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
-    eventually("the guard has keys", || guard.is_ready()).await;
+    eventually("the guard has keys", || guard.keys().current().is_some()).await;
+    assert!(!guard.is_ready(), "nobody answers");
     let world = world.serving(guard);
     let client = world.partner.client("client");
     let (caller, token) = (world.caller(Some(&client), Version::HTTP_2), world.issuer.token(&client));
     let callers = (0..20).map(|_| caller.status(&token));
     let answers = tokio::time::timeout(Duration::from_secs(10), futures_util::future::join_all(callers)).await;
     assert_eq!(answers.expect("calls are kept waiting"), [503; 20]);
+    assert!(!world.guard.is_ready());
+}
+
+/// Several connections at once go mute, and one question finds it out for all of them.
+#[tokio::test]
+async fn one_question_is_lost_to_connections_that_went_mute() {
+    let world = World::new().await;
+    let wire = world.behind_a_wire().await;
+    *world.issuer.list.lock().unwrap() = List::Unavailable;
+    let own = world.partner.client("api");
+    let guard = world.guard().client_certificate_pem(own.chain_pem().as_bytes(), own.key.to_pem().as_bytes()).unwrap();
+    let guard = guard.when_stale(WhenStale::Introspect).start().unwrap();
+    eventually("the guard has keys", || guard.keys().current().is_some()).await;
+    let world = world.serving(guard);
+    let client = world.partner.client("client");
+    let caller = world.caller(Some(&client), Version::HTTP_2);
+    let before = wire.carried.load(Ordering::SeqCst);
+    let tokens: Vec<String> = (0..8).map(|_| world.issuer.token(&client)).collect();
+    let calls = tokens.iter().map(|token| caller.status(token));
+    assert_eq!(futures_util::future::join_all(calls).await, [401; 8]);
+    assert!(wire.carried.load(Ordering::SeqCst) > before + 1, "several connections are kept");
+    wire.go_mute();
+    assert_eq!(caller.status(&world.issuer.token(&client)).await, 503);
     eventually("it is known", || !world.guard.is_ready()).await;
+    assert_eq!(caller.status(&world.issuer.token(&client)).await, 401, "asked over a connection of this moment");
 }
 
 /// The list comes from a mirror that anybody may run, with a certificate of the API's own for the authorization server.
@@ -608,6 +716,44 @@ async fn a_mirror_is_believed_what_is_signed_and_shown_no_certificate() {
     assert_eq!(asked[0].0, "of=us");
     assert!(asked.iter().any(|(query, _)| query == "of=us&epoch=1&number=1&wait=10"), "{asked:?}");
     assert_eq!(*world.issuer.questions.lock().unwrap(), [], "a fresh list is a fresh list, whoever brought it");
+}
+
+/// A mirror that lets the list grow old switches no API off.
+#[tokio::test]
+async fn the_authorization_server_stands_in_for_a_mirror_that_stands_still() {
+    for mute in [false, true] {
+        let world = mirrored(List::Unavailable, Duration::from_secs(3)).await;
+        if !mute {
+            let list = world.issuer.sign(REVOCATION_LIST_TYPE, world.issuer.list(1, json!({})));
+            *world.issuer.mirrored.lock().unwrap() = List::Replayed(list);
+            eventually("the list is taken", || world.guard.revocations().version() == Some((1, 1))).await;
+        }
+        world.issuer.mark(MarkKind::Client, "client-1");
+        eventually("the mark comes", || world.guard.revocations().version() == Some((1, 2))).await;
+        assert!(!world.issuer.at_the_mirror.lock().unwrap().is_empty());
+    }
+}
+
+/// Whom the mirror's root vouches for can carry lists, and pass himself off as nobody else.
+#[tokio::test]
+async fn roots_of_the_mirror_are_roots_of_nothing_else() {
+    let world = World::new().await;
+    let elsewhere = Authority::root("Mirror CA", now()).to_pem();
+    let mirror = format!("{}/mirror", world.issuer.url.lock().unwrap());
+    // The server is not of the mirror's root: its keys are taken, and its list as the mirror's is not.
+    let guard = world.guard().revocations_from(&mirror).mirror_roots_pem(elsewhere.as_bytes()).unwrap();
+    let guard = guard.mirror_alone().start().unwrap();
+    eventually("there are keys", || guard.keys().current().is_some()).await;
+    // And the other way round: the mirror's root does for the mirror alone.
+    *world.issuer.mirrored.lock().unwrap() = List::Marks { number: 1, marks: json!({}) };
+    let issuer = world.issuer.url.lock().unwrap().clone();
+    let other = Guard::builder(issuer, RESOURCE).roots_pem(elsewhere.as_bytes()).unwrap().revocations_from(&mirror);
+    let other = other.mirror_roots_pem(world.roots_pem.as_bytes()).unwrap().start().unwrap();
+    let both = world.guard().revocations_from(&mirror).mirror_roots_pem(world.roots_pem.as_bytes()).unwrap();
+    let both = both.mirror_alone().start().unwrap();
+    eventually("the mirror is believed where its root is given", || both.is_ready()).await;
+    assert!(other.keys().current().is_none());
+    assert!(guard.revocations().version().is_none());
 }
 
 /// It knows no long poll.

@@ -155,7 +155,8 @@ impl VerifiedToken {
         keys.by_kid(self.kid()).is_some_and(|held| Arc::ptr_eq(held, &self.key) || *held == self.key)
     }
 
-    fn judge_dates(&self, now: UnixTime) -> Result<(), TokenRefusal> {
+    /// Judges its dates as of `now`: they are all that changes of itself.
+    pub(crate) fn judge_dates(&self, now: UnixTime) -> Result<(), TokenRefusal> {
         // RFC 7519 §4.1.4: on or after "exp" it MUST NOT be accepted, but for a small leeway.
         if now >= UnixTime::from_seconds(self.claims.exp).after(LEEWAY) {
             return Err(TokenRefusal::Expired);

@@ -1,7 +1,12 @@
 //! A guard whose list is too old, and an authorization server at the other end of a line that is no network.
 
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicUsize;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_conformance::KeyKind;
+use countersign_conformance::pki::{Authority, Name, Template};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::json;
@@ -11,7 +16,7 @@ use crate::bearer::Credentials;
 use crate::double::{Double, ISSUER, KID, NOW, RESOURCE};
 use crate::status::{MarkKind, WhenStale};
 use crate::verification::{self, AuthorizedCall, Decision, Undecided};
-use crate::{Guard, GuardError};
+use crate::{Guard, GuardError, PeerCertificate};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -26,6 +31,8 @@ struct Server {
 
 #[derive(Clone)]
 enum Says {
+    /// That whatever it is asked about is active.
+    Active,
     Body(String),
     Fails(FetchError),
     Nothing,
@@ -34,13 +41,19 @@ enum Says {
 struct Telephone(Arc<Server>);
 
 impl Line for Telephone {
-    fn ask(&self, _token: Arc<str>) -> Answering {
+    fn ask(&self, token: Arc<str>) -> Answering {
         let server = Arc::clone(&self.0);
         Box::pin(async move {
             server.asked.fetch_add(1, Ordering::SeqCst);
             server.gate.acquire().await.unwrap().forget();
             let says = server.says.lock().unwrap().clone();
             match says {
+                Says::Active => {
+                    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+                    let mut told: Value = serde_json::from_slice(&claims).unwrap();
+                    told["active"] = true.into();
+                    Ok(told.to_string().into())
+                }
                 Says::Body(body) => Ok(body.into()),
                 Says::Fails(error) => Err(error),
                 Says::Nothing => std::future::pending().await,
@@ -117,7 +130,7 @@ impl Scene {
         let credentials = Credentials::of(&headers, &target);
         let Double { guard, peer, clock, .. } = &self.double;
         let required = self.double.required(scope);
-        verification::authorize(&guard.judgement, &required, Some(peer), &credentials, clock.now(), &mut None)
+        verification::decide(&guard.judgement, &required, Some(peer), &credentials, clock.now(), &mut None)
     }
 
     /// A call of this token that waits for an answer.
@@ -206,6 +219,42 @@ async fn what_is_marked_while_it_is_asked_about_is_dead() {
     let call = scene.undecided(&scene.token);
     scene.double.take(&scene.double.marking(&[(MarkKind::Jti, "jti-1", 42)]));
     assert_eq!(call.settle().await.unwrap_err().reason(), "revoked_jti");
+}
+
+/// Whoever takes [`verification::authorize`] for an answer has one: yes or no.
+#[tokio::test]
+async fn what_is_undecided_is_not_authorized() {
+    let scene = Scene::new();
+    let refusal = scene.double.call(&scene.token).unwrap_err();
+    assert_eq!((refusal.reason(), refusal.code().status(), scene.asked()), ("introspection_unavailable", 503, 0));
+}
+
+#[tokio::test]
+async fn what_goes_out_of_date_while_it_is_asked_about_is_refused() {
+    let now = NOW + 31;
+    let scene = Scene::new();
+    scene.double.at(now);
+    let expiring = scene.double.claiming(|claims| claims.with("exp", now));
+    for (later, reason) in [(9, None), (10, Some("token_expired"))] {
+        scene.fails(Says::Active);
+        let call = scene.undecided(&expiring);
+        scene.double.at(now + later);
+        assert_eq!(call.settle().await.err().map(|refusal| refusal.reason()), reason, "{later}");
+        scene.double.at(now);
+    }
+    // The certificate's last second, and the one after it.
+    let root = Authority::root("Partner CA", NOW);
+    let template = Template { not_after: now, ..Template::client(Name::common("client"), NOW) };
+    let brief = root.issue(&template, KeyKind::P256);
+    let peer = PeerCertificate::parse(brief.certificate()).unwrap();
+    let token = scene.double.claiming(|claims| claims.with("cnf", json!({ "x5t#S256": brief.thumbprint() })));
+    let scene = Scene { double: Double { peer, ..scene.double }, ..scene };
+    for (later, reason) in [(0, None), (1, Some("connection_certificate_expired"))] {
+        scene.double.at(now);
+        let call = scene.undecided(&token);
+        scene.double.at(now + later);
+        assert_eq!(call.settle().await.err().map(|refusal| refusal.reason()), reason, "{later}");
+    }
 }
 
 #[tokio::test]
@@ -301,33 +350,97 @@ async fn failures() {
         assert!(!scene.double.guard.is_ready(), "{error}");
         scene.double.wait(MILLISECOND);
     }
-    // After a while nobody knows, and a load balancer may send a call to find out.
-    scene.double.wait(TROUBLE_LASTS - MILLISECOND);
-    assert!(!scene.double.guard.is_ready());
-    scene.double.wait(MILLISECOND);
-    assert!(scene.double.guard.is_ready());
-    assert_eq!(scene.ends().await, UNAVAILABLE);
-    assert!(!scene.double.guard.is_ready());
     scene.double.wait(MILLISECOND);
     scene.says(&scene.active());
     assert_eq!(scene.ends().await, None);
     assert!(scene.double.guard.is_ready());
 }
 
+/// Whatever comes in the place of an answer: a server in trouble is not asked by everybody at once.
+#[tokio::test]
+async fn a_server_that_fails_is_asked_one_at_a_time() {
+    for error in [
+        FetchError::Body,
+        FetchError::Connection("reset".to_owned()),
+        FetchError::MediaType,
+        FetchError::Status(400),
+        FetchError::Status(429),
+        FetchError::Status(503),
+    ] {
+        let scene = Scene::new();
+        scene.fails(Says::Fails(error.clone()));
+        assert_eq!(scene.ends().await, UNAVAILABLE);
+        scene.double.wait(MILLISECOND);
+        scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..20 {
+            let call = scene.undecided(&nth(&scene, n));
+            calls.spawn(call.settle());
+        }
+        for _ in 0..19 {
+            let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
+            assert_eq!(refused.reason(), "introspection_unavailable");
+        }
+        assert_eq!(scene.asked(), 2, "{error}: one of twenty asked");
+        scene.says(&json!({ "active": false }));
+        scene.server.gate.add_permits(1_000);
+        assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap_err().reason(), "introspection_inactive");
+        let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+        assert!(!introspection.failing.load(Ordering::Relaxed), "{error}: it is over");
+    }
+    // An answer that is none says nothing against the next one.
+    let scene = Scene::new();
+    scene.says_raw("garbage");
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+    assert!(!introspection.failing.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn trouble_is_told_of_once_in_a_while() {
+    let scene = Scene::new();
+    let introspection = Arc::clone(scene.double.guard.judgement.introspection.as_ref().unwrap());
+    let told = || (introspection.told_at.load(Ordering::Relaxed), introspection.told.load(Ordering::Relaxed));
+    let began = 30_001;
+    for status in [503, 400, 503] {
+        scene.fails(Says::Fails(FetchError::Status(status)));
+        assert_eq!(scene.ends().await, UNAVAILABLE);
+        assert_eq!(told(), (began, true));
+        scene.double.wait(MILLISECOND);
+    }
+    scene.says(&scene.active());
+    assert_eq!((scene.ends().await, told()), (None, (began, false)), "and of its end");
+    scene.fails(Says::Fails(FetchError::Status(503)));
+    scene.double.wait(TELL_AGAIN - 4 * MILLISECOND);
+    assert_eq!((scene.ends().await, told()), (UNAVAILABLE, (began, false)), "not yet again");
+    scene.double.wait(MILLISECOND);
+    assert_eq!((scene.ends().await, told()), (UNAVAILABLE, (began + 60_000, true)));
+}
+
 #[tokio::test]
 async fn an_answer_counts_for_a_second_and_not_a_millisecond_longer() {
-    for (then, says) in [(None, json!({ "active": false })), (INACTIVE, Scene::new().active())] {
+    let scene = Scene::new();
+    assert_eq!(scene.ends().await, None);
+    scene.says(&json!({ "active": false }));
+    scene.double.wait(SECOND - MILLISECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+    scene.double.wait(MILLISECOND);
+    assert_eq!((scene.ends().await, scene.asked()), (INACTIVE, 2));
+}
+
+/// Nothing revives a token, unless it was too new to be known everywhere.
+#[tokio::test]
+async fn a_token_that_is_dead_is_asked_about_again_after_the_staleness_limit() {
+    for (age, lasts) in [(9_999, SECOND), (10_000, 30 * SECOND)] {
         let scene = Scene::new();
-        if then.is_some() {
-            scene.says(&json!({ "active": false }));
-        }
-        assert_eq!(scene.ends().await, then);
-        scene.says(&says);
-        scene.double.wait(SECOND - MILLISECOND);
-        assert_eq!((scene.ends().await, scene.asked()), (then, 1));
+        scene.double.clock.step_to(UnixTime::from_seconds(NOW).after(age * MILLISECOND));
+        scene.says(&json!({ "active": false }));
+        assert_eq!(scene.ends().await, INACTIVE);
+        scene.says(&scene.active());
+        scene.double.wait(lasts - MILLISECOND);
+        assert_eq!((scene.ends().await, scene.asked()), (INACTIVE, 1), "{age}");
         scene.double.wait(MILLISECOND);
-        assert_ne!(scene.ends().await, then);
-        assert_eq!(scene.asked(), 2);
+        assert_eq!((scene.ends().await, scene.asked()), (None, 2), "{age}");
     }
 }
 
@@ -390,6 +503,65 @@ async fn a_caller_that_goes_away_takes_no_answer_with_it() {
     assert_eq!((scene.ends().await, scene.asked()), (None, 1));
 }
 
+/// The `n`th token of the `client`th client.
+fn of_client(scene: &Scene, client: usize, n: usize) -> String {
+    let client = format!("client-{client}");
+    scene.double.claiming(|claims| {
+        claims.with("jti", format!("jti-{n}")).with("client_id", client.as_str()).with("sub", client.as_str())
+    })
+}
+
+#[tokio::test]
+async fn no_client_takes_all_the_questions() {
+    let scene = Scene::new();
+    scene.fails(Says::Active);
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..MOST_QUESTIONS_OF_A_CLIENT {
+        let call = scene.undecided(&of_client(&scene, 1, n));
+        calls.spawn(call.settle());
+    }
+    while scene.asked() < MOST_QUESTIONS_OF_A_CLIENT {
+        tokio::task::yield_now().await;
+    }
+    let refused = scene.call(&of_client(&scene, 1, MOST_QUESTIONS_OF_A_CLIENT)).await.unwrap_err();
+    assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS_OF_A_CLIENT));
+    let other = scene.undecided(&of_client(&scene, 2, 0));
+    calls.spawn(other.settle());
+    while scene.asked() == MOST_QUESTIONS_OF_A_CLIENT {
+        tokio::task::yield_now().await; // another's is asked
+    }
+    scene.server.gate.add_permits(1_000);
+    while let Some(call) = calls.join_next().await {
+        assert!(call.unwrap().is_ok());
+    }
+    scene.double.wait(MILLISECOND);
+    assert!(scene.call(&of_client(&scene, 1, MOST_QUESTIONS_OF_A_CLIENT)).await.is_ok(), "there is room again");
+}
+
+#[tokio::test]
+async fn no_client_takes_all_the_places_to_wait() {
+    let scene = Scene::new();
+    scene.fails(Says::Active);
+    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..MOST_WAITING_OF_A_CLIENT {
+        let call = scene.undecided(&scene.token);
+        calls.spawn(call.settle());
+    }
+    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
+    while introspection.waiting.available_permits() > MOST_WAITING - MOST_WAITING_OF_A_CLIENT {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scene.ends().await, UNAVAILABLE);
+    let other = scene.undecided(&of_client(&scene, 2, 0));
+    calls.spawn(other.settle());
+    scene.server.gate.add_permits(1_000);
+    while let Some(call) = calls.join_next().await {
+        assert!(call.unwrap().is_ok());
+    }
+}
+
 /// The `n`th token of the same client.
 fn nth(scene: &Scene, n: usize) -> String {
     scene.double.claiming(|claims| claims.with("jti", format!("jti-{n}")))
@@ -398,33 +570,38 @@ fn nth(scene: &Scene, n: usize) -> String {
 #[tokio::test]
 async fn one_question_too_many() {
     let scene = Scene::new();
+    scene.fails(Says::Active);
     scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..MOST_QUESTIONS {
-        let call = scene.undecided(&nth(&scene, n));
+        let call = scene.undecided(&of_client(&scene, n / MOST_QUESTIONS_OF_A_CLIENT, n));
         calls.spawn(call.settle());
     }
     while scene.asked() < MOST_QUESTIONS {
         tokio::task::yield_now().await;
     }
-    let refused = scene.call(&nth(&scene, MOST_QUESTIONS)).await.unwrap_err();
+    let refused = scene.call(&of_client(&scene, 99, 0)).await.unwrap_err();
     assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS));
     // The 256th was asked; and with a place free there is one more.
     scene.server.gate.add_permits(1_000);
     while calls.join_next().await.is_some() {}
     scene.double.wait(MILLISECOND);
-    scene.call(&nth(&scene, MOST_QUESTIONS)).await.unwrap_err(); // of another jti than what is told
+    scene.call(&of_client(&scene, 99, 0)).await.unwrap();
     assert_eq!(scene.asked(), MOST_QUESTIONS + 1);
 }
 
 #[tokio::test]
 async fn one_call_too_many() {
     let scene = Scene::new();
+    scene.fails(Says::Active);
     scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..MOST_WAITING {
-        let call = scene.undecided(&scene.token);
-        calls.spawn(call.settle());
+    for client in 0..MOST_WAITING / MOST_WAITING_OF_A_CLIENT {
+        let token = of_client(&scene, 10 + client, 0);
+        for _ in 0..MOST_WAITING_OF_A_CLIENT {
+            let call = scene.undecided(&token);
+            calls.spawn(call.settle());
+        }
     }
     let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
     while introspection.waiting.available_permits() > 0 {
@@ -435,13 +612,15 @@ async fn one_call_too_many() {
     while let Some(call) = calls.join_next().await {
         assert!(call.unwrap().is_ok());
     }
-    assert_eq!((scene.ends().await, scene.asked()), (None, 1));
+    assert_eq!((scene.ends().await, scene.asked()), (None, 9), "one for each client, and this");
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_asked_one_at_a_time() {
     let scene = Scene::with_patience(Duration::from_millis(20));
+    assert_eq!(scene.ends().await, None);
     assert!(scene.double.guard.is_ready());
+    scene.double.wait(SECOND);
     scene.fails(Says::Nothing);
     assert_eq!(scene.ends().await, UNAVAILABLE);
     let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
@@ -449,7 +628,7 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
         tokio::task::yield_now().await; // the caller's patience ends just before the question's
     }
     assert!(!scene.double.guard.is_ready());
-    assert_eq!(scene.asked(), 1);
+    assert_eq!(scene.asked(), 2);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..100 {
         let call = scene.undecided(&nth(&scene, n));
@@ -458,21 +637,46 @@ async fn a_server_that_never_answers_is_asked_one_at_a_time() {
     while let Some(call) = calls.join_next().await {
         assert_eq!(call.unwrap().unwrap_err().reason(), "introspection_unavailable");
     }
-    assert_eq!(scene.asked(), 2, "one of a hundred asked");
+    assert_eq!(scene.asked(), 3, "one of a hundred asked");
     scene.says(&scene.active());
     while introspection.probe.available_permits() == 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(scene.ends().await, None);
-    assert!(!introspection.silent.load(Ordering::Relaxed));
+    assert!(!introspection.failing.load(Ordering::Relaxed));
     assert!(scene.double.guard.is_ready());
+}
+
+/// With nobody calling, it is known whether there is anybody to ask.
+#[tokio::test]
+async fn readiness_is_asked_for_and_not_taken_for_granted() {
+    for (says, ready) in [
+        (Says::Body(json!({ "active": false }).to_string()), true),
+        (Says::Body(json!({ "active": true }).to_string()), false), // whoever says so says it of anything
+        (Says::Body("garbage".to_owned()), false),
+        (Says::Fails(FetchError::Status(400)), false), // not enrolled
+    ] {
+        let scene = Scene::without_a_list(SECOND);
+        assert!(!scene.double.guard.is_ready(), "nobody knows");
+        scene.fails(says);
+        let introspection = Arc::clone(scene.double.guard.judgement.introspection.as_ref().unwrap());
+        let sounding = tokio::spawn(introspection.sound_out());
+        while scene.asked() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((scene.double.guard.is_ready(), scene.asked()), (ready, 1));
+        sounding.abort();
+    }
 }
 
 #[tokio::test]
 async fn nobody_to_ask() {
     let builder = || Guard::builder(ISSUER, RESOURCE).when_stale(WhenStale::Introspect);
     assert_eq!(builder().idle().unwrap_err(), GuardError::Introspection);
-    let root = countersign_conformance::pki::Authority::root("CA", NOW);
+    let root = Authority::root("CA", NOW);
     let builder = || builder().roots_pem(root.to_pem().as_bytes()).unwrap();
     assert_eq!(builder().start().unwrap_err(), GuardError::Introspection, "no certificate");
     let own = root.client("api");
