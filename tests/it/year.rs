@@ -19,6 +19,9 @@ const REVOCATIONS_A_DAY: usize = 100;
 /// A mark lives for the longest life of a token, and what clocks may differ by.
 const MARK_LIFETIME: Duration = Duration::from_secs(3_660);
 
+/// How far ahead a node notes that it issues tokens: marks last from there.
+const LEASE: Duration = Duration::from_secs(30);
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn asked(name: &str, otherwise: usize) -> usize {
@@ -40,7 +43,7 @@ async fn the_list_and_the_memory_stay_as_they_are() {
         // What may be alive at one moment, and the one that was made just now.
         let most_marks = usize::try_from(MARK_LIFETIME.as_secs() / step.as_secs()).unwrap() + 1;
         // What was revoked to make the world of these tests is forgotten.
-        rig.clock.advance(MARK_LIFETIME);
+        rig.clock.advance(MARK_LIFETIME + LEASE);
         let (mut longest, mut most_rows, mut memory) = (0, 0, Vec::new());
         for day in 0..days {
             for nth in 0..REVOCATIONS_A_DAY {
@@ -64,7 +67,7 @@ async fn the_list_and_the_memory_stay_as_they_are() {
         // A mark is 22 letters and a number, signed text is a third longer: a few of them, and the frame.
         assert!(longest < 1_000 + most_marks * 64, "a list of {longest} octets");
         // An hour later nothing is left of any of it.
-        rig.clock.advance(MARK_LIFETIME);
+        rig.clock.advance(MARK_LIFETIME + LEASE);
         assert_eq!(rig.app.registry.marks(rig.app.clock.now()).await.unwrap().marks, []);
         println!(
             "{engine:?}: {days} days, {participants} participants: the list had {longest} octets at most, the store {most_rows} marks; \
