@@ -148,8 +148,8 @@ impl AuditStore for Shared {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn serves_until(&self, _until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
-        Box::pin(async { Ok(()) })
+    fn serves_until(&self, _now: UnixTime, until: UnixTime) -> BoxFuture<'_, Result<UnixTime, StoreUnavailable>> {
+        Box::pin(async move { Ok(until) })
     }
 
     fn renew(&self, chain: ChainId, lease: i64, _until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {

@@ -164,7 +164,7 @@ impl Committer {
         within(self.limits.hang, self.store.may_serve(self.known)).await?;
         let now = self.clock.now();
         // First: under a lease there may be tokens at once.
-        within(self.limits.hang, self.store.serves_until(now.after(LEASE))).await?;
+        within(self.limits.hang, self.store.serves_until(now, now.after(LEASE))).await?;
         let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
         let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
         let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
@@ -185,9 +185,10 @@ impl Committer {
         self.renewed_at = self.clock.monotonic();
         // A doubt is settled with the next write.
         let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
-        let until = self.clock.now().after(LEASE);
+        let now = self.clock.now();
+        let until = now.after(LEASE);
         let renewing = async {
-            self.store.serves_until(until).await?;
+            self.store.serves_until(now, until).await?;
             self.store.renew(lease.head.chain(), lease.number, until).await
         };
         match within(self.limits.hang, renewing).await {
