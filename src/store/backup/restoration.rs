@@ -200,11 +200,7 @@ pub(super) async fn begin_epoch(
         let statement = format!("UPDATE {table} SET lease = $1, holder = '', leased_until = 0");
         sqlx::query(AssertSqlSafe(statement)).bind(restoration.first_version).execute(&mut **transaction).await?;
     }
-    // The lost store has served on after the backup: until now, as far as anybody knows.
-    sqlx::query("UPDATE audit_log SET served_until = $1 WHERE served_until < $1")
-        .bind(restoration.at.as_millis())
-        .execute(&mut **transaction)
-        .await?;
+    // How far the lost store has served after the backup is for the first lease to say: this clock serves nothing.
     mark(transaction, restoration.first_version, restoration.at).await?;
     put(transaction, "loading", restoration, None).await
 }

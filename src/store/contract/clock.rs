@@ -2,6 +2,7 @@
 
 use countersign_resource_server::time::ManualClock;
 
+use super::expiry::Log;
 use super::*;
 use crate::audit::{AuditLimits, AuditLog, AuditStore};
 use crate::store::registry::MARK_LIFETIME;
@@ -12,6 +13,7 @@ contract!(
     a_command_whose_clock_is_a_year_ahead_takes_no_mark_away,
     a_node_whose_clock_is_set_back_shortens_no_mark,
     a_mark_lasts_though_every_node_was_stopped,
+    a_node_far_behind_what_was_issued_says_so_when_it_starts,
     an_epoch_has_begun_when_it_says_or_when_it_was_first_seen,
 );
 
@@ -117,4 +119,23 @@ async fn an_epoch_has_begun_when_it_says_or_when_it_was_first_seen(bench: &Bench
     }
     begin(NOW.after(HOUR).as_seconds() + 7).await;
     assert_eq!(bench.registry.epoch_begun(NOW.after(3 * second)), NOW.after(3 * second), "another one");
+}
+
+async fn a_node_far_behind_what_was_issued_says_so_when_it_starts(bench: &Bench) {
+    let started = async |ahead: Duration| {
+        bench.store.serves_until(NOW, NOW.after(ahead)).await.unwrap();
+        let lines = Log::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let (store, changes) = (Arc::new(bench.store.clone()), Arc::clone(&bench.registry));
+        let clock = Arc::new(ManualClock::at(NOW));
+        let log = AuditLog::open(store, changes, "node-1", clock, AuditLimits::default()).await.unwrap();
+        log.close().await;
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap().matches("far ahead of this node's").count()
+    };
+    let day = Duration::from_secs(86_400);
+    for (ahead, expected) in [(HOUR, 0), (day, 0), (day + Duration::from_millis(1), 1), (YEAR, 1)] {
+        assert_eq!(started(ahead).await, expected, "{ahead:?}");
+    }
 }
