@@ -141,6 +141,16 @@ impl App {
         }
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
         let keys = Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), clock.now())?);
+        // Before any list is drawn up: after a restore the first lease says how long the marks of before last.
+        let audit = AuditLog::open(
+            Arc::new(store.clone()),
+            Arc::<Registry>::clone(&registry),
+            config.node.as_str(),
+            Arc::clone(&clock),
+            AuditLimits::default(),
+        )
+        .await?;
+        registry.learn_served_from().await?;
         let issuer = config.issuer.as_str();
         let status =
             RevocationList::open(issuer, Arc::<Registry>::clone(&registry), Arc::clone(&keys), Arc::clone(&clock))
@@ -155,14 +165,6 @@ impl App {
         )
         .await?;
         let status_lists = Arc::new(status_lists);
-        let audit = AuditLog::open(
-            Arc::new(store.clone()),
-            Arc::<Registry>::clone(&registry),
-            config.node.as_str(),
-            Arc::clone(&clock),
-            AuditLimits::default(),
-        )
-        .await?;
         let checkpoints = Arc::new(Checkpoints::new(
             Arc::new(store.clone()),
             Mint::new(issuer, Arc::clone(&keys)),

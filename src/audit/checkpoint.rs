@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
@@ -246,6 +247,8 @@ pub struct Checkpoints {
     file: PathBuf,
     limits: CheckpointLimits,
     newest: watch::Sender<Option<Arc<StoredCheckpoint>>>,
+    /// The monotonic millisecond that it was first seen in.
+    seen: AtomicU64,
 }
 
 /// Why there is no checkpoint now.
@@ -267,7 +270,7 @@ impl Checkpoints {
         limits: CheckpointLimits,
     ) -> Self {
         let file = directory.join(CHECKPOINT_FILE);
-        Self { store, mint, clock, file, limits, newest: watch::Sender::new(None) }
+        Self { store, mint, clock, file, limits, newest: watch::Sender::new(None), seen: AtomicU64::new(0) }
     }
 
     /// The newest checkpoint this node has seen.
@@ -319,9 +322,13 @@ impl Checkpoints {
         };
         let records = next.records_since(&covered);
         let is_old = last.as_ref().is_none_or(|last| {
-            let age = now.as_millis().saturating_sub(last.at.as_millis());
-            // A clock that was set back makes it wait no longer.
-            !(0..i64::try_from(limits.every.as_millis()).unwrap_or(i64::MAX)).contains(&age)
+            // One that is dated ahead, by another clock or before this one was set back, is as old as it is known here.
+            let age = if last.at > now {
+                self.monotonic().saturating_sub(self.seen.load(Ordering::Relaxed))
+            } else {
+                u64::try_from(now.as_millis().saturating_sub(last.at.as_millis())).unwrap_or(0)
+            };
+            u128::from(age) >= limits.every.as_millis()
         });
         if records > 0 && (is_old || records >= limits.records) {
             // Later than any that was lost before a restore, whatever clock that was dated by: nobody is to take it for one.
@@ -329,6 +336,10 @@ impl Checkpoints {
             self.make(&Checkpoint { at: restored.map_or(now, |restored| restored.max(now)), ..next }, now).await?;
         }
         Ok(())
+    }
+
+    fn monotonic(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn make(&self, next: &Checkpoint, now: UnixTime) -> Result<(), CheckpointFailure> {
@@ -375,6 +386,7 @@ impl Checkpoints {
             );
         }
         metrics::gauge!(telemetry::AUDIT_CHECKPOINT).set(newest.number as f64);
+        self.seen.store(self.monotonic(), Ordering::Relaxed);
         self.newest.send_replace(Some(Arc::new(newest)));
         Ok(())
     }

@@ -140,6 +140,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How long they are remembered after that: as long as any assertion lives, should the calendar be stepped back.
 const REMEMBERED_LONGER: Duration = Duration::from_secs(600);
 
+/// How far clocks may be apart without being taken for broken.
+const CLOCKS_APART: Duration = Duration::from_secs(86_400);
+
 pub(super) struct Committer {
     store: Arc<dyn AuditStore>,
     changes: Arc<dyn ChangeFeed>,
@@ -149,6 +152,8 @@ pub(super) struct Committer {
     limits: AuditLimits,
     /// The chain that is written, and where it is; none before the first, and where somebody else has it now.
     lease: Option<Lease>,
+    /// How far it is noted in the store that tokens are issued.
+    noted: UnixTime,
     /// The latest version of the registry that a commit was made at.
     known: RegistryVersion,
     /// What was being written when the store last failed: it may be on record or not.
@@ -187,6 +192,7 @@ impl Committer {
             tally,
             limits,
             lease: None,
+            noted: UnixTime::from_millis(0),
             known: RegistryVersion(0),
             doubt: None,
             undelivered: Vec::new(),
@@ -208,7 +214,16 @@ impl Committer {
 
     /// Takes a chain.
     pub(super) async fn open(&mut self) -> Result<(), StoreUnavailable> {
-        self.settle().await.map(drop)
+        self.settle().await?;
+        let now = self.clock.now();
+        if self.noted > now.after(CLOCKS_APART) {
+            tracing::warn!(
+                served_until = %self.noted,
+                %now,
+                "tokens were issued by a clock that is far ahead of this node's: revocation marks stay on the list until then"
+            );
+        }
+        Ok(())
     }
 
     pub(super) async fn run(mut self, mut items: mpsc::Receiver<Item>, mut orders: mpsc::Receiver<Control>) {

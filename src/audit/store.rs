@@ -31,8 +31,9 @@ pub trait AuditStore: fmt::Debug + Send + Sync + 'static {
     fn renew(&self, chain: ChainId, lease: i64, until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>>;
 
     /// Notes, before a lease until `until` is taken or kept, that tokens may be issued as long as that: by the clock of a
-    /// node that serves, for those who end tokens by another. A command notes nothing.
-    fn serves_until(&self, until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>>;
+    /// node that serves, for those who end tokens by another. A command notes nothing. The first of all after a restore
+    /// lengthens the marks made since. Gives the latest end that was ever noted.
+    fn serves_until(&self, now: UnixTime, until: UnixTime) -> BoxFuture<'_, Result<UnixTime, StoreUnavailable>>;
 
     /// Takes the same chain under a new lease after a failure, so that nothing of before can still be written, and says
     /// whether `doubt` was.

@@ -47,6 +47,8 @@ struct FakeStore {
     opened: Mutex<Option<Head>>,
     /// The registry's history, and how far it is in a chain.
     history: Mutex<HistoryLeft>,
+    /// How far it was noted that tokens are issued.
+    noted: Mutex<Option<UnixTime>>,
 }
 
 const OPENED: &str = r#"{"kind":"opened""#;
@@ -72,6 +74,7 @@ impl FakeStore {
             leases: Mutex::default(),
             opened: Mutex::default(),
             history: Mutex::default(),
+            noted: Mutex::default(),
         })
     }
 
@@ -148,8 +151,15 @@ impl AuditStore for Shared {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn serves_until(&self, _until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
-        Box::pin(async { Ok(()) })
+    fn serves_until(&self, _now: UnixTime, until: UnixTime) -> BoxFuture<'_, Result<UnixTime, StoreUnavailable>> {
+        Box::pin(async move {
+            if *self.0.answer.lock().unwrap() == Answer::Fails {
+                return Err(StoreUnavailable::because("told to"));
+            }
+            let mut noted = self.0.noted.lock().unwrap();
+            *noted = (*noted).max(Some(until));
+            Ok(noted.unwrap_or(until))
+        })
     }
 
     fn renew(&self, chain: ChainId, lease: i64, _until: UnixTime) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
@@ -498,6 +508,42 @@ async fn a_commit_that_hangs_is_noticed() {
     store.let_pass(1);
     answer(waiting.await.unwrap()).unwrap();
     assert!(log.is_written());
+}
+
+/// Between two renewals of its lease: no mark that another clock makes meanwhile ends before what is issued here.
+#[tokio::test]
+async fn a_node_whose_clock_is_set_forward_notes_that_before_it_writes() {
+    let store = FakeStore::closed();
+    let clock = Arc::new(ManualClock::at(NOW));
+    let shared = Arc::new(Shared(Arc::clone(&store)));
+    // No round between: it would try what the store refuses.
+    let limits = AuditLimits { tally: Duration::from_secs(3_600), ..AuditLimits::default() };
+    let log = AuditLog::open(shared, FakeChanges::none(), "node", Arc::<ManualClock>::clone(&clock), limits).await;
+    let log = Arc::new(log.unwrap());
+    let (client, mint) = (client(), mint());
+    let (lease, hour) = (Duration::from_secs(30), Duration::from_secs(3_600));
+    // At the very end of what was noted; far past it; and signed before the clock was set back to where it was.
+    for (here, signed) in [(NOW.after(lease), NOW), (NOW.after(2 * hour), NOW), (NOW, NOW.after(5 * hour))] {
+        clock.step_to(here);
+        let mut trail = Trail::begin(&peer_at("192.0.2.1:4711"), RequestId::random(NOW), signed);
+        trail.found(&client);
+        trail.authenticated(&client);
+        let waiting = tokio::spawn({
+            let (log, token) = (Arc::clone(&log), token(&mint, &client));
+            async move { log.record(trail, Ok(token)).await }
+        });
+        store.asked().await;
+        assert_eq!(*store.noted.lock().unwrap(), Some(here.max(signed).after(lease)), "before it is written");
+        store.let_pass(1);
+        answer(waiting.await.unwrap()).unwrap();
+    }
+    // What cannot be noted is not issued.
+    let batches = store.batches.load(Ordering::SeqCst);
+    store.answers(Answer::Fails);
+    clock.step_to(NOW.after(6 * hour));
+    store.let_pass(1);
+    assert_eq!(refusal(log.record(trail_of(&client), Ok(token(&mint, &client))).await), "audit_unavailable");
+    assert_eq!(store.batches.load(Ordering::SeqCst), batches, "nothing was tried");
 }
 
 /// Somebody took the chain, as after a pause that was longer than the lease.

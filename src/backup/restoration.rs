@@ -56,6 +56,9 @@ pub struct Restoration {
     pub lost: Option<Lost>,
     /// Who has let it be served; none while it waits for that.
     pub confirmed: Option<Confirmed>,
+    /// When a node first took a lease of it, by that node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_from: Option<UnixTime>,
 }
 
 /// A backup, as it is remembered.
@@ -272,6 +275,7 @@ fn planned(schema: i64, backup: &Inspected, by: &Restoring<'_>) -> Result<Restor
         unproven,
         lost: None,
         confirmed: None,
+        served_from: None,
     })
 }
 

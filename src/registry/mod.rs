@@ -189,7 +189,12 @@ pub struct Registry {
     last_seen: Mutex<HashMap<Thumbprint, UnixTime>>,
     /// An epoch that begins later than it is here, and when that was first seen.
     begun_ahead: Mutex<Option<(i64, UnixTime)>>,
+    /// The epoch that a node is known to have served since then.
+    served_from: Mutex<Option<(i64, UnixTime)>>,
 }
+
+/// The epoch that begins with no restore.
+const FIRST_EPOCH: i64 = 1;
 
 /// How many certificates' last sightings are kept until they are written down.
 const LAST_SEEN_LIMIT: usize = 10_000;
@@ -220,6 +225,7 @@ impl Registry {
             versions,
             last_seen: Mutex::default(),
             begun_ahead: Mutex::default(),
+            served_from: Mutex::default(),
         }))
     }
 
@@ -249,19 +255,41 @@ impl Registry {
     }
 
     /// When whatever was before this epoch had ended for sure: an epoch is the second that the store was restored in (docs/backup.md),
-    /// and the first is 1.
+    /// and the first is 1. Where that clock was behind, it is when a node has first served since.
     pub fn epoch_begun(&self, now: UnixTime) -> UnixTime {
         let epoch = self.memory.epoch();
+        let mut ahead = self.begun_ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also once it is later here than the epoch says: it has not begun a second time.
+        if let Some((_, seen)) = ahead.filter(|(of, _)| *of == epoch) {
+            return seen;
+        }
         let begun = UnixTime::from_seconds(epoch.saturating_add(1));
+        let begun = self.known_served_from(epoch).map_or(begun, |served| served.max(begun));
         if begun <= now {
             return begun;
         }
-        // The clock was ahead where it was restored. This node serves what was restored already.
-        let mut ahead = self.begun_ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        match *ahead {
-            Some((of, seen)) if of == epoch => seen,
-            _ => ahead.insert((epoch, now)).1,
+        // The clock was ahead where it was restored, or first served. This node serves what was restored already.
+        ahead.insert((epoch, now)).1
+    }
+
+    fn known_served_from(&self, epoch: i64) -> Option<UnixTime> {
+        let known = self.served_from.lock().unwrap_or_else(PoisonError::into_inner);
+        known.filter(|(of, _)| *of == epoch).map(|(_, served)| served)
+    }
+
+    /// Learns from when a node has served this epoch: to be called once this one may, and with every look until it is known.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`].
+    pub async fn learn_served_from(&self) -> Result<(), StoreUnavailable> {
+        let epoch = self.memory.epoch();
+        if epoch == FIRST_EPOCH || self.known_served_from(epoch).is_some() {
+            return Ok(());
         }
+        if let Some(served) = self.store.served_from(epoch).await? {
+            *self.served_from.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, served));
+        }
+        Ok(())
     }
 
     /// Follows [`Registry::version`].
@@ -304,6 +332,7 @@ impl Registry {
             self.memory.absorb(seen, head, changes);
             self.announce();
             if self.memory.seen() >= head.version {
+                self.learn_served_from().await?;
                 return Ok(self.memory.seen());
             }
         }

@@ -72,6 +72,9 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
     /// The history after `since`, oldest first, of one subject or of all.
     fn history(&self, since: RegistryVersion, subject: Option<String>, limit: u32) -> Answer<'_, Vec<HistoryEntry>>;
 
+    /// From when a node has served this epoch, by that node's clock, where it began with a restore and one has.
+    fn served_from(&self, epoch: i64) -> Answer<'_, Option<UnixTime>>;
+
     /// The marks not yet to be forgotten at `now`.
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState>;
 

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
 
+use super::backup::note_served_from;
 use super::{Engine, Store};
 use crate::audit::chain::{ChainId, Head, LogId, Position, RecordHash};
 use crate::audit::checkpoint::{CheckpointStore, StoredCheckpoint};
@@ -118,17 +119,20 @@ impl AuditStore for Store {
         })
     }
 
-    fn serves_until(&self, until: UnixTime) -> BoxFuture<'_, Result<(), StoreUnavailable>> {
+    fn serves_until(&self, now: UnixTime, until: UnixTime) -> BoxFuture<'_, Result<UnixTime, StoreUnavailable>> {
         Box::pin(async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
+            note_served_from(&mut transaction, now, until).await?;
             // Never back, where a clock is: what was issued before that lives on.
             sqlx::query("UPDATE audit_log SET served_until = $1 WHERE served_until < $1")
                 .bind(until.as_millis())
                 .execute(&mut *transaction)
                 .await?;
+            let noted: i64 =
+                sqlx::query_scalar("SELECT served_until FROM audit_log").fetch_one(&mut *transaction).await?;
             transaction.commit().await?;
-            Ok(())
+            Ok(UnixTime::from_millis(noted))
         })
     }
 

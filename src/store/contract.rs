@@ -1785,6 +1785,10 @@ impl RegistryStore for Slow {
         self.store.history(since, subject, limit)
     }
 
+    fn served_from(&self, epoch: i64) -> Answer<'_, Option<UnixTime>> {
+        self.store.served_from(epoch)
+    }
+
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
         self.store.marks(now)
     }

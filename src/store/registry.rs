@@ -19,6 +19,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use self::edit::Writing;
+use super::backup::served_from;
 use super::{Engine, Store, Turn, postgres, sqlite};
 use crate::registry::certificate::Certificate;
 use crate::registry::client::{Client, Enrolment, SubjectAttribute};
@@ -262,6 +263,10 @@ impl RegistryStore for Store {
             rows.iter().map(history_entry).collect()
         }
         .boxed()
+    }
+
+    fn served_from(&self, epoch: i64) -> Answer<'_, Option<UnixTime>> {
+        in_time(served_from(self, epoch)).boxed()
     }
 
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {

@@ -70,7 +70,11 @@ impl Committer {
     ) -> Result<(Position, Appended), AppendRefusal> {
         let Written { mut entries, given_back, history, undelivered, refusals } = written;
         loop {
-            let lease = match self.settle().await {
+            let settled = match self.settle().await {
+                Ok(lease) => self.note_time(&entries).await.map(|()| lease),
+                Err(error) => Err(error),
+            };
+            let lease = match settled {
                 Ok(lease) => lease,
                 Err(error) => {
                     self.tally.drop_decisions(count_of(&about));
@@ -105,6 +109,27 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Notes how far tokens are issued where this node's clock has gone past what was noted, as it does that is set forward: a
+    /// mark made meanwhile would end before they do.
+    async fn note_time(&mut self, entries: &[Entry]) -> Result<(), StoreUnavailable> {
+        // A token was signed before it came here, and the clock may have been set back since.
+        let latest = entries.iter().map(|entry| entry.at).fold(self.clock.now(), UnixTime::max);
+        if latest < self.noted {
+            return Ok(());
+        }
+        let noting = self.note_until(latest).await;
+        if let Err(error) = &noting {
+            self.note_failure(error);
+        }
+        noting
+    }
+
+    /// Notes that tokens may be issued as long as a lease runs that is taken or kept at `now`.
+    async fn note_until(&mut self, now: UnixTime) -> Result<(), StoreUnavailable> {
+        self.noted = within(self.limits.hang, self.store.serves_until(now, now.after(LEASE))).await?;
+        Ok(())
     }
 
     async fn write(&self, batch: &Arc<Batch>) -> Result<Appended, AppendRefusal> {
@@ -164,7 +189,7 @@ impl Committer {
         within(self.limits.hang, self.store.may_serve(self.known)).await?;
         let now = self.clock.now();
         // First: under a lease there may be tokens at once.
-        within(self.limits.hang, self.store.serves_until(now.after(LEASE))).await?;
+        self.note_until(now).await?;
         let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
         let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
         let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
@@ -185,12 +210,15 @@ impl Committer {
         self.renewed_at = self.clock.monotonic();
         // A doubt is settled with the next write.
         let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
-        let until = self.clock.now().after(LEASE);
-        let renewing = async {
-            self.store.serves_until(until).await?;
-            self.store.renew(lease.head.chain(), lease.number, until).await
+        let now = self.clock.now();
+        let renewing = match self.note_until(now).await {
+            Ok(()) => {
+                let renewing = self.store.renew(lease.head.chain(), lease.number, now.after(LEASE));
+                within(self.limits.hang, renewing).await
+            }
+            Err(error) => Err(error),
         };
-        match within(self.limits.hang, renewing).await {
+        match renewing {
             Ok(true) => {}
             Ok(false) => {
                 self.lease = None;

@@ -16,6 +16,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Executor, Row, Transaction};
 
+pub(in crate::store) use self::restoration::{note_served_from, served_from};
 use self::tables::{BORN_WITH_A_ROW, Kind, TABLES, Table};
 use super::{Engine, Store, Turn, postgres, sqlite};
 use crate::backup::{

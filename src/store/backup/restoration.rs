@@ -8,7 +8,7 @@ use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 use sqlx::{Any, AssertSqlSafe, Executor, Transaction};
 
-use super::super::registry::{no_token_lives_after, served_until};
+use super::super::registry::{MARK_LIFETIME, no_token_lives_after, served_until};
 use super::super::{Engine, Store, postgres};
 use super::{BORN_WITH_A_ROW, PATIENT, TABLES, empty, refused};
 use crate::audit::restored::RESTORE;
@@ -200,11 +200,7 @@ pub(super) async fn begin_epoch(
         let statement = format!("UPDATE {table} SET lease = $1, holder = '', leased_until = 0");
         sqlx::query(AssertSqlSafe(statement)).bind(restoration.first_version).execute(&mut **transaction).await?;
     }
-    // The lost store has served on after the backup: until now, as far as anybody knows.
-    sqlx::query("UPDATE audit_log SET served_until = $1 WHERE served_until < $1")
-        .bind(restoration.at.as_millis())
-        .execute(&mut **transaction)
-        .await?;
+    // How far the lost store has served after the backup is for the first lease to say: this clock serves nothing.
     mark(transaction, restoration.first_version, restoration.at).await?;
     put(transaction, "loading", restoration, None).await
 }
@@ -229,6 +225,56 @@ async fn mark(
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+/// Where nobody has served yet what was restored: notes from when it is, and lengthens every mark made since, for they were made
+/// where a node's clock had said nothing yet. The lost store may have issued tokens until this very moment, whatever the hosts
+/// say that it was restored and confirmed on.
+pub(in crate::store) async fn note_served_from(
+    transaction: &mut Transaction<'static, Any>,
+    now: UnixTime,
+    until: UnixTime,
+) -> Result<(), StoreUnavailable> {
+    if unserved(transaction).await?.is_empty() {
+        return Ok(());
+    }
+    // As every change does, and before it: what is looked at now is no longer being changed, by another node either.
+    sqlx::query("UPDATE registry_state SET version = version").execute(&mut **transaction).await?;
+    let restorations = unserved(transaction).await?;
+    let Some(since) = restorations.iter().map(|restoration| restoration.first_version).min() else { return Ok(()) };
+    sqlx::query("UPDATE revocation_mark SET forget_after = $1 WHERE version >= $2 AND forget_after < $1")
+        .bind(until.after(MARK_LIFETIME).as_millis())
+        .bind(since)
+        .execute(&mut **transaction)
+        .await?;
+    for restoration in restorations {
+        let epoch = restoration.epoch;
+        sqlx::query("UPDATE restoration SET record = $2 WHERE epoch = $1")
+            .bind(epoch)
+            .bind(json(&Restoration { served_from: Some(now), ..restoration })?)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// From when a node has served this epoch, by that node's clock; none where nobody has, and where it began with no restore.
+pub(in crate::store) async fn served_from(store: &Store, epoch: i64) -> Result<Option<UnixTime>, StoreUnavailable> {
+    let record: Option<String> = sqlx::query_scalar("SELECT record FROM restoration WHERE epoch = $1")
+        .bind(epoch)
+        .fetch_optional(&store.readers)
+        .await?;
+    Ok(record.map(|record| read(&record)).transpose()?.and_then(|restoration| restoration.served_from))
+}
+
+/// What was restored and confirmed, and no node has taken a lease of.
+async fn unserved(transaction: &mut Transaction<'static, Any>) -> Result<Vec<Restoration>, StoreUnavailable> {
+    let rows: Vec<String> = sqlx::query_scalar("SELECT record FROM restoration WHERE state = 'confirmed'")
+        .fetch_all(&mut **transaction)
+        .await?;
+    let mut restorations = rows.iter().map(|record| read(record)).collect::<Result<Vec<_>, _>>()?;
+    restorations.retain(|restoration| restoration.served_from.is_none());
+    Ok(restorations)
 }
 
 async fn put(

@@ -13,6 +13,7 @@ use crate::registry::history::Actor;
 use crate::registry::participant::ParticipantState;
 use crate::registry::store::RegistryStore;
 use crate::store::contract::{Bench, contract};
+use crate::store::registry::MARK_LIFETIME;
 use crate::store::schema;
 
 contract!(
@@ -25,6 +26,10 @@ contract!(
     nobody_serves_before_it_is_confirmed,
     a_lease_of_the_lost_store_is_worth_nothing,
     a_look_sees_one_moment,
+    a_restore_by_a_fast_clock_keeps_no_mark_for_a_year,
+    the_first_lease_says_how_long_the_marks_of_before_last,
+    a_restore_by_a_slow_clock_ends_all_that_was_issued,
+    assertions_count_from_the_first_lease_where_the_restore_was_by_a_slow_clock,
 );
 
 const LATER: UnixTime = UnixTime::from_seconds(1_900_000_000);
@@ -45,6 +50,7 @@ fn restoration() -> Restoration {
         unproven: Vec::new(),
         lost: None,
         confirmed: None,
+        served_from: None,
     }
 }
 
@@ -158,9 +164,6 @@ async fn what_was_restored_is_what_was_backed_up(bench: &Bench) {
         for table in ["registry_state", "audit_chain", "audit_forward", "restoration"] {
             assert_ne!(has.remove(table), had.remove(table), "{table}");
         }
-        // The same log; the lost store served until now, as far as anybody knows.
-        let [is, was] = [&mut has, &mut had].map(|all| all.remove("audit_log").unwrap().pop_first().unwrap());
-        assert_eq!(is, was.replace(",0]", &format!(",{}]", LATER.as_millis())));
         let marks: BTreeSet<String> = has
             .remove("revocation_mark")
             .unwrap()
@@ -347,4 +350,99 @@ async fn a_look_sees_one_moment(bench: &Bench) {
     }
     assert_eq!(rows(seen), expected);
     assert_ne!(summary.registry.version, bench.store.head().await.unwrap().version.0);
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A store that was restored at [`LATER`] from what is on `bench`, and confirmed at the same time.
+async fn restored(bench: &Bench, name: &str, tokens: TokensOfBefore) -> Vec<Bench> {
+    let before = parts(&bench.store).await;
+    let targets = targets(name).await;
+    for target in &targets {
+        target.store.begin_to_load(&restoration()).await.unwrap();
+        fill(&target.store, before.clone()).await.unwrap();
+        target.store.finish(&restoration(), None, explanation()).await.unwrap();
+        target.store.confirm(tokens, explanation()).await.unwrap();
+        target.registry.catch_up().await.unwrap();
+    }
+    targets
+}
+
+async fn marks_at(bench: &Bench, at: UnixTime) -> Vec<String> {
+    let marks = bench.store.marks(at).await.unwrap().marks;
+    marks.into_iter().map(|mark| format!("{}:{}", mark.kind.as_str(), mark.id)).collect()
+}
+
+/// The host that restores is five hours slow: what the lost store issued until the nodes came back dies all the same.
+async fn a_restore_by_a_slow_clock_ends_all_that_was_issued(bench: &Bench) {
+    filled(bench).await;
+    bench.store.serves_until(LATER, LATER).await.unwrap();
+    let now = LATER.after(5 * HOUR);
+    let until = now.after(Duration::from_secs(30));
+    for target in restored(bench, "slow", TokensOfBefore::End).await {
+        assert_eq!(marks_at(&target, now).await, [] as [&str; 0], "by the host's clock they are long over");
+        assert_eq!(target.store.serves_until(now, until).await.unwrap(), until);
+        let end = until.after(MARK_LIFETIME);
+        assert_eq!(marks_at(&target, end.before(Duration::from_millis(1))).await, ["issuer:*"]);
+        assert_eq!(marks_at(&target, end).await, [] as [&str; 0]);
+    }
+}
+
+/// Every mark made since the restore, once, and none of before.
+async fn the_first_lease_says_how_long_the_marks_of_before_last(bench: &Bench) {
+    filled(bench).await;
+    // One of before, that is still there.
+    bench.store.serves_until(LATER, LATER).await.unwrap();
+    bench.registry.set_participant_state(participant_id("acme"), ParticipantState::Active, because("x")).await.unwrap();
+    bench
+        .registry
+        .set_participant_state(participant_id("acme"), ParticipantState::Suspended, because("x"))
+        .await
+        .unwrap();
+    for target in restored(bench, "first", TokensOfBefore::Live).await {
+        // Revoked again by a command that is as slow as the restore, which let the tokens of before live.
+        let client = crate::registry::fixture::client_id("acme-1");
+        let slow = Explanation { at: LATER, ..because("again") };
+        let suspended = crate::registry::client::ClientState::Suspended;
+        target.registry.set_client_state(client, suspended, slow).await.unwrap();
+        let both = ["client:acme-1", "participant:acme"];
+        assert_eq!(marks_at(&target, LATER).await, both);
+        let now = LATER.after(5 * HOUR);
+        target.store.serves_until(now, now).await.unwrap();
+        let end = now.after(MARK_LIFETIME);
+        assert_eq!(marks_at(&target, end.before(Duration::from_millis(1))).await, ["client:acme-1"]);
+        // Those after it are a lease like any other.
+        target.store.serves_until(now, now.after(5 * HOUR)).await.unwrap();
+        assert_eq!(marks_at(&target, end).await, [] as [&str; 0]);
+        let records = target.store.all_restorations().await.unwrap();
+        assert_eq!(records.iter().map(|record| record.served_from).collect::<Vec<_>>(), [Some(now)]);
+    }
+}
+
+async fn assertions_count_from_the_first_lease_where_the_restore_was_by_a_slow_clock(bench: &Bench) {
+    filled(bench).await;
+    let second = Duration::from_secs(1);
+    let now = LATER.after(5 * HOUR);
+    for target in restored(bench, "assertions", TokensOfBefore::End).await {
+        assert_eq!(target.registry.epoch_begun(now), LATER.after(second));
+        target.store.serves_until(now, now.after(HOUR)).await.unwrap();
+        target.registry.catch_up().await.unwrap();
+        assert_eq!(target.registry.epoch_begun(now.after(HOUR)), now);
+        // A node that is a year ahead was the first: no other waits for that year.
+        let year = Duration::from_secs(365 * 86_400);
+        assert_eq!(target.registry.epoch_begun(now.before(year)), now.before(year));
+    }
+}
+
+/// The host that restores and confirms is a year fast: its marks stay a day longer at most, and later ones not at all.
+async fn a_restore_by_a_fast_clock_keeps_no_mark_for_a_year(bench: &Bench) {
+    filled(bench).await;
+    let now = LATER.before(Duration::from_secs(365 * 86_400));
+    bench.store.serves_until(now, now).await.unwrap();
+    for target in restored(bench, "fast", TokensOfBefore::End).await {
+        assert_eq!(target.store.serves_until(now, now.after(HOUR)).await.unwrap(), now.after(HOUR));
+        let end = now.after(24 * HOUR).after(MARK_LIFETIME);
+        assert_eq!(marks_at(&target, end.before(Duration::from_millis(1))).await, ["issuer:*"]);
+        assert_eq!(marks_at(&target, end).await, [] as [&str; 0]);
+    }
 }

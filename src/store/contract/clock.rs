@@ -2,6 +2,7 @@
 
 use countersign_resource_server::time::ManualClock;
 
+use super::expiry::Log;
 use super::*;
 use crate::audit::{AuditLimits, AuditLog, AuditStore};
 use crate::store::registry::MARK_LIFETIME;
@@ -12,6 +13,7 @@ contract!(
     a_command_whose_clock_is_a_year_ahead_takes_no_mark_away,
     a_node_whose_clock_is_set_back_shortens_no_mark,
     a_mark_lasts_though_every_node_was_stopped,
+    a_node_far_behind_what_was_issued_says_so_when_it_starts,
     an_epoch_has_begun_when_it_says_or_when_it_was_first_seen,
 );
 
@@ -31,7 +33,7 @@ async fn a_command_whose_clock_is_behind_ends_tokens_as_long_as_they_live(bench:
     bench.populate().await;
     bench.join("bolt", &["bolt-1", "bolt-2", "bolt-3"], "other-ca").await;
     let leased = NOW.after(HOUR + Duration::from_secs(30));
-    bench.store.serves_until(leased).await.unwrap();
+    bench.store.serves_until(NOW, leased).await.unwrap();
     // Two from each host, so that the change before it helps none of them; the first two have a right one before them.
     let hosts = [("acme-1", HOUR), ("bolt-1", HOUR), ("bolt-2", YEAR), ("bolt-3", YEAR)];
     for (id, behind) in hosts {
@@ -51,7 +53,7 @@ async fn a_command_whose_clock_is_behind_ends_tokens_as_long_as_they_live(bench:
 async fn a_command_whose_clock_is_ahead_keeps_its_mark_a_day_longer_at_most(bench: &Bench) {
     bench.populate().await;
     bench.join("bolt", &["bolt-1"], "other-ca").await;
-    bench.store.serves_until(NOW).await.unwrap();
+    bench.store.serves_until(NOW, NOW).await.unwrap();
     let day = Duration::from_secs(86_400);
     for (id, ahead, counted) in [("acme-1", HOUR, HOUR), ("bolt-1", YEAR, day)] {
         let at = NOW.after(ahead);
@@ -63,7 +65,7 @@ async fn a_command_whose_clock_is_ahead_keeps_its_mark_a_day_longer_at_most(benc
 async fn a_command_whose_clock_is_a_year_ahead_takes_no_mark_away(bench: &Bench) {
     bench.populate().await;
     bench.join("bolt", &["bolt-1", "bolt-2"], "other-ca").await;
-    bench.store.serves_until(NOW).await.unwrap();
+    bench.store.serves_until(NOW, NOW).await.unwrap();
     let suspend = |id, at| bench.registry.set_client_state(client_id(id), ClientState::Suspended, because_at("x", at));
     let first = suspend("acme-1", NOW).await.unwrap();
     for id in ["bolt-1", "bolt-2"] {
@@ -76,7 +78,7 @@ async fn a_command_whose_clock_is_a_year_ahead_takes_no_mark_away(bench: &Bench)
 async fn a_node_whose_clock_is_set_back_shortens_no_mark(bench: &Bench) {
     bench.populate().await;
     for until in [NOW.after(HOUR), NOW] {
-        bench.store.serves_until(until).await.unwrap();
+        bench.store.serves_until(NOW, until).await.unwrap();
     }
     bench.registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")).await.unwrap();
     assert!(is_over_at(bench, "acme-1", NOW.after(HOUR).after(MARK_LIFETIME)).await);
@@ -111,6 +113,29 @@ async fn an_epoch_has_begun_when_it_says_or_when_it_was_first_seen(bench: &Bench
     begin(NOW.after(HOUR).as_seconds()).await;
     assert_eq!(bench.registry.epoch_begun(NOW.after(second)), NOW.after(second));
     assert_eq!(bench.registry.epoch_begun(NOW.after(2 * second)), NOW.after(second), "not later with each request");
+    // Its second comes an hour later, and is no beginning then: whoever was let in is not refused once more.
+    for passed in [NOW.after(HOUR), NOW.after(HOUR + second), NOW.after(HOUR + 2 * second)] {
+        assert_eq!(bench.registry.epoch_begun(passed), NOW.after(second), "{passed}");
+    }
     begin(NOW.after(HOUR).as_seconds() + 7).await;
     assert_eq!(bench.registry.epoch_begun(NOW.after(3 * second)), NOW.after(3 * second), "another one");
+}
+
+async fn a_node_far_behind_what_was_issued_says_so_when_it_starts(bench: &Bench) {
+    let started = async |ahead: Duration| {
+        bench.store.serves_until(NOW, NOW.after(ahead)).await.unwrap();
+        let lines = Log::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let (store, changes) = (Arc::new(bench.store.clone()), Arc::clone(&bench.registry));
+        let clock = Arc::new(ManualClock::at(NOW));
+        let log = AuditLog::open(store, changes, "node-1", clock, AuditLimits::default()).await.unwrap();
+        log.close().await;
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap().matches("far ahead of this node's").count()
+    };
+    let day = Duration::from_secs(86_400);
+    for (ahead, expected) in [(HOUR, 0), (day, 0), (day + Duration::from_millis(1), 1), (YEAR, 1)] {
+        assert_eq!(started(ahead).await, expected, "{ahead:?}");
+    }
 }
