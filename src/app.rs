@@ -134,11 +134,6 @@ impl App {
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let fetcher = fetcher(&config)?;
         let store = open_store(&config).await?;
-        match store.standing().await? {
-            Standing::Served => {}
-            Standing::Loading => return Err(AppError::Restored(Standing::HALF_FILLED)),
-            Standing::Unconfirmed(_) => return Err(AppError::Restored(Standing::NOT_CONFIRMED)),
-        }
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
         let keys = Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), clock.now())?);
         // Before any list is drawn up: after a restore the first lease says how long the marks of before last.
@@ -296,9 +291,18 @@ pub fn lists_directory(config: &Config) -> PathBuf {
     config.data_directory.join("crls")
 }
 
-/// Opens the store, and says plainly whether a fail-over can lose what it acknowledges.
-async fn open_store(config: &Config) -> Result<Store, AppError> {
+/// Opens the store, brings its schema up to date, and says plainly whether a fail-over can lose what it acknowledges. Not while it is
+/// being restored.
+///
+/// # Errors
+/// [`AppError::Open`], [`AppError::Store`], [`AppError::Restored`], [`AppError::NotSynchronous`].
+pub async fn open_store(config: &Config) -> Result<Store, AppError> {
     let store = store::open_with(config.store.as_str(), Migrate::Apply, config.standby()).await?;
+    match store.standing().await? {
+        Standing::Served => {}
+        Standing::Loading => return Err(AppError::Restored(Standing::HALF_FILLED)),
+        Standing::Unconfirmed(_) => return Err(AppError::Restored(Standing::NOT_CONFIRMED)),
+    }
     match store.durability().await? {
         Durability::Embedded => Ok(store),
         Durability::Synchronous(standbys) => {

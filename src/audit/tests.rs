@@ -546,6 +546,31 @@ async fn a_node_whose_clock_is_set_forward_notes_that_before_it_writes() {
     assert_eq!(store.batches.load(Ordering::SeqCst), batches, "nothing was tried");
 }
 
+/// It could write nothing if it were asked to, so it does not say that it could.
+#[tokio::test]
+async fn a_node_that_nobody_asks_says_that_its_lease_cannot_be_kept() {
+    let store = FakeStore::open();
+    let clock = Arc::new(ManualClock::at(NOW));
+    let shared: Arc<dyn AuditStore> = Arc::new(Shared(Arc::clone(&store)));
+    let limits = AuditLimits::default();
+    let tally = Arc::new(Tally::new(limits.tally_rows));
+    let here: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+    let mut committer = Committer::new(shared, FakeChanges::none(), here, "node".into(), tally, limits);
+    committer.open().await.unwrap();
+    let health = committer.health();
+    let mut renewed = async |after: u64| {
+        clock.advance(Duration::from_secs(after));
+        committer.renew().await;
+        health.is_good(clock.monotonic(), limits.hang)
+    };
+    assert!(renewed(10).await);
+    store.answers(Answer::Fails);
+    assert!(renewed(29).await, "what was noted has not ended");
+    assert!(!renewed(1).await);
+    store.answers(Answer::Right);
+    assert!(renewed(10).await, "and again when it can");
+}
+
 /// Somebody took the chain, as after a pause that was longer than the lease.
 fn steal(store: &FakeStore) {
     *store.leases.lock().unwrap().iter_mut().max_by_key(|(chain, _)| **chain).unwrap().1 += 1;

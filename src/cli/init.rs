@@ -5,20 +5,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_resource_server::time::SystemClock;
+use countersign_resource_server::time::{Clock, SystemClock};
 use serde_json::json;
 
 use super::output::Output;
 use super::session::Failure;
-use crate::app::App;
+use crate::app;
 use crate::config::Config;
+use crate::mint::KeyRing;
+use crate::mint::key_directory::KeyDirectory;
 
 /// Makes the data directory, the schema and the signing keys, where they are missing.
 pub(super) async fn run(config: Config, output: Output) -> Result<(), Failure> {
     data_directory(&config.data_directory)?;
-    let app = App::open(config, Arc::new(SystemClock::new())).await?;
-    app.close().await;
-    let config = &app.config;
+    // No `App`: that is one who serves, and after a restore the first of them says how long the marks of before last.
+    let store = app::open_store(&config).await?;
+    store.close().await;
+    KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), SystemClock::new().now())?;
     output.done(
         &format!("Ready: store {}, signing keys in {}.", config.store, config.keys_directory.display()),
         &json!({ "store": config.store.to_string(), "keys_directory": config.keys_directory }),

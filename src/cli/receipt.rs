@@ -39,19 +39,21 @@ pub(super) async fn before(session: &Session) -> EarlierMarks {
     }
 }
 
-/// How far ahead of its clock a node that serves notes that it does: from this to ten seconds less.
+/// How far ahead of its clock a node that serves notes that it does, at most.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Now, as those see it who issue tokens: where this clock is an hour ahead, every token would be expired by it.
+/// Now, as those see it who issue tokens, as far as that is known.
 async fn time_of_the_nodes(session: &Session) -> UnixTime {
-    let (store, now) = (session.store(), SystemClock::new().now());
+    let store = session.store();
     let (served, rows) = tokio::join!(store.served_until(), store.followers());
     let somebody_serves = rows.is_ok_and(|rows| rows.iter().any(|row| row.age < GONE_AFTER));
-    match served {
-        Ok(Some(served)) if somebody_serves && (now > served || now < served.before(2 * LEASE)) => served.before(LEASE),
-        // It is right, or nobody can say better.
-        _ => now,
-    }
+    by_the_nodes(SystemClock::new().now(), served.ok().flatten().filter(|_| somebody_serves))
+}
+
+/// This clock's `now`, unless it is ahead of what nodes that serve have noted: every token would have expired by it. Behind, it counts
+/// some that have: what was noted never goes back, and may be from a clock that was set right since.
+fn by_the_nodes(now: UnixTime, served: Option<UnixTime>) -> UnixTime {
+    served.filter(|served| now > *served).map_or(now, |served| served.before(LEASE))
 }
 
 /// A change that ended something.
@@ -93,15 +95,14 @@ pub(super) async fn done(session: &Session, ended: Ended<'_>, record: &impl Seri
         return answer.end(&receipt, looked_up.is_ok(), spread.ok().map(|spread| taken(spread, &receipt, &ended)));
     }
     // Whatever is known first is told first: with very many tokens it is who has taken it in.
-    let (looked_up, spread) = {
+    let mut spreading = pin!(spread(store, ended.version, &clock));
+    let (looked_up, heard) = {
         let mut looking_up = pin!(look_up(session, &ended, &mut receipt, |_| {}));
-        let mut spreading = pin!(spread(store, ended.version, &clock));
         tokio::select! {
-            looked_up = &mut looking_up => (looked_up, spreading.await),
+            looked_up = &mut looking_up => (looked_up, None),
             spread = &mut spreading => {
-                let told = spread.map(|spread| Taken { spread, unheard: Vec::new() });
-                session.output.note(&taken_or_not(told.as_ref()))?;
-                (looking_up.await, told.map(|taken| taken.spread))
+                session.output.note(&spread_in_words(spread.as_ref()))?;
+                (looking_up.await, Some(spread))
             }
         }
     };
@@ -109,13 +110,18 @@ pub(super) async fn done(session: &Session, ended: Ended<'_>, record: &impl Seri
         Ok(()) => died_in_words(&receipt),
         Err(error) => format!("It is done; what died with it could not be looked up: {error}"),
     })?;
-    session.output.note(&taken_or_not(spread.map(|spread| taken(spread, &receipt, &ended)).as_ref()))
-}
-
-fn taken_or_not(taken: Result<&Taken, &StoreUnavailable>) -> String {
-    match taken {
-        Ok(taken) => taken_in_words(taken),
-        Err(error) => format!("Who has taken that in could not be looked up: {error}"),
+    let spread = match heard {
+        Some(spread) => spread,
+        None => {
+            let spread = spreading.await;
+            session.output.note(&spread_in_words(spread.as_ref()))?;
+            spread
+        }
+    };
+    match spread.ok().filter(|spread| spread.nodes > 0).map(|spread| taken(spread, &receipt, &ended).unheard) {
+        Some(unheard) if !unheard.is_empty() => session.output.note(&unheard_in_words(&unheard)),
+        // Where nobody hands lists out that has been said.
+        _ => Ok(()),
     }
 }
 
@@ -164,7 +170,19 @@ fn servers(resource_servers: &BTreeMap<String, usize>) -> String {
     listed(resource_servers.iter().map(|(resource, tokens)| format!("{} ({tokens})", printable(resource))))
 }
 
-fn taken_in_words(Taken { spread, unheard }: &Taken) -> String {
+fn spread_in_words(spread: Result<&Spread, &StoreUnavailable>) -> String {
+    match spread {
+        Ok(spread) => taken_in_words(spread),
+        Err(error) => format!("Who has taken that in could not be looked up: {error}"),
+    }
+}
+
+fn unheard_in_words(unheard: &[String]) -> String {
+    let unheard = listed(unheard.iter().map(|resource| printable(resource)));
+    format!("Nothing is known of {unheard}: it does not ask, or not by its own certificate.")
+}
+
+fn taken_in_words(spread: &Spread) -> String {
     if spread.nodes == 0 {
         return "No server hands out the revocation list just now: a resource server that reaches none refuses every call once its list is too old.".to_owned();
     }
@@ -188,10 +206,6 @@ fn taken_in_words(Taken { spread, unheard }: &Taken) -> String {
     if !spread.nodes_behind.is_empty() {
         let nodes = listed(spread.nodes_behind.iter().map(|node| printable(node)));
         said.push(format!("Not known to hand it out yet: node {nodes}."));
-    }
-    if !unheard.is_empty() {
-        let unheard = listed(unheard.iter().map(|resource| printable(resource)));
-        said.push(format!("Nothing is known of {unheard}: it does not ask, or not by its own certificate."));
     }
     match spread.others {
         0 if all == 0 => said.push("Nobody asks for the revocation list.".to_owned()),
@@ -367,31 +381,39 @@ mod tests {
         }
     }
 
-    fn taken_of(change: impl FnOnce(&mut Taken)) -> String {
-        let mut taken = Taken { spread: Spread::default(), unheard: Vec::new() };
-        let spread = &mut taken.spread;
+    fn taken_of(change: impl FnOnce(&mut Spread)) -> String {
+        let mut spread = Spread::default();
         (spread.registry_version, spread.nodes, spread.resource_servers, spread.taken) = (9, 1, 3, 3);
-        change(&mut taken);
-        taken_in_words(&taken)
+        change(&mut spread);
+        taken_in_words(&spread)
+    }
+
+    #[test]
+    fn the_time_is_this_clocks_unless_it_is_ahead_of_the_nodes() {
+        let at = UnixTime::from_seconds;
+        assert_eq!(by_the_nodes(at(1_000), None), at(1_000), "nobody serves");
+        assert_eq!(by_the_nodes(at(1_000), Some(at(1_000))), at(1_000));
+        assert_eq!(by_the_nodes(at(1_001), Some(at(1_000))), at(970), "or every token had expired");
+        assert_eq!(by_the_nodes(at(1_000), Some(at(999_999))), at(1_000), "noted by a clock that was set right since");
     }
 
     #[test]
     fn people_are_told_who_has_taken_it_in() {
         assert!(taken_of(|_| {}).starts_with("3 of 3 resource servers that name themselves have taken it in"));
         let behind = |id: &str| Behind { id: id.to_owned(), resource: String::new(), silent_seconds: 12 };
-        let said = taken_of(|taken| {
-            (taken.spread.taken, taken.spread.behind) = (2, vec![behind("claims-api")]);
+        let said = taken_of(|spread| {
+            (spread.taken, spread.behind) = (2, vec![behind("claims-api")]);
         });
         assert!(said.contains("2 of 3") && said.contains("Not yet: claims-api (last heard of 12 s ago)."), "{said}");
-        let many = taken_of(|taken| taken.spread.behind = (0..10).map(|_| behind("api")).collect());
+        let many = taken_of(|spread| spread.behind = (0..10).map(|_| behind("api")).collect());
         assert!(many.contains(" and 2 more."), "{many}");
-        assert!(taken_of(|taken| taken.spread.nodes_behind = vec!["two".to_owned()]).contains("node two."));
-        let one = taken_of(|taken| (taken.spread.taken, taken.spread.resource_servers) = (1, 1));
+        assert!(taken_of(|spread| spread.nodes_behind = vec!["two".to_owned()]).contains("node two."));
+        let one = taken_of(|spread| (spread.taken, spread.resource_servers) = (1, 1));
         assert!(one.starts_with("1 of 1 resource server that names itself has taken it in"), "{one}");
-        let unheard = taken_of(|taken| taken.unheard = vec!["https://x.example/\u{1b}[2J".to_owned()]);
+        let unheard = unheard_in_words(&["https://x.example/\u{1b}[2J".to_owned()]);
         assert!(unheard.contains("Nothing is known of https://x.example/") && !unheard.contains('\u{1b}'), "{unheard}");
-        let nobody = taken_of(|taken| (taken.spread.taken, taken.spread.resource_servers) = (0, 0));
+        let nobody = taken_of(|spread| (spread.taken, spread.resource_servers) = (0, 0));
         assert!(nobody.starts_with("Nobody asks"), "{nobody}");
-        assert!(taken_of(|taken| taken.spread.nodes = 0).starts_with("No server hands out"));
+        assert!(taken_of(|spread| spread.nodes = 0).starts_with("No server hands out"));
     }
 }

@@ -39,7 +39,7 @@ impl Session {
     pub(super) async fn open(config: Config, operator: Option<String>, output: Output) -> Result<Self, Failure> {
         let store = store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await?;
         if let (Standby::Required, Durability::Primary(weakness)) = (config.standby(), store.durability().await?) {
-            // An emergency does not wait for a standby; whoever acts in one has to know.
+            // There is nothing to wait for, and an emergency goes on: whoever acts in one has to know.
             output.note(&format!(
                 "Nobody is served, and a fail-over can lose what this changes: {weakness} (require_synchronous)."
             ))?;

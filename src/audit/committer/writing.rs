@@ -206,7 +206,7 @@ impl Committer {
         }
     }
 
-    pub(super) async fn renew(&mut self) {
+    pub(in crate::audit) async fn renew(&mut self) {
         self.renewed_at = self.clock.monotonic();
         // A doubt is settled with the next write.
         let Some(lease) = self.lease.filter(|_| self.doubt.is_none()) else { return };
@@ -219,13 +219,19 @@ impl Committer {
             Err(error) => Err(error),
         };
         match renewing {
-            Ok(true) => {}
+            // There is no doubt: whatever was failing does not any more.
+            Ok(true) => self.health.failing.store(false, Ordering::Relaxed),
             Ok(false) => {
                 self.lease = None;
                 let _ = self.settle().await;
             }
-            // The next write will tell.
-            Err(error) => tracing::warn!(%error, "the lease of the audit log's chain could not be renewed"),
+            Err(error) => {
+                tracing::warn!(%error, "the lease of the audit log's chain could not be renewed");
+                // Where there are no requests no write tells, and none would go through after this end.
+                if self.clock.now() >= self.noted {
+                    self.note_failure(&error);
+                }
+            }
         }
     }
 

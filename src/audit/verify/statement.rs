@@ -73,7 +73,7 @@ pub(in crate::audit) struct Evidence {
     /// The hash of each.
     hashes: BTreeMap<i64, RecordHash>,
     pub(in crate::audit) count: u64,
-    /// Those whose key is not known any more.
+    /// Those whose key is not known any more, or had been withdrawn by then.
     pub(in crate::audit) unproven: u64,
     /// Copies kept elsewhere that are in it, octet by octet.
     pub(in crate::audit) compared: u64,

@@ -155,7 +155,7 @@ fn summary(report: &Report) -> String {
     text.push_str(&format!("; {copies_compared} copies kept elsewhere are in it."));
     if *unproven_signatures > 0 {
         text.push_str(&format!(
-            " {unproven_signatures} earlier checkpoints are signed with keys that are not at hand: the hash in the next one vouches for each."
+            " {unproven_signatures} earlier checkpoints are signed with keys that are not at hand, or had been withdrawn by then: the hash in the next one vouches for each."
         ));
     }
     if report.findings.is_empty() {

@@ -242,11 +242,14 @@ pub(in crate::store) async fn note_served_from(
     sqlx::query("UPDATE registry_state SET version = version").execute(&mut **transaction).await?;
     let restorations = unserved(transaction).await?;
     let Some(since) = restorations.iter().map(|restoration| restoration.first_version).min() else { return Ok(()) };
-    sqlx::query("UPDATE revocation_mark SET forget_after = $1 WHERE version >= $2 AND forget_after < $1")
-        .bind(until.after(MARK_LIFETIME).as_millis())
-        .bind(since)
-        .execute(&mut **transaction)
-        .await?;
+    // Not those of clients' own tokens: their end is the token's.
+    sqlx::query(
+        "UPDATE revocation_mark SET forget_after = $1 WHERE version >= $2 AND forget_after < $1 AND client_id IS NULL",
+    )
+    .bind(until.after(MARK_LIFETIME).as_millis())
+    .bind(since)
+    .execute(&mut **transaction)
+    .await?;
     for restoration in restorations {
         let epoch = restoration.epoch;
         sqlx::query("UPDATE restoration SET record = $2 WHERE epoch = $1")
@@ -267,13 +270,19 @@ pub(in crate::store) async fn served_from(store: &Store, epoch: i64) -> Result<O
     Ok(record.map(|record| read(&record)).transpose()?.and_then(|restoration| restoration.served_from))
 }
 
-/// What was restored and confirmed, and no node has taken a lease of.
+/// What was restored and confirmed, and no node has taken a lease of. A lease is one more than the one before it, and a restore
+/// gives every chain its own first version: where there is a later one, an earlier build has served what it restored.
 async fn unserved(transaction: &mut Transaction<'static, Any>) -> Result<Vec<Restoration>, StoreUnavailable> {
     let rows: Vec<String> = sqlx::query_scalar("SELECT record FROM restoration WHERE state = 'confirmed'")
         .fetch_all(&mut **transaction)
         .await?;
     let mut restorations = rows.iter().map(|record| read(record)).collect::<Result<Vec<_>, _>>()?;
     restorations.retain(|restoration| restoration.served_from.is_none());
+    if !restorations.is_empty() {
+        let latest: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(lease) FROM audit_chain").fetch_one(&mut **transaction).await?;
+        restorations.retain(|restoration| latest.is_none_or(|latest| latest <= restoration.first_version));
+    }
     Ok(restorations)
 }
 

@@ -28,6 +28,7 @@ contract!(
     a_look_sees_one_moment,
     a_restore_by_a_fast_clock_keeps_no_mark_for_a_year,
     the_first_lease_says_how_long_the_marks_of_before_last,
+    what_was_served_by_an_earlier_build_is_not_served_first_again,
     a_restore_by_a_slow_clock_ends_all_that_was_issued,
     assertions_count_from_the_first_lease_where_the_restore_was_by_a_slow_clock,
 );
@@ -407,6 +408,10 @@ async fn the_first_lease_says_how_long_the_marks_of_before_last(bench: &Bench) {
         target.registry.set_client_state(client, suspended, slow).await.unwrap();
         let both = ["client:acme-1", "participant:acme"];
         assert_eq!(marks_at(&target, LATER).await, both);
+        // A client's own token, whose end is known: it has ended by now.
+        let own = "INSERT INTO revocation_mark (kind, id, version, forget_after, client_id) \
+                   SELECT 'jti', 'own', version, 1, 'acme-1' FROM registry_state";
+        target.run(own).await;
         let now = LATER.after(5 * HOUR);
         target.store.serves_until(now, now).await.unwrap();
         let end = now.after(MARK_LIFETIME);
@@ -416,6 +421,18 @@ async fn the_first_lease_says_how_long_the_marks_of_before_last(bench: &Bench) {
         assert_eq!(marks_at(&target, end).await, [] as [&str; 0]);
         let records = target.store.all_restorations().await.unwrap();
         assert_eq!(records.iter().map(|record| record.served_from).collect::<Vec<_>>(), [Some(now)]);
+    }
+}
+
+/// By an earlier build, which noted nothing: its first lease was long ago, and is none now.
+async fn what_was_served_by_an_earlier_build_is_not_served_first_again(bench: &Bench) {
+    filled(bench).await;
+    for target in restored(bench, "served", TokensOfBefore::End).await {
+        target.run("UPDATE audit_chain SET lease = lease + 1").await;
+        let now = LATER.after(5 * HOUR);
+        target.store.serves_until(now, now).await.unwrap();
+        assert_eq!(target.store.all_restorations().await.unwrap()[0].served_from, None);
+        assert_eq!(marks_at(&target, now).await, [] as [&str; 0]);
     }
 }
 

@@ -13,6 +13,7 @@ contract!(
     a_command_whose_clock_is_a_year_ahead_takes_no_mark_away,
     a_node_whose_clock_is_set_back_shortens_no_mark,
     a_mark_lasts_though_every_node_was_stopped,
+    a_mark_waits_for_whoever_notes_a_later_end,
     a_node_far_behind_what_was_issued_says_so_when_it_starts,
     an_epoch_has_begun_when_it_says_or_when_it_was_first_seen,
 );
@@ -138,4 +139,20 @@ async fn a_node_far_behind_what_was_issued_says_so_when_it_starts(bench: &Bench)
     for (ahead, expected) in [(HOUR, 0), (day, 0), (day + Duration::from_millis(1), 1), (YEAR, 1)] {
         assert_eq!(started(ahead).await, expected, "{ahead:?}");
     }
+}
+
+/// A node whose clock was set forward notes that, and issues a token, while a change is being made that has looked before.
+async fn a_mark_waits_for_whoever_notes_a_later_end(bench: &Bench) {
+    bench.populate().await;
+    bench.store.serves_until(NOW, NOW).await.unwrap();
+    let later = NOW.after(2 * HOUR);
+    let mut noting = bench.store.begin_write().await.unwrap();
+    sqlx::query("UPDATE audit_log SET served_until = $1").bind(later.as_millis()).execute(&mut *noting).await.unwrap();
+    let mut suspending =
+        Box::pin(bench.registry.set_client_state(client_id("acme-1"), ClientState::Suspended, because("x")));
+    let early = tokio::time::timeout(Duration::from_millis(300), suspending.as_mut()).await;
+    assert!(early.is_err(), "it did not wait: {early:?}");
+    noting.commit().await.unwrap();
+    suspending.await.unwrap();
+    assert!(is_over_at(bench, "acme-1", later.after(MARK_LIFETIME)).await);
 }

@@ -163,6 +163,8 @@ impl Writing {
                 .map(|row| row.try_get(0))
                 .transpose()?;
         let last = last.map_or(now, UnixTime::from_millis);
+        // Whoever notes a later end waits for this change: its token then meets the fence.
+        sqlx::query("UPDATE audit_log SET served_until = served_until").execute(&mut *self.transaction).await?;
         let served = served_until(&mut self.transaction).await?;
         let earliest = served.map_or(now, |served| served.min(now)).min(last);
         sqlx::query("DELETE FROM revocation_mark WHERE forget_after <= $1")

@@ -11,6 +11,7 @@ use countersign::registry::ClientId;
 use countersign::registry::client::ClientState;
 use countersign_conformance::pki::Credential;
 use serde_json::Value;
+use sqlx::{AnyConnection, Connection};
 
 use super::{backed_up, done, refused, text};
 use crate::circle::{call, calls};
@@ -188,6 +189,29 @@ async fn an_assertion_used_after_the_backup_is_not_good_again() {
     };
     assert_eq!(ask(&rig, &dated("early", begun + 9)).await, 400);
     assert_eq!(ask(&rig, &dated("late", begun + 11)).await, 200);
+    rig.stop().await;
+}
+
+/// Whoever makes what is missing on a new host serves nobody: the lost store may serve on until the first node comes up.
+#[tokio::test]
+async fn init_is_not_the_first_to_serve_what_was_restored() {
+    let rig = Rig::on(&Engine::Sqlite, Time::Machine).await;
+    let (file, _) = backed_up(&rig, "backup.gz").await;
+    let store = fresh(&rig, &Engine::Sqlite, "restored").await;
+    done(&rig, &store, &["restore", "--from", &text(&file)]).await;
+    done(&rig, &store, &["restore", "confirm", "--why", "nothing was revoked"]).await;
+    done(&rig, &store, &["init"]).await;
+    let served_from = async || {
+        let mut connection = AnyConnection::connect(store.as_str()).await.unwrap();
+        let record: String =
+            sqlx::query_scalar("SELECT record FROM restoration").fetch_one(&mut connection).await.unwrap();
+        serde_json::from_str::<Value>(&record).unwrap()["served_from"].clone()
+    };
+    assert_eq!(served_from().await, Value::Null);
+    let mut rig = rig;
+    rig.go_down().await;
+    rig.come_up_on(store.clone()).await;
+    assert!(!served_from().await.is_null());
     rig.stop().await;
 }
 
