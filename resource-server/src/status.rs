@@ -9,8 +9,8 @@ mod marks;
 
 pub mod introspection;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -38,6 +38,9 @@ pub struct HeldList {
     keys: Arc<HeldKeys>,
     clock: Arc<dyn Clock>,
     current: ArcSwapOption<Held>,
+    /// Held by whoever takes a list, from before it is judged by the one held until it is in its place: the authorization
+    /// server and a mirror of it may bring lists at one time. Calls do not wait for it.
+    taking: Mutex<()>,
     /// Whether the list that came last was of another time than this machine's.
     clocks_disagree: AtomicBool,
     /// Whether calls are let through by a list that is too old, so that the log says it once.
@@ -92,6 +95,7 @@ impl HeldList {
             keys,
             clock,
             current: ArcSwapOption::const_empty(),
+            taking: Mutex::new(()),
             clocks_disagree: AtomicBool::new(false),
             in_grace: AtomicBool::new(false),
         }
@@ -109,6 +113,8 @@ impl HeldList {
     /// # Errors
     /// [`UnusableList`]
     pub fn take(&self, compact: &str) -> Result<(), UnusableList> {
+        // Whoever panicked with it has put a whole list in the place, or none.
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         let claims = self.verify(compact)?;
         // One of a version before the one held is somebody's old copy, and says nothing of clocks. Of the same version it may
         // be either.
@@ -775,6 +781,96 @@ mod tests {
         double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
         let forged = double.list().claims(|claims| claims.with("number", 99).with("iat", NOW + 5));
         assert_eq!(refusal(&double, &forged), UnusableList::KeyWithdrawn);
+    }
+
+    /// Two who take one list each, at the same instant, round after round; whether each was taken.
+    fn at_one_time(list: &HeldList, rounds: &[[String; 2]]) -> Vec<[bool; 2]> {
+        let instant = std::sync::Barrier::new(2);
+        let [ours, theirs] = std::thread::scope(|scope| {
+            let takers = [0, 1].map(|taker| {
+                let instant = &instant;
+                scope.spawn(move || {
+                    let take = |round: &[String; 2]| {
+                        instant.wait();
+                        list.take(&round[taker]).is_ok()
+                    };
+                    rounds.iter().map(take).collect::<Vec<_>>()
+                })
+            });
+            takers.map(|taker| taker.join().unwrap())
+        });
+        ours.into_iter().zip(theirs).map(<[bool; 2]>::from).collect()
+    }
+
+    /// Marks enough that it takes a while to see in what they differ: in the last.
+    fn many_marks(last: i64) -> serde_json::Value {
+        let mut marks: serde_json::Map<_, _> = (0..2_000).map(|n| (format!("a{n:04}"), 1.into())).collect();
+        marks.insert("b".to_owned(), last.into());
+        marks.into()
+    }
+
+    #[test]
+    fn lists_that_are_taken_at_one_time_follow_each_other() {
+        let double = Double::new();
+        let list = double.guard.revocations();
+        let of_number = |number: i64| {
+            double.list().claims(|claims| claims.with("number", number).with("marks", many_marks(number))).compact()
+        };
+        let rounds: Vec<_> = (50..100).map(|round| [of_number(2 * round), of_number(2 * round + 1)]).collect();
+        let done = AtomicBool::new(false);
+        let (taken, seen) = std::thread::scope(|scope| {
+            let observer = scope.spawn(|| {
+                let (mut seen, mut version) = (std::collections::BTreeMap::new(), None);
+                while !done.load(Ordering::Relaxed) {
+                    let held = list.current.load_full().unwrap();
+                    let next = Some((held.claims.epoch, held.claims.number));
+                    assert!(next >= version, "{next:?} after {version:?}");
+                    version = next;
+                    let first = seen.entry(held.generation).or_insert_with(|| held.claims.marks.clone());
+                    assert!(*first == held.claims.marks, "two lists are both of generation {}", held.generation);
+                }
+                seen
+            });
+            let taken = at_one_time(list, &rounds);
+            done.store(true, Ordering::Relaxed);
+            (taken, observer.join().unwrap())
+        });
+        assert!(!seen.is_empty());
+        // Each list that was taken says something new, and the later of each two is always taken.
+        let lists = taken.iter().flatten().filter(|taken| **taken).count();
+        assert_eq!(list.current.load().as_ref().unwrap().generation, 1 + u64::try_from(lists).unwrap());
+        assert!(taken.iter().all(|[_, later]| *later));
+        assert_eq!(list.version(), Some((1, 199)));
+    }
+
+    #[test]
+    fn a_key_that_is_withdrawn_at_the_same_time_does_not_sign_what_follows() {
+        let double = Double::new();
+        let stolen = Key::generate(KeyKind::P256);
+        let mut jwks: serde_json::Value = serde_json::from_str(&double.jwks(KID)).unwrap();
+        let mut jwk = stolen.jwk();
+        jwk["kid"] = "stolen".into();
+        jwks["keys"].as_array_mut().unwrap().push(jwk);
+        let withdrawal = MarkHash::of(crate::double::SALT, MarkKind::SigningKey, "stolen");
+        let withdrawal = serde_json::to_value(withdrawal).unwrap();
+        let listing = |number: i64, marks: serde_json::Value| {
+            double.list().claims(|claims| claims.with("number", number).with("marks", marks))
+        };
+        let mut withdrawn = many_marks(1);
+        withdrawn[withdrawal.as_str().unwrap()] = 42.into();
+        let withdrawn = listing(42, withdrawn).compact();
+        let forged = Token { key: &stolen, ..listing(99, many_marks(2)) };
+        let forged = forged.header(|header| header.with("kid", "stolen")).compact();
+        let before = listing(41, many_marks(1)).compact();
+        for _ in 0..50 {
+            let keys = Arc::new(HeldKeys::default());
+            keys.take(jwks.to_string().as_bytes()).unwrap();
+            let clock = Arc::clone(&double.clock) as Arc<dyn Clock>;
+            let list = HeldList::new(crate::double::ISSUER.to_owned(), 30 * SECOND, keys, clock);
+            list.take(&before).unwrap();
+            let [taken] = at_one_time(&list, &[[withdrawn.clone(), forged.clone()]])[..] else { panic!("no round") };
+            assert!(taken != [true, true], "the forged list came first, or not at all");
+        }
     }
 
     #[test]
