@@ -85,7 +85,7 @@ impl Fetcher {
         Self { connector, client, other: None }
     }
 
-    /// The same with another to get things with where a connection fails: one without a certificate, since a server may close
+    /// The same with another to get things with where a connection fails twice in a row: one without a certificate, since a server may close
     /// connections with one that is not enrolled there, and then would not tell what it tells everybody.
     #[must_use]
     pub fn or_else(self, fetcher: Self) -> Self {
@@ -114,7 +114,11 @@ impl Fetcher {
             }
             return got;
         }
-        let got = self.get_once(url, max_bytes).await;
+        let mut got = self.get_once(url, max_bytes).await;
+        if matches!(got, Err(FetchError::Connection(_))) {
+            // One connection that broke says nothing of the certificate: a server that is started anew breaks them all.
+            got = self.get_once(url, max_bytes).await;
+        }
         let Err(FetchError::Connection(cause)) = &got else {
             if got.is_ok() && other.told.swap(false, Ordering::Relaxed) {
                 tracing::info!("the authorization server takes connections with the API's certificate");

@@ -19,6 +19,8 @@ use crate::time::SystemClock;
 struct Raw {
     address: SocketAddr,
     roots: rustls::RootCertStore,
+    /// How many connections it still closes before a word is said.
+    breaks: Arc<AtomicU32>,
 }
 
 impl Raw {
@@ -50,8 +52,13 @@ impl Raw {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let breaks = Arc::new(AtomicU32::new(0));
+        let left = Arc::clone(&breaks);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                    continue;
+                }
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let _head = stream.read(&mut [0; 4096]).await;
                 let _answered = stream.write_all(&octets).await;
@@ -59,7 +66,7 @@ impl Raw {
                 let _closed = stream.shutdown().await;
             }
         });
-        Self { address, roots }
+        Self { address, roots, breaks }
     }
 
     /// One that shows a certificate which nobody vouches for.
@@ -182,6 +189,27 @@ async fn a_certificate_that_is_not_taken_costs_neither_keys_nor_list() {
         assert!(matches!(nowhere, Err(FetchError::Connection(_))));
         assert_eq!(turns(), 0);
     }
+}
+
+/// A server that is started anew, at which the API is enrolled.
+#[tokio::test]
+async fn one_broken_connection_says_nothing_of_the_certificate() {
+    let raw = Raw::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", []).await;
+    let url = format!("https://localhost:{}/jwks", raw.address.port());
+    for (broken, without) in [(0, false), (1, false), (2, true)] {
+        let both = raw.fetcher_with_certificate().or_else(raw.fetcher());
+        let other = both.other.as_ref().unwrap();
+        raw.breaks.store(broken, Ordering::SeqCst);
+        assert_eq!(both.get(&url, 1_000, 2 * PATIENCE).await.unwrap(), "ok");
+        assert_eq!(raw.breaks.load(Ordering::SeqCst), 0, "{broken}");
+        assert_eq!(other.turns.load(Ordering::Relaxed), if without { TURNS_WITHOUT } else { 0 }, "{broken}");
+        assert_eq!(other.told.load(Ordering::Relaxed), without, "{broken}");
+    }
+    // With all three broken nobody knows anything of the certificate, and the next fetch begins with it.
+    let both = raw.fetcher_with_certificate().or_else(raw.fetcher());
+    raw.breaks.store(3, Ordering::SeqCst);
+    assert!(matches!(both.get(&url, 1_000, 2 * PATIENCE).await, Err(FetchError::Connection(_))));
+    assert_eq!(both.other.as_ref().unwrap().turns.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
