@@ -4,25 +4,30 @@
 //! client, certificate, key, anchor, entitlement, resource server, signing key, `jti`) and its registry version. It does
 //! not fetch the list. Where the list is too old to say anything, `introspection` asks.
 
+/// What is held of a list.
+mod held;
+
 /// The words of the list.
 mod marks;
 
 pub mod introspection;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
+pub use held::UnusableList;
 pub use introspection::Introspection;
 pub(crate) use introspection::Note;
 pub use marks::{MarkHash, MarkKind, REVOCATION_LIST_TYPE, RevocationListClaims};
 
+use self::held::{Age, Held};
 use crate::confirmation::ConfirmedToken;
 use crate::error::StatusRefusal;
 use crate::time::{Clock, UnixTime};
-use crate::token::access_token::{LEEWAY, VerifiedToken};
+use crate::token::access_token::LEEWAY;
 use crate::token::held_keys::HeldKeys;
 use crate::token::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
 
@@ -38,6 +43,9 @@ pub struct HeldList {
     keys: Arc<HeldKeys>,
     clock: Arc<dyn Clock>,
     current: ArcSwapOption<Held>,
+    /// Held by whoever takes a list, from before it is judged by the one held until it is in its place: the authorization
+    /// server and a mirror of it may bring lists at one time. Calls do not wait for it.
+    taking: Mutex<()>,
     /// Whether the list that came last was of another time than this machine's.
     clocks_disagree: AtomicBool,
     /// Whether calls are let through by a list that is too old, so that the log says it once.
@@ -60,28 +68,6 @@ pub enum WhenStale {
     Introspect,
 }
 
-#[derive(Debug)]
-struct Held {
-    claims: RevocationListClaims,
-    /// Counts the lists that said something new, from 1.
-    generation: u64,
-    age: Age,
-}
-
-/// How old a list was, and when by the monotonic clock. Not the instant it was signed at: that may lie before the clock's
-/// start.
-#[derive(Clone, Copy, Debug)]
-struct Age {
-    then: Duration,
-    at: Duration,
-}
-
-impl Age {
-    const fn now(self, monotonic: Duration) -> Duration {
-        self.then.saturating_add(monotonic.saturating_sub(self.at))
-    }
-}
-
 impl HeldList {
     /// No list yet; lists of `issuer` signed by `keys` will be taken, and are believed for `staleness_limit`.
     pub const fn new(issuer: String, staleness_limit: Duration, keys: Arc<HeldKeys>, clock: Arc<dyn Clock>) -> Self {
@@ -92,6 +78,7 @@ impl HeldList {
             keys,
             clock,
             current: ArcSwapOption::const_empty(),
+            taking: Mutex::new(()),
             clocks_disagree: AtomicBool::new(false),
             in_grace: AtomicBool::new(false),
         }
@@ -109,6 +96,8 @@ impl HeldList {
     /// # Errors
     /// [`UnusableList`]
     pub fn take(&self, compact: &str) -> Result<(), UnusableList> {
+        // Whoever panicked with it has put a whole list in the place, or none.
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         let claims = self.verify(compact)?;
         // One of a version before the one held is somebody's old copy, and says nothing of clocks. Of the same version it may
         // be either.
@@ -285,51 +274,6 @@ impl HeldList {
     }
 }
 
-impl Held {
-    /// What is held once `next` has come, if it may.
-    fn followed_by(&self, next: RevocationListClaims, age: Age) -> Result<Self, UnusableList> {
-        let held = &self.claims;
-        let newer = next.iat > held.iat;
-        let forward = match next.epoch.cmp(&held.epoch) {
-            std::cmp::Ordering::Equal => next.number >= held.number,
-            // A restore or a fail-over may have lost numbers, so a new epoch says only that it comes later.
-            std::cmp::Ordering::Greater => newer,
-            std::cmp::Ordering::Less => false,
-        };
-        if !forward {
-            return Err(UnusableList::RolledBack);
-        }
-        // All that a verdict rests on. The number grows with every change of the registry, few of which end a token.
-        let says_the_same = (&next.salt, &next.marks) == (&held.salt, &held.marks);
-        Ok(Self {
-            generation: if says_the_same { self.generation } else { self.generation.saturating_add(1) },
-            // Only a later signature proves that the server was there later: the same list again does not.
-            age: if newer && age.then < self.age.now(age.at) { age } else { self.age },
-            claims: RevocationListClaims { iat: next.iat.max(held.iat), ..next },
-        })
-    }
-
-    fn find_mark(&self, token: &ConfirmedToken) -> Result<(), StatusRefusal> {
-        match token.peer() {
-            // The verdict depends on the token, the key of the one certificate it is bound to, and the list: so it is
-            // noted on the remembered token and holds until a list says something new.
-            Some(peer) => {
-                let note = &token.token().found_alive_in;
-                if note.load(Ordering::Relaxed) != self.generation {
-                    self.judge(token.token(), Some(peer.certificate().key_hash()))?;
-                    note.store(self.generation, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-            None => self.judge(token.token(), None),
-        }
-    }
-
-    fn judge(&self, token: &VerifiedToken, key_hash: Option<&str>) -> Result<(), StatusRefusal> {
-        self.claims.mark_on(token, key_hash).map_or(Ok(()), |kind| Err(StatusRefusal::revoked(kind)))
-    }
-}
-
 /// What a call is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Basis {
@@ -362,436 +306,5 @@ impl LiveToken {
     }
 }
 
-/// Why a revocation list was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UnusableList {
-    /// It is past its `exp`.
-    #[error("past its exp")]
-    Expired,
-    /// It is another issuer's.
-    #[error("of another issuer")]
-    Issuer,
-    /// There are no keys yet to verify it with.
-    #[error("no keys are held yet")]
-    KeysNotHeld,
-    /// It is signed with a key that the list held marks as withdrawn.
-    #[error("signed with a withdrawn key")]
-    KeyWithdrawn,
-    /// Its version is before the one held.
-    #[error("older than the list held")]
-    RolledBack,
-    /// It is not signed as a revocation list by a key of the authorization server, or does not say what one says.
-    #[error(transparent)]
-    Signature(JwsError),
-    /// Its `iat` lies in the future.
-    #[error("signed in the future")]
-    SignedInFuture,
-}
-
 #[cfg(test)]
-mod tests {
-    use countersign_conformance::forge::{Signature, Token};
-    use countersign_conformance::{Key, KeyKind};
-
-    use super::*;
-    use crate::double::{Double, KID, NOW, RESOURCE};
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn refusal(double: &Double, list: &Token<'_>) -> UnusableList {
-        double.guard.revocations().take(&list.compact()).unwrap_err()
-    }
-
-    #[test]
-    fn a_list_that_ends_no_token_leaves_verdicts_alone() {
-        let double = Double::new();
-        let generation = || double.guard.revocations().current.load().as_ref().unwrap().generation;
-        let before = generation();
-        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 1).with("number", 42)));
-        assert_eq!((double.guard.revocations().version(), generation()), (Some((1, 42)), before));
-        double.take(&double.marking(&[(MarkKind::Client, "client-2", 43)]).claims(|claims| claims.with("number", 43)));
-        assert!(generation() > before);
-    }
-
-    #[test]
-    fn each_kind_of_mark_kills_and_says_so() {
-        for (kind, reason) in [
-            (MarkKind::Anchor, "revoked_anchor"),
-            (MarkKind::Certificate, "revoked_certificate"),
-            (MarkKind::Client, "revoked_client"),
-            (MarkKind::Entitlement, "revoked_entitlement"),
-            (MarkKind::Issuer, "revoked_issuer"),
-            (MarkKind::Jti, "revoked_jti"),
-            (MarkKind::Key, "revoked_key"),
-            (MarkKind::Participant, "revoked_participant"),
-            (MarkKind::ResourceServer, "revoked_resource_server"),
-            (MarkKind::SigningKey, "revoked_signing_key"),
-        ] {
-            let double = Double::new();
-            let id = match kind {
-                MarkKind::Anchor => "anchor-1".to_owned(),
-                MarkKind::Certificate => double.credential.thumbprint(),
-                MarkKind::Client => "client-1".to_owned(),
-                MarkKind::Entitlement => format!("client-1 {RESOURCE}"),
-                MarkKind::Issuer => MarkKind::ANY_ISSUER.to_owned(),
-                MarkKind::Jti => "jti-1".to_owned(),
-                MarkKind::Key => double.peer.key_hash().to_owned(),
-                MarkKind::Participant => "participant-1".to_owned(),
-                MarkKind::ResourceServer => RESOURCE.to_owned(),
-                MarkKind::SigningKey => KID.to_owned(),
-            };
-            let token = double.token().compact();
-            double.call(&token).unwrap(); // remembered, and dead all the same
-            double.take(&double.marking(&[(kind, &id, 42)]));
-            let refusal = double.call(&token).unwrap_err();
-            assert_eq!((refusal.reason(), refusal.code().status()), (reason, 401));
-        }
-    }
-
-    #[test]
-    fn a_mark_concerns_only_what_it_names() {
-        let double = Double::new();
-        let token = double.token().compact();
-        double.take(&double.marking(&[
-            (MarkKind::Client, "client-2", 42),
-            (MarkKind::Client, "participant-1", 42), // another kind under the same text
-            (MarkKind::Participant, "client-1", 42),
-            (MarkKind::Entitlement, "client-1 https://other.example", 42),
-            (MarkKind::Entitlement, "client-1", 42),
-            (MarkKind::Jti, "jti-10", 42),
-        ]));
-        assert!(double.call(&token).is_ok());
-    }
-
-    #[test]
-    fn a_mark_concerns_only_earlier_versions() {
-        let double = Double::new();
-        double.take(&double.marking(&[(MarkKind::Client, "client-1", 42)]));
-        let of_version = |version: i64| double.claiming(|claims| claims.with("registry_version", version));
-        assert_eq!(double.reason(&of_version(41)), "revoked_client");
-        assert!(double.call(&of_version(42)).is_ok());
-        assert!(double.call(&of_version(43)).is_ok());
-    }
-
-    #[test]
-    fn a_verdict_holds_until_a_list_says_something_new() {
-        let double = Double::new();
-        let token = double.token().compact();
-        for _ in 0..3 {
-            double.call(&token).unwrap();
-        }
-        // Signed anew with nothing new, then with a mark.
-        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 1)));
-        double.call(&token).unwrap();
-        double.take(&double.marking(&[(MarkKind::Client, "client-1", 42)]));
-        assert_eq!(double.reason(&token), "revoked_client");
-        assert_eq!(double.reason(&token), "revoked_client");
-        // Forgotten, because it has expired by then, or so the server says.
-        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 2).with("number", 43)));
-        assert!(double.call(&token).is_ok());
-    }
-
-    /// Whoever has stolen the key writes whatever version he likes.
-    #[test]
-    fn a_mark_of_a_signing_key_concerns_every_version() {
-        let double = Double::new();
-        double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
-        for version in [41, 42, i64::MAX] {
-            let token = double.claiming(|claims| claims.with("registry_version", version));
-            assert_eq!(double.reason(&token), "revoked_signing_key", "{version}");
-        }
-    }
-
-    #[test]
-    fn marks_that_change_under_the_same_version_count() {
-        let double = Double::new();
-        let token = double.token().compact();
-        double.call(&token).unwrap();
-        let marked = double.marking(&[(MarkKind::Client, "client-1", 42)]).claims(|claims| claims.with("number", 41));
-        double.take(&marked);
-        assert_eq!(double.reason(&token), "revoked_client");
-    }
-
-    #[test]
-    fn too_old_is_refused_to_the_millisecond() {
-        let double = Double::new();
-        let token = double.token().compact();
-        double.wait(30 * SECOND);
-        assert!(double.call(&token).is_ok());
-        double.wait(Duration::from_millis(1));
-        let refusal = double.call(&token).unwrap_err();
-        assert_eq!((refusal.reason(), refusal.code().status()), ("revocation_list_stale", 503));
-        assert!(!double.guard.is_ready());
-    }
-
-    fn with_grace(grace: Duration) -> Double {
-        let double = Double::new();
-        let clock = Arc::clone(&double.clock);
-        let builder = crate::Guard::builder(crate::double::ISSUER, RESOURCE).clock(clock);
-        let guard = builder.when_stale(WhenStale::AcceptFor(grace)).idle().unwrap();
-        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
-        let double = Double { guard, ..double };
-        double.take(&double.list());
-        double
-    }
-
-    /// The authorization server is gone for ten minutes (issue 5).
-    #[test]
-    fn while_the_server_is_gone_the_grace_is_kept_and_not_a_millisecond_more() {
-        let double = with_grace(120 * SECOND);
-        let (token, dead) = (
-            double.claiming(|claims| claims.with("exp", NOW + 3_600)),
-            double.claiming(|claims| {
-                claims.with("exp", NOW + 3_600).with("client_id", "client-2").with("sub", "client-2")
-            }),
-        );
-        double.take(&double.marking(&[(MarkKind::Client, "client-2", 42)]));
-        for second in 0..600 {
-            let expected = if second <= 150 { None } else { Some("revocation_list_stale") };
-            assert_eq!(double.call(&token).err().map(|refusal| refusal.reason()), expected, "{second}");
-            assert_eq!(double.guard.is_ready(), expected.is_none(), "{second}");
-            assert_eq!(double.guard.revocations().is_fresh(), second <= 30, "{second}");
-            // What is on the list held is dead all along.
-            assert_eq!(double.reason(&dead), expected.unwrap_or("revoked_client"), "{second}");
-            if second == 150 {
-                double.wait(Duration::from_millis(1));
-                assert_eq!(double.reason(&token), "revocation_list_stale");
-                double.wait(Duration::from_millis(999));
-            } else {
-                double.wait(SECOND);
-            }
-        }
-        // It is back, and says what happened meanwhile.
-        double.take(
-            &double.list().claims(|claims| claims.with("iat", NOW + 600).with("exp", NOW + 660).with("number", 43)),
-        );
-        assert!(double.call(&token).is_ok());
-    }
-
-    #[test]
-    fn without_any_list_there_is_no_grace() {
-        let double = Double::new();
-        let builder = crate::Guard::builder(crate::double::ISSUER, RESOURCE).clock(Arc::clone(&double.clock) as _);
-        let guard = builder.when_stale(WhenStale::AcceptFor(Duration::MAX)).idle().unwrap();
-        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
-        let double = Double { guard, ..double };
-        assert_eq!(double.reason(&double.token().compact()), "revocation_list_not_held");
-        assert!(!double.guard.is_ready());
-    }
-
-    /// The calendar of one side is an hour off (issue 5): nobody is let through by a list that cannot be dated, the reason is
-    /// told apart, and with the clock right again the next list is taken.
-    #[test]
-    fn clocks_an_hour_apart_are_told_apart_from_silence() {
-        let long = |double: &Double| double.claiming(|claims| claims.with("exp", NOW + 7_200));
-        let signed = |double: &Double, at: i64| {
-            double.list().claims(|claims| claims.with("iat", at).with("exp", at + 60)).compact()
-        };
-        let at_the_server = [(-3_600, UnusableList::Expired), (3_600, UnusableList::SignedInFuture)];
-        for (step, why) in at_the_server {
-            let double = Double::new();
-            let token = long(&double);
-            double.wait(31 * SECOND);
-            let list = signed(&double, NOW + 31 + step);
-            assert_eq!(double.guard.revocations().take(&list), Err(why));
-            assert_eq!(double.reason(&token), "revocation_list_of_another_time");
-            double.guard.revocations().take(&signed(&double, NOW + 31)).unwrap();
-            assert!(double.call(&token).is_ok(), "{step}");
-            double.take(
-                &double.list().claims(|claims| claims.with("iat", NOW + 31).with("exp", NOW + 91).with("number", 42)),
-            );
-            // Silence after that is silence, and so is an old copy that somebody sends again.
-            double.wait(3_600 * SECOND);
-            assert_eq!(double.guard.revocations().take(&signed(&double, NOW + 31)), Err(UnusableList::Expired));
-            assert_eq!(double.reason(&token), "revocation_list_stale");
-        }
-        for (step, why) in [(3_600, UnusableList::Expired), (-3_600, UnusableList::SignedInFuture)] {
-            let double = Double::new();
-            let token = long(&double);
-            double.wait(31 * SECOND).at(NOW + 31 + step);
-            assert_eq!(double.guard.revocations().take(&signed(&double, NOW + 31)), Err(why));
-            assert!(double.call(&token).is_err(), "{step}");
-            double.at(NOW + 31);
-            assert_eq!(double.reason(&token), "revocation_list_of_another_time");
-            double.guard.revocations().take(&signed(&double, NOW + 31)).unwrap();
-            assert!(double.call(&token).is_ok(), "{step}");
-        }
-    }
-
-    #[test]
-    fn a_stepped_calendar_makes_no_list_younger() {
-        let double = Double::new();
-        let token = double.token().compact();
-        double.wait(31 * SECOND).at(NOW);
-        assert_eq!(double.reason(&token), "revocation_list_stale");
-    }
-
-    #[test]
-    fn only_a_later_signature_renews_the_age() {
-        let double = Double::new();
-        let list = |iat: i64| double.list().claims(|claims| claims.with("iat", iat));
-        double.wait(20 * SECOND);
-        double.take(&list(NOW)); // the same again: taken, and no younger
-        assert_eq!(double.guard.revocations().age(), Some(20 * SECOND));
-        double.take(&list(NOW + 20));
-        assert_eq!(double.guard.revocations().age(), Some(Duration::ZERO));
-        double.wait(5 * SECOND);
-        double.take(&list(NOW + 15)); // of another node, whose clock is behind
-        assert_eq!(double.guard.revocations().age(), Some(5 * SECOND));
-        double.take(&list(NOW + 20));
-        assert_eq!(double.guard.revocations().age(), Some(5 * SECOND));
-    }
-
-    #[test]
-    fn a_list_held_back_on_its_way_is_as_old_as_it_says() {
-        let double = Double::new();
-        double.wait(45 * SECOND);
-        // Signed 25 s ago.
-        let list = double.list().claims(|claims| claims.with("iat", NOW + 20));
-        double.take(&list);
-        assert_eq!(double.guard.revocations().age(), Some(25 * SECOND));
-        // The same for a guard whose monotonic clock has only just begun.
-        let clock = Arc::new(crate::time::ManualClock::at(UnixTime::from_seconds(NOW + 45)));
-        let late = crate::Guard::builder("https://as.example", RESOURCE).clock(clock).idle().unwrap();
-        late.keys().take(double.jwks(KID).as_bytes()).unwrap();
-        late.revocations().take(&list.compact()).unwrap();
-        assert_eq!(late.revocations().age(), Some(25 * SECOND));
-    }
-
-    /// The server signs anew every 10 s, and a poll is held for 10 s: with 30 s there is room for clocks that differ by 9.
-    #[test]
-    fn held_back_or_not_a_list_is_believed_until_it_is_as_old_as_the_limit() {
-        let double = Double::new();
-        let token = double.token().compact();
-        double.wait(29 * SECOND);
-        double.take(&double.list().claims(|claims| claims.with("iat", NOW + 9)));
-        double.wait(10 * SECOND);
-        assert!(double.call(&token).is_ok(), "30 s after it was signed");
-        double.wait(Duration::from_millis(1));
-        assert_eq!(double.reason(&token), "revocation_list_stale");
-        // One of a server whose clock is behind by nine seconds: the next comes before that one is too old.
-        let double = Double::new();
-        for round in 1..5 {
-            let iat = NOW + 10 * round;
-            double.wait(20 * SECOND).at(iat + 9 + 10);
-            double.take(&double.list().claims(|claims| claims.with("iat", iat).with("exp", iat + 60)));
-            double.wait(10 * SECOND).at(iat + 9 + 20);
-            assert!(double.guard.revocations().is_fresh(), "{round}");
-        }
-    }
-
-    #[test]
-    fn no_list_yet() {
-        let double = Double::new();
-        let fresh = crate::Guard::builder("https://as.example", RESOURCE).idle().unwrap();
-        fresh.keys().take(double.jwks(KID).as_bytes()).unwrap();
-        let double = Double { guard: fresh, ..double };
-        let refusal = double.call(&double.token().compact()).unwrap_err();
-        assert_eq!((refusal.reason(), refusal.code().status()), ("revocation_list_not_held", 503));
-    }
-
-    #[test]
-    fn versions_never_go_back() {
-        let double = Double::new();
-        let list = |epoch: i64, number: i64, iat: i64| {
-            double.list().claims(|claims| claims.with("epoch", epoch).with("number", number).with("iat", iat))
-        };
-        assert_eq!(refusal(&double, &list(1, 40, NOW + 1)), UnusableList::RolledBack);
-        assert_eq!(refusal(&double, &list(0, 99, NOW + 1)), UnusableList::RolledBack);
-        assert_eq!(refusal(&double, &list(2, 1, NOW)), UnusableList::RolledBack); // a new epoch, no later iat
-        assert_eq!(refusal(&double, &list(2, 99, NOW - 1)), UnusableList::RolledBack);
-        double.take(&list(1, 42, NOW));
-        double.take(&list(2, 1, NOW + 1));
-        assert_eq!(double.guard.revocations().version(), Some((2, 1)));
-        assert_eq!(refusal(&double, &list(1, 100, NOW + 2)), UnusableList::RolledBack);
-    }
-
-    #[test]
-    fn a_list_that_went_back_takes_no_mark_away() {
-        let double = Double::new();
-        let token = double.token().compact();
-        double.take(&double.marking(&[(MarkKind::Client, "client-1", 42)]));
-        assert_eq!(
-            refusal(&double, &double.list().claims(|claims| claims.with("iat", NOW + 5))),
-            UnusableList::RolledBack
-        );
-        assert_eq!(double.reason(&token), "revoked_client");
-    }
-
-    #[test]
-    fn dates_to_the_second() {
-        let double = Double::new();
-        let list = double.list().claims(|claims| claims.with("iat", NOW + 1));
-        assert_eq!(refusal(double.at(NOW + 70), &list), UnusableList::Expired);
-        assert_eq!(refusal(double.at(NOW - 10), &list), UnusableList::SignedInFuture);
-        assert!(double.at(NOW - 9).guard.revocations().take(&list.compact()).is_ok());
-        assert!(double.at(NOW + 69).guard.revocations().take(&list.compact()).is_ok());
-    }
-
-    #[test]
-    fn what_is_not_signed_as_a_list_is_not_one() {
-        let double = Double::new();
-        let signature = UnusableList::Signature;
-        assert_eq!(refusal(&double, &double.token()), signature(JwsError::Type));
-        for typ in ["JWT", "at+jwt", "countersign-revocations"] {
-            let list = double.list().header(|header| header.with("typ", typ));
-            assert_eq!(refusal(&double, &list), signature(JwsError::Type), "{typ}");
-        }
-        let list = double.list().header(|header| header.with("kid", "k2"));
-        assert_eq!(refusal(&double, &list), signature(JwsError::KeyUnknown));
-        let thief = Key::generate(KeyKind::P256);
-        assert_eq!(refusal(&double, &Token { key: &thief, ..double.list() }), signature(JwsError::Signature));
-        let unsigned = double.list().signed(Signature::None);
-        assert_eq!(double.guard.revocations().take(&unsigned).unwrap_err(), signature(JwsError::Signature));
-        assert_eq!(double.guard.revocations().take("garbage").unwrap_err(), signature(JwsError::Framing));
-        let long = "A".repeat(MAX_LIST_BYTES + 1);
-        assert_eq!(double.guard.revocations().take(&long).unwrap_err(), signature(JwsError::TooLong));
-        let list = double.list().claims(|claims| claims.with("iss", "https://other.example"));
-        assert_eq!(refusal(&double, &list), UnusableList::Issuer);
-        for name in ["iss", "iat", "exp", "epoch", "number", "salt", "marks"] {
-            let list = double.list().claims(|claims| claims.without(name));
-            assert_eq!(refusal(&double, &list), signature(JwsError::Claims), "{name}");
-        }
-        for (name, wrong) in
-            [("marks", "[]"), ("marks", r#"{"a":"1"}"#), ("number", "1.5"), ("epoch", "\"1\""), ("iat", "1e9")]
-        {
-            let list = double.list().claims(|claims| claims.with_raw(name, wrong));
-            assert_eq!(refusal(&double, &list), signature(JwsError::Claims), "{name} {wrong}");
-        }
-        let list = double.list().claims(|claims| claims.with_raw("marks", r#"{"a":1,"a":2}"#));
-        assert_eq!(refusal(&double, &list), signature(JwsError::Payload));
-        assert_eq!(double.guard.revocations().age(), Some(Duration::ZERO));
-    }
-
-    #[test]
-    fn a_list_is_no_access_token() {
-        let double = Double::new();
-        assert_eq!(double.reason(&double.list().compact()), "token_type");
-    }
-
-    #[test]
-    fn a_withdrawn_key_signs_no_list() {
-        let double = Double::new();
-        double.take(&double.marking(&[(MarkKind::SigningKey, KID, 42)]));
-        let forged = double.list().claims(|claims| claims.with("number", 99).with("iat", NOW + 5));
-        assert_eq!(refusal(&double, &forged), UnusableList::KeyWithdrawn);
-    }
-
-    #[test]
-    fn a_list_longer_than_a_token_is_taken() {
-        let double = Double::new();
-        let ids: Vec<String> = (0..2_000).map(|id| format!("client-{id}")).collect();
-        let marks: Vec<_> = ids.iter().map(|id| (MarkKind::Client, id.as_str(), 42)).collect();
-        let list = double.marking(&marks);
-        assert!(list.compact().len() > jws::MAX_TOKEN_BYTES);
-        double.take(&list);
-        assert_eq!(double.reason(&double.token().compact()), "revoked_client");
-    }
-
-    #[test]
-    fn the_hash_of_a_mark_is_what_the_text_says() {
-        // SHA-256("pepper" || "client" || 0x00 || "client-1"), first 16 octets; computed with Python's hashlib.
-        let hash = serde_json::to_value(MarkHash::of("pepper", MarkKind::Client, "client-1")).unwrap();
-        assert_eq!(hash, "uob8j1rR4UhCWF-mPiG5qA");
-    }
-}
+mod tests;

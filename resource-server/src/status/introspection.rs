@@ -378,4 +378,7 @@ impl Line for Endpoint {
 }
 
 #[cfg(test)]
+mod scene;
+
+#[cfg(test)]
 mod tests;

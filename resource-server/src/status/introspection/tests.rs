@@ -1,163 +1,17 @@
-//! A guard whose list is too old, and an authorization server at the other end of a line that is no network.
+//! Answers that can be used, answers that cannot, and for how long they count.
 
-use std::sync::Mutex as StdMutex;
-use std::sync::atomic::AtomicUsize;
+mod bounds;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_conformance::KeyKind;
 use countersign_conformance::pki::{Authority, Name, Template};
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::json;
 
+use super::scene::{INACTIVE, MILLISECOND, OF_ANOTHER, Says, Scene, UNAVAILABLE, failures_of_a_server, nth, of_client};
 use super::*;
-use crate::bearer::Credentials;
-use crate::double::{Double, ISSUER, KID, NOW, RESOURCE};
+use crate::double::{Double, ISSUER, NOW, RESOURCE};
 use crate::status::{MarkKind, WhenStale};
-use crate::verification::{self, AuthorizedCall, Decision, Undecided};
+use crate::verification::Decision;
 use crate::{Guard, GuardError, PeerCertificate};
-
-const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// The authorization server at the other end of the line.
-struct Server {
-    says: StdMutex<Says>,
-    asked: AtomicUsize,
-    /// Has a permit for each answer that may leave.
-    gate: Semaphore,
-}
-
-#[derive(Clone)]
-enum Says {
-    /// That whatever it is asked about is active.
-    Active,
-    Body(String),
-    Fails(FetchError),
-    Nothing,
-}
-
-struct Telephone(Arc<Server>);
-
-impl Line for Telephone {
-    fn ask(&self, token: Arc<str>) -> Answering {
-        let server = Arc::clone(&self.0);
-        Box::pin(async move {
-            server.asked.fetch_add(1, Ordering::SeqCst);
-            server.gate.acquire().await.unwrap().forget();
-            let says = server.says.lock().unwrap().clone();
-            match says {
-                Says::Active => {
-                    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-                    let mut told: Value = serde_json::from_slice(&claims).unwrap();
-                    told["active"] = true.into();
-                    Ok(told.to_string().into())
-                }
-                Says::Body(body) => Ok(body.into()),
-                Says::Fails(error) => Err(error),
-                Says::Nothing => std::future::pending().await,
-            }
-        })
-    }
-}
-
-/// A guard whose list is a millisecond too old, and whom it asks.
-struct Scene {
-    double: Double,
-    server: Arc<Server>,
-    token: String,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self::with_patience(10 * SECOND)
-    }
-
-    fn with_patience(patience: Duration) -> Self {
-        let scene = Self::without_a_list(patience);
-        scene.double.take(&scene.double.list());
-        scene.double.wait(30 * SECOND + MILLISECOND);
-        scene
-    }
-
-    fn without_a_list(patience: Duration) -> Self {
-        let double = Double::new();
-        let server = Arc::new(Server {
-            says: StdMutex::new(Says::Body(String::new())),
-            asked: AtomicUsize::new(0),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-        });
-        let line = Some((Telephone(Arc::clone(&server)), Handle::current(), patience));
-        let builder = Guard::builder(ISSUER, RESOURCE).clock(Arc::clone(&double.clock) as _);
-        let guard = builder.when_stale(WhenStale::Introspect).built(line).unwrap();
-        guard.keys().take(double.jwks(KID).as_bytes()).unwrap();
-        let token = double.token().compact();
-        let scene = Self { double: Double { guard, ..double }, server, token };
-        scene.says(&scene.active());
-        scene
-    }
-
-    /// What the server says of the double's token, as long as it is good.
-    fn active(&self) -> Value {
-        let mut told: Value = serde_json::from_str(&self.double.token().claims.to_json()).unwrap();
-        told["active"] = true.into();
-        told["token_type"] = "Bearer".into();
-        told
-    }
-
-    fn says(&self, told: &Value) {
-        self.says_raw(&told.to_string());
-    }
-
-    fn says_raw(&self, body: &str) {
-        *self.server.says.lock().unwrap() = Says::Body(body.to_owned());
-    }
-
-    fn fails(&self, says: Says) {
-        *self.server.says.lock().unwrap() = says;
-    }
-
-    fn asked(&self) -> usize {
-        self.server.asked.load(Ordering::SeqCst)
-    }
-
-    /// Decides without waiting: what a call of this token needs is told by the last.
-    fn begun(&self, token: &str, scope: &str) -> Result<Decision, crate::error::Refusal> {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).unwrap());
-        let target = Uri::from_static("/accounts");
-        let credentials = Credentials::of(&headers, &target);
-        let Double { guard, peer, clock, .. } = &self.double;
-        let required = self.double.required(scope);
-        verification::decide(&guard.judgement, &required, Some(peer), &credentials, clock.now(), &mut None)
-    }
-
-    /// A call of this token that waits for an answer.
-    fn undecided(&self, token: &str) -> Undecided {
-        match self.begun(token, "accounts:read") {
-            Ok(Decision::Undecided(call)) => *call,
-            other => panic!("not to be asked about: {other:?}"),
-        }
-    }
-
-    async fn call(&self, token: &str) -> Result<AuthorizedCall, crate::error::Refusal> {
-        match self.begun(token, "accounts:read")? {
-            Decision::Permitted(call) => Ok(call),
-            Decision::Undecided(call) => call.settle().await,
-        }
-    }
-
-    /// The call of the double's token: how it ends, and with what status.
-    async fn ends(&self) -> Option<(&'static str, u16)> {
-        let refusal = self.call(&self.token).await.err()?;
-        Some((refusal.reason(), refusal.code().status()))
-    }
-}
-
-const INACTIVE: Option<(&str, u16)> = Some(("introspection_inactive", 401));
-const UNAVAILABLE: Option<(&str, u16)> = Some(("introspection_unavailable", 503));
-const OF_ANOTHER: Option<(&str, u16)> = Some(("introspection_of_another_token", 503));
 
 #[tokio::test]
 async fn active() {
@@ -337,14 +191,7 @@ async fn what_is_no_answer() {
 #[tokio::test]
 async fn failures() {
     let scene = Scene::new();
-    for error in [
-        FetchError::Body,
-        FetchError::Connection("refused".to_owned()),
-        FetchError::MediaType,
-        FetchError::Status(302),
-        FetchError::Status(400),
-        FetchError::Status(503),
-    ] {
+    for error in failures_of_a_server() {
         scene.fails(Says::Fails(error.clone()));
         assert_eq!(scene.ends().await, UNAVAILABLE, "{error}");
         assert!(!scene.double.guard.is_ready(), "{error}");
@@ -354,46 +201,6 @@ async fn failures() {
     scene.says(&scene.active());
     assert_eq!(scene.ends().await, None);
     assert!(scene.double.guard.is_ready());
-}
-
-/// Whatever comes in the place of an answer: a server in trouble is not asked by everybody at once.
-#[tokio::test]
-async fn a_server_that_fails_is_asked_one_at_a_time() {
-    for error in [
-        FetchError::Body,
-        FetchError::Connection("reset".to_owned()),
-        FetchError::MediaType,
-        FetchError::Status(400),
-        FetchError::Status(429),
-        FetchError::Status(503),
-    ] {
-        let scene = Scene::new();
-        scene.fails(Says::Fails(error.clone()));
-        assert_eq!(scene.ends().await, UNAVAILABLE);
-        scene.double.wait(MILLISECOND);
-        scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
-        let mut calls = tokio::task::JoinSet::new();
-        for n in 0..20 {
-            let call = scene.undecided(&nth(&scene, n));
-            calls.spawn(call.settle());
-        }
-        for _ in 0..19 {
-            let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
-            assert_eq!(refused.reason(), "introspection_unavailable");
-        }
-        assert_eq!(scene.asked(), 2, "{error}: one of twenty asked");
-        scene.says(&json!({ "active": false }));
-        scene.server.gate.add_permits(1_000);
-        assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap_err().reason(), "introspection_inactive");
-        let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
-        assert!(!introspection.failing.load(Ordering::Relaxed), "{error}: it is over");
-    }
-    // An answer that is none says nothing against the next one.
-    let scene = Scene::new();
-    scene.says_raw("garbage");
-    assert_eq!(scene.ends().await, UNAVAILABLE);
-    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
-    assert!(!introspection.failing.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
@@ -468,11 +275,7 @@ async fn calls_of_one_token_share_a_question_and_its_answer() {
         scene.double.wait(SECOND);
         scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
         let before = scene.asked();
-        let mut calls = tokio::task::JoinSet::new();
-        for _ in 0..50 {
-            let call = scene.undecided(&scene.token);
-            calls.spawn(call.settle());
-        }
+        let mut calls = scene.begin([&scene.token; 50]);
         while scene.asked() == before {
             tokio::task::yield_now().await;
         }
@@ -501,150 +304,6 @@ async fn a_caller_that_goes_away_takes_no_answer_with_it() {
     assert!(first.await.unwrap_err().is_cancelled());
     scene.server.gate.add_permits(1);
     assert_eq!((scene.ends().await, scene.asked()), (None, 1));
-}
-
-/// The `n`th token of the `client`th client.
-fn of_client(scene: &Scene, client: usize, n: usize) -> String {
-    let client = format!("client-{client}");
-    scene.double.claiming(|claims| {
-        claims.with("jti", format!("jti-{n}")).with("client_id", client.as_str()).with("sub", client.as_str())
-    })
-}
-
-#[tokio::test]
-async fn no_client_takes_all_the_questions() {
-    let scene = Scene::new();
-    scene.fails(Says::Active);
-    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
-    let mut calls = tokio::task::JoinSet::new();
-    for n in 0..MOST_QUESTIONS_OF_A_CLIENT {
-        let call = scene.undecided(&of_client(&scene, 1, n));
-        calls.spawn(call.settle());
-    }
-    while scene.asked() < MOST_QUESTIONS_OF_A_CLIENT {
-        tokio::task::yield_now().await;
-    }
-    let refused = scene.call(&of_client(&scene, 1, MOST_QUESTIONS_OF_A_CLIENT)).await.unwrap_err();
-    assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS_OF_A_CLIENT));
-    let other = scene.undecided(&of_client(&scene, 2, 0));
-    calls.spawn(other.settle());
-    while scene.asked() == MOST_QUESTIONS_OF_A_CLIENT {
-        tokio::task::yield_now().await; // another's is asked
-    }
-    scene.server.gate.add_permits(1_000);
-    while let Some(call) = calls.join_next().await {
-        assert!(call.unwrap().is_ok());
-    }
-    scene.double.wait(MILLISECOND);
-    assert!(scene.call(&of_client(&scene, 1, MOST_QUESTIONS_OF_A_CLIENT)).await.is_ok(), "there is room again");
-}
-
-#[tokio::test]
-async fn no_client_takes_all_the_places_to_wait() {
-    let scene = Scene::new();
-    scene.fails(Says::Active);
-    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
-    let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..MOST_WAITING_OF_A_CLIENT {
-        let call = scene.undecided(&scene.token);
-        calls.spawn(call.settle());
-    }
-    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
-    while introspection.waiting.available_permits() > MOST_WAITING - MOST_WAITING_OF_A_CLIENT {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(scene.ends().await, UNAVAILABLE);
-    let other = scene.undecided(&of_client(&scene, 2, 0));
-    calls.spawn(other.settle());
-    scene.server.gate.add_permits(1_000);
-    while let Some(call) = calls.join_next().await {
-        assert!(call.unwrap().is_ok());
-    }
-}
-
-/// The `n`th token of the same client.
-fn nth(scene: &Scene, n: usize) -> String {
-    scene.double.claiming(|claims| claims.with("jti", format!("jti-{n}")))
-}
-
-#[tokio::test]
-async fn one_question_too_many() {
-    let scene = Scene::new();
-    scene.fails(Says::Active);
-    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
-    let mut calls = tokio::task::JoinSet::new();
-    for n in 0..MOST_QUESTIONS {
-        let call = scene.undecided(&of_client(&scene, n / MOST_QUESTIONS_OF_A_CLIENT, n));
-        calls.spawn(call.settle());
-    }
-    while scene.asked() < MOST_QUESTIONS {
-        tokio::task::yield_now().await;
-    }
-    let refused = scene.call(&of_client(&scene, 99, 0)).await.unwrap_err();
-    assert_eq!((refused.reason(), scene.asked()), ("introspection_unavailable", MOST_QUESTIONS));
-    // The 256th was asked; and with a place free there is one more.
-    scene.server.gate.add_permits(1_000);
-    while calls.join_next().await.is_some() {}
-    scene.double.wait(MILLISECOND);
-    scene.call(&of_client(&scene, 99, 0)).await.unwrap();
-    assert_eq!(scene.asked(), MOST_QUESTIONS + 1);
-}
-
-#[tokio::test]
-async fn one_call_too_many() {
-    let scene = Scene::new();
-    scene.fails(Says::Active);
-    scene.server.gate.forget_permits(Semaphore::MAX_PERMITS);
-    let mut calls = tokio::task::JoinSet::new();
-    for client in 0..MOST_WAITING / MOST_WAITING_OF_A_CLIENT {
-        let token = of_client(&scene, 10 + client, 0);
-        for _ in 0..MOST_WAITING_OF_A_CLIENT {
-            let call = scene.undecided(&token);
-            calls.spawn(call.settle());
-        }
-    }
-    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
-    while introspection.waiting.available_permits() > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(scene.ends().await, UNAVAILABLE);
-    scene.server.gate.add_permits(1_000);
-    while let Some(call) = calls.join_next().await {
-        assert!(call.unwrap().is_ok());
-    }
-    assert_eq!((scene.ends().await, scene.asked()), (None, 9), "one for each client, and this");
-}
-
-#[tokio::test]
-async fn a_server_that_never_answers_is_asked_one_at_a_time() {
-    let scene = Scene::with_patience(Duration::from_millis(20));
-    assert_eq!(scene.ends().await, None);
-    assert!(scene.double.guard.is_ready());
-    scene.double.wait(SECOND);
-    scene.fails(Says::Nothing);
-    assert_eq!(scene.ends().await, UNAVAILABLE);
-    let introspection = scene.double.guard.judgement.introspection.as_ref().unwrap();
-    while introspection.is_answered() {
-        tokio::task::yield_now().await; // the caller's patience ends just before the question's
-    }
-    assert!(!scene.double.guard.is_ready());
-    assert_eq!(scene.asked(), 2);
-    let mut calls = tokio::task::JoinSet::new();
-    for n in 0..100 {
-        let call = scene.undecided(&nth(&scene, n));
-        calls.spawn(call.settle());
-    }
-    while let Some(call) = calls.join_next().await {
-        assert_eq!(call.unwrap().unwrap_err().reason(), "introspection_unavailable");
-    }
-    assert_eq!(scene.asked(), 3, "one of a hundred asked");
-    scene.says(&scene.active());
-    while introspection.probe.available_permits() == 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(scene.ends().await, None);
-    assert!(!introspection.failing.load(Ordering::Relaxed));
-    assert!(scene.double.guard.is_ready());
 }
 
 /// With nobody calling, it is known whether there is anybody to ask.
