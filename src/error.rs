@@ -257,6 +257,30 @@ impl Refusal {
     }
 }
 
+/// Hands the refusals of every stage behind the handshake to a macro, in the order of the path: what is published is published of all.
+#[cfg(test)]
+macro_rules! each_stage {
+    ($then:ident) => {
+        $then!(
+            RequestRefusal,
+            LookupRefusal,
+            PeerRefusal,
+            ClientAuthRefusal,
+            SightingRefusal,
+            RateRefusal,
+            AdmissionRefusal,
+            PolicyRefusal,
+            MintRefusal,
+            RevocationRefusal,
+            IntrospectionRefusal,
+            AuditUnavailable
+        );
+    };
+}
+
+#[cfg(test)]
+pub(crate) use each_stage;
+
 macro_rules! from_stage {
     ($($stage:ident($refusal:ident)),* $(,)?) => {
         $(impl From<$refusal> for Refusal {

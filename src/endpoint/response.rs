@@ -252,6 +252,7 @@ mod tests {
     use crate::admission::AdmissionRefusal;
     use crate::audit::AuditUnavailable;
     use crate::client_auth::ClientAuthRefusal;
+    use crate::error::each_stage;
     use crate::introspection::IntrospectionRefusal;
     use crate::mint::MintRefusal;
     use crate::pki::PeerRefusal;
@@ -306,15 +307,7 @@ mod tests {
                 ));)*
             };
         }
-        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, RateRefusal);
-        stages!(
-            AdmissionRefusal,
-            PolicyRefusal,
-            MintRefusal,
-            RevocationRefusal,
-            IntrospectionRefusal,
-            AuditUnavailable
-        );
+        each_stage!(stages);
         table
     }
 

@@ -543,6 +543,7 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
+    use crate::error::each_stage;
 
     const PUBLISHED: &str = include_str!("../../docs/advice.md");
 
@@ -560,15 +561,7 @@ mod tests {
                 }));)*
             };
         }
-        stages!(RequestRefusal, LookupRefusal, PeerRefusal, ClientAuthRefusal, SightingRefusal, RateRefusal);
-        stages!(
-            AdmissionRefusal,
-            PolicyRefusal,
-            MintRefusal,
-            RevocationRefusal,
-            IntrospectionRefusal,
-            AuditUnavailable
-        );
+        each_stage!(stages);
         table
     }
 
