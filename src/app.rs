@@ -232,12 +232,13 @@ impl App {
         }))
     }
 
-    /// What client authentication rests on.
+    /// What client authentication rests on, and what counts the request.
     pub fn authentication(&self) -> client_auth::Context<'_> {
         client_auth::Context {
             issuer: self.config.issuer.as_str(),
             registry: &self.registry,
             keys: &self.keys_of_clients,
+            rates: Some(&self.rates),
         }
     }
 

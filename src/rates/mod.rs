@@ -14,9 +14,9 @@ use std::time::Duration;
 use countersign_resource_server::time::Clock;
 
 use self::bucket::{Buckets, Rate};
-use crate::client_auth::AuthenticatedClient;
 use crate::config::Limits;
 use crate::error::{ErrorCode, refusals};
+use crate::registry::client::Client;
 use crate::registry::resource_server::ResourceServer;
 use crate::request::RequestRefusal;
 use crate::tls::neighbourhood;
@@ -88,15 +88,16 @@ impl Rates {
             .map_err(|retry_after| RequestRefusal::TooManyRequests { retry_after })
     }
 
-    /// Counts a request of a client: only of one that has proven to be it, so that nobody else uses up what is its own.
+    /// Counts a request of a client. Called by [`authenticate`](crate::client_auth::authenticate) alone, of one that has just
+    /// proven to be it, so that nobody else uses up what is its own. What is refused is counted on record with the refusals
+    /// before authentication: one by one, they would let a client fill the log.
     ///
     /// # Errors
     /// [`RateRefusal::ClientExceeded`].
-    pub fn count_client(&self, client: &AuthenticatedClient) -> Result<(), RateRefusal> {
-        let record = &client.client().record.client;
-        let rate = Rate::a_second(record.requests_per_second.map_or(self.per_client, u32::from));
+    pub fn count_client(&self, client: &Client) -> Result<(), RateRefusal> {
+        let rate = Rate::a_second(client.requests_per_second.map_or(self.per_client, u32::from));
         self.callers
-            .take(("client", record.id.as_str()), rate, self.clock.monotonic())
+            .take(("client", client.id.as_str()), rate, self.clock.monotonic())
             .map_err(|retry_after| RateRefusal::ClientExceeded { retry_after })
     }
 

@@ -12,9 +12,9 @@ use countersign_conformance::KeyKind;
 use countersign_conformance::pki::{Credential, Name, Template};
 use serde_json::Value;
 
-use crate::rig::{Engine, Rig, Time, thumbprint};
+use crate::rig::{Engine, Rig, Time, facts, thumbprint};
 use crate::wire::{Answer, Request, Tls};
-use crate::world::Party;
+use crate::world::{Party, subject_of_a};
 
 /// Two a second, hence four at once.
 async fn two_a_second_per_client() -> Rig {
@@ -55,6 +55,11 @@ async fn counted(rig: &Rig, reason: &str) -> Value {
 
 fn revoke(party: &Party, token: &str) -> Request {
     Request::form("/revoke", &[("client_id", party.id), ("token", token)])
+}
+
+/// Another certificate of this client, not seen before.
+fn renewed(rig: &Rig, party: &Party) -> Credential {
+    rig.world.a_root.issue(&Template::client(subject_of_a(party.id), rig.world.now), KeyKind::P256)
 }
 
 /// The certificate of an API, enrolled for it.
@@ -117,8 +122,7 @@ async fn a_stranger_who_names_a_client_uses_up_nothing_of_it() {
     let rig = two_a_second_per_client().await;
     let world = &rig.world;
     let party = &world.a_dn;
-    let other =
-        world.stranger_root.issue(&Template::client(crate::world::subject_of_a(party.id), world.now), KeyKind::P256);
+    let other = world.stranger_root.issue(&Template::client(subject_of_a(party.id), world.now), KeyKind::P256);
     for _ in 0..10 {
         for credential in [&world.b_dn.credential, &world.a_two.credential, &other] {
             let answer = rig.peer(credential).ask(rig.address, &party.request()).await.unwrap();
@@ -143,6 +147,51 @@ async fn a_request_that_is_refused_for_another_reason_counts_as_well() {
         }
         assert_refused(&rig.ask(party).await, "1");
     }
+}
+
+/// A client that shows ever new certificates is one client, and beyond its rate they cost the store nothing.
+#[tokio::test]
+async fn beyond_the_rate_no_new_certificate_is_put_on_record() {
+    for engine in Engine::every() {
+        let rig = Rig::configured(&engine, Time::Standing, |config| config.limits.requests_per_client = 2).await;
+        let (party, id) = (&rig.world.a_dn, ClientId::parse(rig.world.a_dn.id).unwrap());
+        let before = rig.app.registry.version();
+        for _ in 0..4 {
+            let answer = rig.peer(&renewed(&rig, party)).ask(rig.address, &party.request()).await.unwrap();
+            assert_eq!(answer.status, 200, "{answer}");
+        }
+        let used_up = rig.app.registry.version();
+        assert_eq!(used_up.0, before.0 + 4, "each was put on record");
+        let new = renewed(&rig, party);
+        for request in [party.request(), revoke(party, "no.such.token"), party.request()] {
+            assert_refused(&rig.peer(&new).ask(rig.address, &request).await.unwrap(), "1");
+        }
+        assert_eq!(counted(&rig, "client_rate_exceeded").await["thumbprint"], new.thumbprint());
+        assert_eq!(rig.app.registry.catch_up().await.unwrap(), used_up);
+        let record = rig.app.registry.client(&id).await.unwrap().record;
+        assert!(record.certificate(&thumbprint(&new)).is_none(), "on {engine:?}");
+        rig.clock.advance(Duration::from_millis(500));
+        assert_eq!(rig.peer(&new).ask(rig.address, &party.request()).await.unwrap().status, 200);
+        assert_eq!(rig.app.registry.version().0, used_up.0 + 1);
+        rig.stop().await;
+    }
+}
+
+/// Nor is the store asked, time and again, about a certificate that it refuses.
+#[tokio::test]
+async fn a_certificate_that_cannot_be_put_on_record_counts_as_well() {
+    let rig = two_a_second_per_client().await;
+    let party = &rig.world.a_dn;
+    let taken = renewed(&rig, party);
+    let other = ClientId::parse(rig.world.a_two.id).unwrap();
+    rig.app.registry.add_certificate(other, facts(&taken), rig.explanation()).await.unwrap();
+    for request in [party.request(), revoke(party, "no.such.token"), party.request(), party.request()] {
+        let answer = rig.peer(&taken).ask(rig.address, &request).await.unwrap();
+        assert_eq!((answer.status, answer.error().as_str()), (400, "invalid_client"), "{answer}");
+    }
+    counted(&rig, "enrolment_certificate_taken").await;
+    assert_refused(&rig.peer(&taken).ask(rig.address, &party.request()).await.unwrap(), "1");
+    assert_refused(&rig.ask(party).await, "1");
 }
 
 #[tokio::test]
@@ -247,7 +296,7 @@ async fn a_rate_that_is_none_is_no_ones() {
 #[tokio::test]
 async fn a_client_is_registered_with_a_rate() {
     let rig = Rig::start().await;
-    let new = Template::client(crate::world::subject_of_a("a-new"), rig.world.now);
+    let new = Template::client(subject_of_a("a-new"), rig.world.now);
     let file = rig.file("new.pem", &rig.world.a_root.issue(&new, KeyKind::P256).chain_pem()).display().to_string();
     let add = ["--json", "client", "add", "a-new", "--participant", "partner-a", "--certificate", &file];
     let refused = rig.command(&[&add[..], &["--requests-per-second", "0"]].concat()).await;
