@@ -1,6 +1,7 @@
 //! How many requests a second anybody may make: per address before anything is read, per client and per resource server once
 //! it has proven to be one (design §8).
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -406,12 +407,6 @@ async fn an_address_is_refused_beyond_its_rate_before_anything_is_read() {
         let record = counted(&rig, "too_many_requests").await;
         assert!(record.get("claimed_client_id").is_none_or(Value::is_null), "nothing of it was read: {record}");
     }
-    // A body that never comes is not waited for.
-    let mut connection = rig.peer(&party.credential).connect(rig.address).await.unwrap();
-    let mut cut = party.request().to_bytes();
-    cut.truncate(cut.len() - 4);
-    connection.send(&cut).await.unwrap();
-    assert_refused(&connection.read_answer(false).await.unwrap(), "1");
     // What anybody may read is not counted.
     for path in ["/jwks", "/revocations", "/.well-known/oauth-authorization-server"] {
         assert_eq!(rig.anonymous().ask(rig.address, &Request::get(path)).await.unwrap().status, 200, "{path}");
@@ -426,6 +421,49 @@ async fn an_address_is_refused_beyond_its_rate_before_anything_is_read() {
     rig.clock.advance(Duration::from_millis(1));
     assert_eq!(rig.ask(party).await.status, 200);
     assert_refused(&rig.ask(party).await, "1");
+}
+
+/// A body that has not come is not waited for, and what comes of it afterwards is no request: the connection is over.
+#[tokio::test]
+async fn the_rest_of_a_body_that_was_refused_unread_is_no_request() {
+    let rig = two_a_second_per_address().await;
+    let party = &rig.world.a_dn;
+    assert_eq!(granted(&rig, party, 4).await, 4);
+    let rest = Request::get("/jwks").to_bytes();
+    let mut request = party.request();
+    request.body.extend_from_slice(b"&x=");
+    request.body.extend_from_slice(&rest);
+    let whole = request.to_bytes();
+    let head_only = whole.len() - request.body.len();
+    for cut in [whole.len() - rest.len(), head_only] {
+        let (begun, rest) = whole.split_at(cut);
+        let mut connection = rig.peer(&party.credential).connect(rig.address).await.unwrap();
+        connection.send(begun).await.unwrap();
+        assert_refused(&connection.read_answer(false).await.unwrap(), "1");
+        connection.send(rest).await.unwrap();
+        let end = connection.read_answer(false).await.expect_err("a second answer");
+        // Whichever is seen first: that it is over, or that what was sent after it went nowhere.
+        let over = matches!(end.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
+        assert!(over, "cut at {cut}: {end}");
+    }
+}
+
+/// One that came with the head is passed over, whatever it says, and the connection goes on after it.
+#[tokio::test]
+async fn a_connection_outlives_the_refusal_of_a_request_that_came_whole() {
+    let rig = two_a_second_per_address().await;
+    let party = &rig.world.a_dn;
+    assert_eq!(granted(&rig, party, 4).await, 4);
+    let mut request = party.request();
+    request.body.extend_from_slice(b"&x=");
+    request.body.extend_from_slice(&Request::get("/revocations").to_bytes());
+    let mut connection = rig.peer(&party.credential).connect(rig.address).await.unwrap();
+    for _ in 0..3 {
+        assert_refused(&connection.ask(&request).await.unwrap(), "1");
+        let keys = connection.ask(&Request::get("/jwks")).await.unwrap();
+        assert_eq!(keys.status, 200, "{keys}");
+        assert!(keys.json()["keys"].is_array(), "the answer to this, and to nothing in the body: {keys}");
+    }
 }
 
 /// Each node counts for itself.
