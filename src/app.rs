@@ -17,7 +17,7 @@ use crate::backup::{BackupStore, Standing};
 use crate::client_auth;
 use crate::config::Config;
 use crate::expiry::{Watch, WatchSettings};
-use crate::explanation::{Allowance, Basis};
+use crate::explanation::Basis;
 use crate::fetch::Fetcher;
 use crate::followers::Followers;
 use crate::followers::store::FollowerStore;
@@ -72,10 +72,8 @@ pub struct App {
     pub fetcher: Fetcher,
     /// What runs out soon. Watched by a node that serves ([`App::watch_expiry`]).
     pub expiry: Arc<Watch>,
-    /// How many requests a second anybody may make.
+    /// How many requests anybody may make.
     pub rates: Rates,
-    /// How often anybody may ask about a certificate.
-    pub checks_allowed: Allowance,
     keys_of_clients: client_auth::RegisteredKeys,
     store: Store,
     background: Vec<JoinHandle<()>>,
@@ -206,10 +204,6 @@ impl App {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),
             mint: Mint::new(issuer, keys),
             rates: Rates::new(&config.limits, Arc::clone(&clock)),
-            checks_allowed: Allowance::new(
-                config.limits.certificate_checks_per_address,
-                config.limits.certificate_checks_per_certificate,
-            ),
             keys_of_clients: client_auth::RegisteredKeys::new(),
             own_tokens,
             config,
@@ -227,12 +221,13 @@ impl App {
         }))
     }
 
-    /// What client authentication rests on.
+    /// What client authentication rests on, and what counts the request.
     pub fn authentication(&self) -> client_auth::Context<'_> {
         client_auth::Context {
             issuer: self.config.issuer.as_str(),
             registry: &self.registry,
             keys: &self.keys_of_clients,
+            rates: Some(&self.rates),
         }
     }
 

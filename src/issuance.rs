@@ -61,12 +61,9 @@ async fn decide(
     let peer = app.pki.verify(peer, &client, now).await?; // RFC 5280 §6.1
     trail.verified(peer.anchor());
     let assertion = request.client_assertion.as_ref();
-    let client = client_auth::authenticate(client, peer, assertion, &app.authentication(), now).await?; // RFC 8705 §2
-    if attempts == 0 {
-        // Once, however often it is decided. Refused here, a request is counted with those before authentication: one by one
-        // on record, they would let a client fill the log.
-        app.rates.count_client(&client)?;
-    }
+    let mut authentication = app.authentication();
+    authentication.rates = authentication.rates.filter(|_| attempts == 0); // counted once, however often it is decided
+    let client = client_auth::authenticate(client, peer, assertion, &authentication, now).await?; // RFC 8705 §2
     trail.authenticated(client.client());
     if client.is_first_seen() {
         // A list or an answer that came before the certificate was on record had no tokens of it to end: by now it is in force.

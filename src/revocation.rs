@@ -125,8 +125,8 @@ async fn judge(
     let peer = app.pki.verify(peer, &client, now).await?;
     trail.verified(peer.anchor());
     let assertion = request.client_assertion.as_ref();
+    // Counted in there, of the same allowance as its token requests.
     let client = client_auth::authenticate(client, peer, assertion, &app.authentication(), now).await?;
-    app.rates.count_client(&client)?; // of the same allowance as its token requests, and counted as there where refused
     trail.authenticated(client.client());
     let client = admission::admit(client, app.config.environment, now)?;
     let own = &client.authenticated().client().record.client.id;

@@ -14,6 +14,7 @@ use crate::pki::bundle::Bundle;
 use crate::pki::identity::Names;
 use crate::pki::spiffe::SpiffeId;
 use crate::pki::{Standing, VerifiedPeer};
+use crate::rates::Rates;
 use crate::registry::certificate::CertificateState;
 use crate::registry::client::{ClientAuthentication, Enrolment, SubjectRule};
 use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
@@ -118,6 +119,8 @@ pub struct Context<'a> {
     pub registry: &'a Registry,
     /// The clients' JWK Sets, parsed.
     pub keys: &'a RegisteredKeys,
+    /// What counts the request for the client it proves; none where it is counted already.
+    pub rates: Option<&'a Rates>,
 }
 
 /// A client that proved itself. Made by [`authenticate`] alone.
@@ -154,8 +157,8 @@ impl AuthenticatedClient {
 /// Whether the caller is `client`, by the method of its registration and no other.
 ///
 /// # Errors
-/// A [`ClientAuthRefusal`], or why the certificate could not be put on record
-/// ([`SightingRefusal`](crate::registry::SightingRefusal)).
+/// A [`ClientAuthRefusal`]; that the client it proves has to wait ([`RateRefusal`](crate::rates::RateRefusal)); or why the
+/// certificate could not be put on record ([`SightingRefusal`](crate::registry::SightingRefusal)).
 pub async fn authenticate(
     client: FoundClient,
     peer: VerifiedPeer,
@@ -166,6 +169,11 @@ pub async fn authenticate(
     let remembered_from = context.registry.epoch_begun(now);
     let assertion = check_assertion(&client.record, assertion, context.issuer, context.keys, remembered_from, now)?;
     let sighting = examine(&client.record, &peer, context.keys)?;
+    // The proof is complete: from here on it is the client's own request, and what it may cost is bounded before it costs the
+    // store anything. A client that shows ever new certificates is one client.
+    if let Some(rates) = context.rates {
+        rates.count_client(&client.record.client)?;
+    }
     context.registry.note_seen(*peer.thumbprint(), now);
     let is_first_seen = sighting.is_some();
     let client = match sighting {

@@ -519,7 +519,7 @@ mod put_on_record {
         let (verifier, keys) = (Verifier::new(), RegisteredKeys::new());
         let client = registry.client(&client_id("client")).await?;
         let peer = verifier.verify_at_once(&presented(credential), &client, now())?;
-        let context = Context { issuer: ISSUER, registry, keys: &keys };
+        let context = Context { issuer: ISSUER, registry, keys: &keys, rates: None };
         authenticate(client, peer, None, &context, now()).await
     }
 

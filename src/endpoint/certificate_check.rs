@@ -16,7 +16,7 @@ use super::{Places, form, observe, response};
 use crate::app::App;
 use crate::audit::RequestId;
 use crate::config::Limits;
-use crate::explanation::{self, Answer, Exhausted, STRANGERS_WAIT};
+use crate::explanation::{self, Answer, STRANGERS_WAIT};
 use crate::pki::PresentedChain;
 use crate::request::{Parameters, RequestRefusal};
 
@@ -30,10 +30,9 @@ pub(super) async fn certificate_check(
     let (head, body) = request.into_parts();
     let request_id = RequestId::random(app.clock.now());
     // Before any work, the reading of the body included.
-    let allowed = app.checks_allowed.take(peer.handshake.remote.ip(), peer.thumbprint(), began);
-    let parameters = match allowed {
+    let parameters = match app.rates.count_check(peer.handshake.remote.ip(), peer.thumbprint()) {
         Ok(()) => parameters(&head, body, &app.config.limits).await,
-        Err(Exhausted { retry_after }) => Err(RequestRefusal::TooManyRequests { retry_after }),
+        Err(refusal) => Err(refusal),
     };
     let place = places.take();
     let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };

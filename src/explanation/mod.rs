@@ -10,14 +10,10 @@ pub mod advice;
 /// What is said of each step.
 mod account;
 
-/// How often anybody may ask.
-mod allowance;
-
 /// The answer to a peer that asks about its own certificate.
 mod check;
 
 pub use advice::Advice;
-pub use allowance::{Allowance, Exhausted};
 pub use check::{Answer, STRANGERS_WAIT, check};
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! So many a second for each of very many, in memory that does not grow.
+//! So many a second or a minute for each of very many, in memory that does not grow.
 //!
 //! Takes whose request it is, a rate and the monotonic time, gives leave or says how long to wait. Who owes nothing need
 //! not be remembered, and where there is no room it is who owes least that is forgotten: nobody is refused for want of it,
@@ -13,7 +13,7 @@ const TOGETHER: usize = 8;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// So many a second, evenly; and two seconds' worth at once after a pause.
+/// So many in a time, evenly; and after a pause some of them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rate {
     /// Nanoseconds after which there is one more: rounded down, in favour of whoever asks.
@@ -23,11 +23,18 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// `count` a second; at least one.
+    /// `count` a second, at least one; and two seconds' worth at once.
     pub(super) fn a_second(count: u32) -> Self {
         let count = u64::from(count.max(1));
         let each = (SECOND / count).max(1);
         Self { each, most: each * count * 2 }
+    }
+
+    /// `count` a minute, at least one; and as many at once.
+    pub(super) fn a_minute(count: u32) -> Self {
+        let count = u64::from(count.max(1));
+        let each = (60 * SECOND / count).max(1);
+        Self { each, most: each * count }
     }
 }
 
@@ -82,6 +89,16 @@ impl Buckets {
             }
         }
     }
+
+    /// Gives one back that was taken, where it is still known whose it was.
+    pub(super) fn give_back(&self, whose: impl Hash, rate: Rate) {
+        let whose = self.hasher.hash_one(whose);
+        let Some(set) = self.sets.get(at(whose, self.sets.len())) else { return };
+        let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = set.iter_mut().find(|bucket| bucket.whose == whose) {
+            bucket.whole_again = bucket.whole_again.saturating_sub(rate.each);
+        }
+    }
 }
 
 /// In which of so many sets a hash is: by its upper half, as large as the number of sets may be.
@@ -126,6 +143,37 @@ mod tests {
             let later = START + Duration::from_secs(3_600);
             assert_eq!(taken(&buckets, "a", rate, 3 * count, later), 2 * count, "{count}: no more for a long pause");
         }
+    }
+
+    #[test]
+    fn a_minutes_worth_at_once_and_then_one_by_one() {
+        let minute = Duration::from_secs(60);
+        for count in [1, 2, 7, 10, 60, 1_000, 1_000_000] {
+            let (buckets, rate) = (Buckets::new(8), Rate::a_minute(count));
+            assert_eq!(taken(&buckets, "a", rate, count + 10, START), count, "{count}");
+            let each = minute / count;
+            assert_eq!(buckets.take("a", rate, START), Err(each), "{count}: standing still there is none");
+            assert_eq!(buckets.take("a", rate, START + each - NANOSECOND), Err(NANOSECOND), "{count}");
+            assert_eq!(buckets.take("a", rate, START + each), Ok(()), "{count}");
+            assert_eq!(buckets.take("a", rate, START + each), Err(each), "{count}: one, and no more");
+            let later = START + each + minute;
+            assert_eq!(taken(&buckets, "a", rate, count + 10, later), count, "{count}: all of it, and no more");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more() {
+        let (buckets, rate) = (Buckets::new(8), Rate::a_minute(2));
+        buckets.give_back("a", rate);
+        assert_eq!(taken(&buckets, "a", rate, 10, START), 2);
+        buckets.give_back("b", rate);
+        assert_eq!(taken(&buckets, "a", rate, 10, START), 0, "another's");
+        buckets.give_back("a", rate);
+        assert_eq!(taken(&buckets, "a", rate, 10, START), 1);
+        // Long after it has come back by itself there is nothing more to be had by it.
+        let later = START + Duration::from_secs(3_600);
+        buckets.give_back("a", rate);
+        assert_eq!(taken(&buckets, "a", rate, 10, later), 2);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! How many requests a second somebody may make.
+//! How many requests a second somebody may make, and how many questions a minute about a certificate.
 //!
 //! Takes an address before anything is read of its request, and whoever has proven to be a client or a resource server after
 //! that, gives leave or a refusal that says when to come again. Each node counts for itself. It knows nothing of what is
 //! asked.
 
-/// So many a second for each of very many.
+/// So many a second or a minute for each of very many.
 mod bucket;
 
 use std::net::IpAddr;
@@ -14,9 +14,10 @@ use std::time::Duration;
 use countersign_resource_server::time::Clock;
 
 use self::bucket::{Buckets, Rate};
-use crate::client_auth::AuthenticatedClient;
 use crate::config::Limits;
 use crate::error::{ErrorCode, refusals};
+use crate::registry::Thumbprint;
+use crate::registry::client::Client;
 use crate::registry::resource_server::ResourceServer;
 use crate::request::RequestRefusal;
 use crate::tls::neighbourhood;
@@ -54,6 +55,9 @@ const ADDRESSES: usize = 32 * 1024;
 /// And so many clients and resource servers.
 const CALLERS: usize = 64 * 1024;
 
+/// And so many addresses and certificates that have asked about a certificate.
+const ASKING: usize = 32 * 1024;
+
 /// The rates of one node, and what of them is used up.
 #[derive(Debug)]
 pub struct Rates {
@@ -61,8 +65,12 @@ pub struct Rates {
     per_address: Rate,
     per_client: u32,
     per_resource_server: Rate,
+    checks_per_address: Rate,
+    checks_per_certificate: Rate,
     addresses: Buckets,
     callers: Buckets,
+    addresses_asking: Buckets,
+    certificates_asking: Buckets,
 }
 
 impl Rates {
@@ -73,8 +81,12 @@ impl Rates {
             per_address: Rate::a_second(limits.requests_per_address),
             per_client: limits.requests_per_client,
             per_resource_server: Rate::a_second(limits.requests_per_resource_server),
+            checks_per_address: Rate::a_minute(limits.certificate_checks_per_address),
+            checks_per_certificate: Rate::a_minute(limits.certificate_checks_per_certificate),
             addresses: Buckets::new(ADDRESSES),
             callers: Buckets::new(CALLERS),
+            addresses_asking: Buckets::new(ASKING),
+            certificates_asking: Buckets::new(ASKING),
         }
     }
 
@@ -88,15 +100,35 @@ impl Rates {
             .map_err(|retry_after| RequestRefusal::TooManyRequests { retry_after })
     }
 
-    /// Counts a request of a client: only of one that has proven to be it, so that nobody else uses up what is its own.
+    /// Counts a question about a certificate, asked with it from this address; of IPv6, from its /64. What is refused takes
+    /// nothing from either.
+    ///
+    /// # Errors
+    /// [`RequestRefusal::TooManyRequests`].
+    pub fn count_check(&self, address: IpAddr, certificate: Option<&Thumbprint>) -> Result<(), RequestRefusal> {
+        let now = self.clock.monotonic();
+        let too_many = |retry_after| RequestRefusal::TooManyRequests { retry_after };
+        if let Some(thumbprint) = certificate {
+            self.certificates_asking.take(thumbprint, self.checks_per_certificate, now).map_err(too_many)?;
+        }
+        self.addresses_asking.take(neighbourhood(address), self.checks_per_address, now).map_err(|retry_after| {
+            if let Some(thumbprint) = certificate {
+                self.certificates_asking.give_back(thumbprint, self.checks_per_certificate);
+            }
+            too_many(retry_after)
+        })
+    }
+
+    /// Counts a request of a client. Called by [`authenticate`](crate::client_auth::authenticate) alone, of one that has just
+    /// proven to be it, so that nobody else uses up what is its own. What is refused is counted on record with the refusals
+    /// before authentication: one by one, they would let a client fill the log.
     ///
     /// # Errors
     /// [`RateRefusal::ClientExceeded`].
-    pub fn count_client(&self, client: &AuthenticatedClient) -> Result<(), RateRefusal> {
-        let record = &client.client().record.client;
-        let rate = Rate::a_second(record.requests_per_second.map_or(self.per_client, u32::from));
+    pub fn count_client(&self, client: &Client) -> Result<(), RateRefusal> {
+        let rate = Rate::a_second(client.requests_per_second.map_or(self.per_client, u32::from));
         self.callers
-            .take(("client", record.id.as_str()), rate, self.clock.monotonic())
+            .take(("client", client.id.as_str()), rate, self.clock.monotonic())
             .map_err(|retry_after| RateRefusal::ClientExceeded { retry_after })
     }
 
@@ -139,5 +171,122 @@ mod tests {
         assert_eq!(count("192.0.2.1"), exhausted);
         assert_eq!(count("::ffff:192.0.2.1"), exhausted);
         assert_eq!(count("192.0.2.2"), Ok(()), "IPv4 addresses are one each");
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// So many questions a minute for each address and each certificate, and the clock they are counted by.
+    struct Checks {
+        rates: Rates,
+        clock: Arc<ManualClock>,
+    }
+
+    impl Checks {
+        fn a_minute(per_address: u32, per_certificate: u32) -> Self {
+            let limits = Limits {
+                certificate_checks_per_address: per_address,
+                certificate_checks_per_certificate: per_certificate,
+                ..Limits::default()
+            };
+            let clock = Arc::new(ManualClock::at(UnixTime::from_seconds(0)));
+            Self { rates: Rates::new(&limits, Arc::clone(&clock) as Arc<dyn Clock>), clock }
+        }
+
+        fn count(&self, address: &str, number: impl Into<Option<u32>>) -> Result<(), RequestRefusal> {
+            let certificate = number.into().map(certificate);
+            self.rates.count_check(address.parse().unwrap(), certificate.as_ref())
+        }
+    }
+
+    fn certificate(number: u32) -> Thumbprint {
+        Thumbprint::of(&number.to_be_bytes())
+    }
+
+    fn exhausted(retry_after: Duration) -> Result<(), RequestRefusal> {
+        Err(RequestRefusal::TooManyRequests { retry_after })
+    }
+
+    #[test]
+    fn a_certificate_has_so_many_questions_at_once_and_one_more_each_part_of_a_minute() {
+        let checks = Checks::a_minute(1_000, 10);
+        let count = |host: u8| checks.count(&format!("192.0.2.{host}"), 1);
+        for host in 0..10 {
+            assert_eq!(count(host), Ok(()));
+        }
+        let six = Duration::from_secs(6);
+        assert_eq!(count(10), exhausted(six), "from whatever address");
+        let millisecond = Duration::from_millis(1); // what this clock can tell apart; of nanoseconds the buckets' own tests tell
+        checks.clock.advance(six - millisecond);
+        assert_eq!(count(10), exhausted(millisecond));
+        checks.clock.advance(millisecond);
+        assert_eq!(count(10), Ok(()));
+        assert_eq!(count(10), exhausted(six));
+        checks.clock.advance(MINUTE);
+        for host in 0..10 {
+            assert_eq!(count(host), Ok(()), "a minute later all of it is there again");
+        }
+        assert_eq!(count(10), exhausted(six), "and no more than that");
+    }
+
+    #[test]
+    fn an_address_has_so_many_questions_whatever_it_shows() {
+        let checks = Checks::a_minute(60, 10);
+        for number in 0..60 {
+            assert_eq!(checks.count("192.0.2.1", number), Ok(()));
+        }
+        let one = Duration::from_secs(1);
+        assert_eq!(checks.count("192.0.2.1", 60), exhausted(one));
+        assert_eq!(checks.count("::ffff:192.0.2.1", None), exhausted(one));
+        assert_eq!(checks.count("192.0.2.2", 60), Ok(()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_that_asks() {
+        let checks = Checks::a_minute(2, 10);
+        assert_eq!(checks.count("2001:db8:1:2::1", None), Ok(()));
+        assert_eq!(checks.count("2001:db8:1:2:ffff::1", None), Ok(()));
+        assert_eq!(checks.count("2001:db8:1:2::3", None), exhausted(MINUTE / 2));
+        assert_eq!(checks.count("2001:db8:1:3::1", None), Ok(()));
+    }
+
+    #[test]
+    fn a_question_that_is_refused_takes_nothing_from_the_address() {
+        let checks = Checks::a_minute(2, 1);
+        assert_eq!(checks.count("192.0.2.1", 1), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(checks.count("192.0.2.1", 1), exhausted(MINUTE));
+        }
+        assert_eq!(checks.count("192.0.2.1", 2), Ok(()), "of its neighbour's");
+    }
+
+    #[test]
+    fn a_question_that_is_refused_takes_nothing_from_the_certificate() {
+        let checks = Checks::a_minute(1, 2);
+        assert_eq!(checks.count("192.0.2.1", None), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(checks.count("192.0.2.1", 1), exhausted(MINUTE));
+        }
+        assert_eq!(checks.count("192.0.2.2", 1), Ok(()));
+        assert_eq!(checks.count("192.0.2.3", 1), Ok(()), "all that it has");
+        assert_eq!(checks.count("192.0.2.4", 1), exhausted(MINUTE / 2));
+    }
+
+    /// More of them than can be told apart: each is answered, and whoever has used up his own gets out of it by none of them.
+    #[test]
+    fn a_flood_of_addresses_and_certificates_locks_nobody_out() {
+        let checks = Checks::a_minute(60, 10);
+        for _ in 0..10 {
+            assert_eq!(checks.count("192.0.2.1", 1), Ok(()));
+        }
+        let from = 1 << 24;
+        let refused = (from..from + 200_000_u32)
+            .filter(|number| {
+                let host = IpAddr::from(number.to_be_bytes());
+                checks.rates.count_check(host, Some(&certificate(*number))).is_err()
+            })
+            .count();
+        assert_eq!(refused, 0, "for want of room");
+        assert_eq!(checks.count("192.0.2.1", 1), exhausted(Duration::from_secs(6)), "it owes more than any of them");
+        assert_eq!(checks.count("192.0.2.2", 2), Ok(()));
     }
 }

@@ -1,6 +1,7 @@
 //! How many requests a second anybody may make: per address before anything is read, per client and per resource server once
 //! it has proven to be one (design §8).
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use countersign_conformance::KeyKind;
 use countersign_conformance::pki::{Credential, Name, Template};
 use serde_json::Value;
 
-use crate::rig::{Engine, Rig, Time, thumbprint};
+use crate::rig::{Engine, Rig, Time, facts, thumbprint};
 use crate::wire::{Answer, Request, Tls};
-use crate::world::Party;
+use crate::world::{Party, subject_of_a};
 
 /// Two a second, hence four at once.
 async fn two_a_second_per_client() -> Rig {
@@ -55,6 +56,11 @@ async fn counted(rig: &Rig, reason: &str) -> Value {
 
 fn revoke(party: &Party, token: &str) -> Request {
     Request::form("/revoke", &[("client_id", party.id), ("token", token)])
+}
+
+/// Another certificate of this client, not seen before.
+fn renewed(rig: &Rig, party: &Party) -> Credential {
+    rig.world.a_root.issue(&Template::client(subject_of_a(party.id), rig.world.now), KeyKind::P256)
 }
 
 /// The certificate of an API, enrolled for it.
@@ -117,8 +123,7 @@ async fn a_stranger_who_names_a_client_uses_up_nothing_of_it() {
     let rig = two_a_second_per_client().await;
     let world = &rig.world;
     let party = &world.a_dn;
-    let other =
-        world.stranger_root.issue(&Template::client(crate::world::subject_of_a(party.id), world.now), KeyKind::P256);
+    let other = world.stranger_root.issue(&Template::client(subject_of_a(party.id), world.now), KeyKind::P256);
     for _ in 0..10 {
         for credential in [&world.b_dn.credential, &world.a_two.credential, &other] {
             let answer = rig.peer(credential).ask(rig.address, &party.request()).await.unwrap();
@@ -143,6 +148,51 @@ async fn a_request_that_is_refused_for_another_reason_counts_as_well() {
         }
         assert_refused(&rig.ask(party).await, "1");
     }
+}
+
+/// A client that shows ever new certificates is one client, and beyond its rate they cost the store nothing.
+#[tokio::test]
+async fn beyond_the_rate_no_new_certificate_is_put_on_record() {
+    for engine in Engine::every() {
+        let rig = Rig::configured(&engine, Time::Standing, |config| config.limits.requests_per_client = 2).await;
+        let (party, id) = (&rig.world.a_dn, ClientId::parse(rig.world.a_dn.id).unwrap());
+        let before = rig.app.registry.version();
+        for _ in 0..4 {
+            let answer = rig.peer(&renewed(&rig, party)).ask(rig.address, &party.request()).await.unwrap();
+            assert_eq!(answer.status, 200, "{answer}");
+        }
+        let used_up = rig.app.registry.version();
+        assert_eq!(used_up.0, before.0 + 4, "each was put on record");
+        let new = renewed(&rig, party);
+        for request in [party.request(), revoke(party, "no.such.token"), party.request()] {
+            assert_refused(&rig.peer(&new).ask(rig.address, &request).await.unwrap(), "1");
+        }
+        assert_eq!(counted(&rig, "client_rate_exceeded").await["thumbprint"], new.thumbprint());
+        assert_eq!(rig.app.registry.catch_up().await.unwrap(), used_up);
+        let record = rig.app.registry.client(&id).await.unwrap().record;
+        assert!(record.certificate(&thumbprint(&new)).is_none(), "on {engine:?}");
+        rig.clock.advance(Duration::from_millis(500));
+        assert_eq!(rig.peer(&new).ask(rig.address, &party.request()).await.unwrap().status, 200);
+        assert_eq!(rig.app.registry.version().0, used_up.0 + 1);
+        rig.stop().await;
+    }
+}
+
+/// Nor is the store asked, time and again, about a certificate that it refuses.
+#[tokio::test]
+async fn a_certificate_that_cannot_be_put_on_record_counts_as_well() {
+    let rig = two_a_second_per_client().await;
+    let party = &rig.world.a_dn;
+    let taken = renewed(&rig, party);
+    let other = ClientId::parse(rig.world.a_two.id).unwrap();
+    rig.app.registry.add_certificate(other, facts(&taken), rig.explanation()).await.unwrap();
+    for request in [party.request(), revoke(party, "no.such.token"), party.request(), party.request()] {
+        let answer = rig.peer(&taken).ask(rig.address, &request).await.unwrap();
+        assert_eq!((answer.status, answer.error().as_str()), (400, "invalid_client"), "{answer}");
+    }
+    counted(&rig, "enrolment_certificate_taken").await;
+    assert_refused(&rig.peer(&taken).ask(rig.address, &party.request()).await.unwrap(), "1");
+    assert_refused(&rig.ask(party).await, "1");
 }
 
 #[tokio::test]
@@ -247,7 +297,7 @@ async fn a_rate_that_is_none_is_no_ones() {
 #[tokio::test]
 async fn a_client_is_registered_with_a_rate() {
     let rig = Rig::start().await;
-    let new = Template::client(crate::world::subject_of_a("a-new"), rig.world.now);
+    let new = Template::client(subject_of_a("a-new"), rig.world.now);
     let file = rig.file("new.pem", &rig.world.a_root.issue(&new, KeyKind::P256).chain_pem()).display().to_string();
     let add = ["--json", "client", "add", "a-new", "--participant", "partner-a", "--certificate", &file];
     let refused = rig.command(&[&add[..], &["--requests-per-second", "0"]].concat()).await;
@@ -357,12 +407,6 @@ async fn an_address_is_refused_beyond_its_rate_before_anything_is_read() {
         let record = counted(&rig, "too_many_requests").await;
         assert!(record.get("claimed_client_id").is_none_or(Value::is_null), "nothing of it was read: {record}");
     }
-    // A body that never comes is not waited for.
-    let mut connection = rig.peer(&party.credential).connect(rig.address).await.unwrap();
-    let mut cut = party.request().to_bytes();
-    cut.truncate(cut.len() - 4);
-    connection.send(&cut).await.unwrap();
-    assert_refused(&connection.read_answer(false).await.unwrap(), "1");
     // What anybody may read is not counted.
     for path in ["/jwks", "/revocations", "/.well-known/oauth-authorization-server"] {
         assert_eq!(rig.anonymous().ask(rig.address, &Request::get(path)).await.unwrap().status, 200, "{path}");
@@ -377,6 +421,49 @@ async fn an_address_is_refused_beyond_its_rate_before_anything_is_read() {
     rig.clock.advance(Duration::from_millis(1));
     assert_eq!(rig.ask(party).await.status, 200);
     assert_refused(&rig.ask(party).await, "1");
+}
+
+/// A body that has not come is not waited for, and what comes of it afterwards is no request: the connection is over.
+#[tokio::test]
+async fn the_rest_of_a_body_that_was_refused_unread_is_no_request() {
+    let rig = two_a_second_per_address().await;
+    let party = &rig.world.a_dn;
+    assert_eq!(granted(&rig, party, 4).await, 4);
+    let rest = Request::get("/jwks").to_bytes();
+    let mut request = party.request();
+    request.body.extend_from_slice(b"&x=");
+    request.body.extend_from_slice(&rest);
+    let whole = request.to_bytes();
+    let head_only = whole.len() - request.body.len();
+    for cut in [whole.len() - rest.len(), head_only] {
+        let (begun, rest) = whole.split_at(cut);
+        let mut connection = rig.peer(&party.credential).connect(rig.address).await.unwrap();
+        connection.send(begun).await.unwrap();
+        assert_refused(&connection.read_answer(false).await.unwrap(), "1");
+        connection.send(rest).await.unwrap();
+        let end = connection.read_answer(false).await.expect_err("a second answer");
+        // Whichever is seen first: that it is over, or that what was sent after it went nowhere.
+        let over = matches!(end.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
+        assert!(over, "cut at {cut}: {end}");
+    }
+}
+
+/// One that came with the head is passed over, whatever it says, and the connection goes on after it.
+#[tokio::test]
+async fn a_connection_outlives_the_refusal_of_a_request_that_came_whole() {
+    let rig = two_a_second_per_address().await;
+    let party = &rig.world.a_dn;
+    assert_eq!(granted(&rig, party, 4).await, 4);
+    let mut request = party.request();
+    request.body.extend_from_slice(b"&x=");
+    request.body.extend_from_slice(&Request::get("/revocations").to_bytes());
+    let mut connection = rig.peer(&party.credential).connect(rig.address).await.unwrap();
+    for _ in 0..3 {
+        assert_refused(&connection.ask(&request).await.unwrap(), "1");
+        let keys = connection.ask(&Request::get("/jwks")).await.unwrap();
+        assert_eq!(keys.status, 200, "{keys}");
+        assert!(keys.json()["keys"].is_array(), "the answer to this, and to nothing in the body: {keys}");
+    }
 }
 
 /// Each node counts for itself.
