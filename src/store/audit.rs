@@ -11,7 +11,10 @@ use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::{
+    AnyConnection, AssertSqlSafe, Connection, FromRow, Postgres, QueryBuilder, Row, Sqlite, SqliteConnection,
+    Transaction,
+};
 
 use super::backup::note_served_from;
 use super::{Engine, Store};
@@ -167,9 +170,14 @@ impl AuditStore for Store {
         let store = self.clone();
         Box::pin(async move {
             match &store.engine {
-                Engine::Sqlite { writer, .. } => {
+                Engine::Sqlite { appender, .. } => {
                     let _turn = store.turn_to_write().await;
-                    append_sqlite(writer.begin_with("BEGIN IMMEDIATE").await?, &batch).await
+                    let mut connection = appender.take().await?;
+                    let appended = append_sqlite(&mut connection, &batch).await;
+                    if !matches!(appended, Err(AppendRefusal::Unavailable(_))) {
+                        appender.keep(connection);
+                    }
+                    appended
                 }
                 Engine::Postgres { pool } => append_postgres(pool, &batch).await,
             }
@@ -422,12 +430,62 @@ fn insert_statement(rows: usize) -> String {
     insert.sql().as_str().to_owned()
 }
 
+/// A batch of decisions and nothing else, by how many rows follow the first: one statement that is a transaction of its own, writes under
+/// the chain's lease alone, and is followed by how many rows it wrote and the registry's version.
+static WHOLE: LazyLock<[Arc<str>; CHUNK]> = LazyLock::new(|| {
+    std::array::from_fn(|more| {
+        let mut insert: QueryBuilder<Sqlite> =
+            QueryBuilder::new("INSERT INTO audit_record (position, at, hash, body) SELECT * FROM (");
+        insert.push_values(0..=more, |mut row, _| {
+            row.push("?").push("?").push("?").push("?");
+        });
+        insert.push(
+            ") WHERE (SELECT lease FROM audit_chain WHERE id = ?) = ?; SELECT version, changes() FROM registry_state",
+        );
+        insert.sql().as_str().into()
+    })
+});
+
+/// In one call to SQLite's thread where that can be.
+async fn append_sqlite(connection: &mut SqliteConnection, batch: &Batch) -> Result<Appended, AppendRefusal> {
+    let alone = batch.history.is_none()
+        && batch.given_back.is_empty()
+        && batch.entries.iter().all(|entry| entry.assertion.is_none());
+    match batch.entries.len().checked_sub(1).and_then(|more| WHOLE.get(more)) {
+        Some(whole) if alone => append_whole(connection, batch, whole).await,
+        _ => append_in_steps(connection.begin_with("BEGIN IMMEDIATE").await?, batch).await,
+    }
+}
+
+/// SQLite takes the write lock before it looks at the lease. The registry's version is read after the commit: nothing that
+/// was acknowledged while the records were being written is missed.
+async fn append_whole(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    statements: &Arc<str>,
+) -> Result<Appended, AppendRefusal> {
+    let Lease { number: lease, head } = batch.lease;
+    let sealed = sealed(batch, &[])?;
+    let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(statements)));
+    for Sealed { head, at, body } in &sealed {
+        let hash = head.hash.octets().as_slice();
+        query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
+    }
+    let (version, written): (i64, i64) =
+        match query.bind(head.chain().number()).bind(lease).fetch_one(&mut *connection).await {
+            Ok(written) => written,
+            Err(error) => return Err(why_refused(connection, batch, error).await),
+        };
+    if written == 0 {
+        return Err(AppendRefusal::LeaseLost);
+    }
+    let head = sealed.last().map_or(head, |last| last.head);
+    Ok(Appended { replayed: Vec::new(), version: RegistryVersion(version), head })
+}
+
 /// The write lock is held from the first statement, so neither the registry's version nor the lease can change before the
 /// commit.
-async fn append_sqlite(
-    mut transaction: Transaction<'static, Sqlite>,
-    batch: &Batch,
-) -> Result<Appended, AppendRefusal> {
+async fn append_in_steps(mut transaction: Transaction<'_, Sqlite>, batch: &Batch) -> Result<Appended, AppendRefusal> {
     if let Some((after, to)) = batch.history {
         let taken = sqlx::query(HISTORY_TAKEN)
             .bind(to.0)
@@ -472,7 +530,7 @@ async fn append_sqlite(
             query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
         }
         if let Err(error) = query.execute(&mut *transaction).await {
-            return Err(why_refused(transaction, batch, error).await);
+            return Err(why_refused(&mut transaction, batch, error).await);
         }
     }
     let last = LAST.get(rest.len()).ok_or_else(|| sqlx::Error::Protocol("a chunk is full".to_owned()))?;
@@ -483,7 +541,7 @@ async fn append_sqlite(
     }
     let (version, lease): (i64, Option<i64>) = match query.bind(chain).fetch_one(&mut *transaction).await {
         Ok(found) => found,
-        Err(error) => return Err(why_refused(transaction, batch, error).await),
+        Err(error) => return Err(why_refused(&mut transaction, batch, error).await),
     };
     if lease != Some(batch.lease.number) {
         return Err(AppendRefusal::LeaseLost);
@@ -495,15 +553,11 @@ async fn append_sqlite(
 
 /// Whoever has taken the chain may have gone on with it: then it is a number that was given already which is refused, before
 /// the lease is looked at.
-async fn why_refused(
-    mut transaction: Transaction<'static, Sqlite>,
-    batch: &Batch,
-    error: sqlx::Error,
-) -> AppendRefusal {
+async fn why_refused(connection: &mut SqliteConnection, batch: &Batch, error: sqlx::Error) -> AppendRefusal {
     if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) {
         let lease: Result<Option<i64>, _> = sqlx::query_scalar("SELECT lease FROM audit_chain WHERE id = ?")
             .bind(batch.lease.head.chain().number())
-            .fetch_optional(&mut *transaction)
+            .fetch_optional(connection)
             .await;
         if lease.is_ok_and(|lease| lease != Some(batch.lease.number)) {
             return AppendRefusal::LeaseLost;

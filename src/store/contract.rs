@@ -238,8 +238,10 @@ impl Bench {
     /// Runs a statement that only a test would.
     pub(super) async fn run(&self, statement: &'static str) {
         match &self.store.engine {
-            Engine::Sqlite { writer, .. } => {
-                writer.execute(statement).await.unwrap();
+            Engine::Sqlite { appender, .. } => {
+                let mut connection = appender.take().await.unwrap();
+                connection.execute(statement).await.unwrap();
+                appender.keep(connection);
             }
             Engine::Postgres { pool } => {
                 pool.execute(statement).await.unwrap();
@@ -251,7 +253,11 @@ impl Bench {
     pub(crate) async fn tamper(&self, statement: &str) {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match &self.store.engine {
-            Engine::Sqlite { writer, .. } => drop(writer.execute(statement).await.unwrap()),
+            Engine::Sqlite { appender, .. } => {
+                let mut connection = appender.take().await.unwrap();
+                connection.execute(statement).await.unwrap();
+                appender.keep(connection);
+            }
             Engine::Postgres { pool } => drop(pool.execute(statement).await.unwrap()),
         }
     }
@@ -1558,7 +1564,8 @@ async fn a_command_gets_through_to_a_file_that_is_written_all_the_time() {
     bench.populate().await;
     let server = bench.store.clone();
     let writer = tokio::spawn(async move {
-        let Engine::Sqlite { writer, .. } = &server.engine else { return };
+        let Engine::Sqlite { appender, .. } = &server.engine else { return };
+        let mut writer = appender.take().await.unwrap();
         loop {
             let turn = server.turn_to_write().await;
             let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();

@@ -79,8 +79,8 @@ enum Engine {
         path: PathBuf,
         /// The index of the audit log: a file of its own.
         index: Arc<IndexFile>,
-        /// One connection. Begin with [`Store::turn_to_write`] and `BEGIN IMMEDIATE`.
-        writer: SqlitePool,
+        /// Appends to the audit log. Begin with [`Store::turn_to_write`].
+        appender: Arc<sqlite::Appender>,
         /// Read-only connections.
         readers: SqlitePool,
     },
@@ -234,10 +234,10 @@ impl Store {
         self.writers.close().await;
         match &self.engine {
             Engine::Postgres { pool } => pool.close().await,
-            Engine::Sqlite { writer, readers, index, .. } => {
+            Engine::Sqlite { appender, readers, index, .. } => {
                 index.close().await;
                 readers.close().await;
-                writer.close().await;
+                appender.close().await;
             }
         }
     }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -103,7 +103,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
         engine: Engine::Sqlite {
             path: path.to_owned(),
             index: Arc::new(IndexFile::beside(path)),
-            writer: native(1, WRITER_PRAGMAS),
+            appender: Arc::new(Appender { options: options.clone(), held: std::sync::Mutex::new(Held::Nothing) }),
             readers: native(READERS, READER_PRAGMAS),
         },
         readers: any(READERS, READER_PRAGMAS),
@@ -130,6 +130,58 @@ pub(super) fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()>
             }
         }
         (Err(error), _) => Err(error),
+    }
+}
+
+/// The connection that appends to the audit log, kept from one batch to the next. It is in no pool: a pool asks a connection
+/// whether it lives each time it is taken and each time it is given back, and every question is answered by its thread.
+pub(super) struct Appender {
+    options: SqliteConnectOptions,
+    held: std::sync::Mutex<Held>,
+}
+
+enum Held {
+    Nothing,
+    Connection(SqliteConnection),
+    Closed,
+}
+
+impl Appender {
+    /// The connection, for one batch. Have a turn to write first; whoever does not [`Appender::keep`] it closes it.
+    pub(super) async fn take(&self) -> Result<SqliteConnection, sqlx::Error> {
+        let held = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(*held, Held::Closed) {
+                return Err(sqlx::Error::PoolClosed);
+            }
+            std::mem::replace(&mut *held, Held::Nothing)
+        };
+        match held {
+            Held::Connection(connection) => Ok(connection),
+            Held::Nothing | Held::Closed => connect(&self.options, WRITER_PRAGMAS).await,
+        }
+    }
+
+    /// Keeps it for the next batch, if one can begin on it.
+    pub(super) fn keep(&self, connection: SqliteConnection) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_usable(&connection) && matches!(*held, Held::Nothing) {
+            *held = Held::Connection(connection);
+        }
+    }
+
+    /// Closes it for good, once what is under way on it has ended.
+    pub(super) async fn close(&self) {
+        let held = std::mem::replace(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner), Held::Closed);
+        if let Held::Connection(connection) = held {
+            let _ = connection.close().await; // nothing is open on it that could be lost
+        }
+    }
+}
+
+impl std::fmt::Debug for Appender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appender").finish_non_exhaustive()
     }
 }
 
@@ -293,12 +345,14 @@ mod tests {
     #[tokio::test]
     async fn a_connection_whose_transaction_sqlite_ended_by_itself_is_not_used_again() {
         let bench = Bench::sqlite().await;
-        let Engine::Sqlite { writer, .. } = &bench.store.engine else { panic!("it is on SQLite") };
+        let Engine::Sqlite { appender, .. } = &bench.store.engine else { panic!("it is on SQLite") };
         for _ in 0..3 {
             // What a full disk does, behind the driver's back.
-            let mut native = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
-            native.execute("ROLLBACK").await.unwrap();
-            drop(native);
+            let mut native = appender.take().await.unwrap();
+            let mut transaction = native.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            transaction.execute("ROLLBACK").await.unwrap();
+            drop(transaction);
+            appender.keep(native);
             let mut any = bench.store.begin_write().await.unwrap();
             any.execute("ROLLBACK").await.unwrap();
             drop(any);
