@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, UnixTime};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// One transaction after the other, in one chain.
@@ -134,6 +135,13 @@ pub(super) enum Control {
 /// Rows of refusals that share one small transaction, so that tokens never wait long behind them.
 const REFUSALS_PER_COMMIT: usize = 128;
 
+/// How many decisions are worth waiting for: with so many a commit's own cost is a small part of each.
+const ENOUGH: usize = 64;
+
+/// Rounds of everything else that can run, before a commit begins: at most, and so many in a row that bring nothing.
+const ROUNDS: usize = 32;
+const IDLE_ROUNDS: usize = 8;
+
 /// How often used assertions that have expired are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -243,6 +251,7 @@ impl Committer {
                     if count == 0 {
                         break;
                     }
+                    self.gather(&mut taken, &mut items).await;
                     metrics::gauge!(QUEUE_DEPTH).set(as_gauge(items.len()));
                     self.commit(std::mem::take(&mut taken)).await;
                     // Under constant load the arms below never get their turn: one small round between batches.
@@ -284,6 +293,27 @@ impl Committer {
         self.give_back().await;
         if let Some(done) = closing {
             let _ = done.send(());
+        }
+    }
+
+    /// Lets whatever else can run do so first, as long as that brings more decisions: a commit costs as much as deciding
+    /// several requests, and those that are being decided may share it. Nothing sleeps here; where nothing else can run, a
+    /// round is over at once.
+    async fn gather(&self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
+        let enough = ENOUGH.min(self.limits.batch);
+        let mut idle = 0;
+        for _ in 0..ROUNDS {
+            if taken.len() >= enough || idle >= IDLE_ROUNDS {
+                return;
+            }
+            yield_now().await;
+            let before = taken.len();
+            while taken.len() < enough
+                && let Ok(item) = items.try_recv()
+            {
+                taken.push(item);
+            }
+            idle = if taken.len() > before { 0 } else { idle + 1 };
         }
     }
 

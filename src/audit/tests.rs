@@ -423,6 +423,26 @@ async fn decisions_that_come_together_share_a_commit() {
 }
 
 #[tokio::test]
+async fn those_that_are_still_being_decided_share_the_commit_of_the_first() {
+    let (store, mint) = (FakeStore::open(), mint());
+    let log = log(&store).await;
+    let opened = store.batches.load(Ordering::SeqCst);
+    // Each comes a round of the runtime after the one before it, and none of them waits for a commit.
+    let deciding = (0..8).map(|rounds| {
+        let (log, mint) = (&log, &mint);
+        async move {
+            for _ in 0..rounds {
+                tokio::task::yield_now().await;
+            }
+            answer(log.record(trail_of(&client()), Ok(token(mint, &client()))).await)
+        }
+    });
+    let decided = futures_util::future::join_all(deciding).await;
+    assert!(decided.iter().all(Result::is_ok));
+    assert_eq!(store.batches.load(Ordering::SeqCst) - opened, 1);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let store = FakeStore::closed();
     let log = log_with(&store, FakeChanges::none(), AuditLimits { queue: 2, batch: 1, ..AuditLimits::default() }).await;
