@@ -22,9 +22,11 @@ pub struct RequestId(Arc<str>);
 impl RequestId {
     /// A new one, made at `now`.
     pub fn random(now: UnixTime) -> Self {
-        const TIME_BITS: i64 = (1 << 48) - 1;
-        let time = now.as_millis() & TIME_BITS;
-        Self(format!("{time:012x}{}", hex::encode(random_octets::<10>())).into())
+        let mut octets = [0; 16];
+        // The lower 48 bits, the most significant octet first.
+        octets[..6].copy_from_slice(&now.as_millis().to_be_bytes()[2..]);
+        octets[6..].copy_from_slice(&random_octets::<10>());
+        Self(hex::encode(octets).into())
     }
 
     /// The id as text: `[0-9a-f]{32}`.
