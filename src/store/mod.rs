@@ -41,6 +41,8 @@ mod registry;
 
 mod schema;
 
+mod signing_keys;
+
 mod sqlite;
 
 mod status_list;
@@ -226,6 +228,11 @@ impl Store {
             }
             Engine::Postgres { .. } => self.writers.begin().await,
         }
+    }
+
+    /// Whether servers on several machines can have it open.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres { .. })
     }
 
     /// Closes every connection; what is under way is finished first.

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::app::App;
@@ -39,7 +39,7 @@ use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::{Clock, ManualClock, SystemClock, UnixTime};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::wire::{Answer, Peer, Tls};
 use crate::world::{ACCOUNTS, LEGACY, PAYMENTS, Party, VAULT, World, subject_text_of_a};
@@ -146,7 +146,9 @@ impl Rig {
             Time::Standing => Arc::<ManualClock>::clone(&standing),
         };
         let store = config.store.clone();
-        signing_keys(&config.keys_directory);
+        if config.key_encryption_key.is_none() {
+            signing_keys(&config.keys_directory).await;
+        }
         let app = App::open(config, clock).await.unwrap();
         enrol(&app.registry, &world).await;
 
@@ -364,15 +366,17 @@ pub(crate) async fn within(patience: Duration, what: &str, mut done: impl FnMut(
 }
 
 /// Gives a server the signing keys that this process made once: RSA keys take long to find.
-pub(crate) fn signing_keys(directory: &Path) {
-    static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+pub(crate) async fn signing_keys(directory: &Path) {
+    static MADE: OnceCell<tempfile::TempDir> = OnceCell::const_new();
+    let make = async || {
         let directory = tempfile::tempdir().unwrap();
         let keys = KeyDirectory::open(&directory.path().join("keys")).unwrap();
-        KeyRing::open(Arc::new(keys), SystemClock::new().now()).unwrap();
+        KeyRing::open(Arc::new(keys), SystemClock::new().now()).await.unwrap();
         directory
-    });
+    };
+    let made = MADE.get_or_init(make).await;
     KeyDirectory::open(directory).unwrap();
-    for entry in std::fs::read_dir(MADE.path().join("keys")).unwrap() {
+    for entry in std::fs::read_dir(made.path().join("keys")).unwrap() {
         let entry = entry.unwrap();
         // The mode comes along.
         std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
