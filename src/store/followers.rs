@@ -142,9 +142,7 @@ fn count(number: i64) -> usize {
 }
 
 /// What `work` answers, if it does so in time.
-pub(super) fn in_time<'a, T: Send + 'a>(
-    work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a,
-) -> Answer<'a, T> {
+fn in_time<'a, T: Send + 'a>(work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a) -> Answer<'a, T> {
     Box::pin(async move {
         match tokio::time::timeout(PATIENCE, work).await {
             Ok(answer) => answer,

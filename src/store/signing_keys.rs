@@ -3,16 +3,22 @@
 //! Takes and gives rows, whatever is sealed in them; a change is made by the revision it was planned for, or not at all.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use countersign_resource_server::time::UnixTime;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::Store;
-use super::followers::in_time;
 use crate::mint::shared_keys::{RingRow, RingState, SealedKey, SealedKeyStore, SealedRing};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::Answer;
+
+/// How long a node waits that only asks whether anything has changed: it asks again, and signs nothing until then.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// How long somebody waits who reads all of it, or changes it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One statement, and so one moment: the proof of the ring is over what the keys were then.
 const READ: &str = "SELECT state.epoch, ring.revision, ring.encrypted_by, ring.proof, own.kid, own.alg, own.created_at, \
@@ -38,7 +44,7 @@ const KEY: &str = "INSERT INTO signing_key (kid, alg, created_at, signs_from, re
 
 impl SealedKeyStore for Store {
     fn sealed_keys(&self) -> Answer<'_, SealedRing> {
-        in_time(async move {
+        within(PATIENCE, async move {
             let rows = sqlx::query(READ).fetch_all(&self.readers).await?;
             let first = rows.first().ok_or_else(|| StoreUnavailable::because("it has no registry"))?;
             let ring = match first.try_get(1)? {
@@ -59,14 +65,14 @@ impl SealedKeyStore for Store {
     }
 
     fn sealed_state(&self) -> Answer<'_, RingState> {
-        in_time(async move {
+        within(GLANCE, async move {
             let (epoch, revision) = sqlx::query_as(STATE).fetch_one(&self.readers).await?;
             Ok(RingState { epoch, revision })
         })
     }
 
     fn write_sealed(&self, ring: RingRow, keys: Vec<SealedKey>) -> Answer<'_, bool> {
-        in_time(async move {
+        within(PATIENCE, async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             let statement = if ring.revision == 1 { FIRST } else { NEXT };
@@ -108,6 +114,17 @@ fn key(kid: String, row: &AnyRow) -> Result<SealedKey, sqlx::Error> {
         retired_at: instant(8)?,
         revision: row.try_get(9)?,
         sealed: row.try_get(10)?,
+    })
+}
+
+/// What `work` answers, if it does so in time: a network that swallows everything keeps nobody waiting.
+fn within<'a, T: Send + 'a>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a,
+) -> Answer<'a, T> {
+    Box::pin(async move {
+        let answered = tokio::time::timeout(patience, work).await;
+        answered.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer in time")))
     })
 }
 

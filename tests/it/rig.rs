@@ -12,6 +12,7 @@ use countersign::app::App;
 use countersign::audit::AuditEntry;
 use countersign::config::{Config, Issuer, NodeName, StoreUrl, TlsFiles};
 use countersign::mint::key_directory::KeyDirectory;
+use countersign::mint::key_encryption::EncryptionKeySource;
 use countersign::mint::key_ring::KeyRing;
 use countersign::pki::certificate::ParsedCertificate;
 use countersign::pki::{anchor, identity};
@@ -172,6 +173,9 @@ impl Rig {
         if let Some(roots) = &self.app.config.fetch_roots {
             command.env("COUNTERSIGN_FETCH__ROOTS", roots);
         }
+        if let Some(EncryptionKeySource::File(path)) = &self.app.config.key_encryption_key {
+            command.env("COUNTERSIGN_KEY_ENCRYPTION_KEY", path);
+        }
         command
             .args(arguments)
             .current_dir(self.directory.path())
@@ -275,22 +279,35 @@ impl Rig {
 
     /// Another node of the same cluster: the same store and keys, listeners of its own.
     pub(crate) async fn another_node(&self) -> Node {
+        self.node_with(|_| {}).await
+    }
+
+    /// The same, with its configuration changed.
+    pub(crate) async fn node_with(&self, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = self.app.config.clone();
         config.node = NodeName::parse("another").unwrap();
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        change(&mut config);
         let app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
         let running = server::serve(&app, telemetry::start_metrics()).await.unwrap();
-        Node { address: running.addresses().mtls, app, running }
+        let addresses = running.addresses();
+        Node { address: addresses.mtls, operations: addresses.operations, app, running }
     }
 
     /// Stops the server in good order and starts it again on what it left behind.
-    pub(crate) async fn restarted(mut self) -> Self {
+    pub(crate) async fn restarted(self) -> Self {
+        self.restarted_with(|_| {}).await
+    }
+
+    /// The same, with its configuration changed.
+    pub(crate) async fn restarted_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         if let Some(running) = self.running.take() {
             running.stop(Duration::from_secs(1)).await;
         }
         self.app.close().await;
         let mut config = self.app.config.clone();
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        change(&mut config);
         self.app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
         let running = server::serve(&self.app, telemetry::start_metrics()).await.unwrap();
         (self.address, self.operations) = (running.addresses().mtls, running.addresses().operations);
@@ -331,6 +348,7 @@ impl Rig {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    pub(crate) operations: SocketAddr,
     pub(crate) app: Arc<App>,
     running: Running,
 }
