@@ -35,6 +35,9 @@ pub const PUBLISHED_AFTER_SIGNING: Duration = Duration::from_secs(LONGEST_LIFETI
 /// every node that signs has then published a new key. Looks are more frequent; whoever was stopped for longer looks first.
 const UNCONFIRMED: Duration = Duration::from_secs(5);
 
+/// How long to wait after a hint, so that those which come together are followed once.
+const SETTLE: Duration = Duration::from_millis(50);
+
 /// How often a change is planned anew because others have changed the keys meanwhile.
 const ATTEMPTS: usize = 8;
 
@@ -499,7 +502,11 @@ impl KeyRing {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
-                    Ok(()) = hints.changed() => {}
+                    Ok(()) = hints.changed() => {
+                        // Whoever changes something all the time makes nobody ask all the time.
+                        tokio::time::sleep(SETTLE).await;
+                        hints.mark_unchanged();
+                    }
                 }
                 let Some(ring) = ring.upgrade() else { return };
                 let reloaded = ring.reload().await;

@@ -214,6 +214,11 @@ async fn a_node_that_hears_nothing_any_more_says_so_and_comes_back() {
     cut_off(Network::Silent).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_connections_are_forgotten_says_so_and_comes_back() {
+    cut_off(Network::Forgetful).await;
+}
+
 async fn cut_off(network: Network) {
     let Some(nodes) = Nodes::start(Time::Machine).await else { return };
     let (party, clock) = (nodes.rig.world.a_dn.clone(), &nodes.rig.app.clock);

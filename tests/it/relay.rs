@@ -1,5 +1,6 @@
 //! A network between a server and its PostgreSQL that a test can cut: so that connections break, or so that nothing comes through.
 
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,10 +16,19 @@ use tokio::sync::watch;
 pub(crate) enum Network {
     /// Every connection breaks, and none is made.
     Broken,
+    /// Nothing arrives, and nobody is told; nor later, on connections of before: as where a firewall forgets them, or what was lost is
+    /// not sent again for a long while.
+    Forgetful,
     /// It arrives.
     Open,
     /// Nothing arrives, and nobody is told.
     Silent,
+}
+
+impl Network {
+    fn carries(self) -> bool {
+        matches!(self, Self::Broken | Self::Open)
+    }
 }
 
 /// A relay in this process.
@@ -59,21 +69,29 @@ impl Relay {
     }
 }
 
-async fn relayed(near: TcpStream, target: Arc<str>, mut network: watch::Receiver<Network>) {
-    let mut breaks = network.clone();
+async fn relayed(mut near: TcpStream, target: Arc<str>, mut network: watch::Receiver<Network>) {
+    let (broken, forgotten) = (becomes(network.clone(), Network::Broken), becomes(network.clone(), Network::Forgetful));
     let relaying = async {
-        let Ok(_) = network.wait_for(|network| *network != Network::Silent).await else { return };
-        let Ok(far) = TcpStream::connect(&*target).await else { return };
-        let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+        let Ok(_) = network.wait_for(|network| network.carries()).await else { return };
+        let Ok(mut far) = TcpStream::connect(&*target).await else { return };
+        let ((from_near, to_near), (from_far, to_far)) = (near.split(), far.split());
         tokio::select! {
             () = pumped(from_near, to_far, network.clone()) => {}
             () = pumped(from_far, to_near, network.clone()) => {}
         }
     };
+    tokio::pin!(relaying);
     tokio::select! {
-        () = relaying => {}
-        _ = breaks.wait_for(|network| *network == Network::Broken) => {}
+        () = &mut relaying => {}
+        () = broken => {}
+        // Both ends stay open.
+        () = forgotten => pending().await,
     }
+}
+
+async fn becomes(mut network: watch::Receiver<Network>, expected: Network) {
+    // A relay that is gone has told all.
+    let _ = network.wait_for(|network| *network == expected).await.map(drop);
 }
 
 /// As long as it is silent, what was read waits here.
@@ -84,7 +102,7 @@ async fn pumped(
 ) {
     let mut octets = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut octets).await {
-        if network.wait_for(|network| *network != Network::Silent).await.is_err() {
+        if network.wait_for(|network| network.carries()).await.is_err() {
             return;
         }
         if to.write_all(&octets[..count]).await.is_err() {
