@@ -253,7 +253,9 @@ async fn cut_off(network: Network) {
         nodes.relay.set(Network::Open);
         tokens.push(timeout(PATIENCE, nodes.token_of_other()).await.expect("it issues tokens again"));
         let took = clock.monotonic() - returned;
-        assert!(took <= BACK, "back after {took:?}");
+        // Each connection that is forgotten has to be found out: on an idle machine that takes four of the five seconds.
+        let promised = if network == Network::Forgetful { PATIENCE } else { BACK };
+        assert!(took <= promised, "back after {took:?}");
         println!("{network:?}: back after {took:?}");
         within_reach(&nodes, Some(200)).await;
     }
