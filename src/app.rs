@@ -23,7 +23,9 @@ use crate::followers::Followers;
 use crate::followers::store::FollowerStore;
 use crate::mint::Mint;
 use crate::mint::key_directory::KeyDirectory;
-use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStoreError};
+use crate::mint::key_encryption::NoEncryptionKey;
+use crate::mint::key_ring::{KeyRing, KeyRingError, KeyStore, KeyStoreError};
+use crate::mint::shared_keys::{SealedKeyStore, SharedKeys};
 use crate::pki::crl::HeldLists;
 use crate::pki::crl::keeper::{self, Keeper};
 use crate::pki::ocsp::{self, Responders};
@@ -102,6 +104,19 @@ pub enum AppError {
     /// The signing keys cannot be used.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),
+    /// The key that encrypts them is not there.
+    #[error("key_encryption_key: {0}")]
+    NoEncryptionKey(#[from] NoEncryptionKey),
+    /// They are in the store, and nobody is told by what they are encrypted.
+    #[error(
+        "the signing keys are in the store, encrypted by key-encryption key {0}: configure key_encryption_key (docs/signing-keys.md)"
+    )]
+    KeysEncrypted(String),
+    /// They are in the directory, and are to be in the store.
+    #[error(
+        "key_encryption_key is configured, and the signing keys are still in {}: `countersign key move-to-store` takes them into the store, so that tokens stay valid; or move that directory away to begin with new keys", .0.display()
+    )]
+    KeysNotMoved(PathBuf),
     /// The revocation list cannot be drawn up.
     #[error(transparent)]
     List(#[from] ListUnavailable),
@@ -133,7 +148,9 @@ impl App {
         let fetcher = fetcher(&config)?;
         let store = open_store(&config).await?;
         let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), config.node.as_str()).await?;
-        let keys = Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), clock.now())?);
+        let keys = KeyRing::open(key_store(&config, &store).await?, clock.now()).await?;
+        keys.follow(Arc::clone(&clock)).await?;
+        let keys = Arc::new(keys);
         // Before any list is drawn up: after a restore the first lease says how long the marks of before last.
         let audit = AuditLog::open(
             Arc::new(store.clone()),
@@ -192,7 +209,7 @@ impl App {
             bundles,
             responders.keep_current(consequences),
             registry.keep_current(),
-            keys.watch(KEYS_WATCHED_EVERY),
+            keys.watch(KEYS_WATCHED_EVERY, registry.subscribe()),
             status.keep_fresh(),
             followers.keep(Arc::new(store.clone()), &status, &registry),
             status_lists.keep_fresh(),
@@ -313,6 +330,32 @@ pub async fn open_store(config: &Config) -> Result<Store, AppError> {
             Ok(store)
         }
     }
+}
+
+/// Where the signing keys are: in the store, if a key-encryption key is configured, else in the directory. They are never in two
+/// places: a node that made keys of its own beside those of the others would sign what nobody else knows.
+///
+/// # Errors
+/// [`AppError::NoEncryptionKey`], [`AppError::KeysEncrypted`], [`AppError::KeysNotMoved`], [`AppError::Keys`],
+/// [`AppError::Store`].
+pub async fn key_store(config: &Config, store: &Store) -> Result<Arc<dyn KeyStore>, AppError> {
+    let held = store.sealed_keys().await?;
+    let Some(source) = &config.key_encryption_key else {
+        if let Some(ring) = held.ring {
+            return Err(AppError::KeysEncrypted(ring.encrypted_by));
+        }
+        if store.is_shared() {
+            tracing::warn!(
+                keys_directory = %config.keys_directory.display(),
+                "the signing keys are this node's own: another node on this database needs the same directory, or all of them a key_encryption_key (docs/signing-keys.md)"
+            );
+        }
+        return Ok(Arc::new(KeyDirectory::open(&config.keys_directory)?));
+    };
+    if held.ring.is_none() && KeyDirectory::has_keys(&config.keys_directory) {
+        return Err(AppError::KeysNotMoved(config.keys_directory.clone()));
+    }
+    Ok(Arc::new(SharedKeys::new(Arc::new(store.clone()), source.clone())?))
 }
 
 /// What the server fetches with, believing over HTTPS whom `config` says.

@@ -18,6 +18,7 @@ use toml::Table;
 mod reader;
 
 use self::reader::Reader;
+use crate::mint::key_encryption::EncryptionKeySource;
 use crate::registry::client::Environment;
 use crate::store::Standby;
 use crate::tls::ClientFiles;
@@ -38,8 +39,11 @@ pub struct Config {
     /// `require_synchronous`: whether to serve only while the database has every acknowledged change on a standby's disk as
     /// well, so that no fail-over can lose one. PostgreSQL only. Default `false`.
     pub require_synchronous: bool,
-    /// `keys_directory`: the signing keys. Default: `keys` in the data directory.
+    /// `keys_directory`: the signing keys, where no key-encryption key is configured. Default: `keys` in the data directory.
     pub keys_directory: PathBuf,
+    /// `key_encryption_key`: a file with the key that encrypts the signing keys in the store, where all nodes share them; or
+    /// `COUNTERSIGN_KEY_ENCRYPTION_KEY_VALUE`: that key itself. Default: none, and the signing keys are in `keys_directory`.
+    pub key_encryption_key: Option<EncryptionKeySource>,
     /// `tls.certificate` and `tls.key`. Required in production.
     pub tls: TlsFiles,
     /// `listen`: where TLS with client certificates is served. Default `127.0.0.1:8443`.

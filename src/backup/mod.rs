@@ -10,6 +10,8 @@ mod reading;
 
 mod restoration;
 
+mod signing_keys;
+
 mod store;
 
 mod writing;
@@ -17,6 +19,7 @@ mod writing;
 pub use format::{Cell, Header, RegistryAt};
 pub use reading::{Inspected, inspect};
 pub use restoration::{Confirmed, Origin, Restoration, Restoring, Standing, TokensOfBefore, Unproven, restore};
+pub use signing_keys::signing_keys;
 pub use store::{BackupStore, Loading, Part, Snapshot, Summary};
 pub use writing::{Origins, Written, prepare};
 

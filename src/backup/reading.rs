@@ -214,7 +214,7 @@ impl Lines {
         }
     }
 
-    fn malformed(&self, what: impl Into<String>) -> BackupFailure {
+    pub(super) fn malformed(&self, what: impl Into<String>) -> BackupFailure {
         BackupFailure::Malformed { line: self.number, what: what.into() }
     }
 }

@@ -8,11 +8,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::audit::progress::Progress;
+use super::keys_at_hand::KeysAtHand;
 use super::session::{Failure, Session};
 use crate::audit::command::record_reading;
 use crate::backup::{self, BackupStore, Header, Origins};
-use crate::mint::KeyRing;
-use crate::mint::key_directory::KeyDirectory;
 
 /// Where to.
 #[derive(Debug, Args)]
@@ -39,11 +38,8 @@ struct Done<'a> {
 /// [`backup::BackupFailure`], as a sentence, or the record of it cannot be written: then there is no file.
 pub(super) async fn run(arguments: &BackupArguments, session: &Session) -> Result<(), Failure> {
     let config = &session.config;
-    let keys = if config.keys_directory.is_dir() {
-        Some(KeyRing::read(&KeyDirectory::open(&config.keys_directory)?)?)
-    } else {
-        None
-    };
+    let at_hand = KeysAtHand::of(config, Some(session.store()))?;
+    let keys = at_hand.read().await?;
     let origins = Origins {
         issuer: config.issuer.as_str().to_owned(),
         node: config.node.as_str().to_owned(),
@@ -76,10 +72,13 @@ pub(super) async fn run(arguments: &BackupArguments, session: &Session) -> Resul
         header.registry.epoch,
     );
     session.output.done(&text, &Done { file, header: &header, tables, rows, sha256: &sha256, signed })?;
-    session.output.note(&format!(
-        "NOT in it: the signing keys in {}. Keep a copy of that directory, apart from this file and as well guarded as the keys themselves: without them a restored server signs with new keys, and nobody can prove the old checkpoints.",
-        config.keys_directory.display()
-    ))?;
+    session.output.note(&match at_hand {
+        KeysAtHand::Directory(directory) => format!(
+            "NOT in it: the signing keys in {}. Keep a copy of that directory, apart from this file and as well guarded as the keys themselves: without them a restored server signs with new keys, and nobody can prove the old checkpoints.",
+            directory.display()
+        ),
+        KeysAtHand::Store(_) | KeysAtHand::Unreachable => "NOT in it: the key-encryption key, by which the signing keys in it are encrypted. Keep a copy of that, apart from this file: without it they are lost, and this backup cannot be proven; whoever has both can issue tokens.".to_owned(),
+    })?;
     if !signed {
         session.output.note(
             "It is not signed, for no signing key is at hand here: make backups where the keys are, or `restore` will ask for --danger-unproven.",

@@ -7,6 +7,7 @@ use super::output::Output;
 use super::session::Failure;
 use crate::app;
 use crate::config::{Config, ConfigMistakes, Mistake};
+use crate::mint::key_encryption::EncryptionKeySource;
 use crate::tls::{ClientFiles, ServerCertificate, ServerCertificateError};
 
 /// Says what the configuration amounts to, or fails with every mistake in it. The server's certificate is looked at too,
@@ -58,6 +59,9 @@ fn check(config: Result<Config, ConfigMistakes>) -> Result<Config, ConfigMistake
     if let Err(error) = app::fetcher(&config) {
         mistake("fetch.roots", error.to_string());
     }
+    if let Some(Err(error)) = config.key_encryption_key.as_ref().map(EncryptionKeySource::read) {
+        mistake("key_encryption_key", error.to_string());
+    }
     let export = &config.audit_export;
     let places = [
         ("audit.export.syslog", export.syslog.as_ref().map(|syslog| &syslog.files)),
@@ -78,8 +82,11 @@ fn check(config: Result<Config, ConfigMistakes>) -> Result<Config, ConfigMistake
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::config::{AuditExport, OtlpExport, SyslogExport};
+    use crate::mint::key_encryption::{Existing, make_encryption_key};
 
     #[test]
     fn files_of_places_where_the_audit_log_is_sent_are_looked_at() {
@@ -96,6 +103,22 @@ mod tests {
         let config = Config { audit_export, ..Config::embedded(directory.path()) };
         let places: Vec<String> = check(Ok(config)).unwrap_err().0.into_iter().map(|mistake| mistake.place).collect();
         assert_eq!(places, ["tls.certificate", "audit.export.syslog", "audit.export.otlp", "audit.export.file.path"]);
+    }
+
+    #[test]
+    fn a_key_encryption_key_that_others_may_read_is_a_mistake() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kek");
+        make_encryption_key(&path, Existing::Refuse).unwrap();
+        let places = || {
+            let key_encryption_key = Some(EncryptionKeySource::File(path.clone()));
+            let config = Config { key_encryption_key, ..Config::embedded(directory.path()) };
+            let mistakes = check(Ok(config)).unwrap_err();
+            mistakes.0.into_iter().map(|mistake| mistake.place).collect::<Vec<_>>()
+        };
+        assert_eq!(places(), ["tls.certificate"]);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(places(), ["tls.certificate", "key_encryption_key"]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use countersign_resource_server::time::{Clock, SystemClock};
 use serde_json::json;
@@ -13,18 +12,23 @@ use super::session::Failure;
 use crate::app;
 use crate::config::Config;
 use crate::mint::KeyRing;
-use crate::mint::key_directory::KeyDirectory;
 
 /// Makes the data directory, the schema and the signing keys, where they are missing.
 pub(super) async fn run(config: Config, output: Output) -> Result<(), Failure> {
     data_directory(&config.data_directory)?;
     // No `App`: that is one who serves, and after a restore the first of them says how long the marks of before last.
     let store = app::open_store(&config).await?;
+    let keys = match app::key_store(&config, &store).await {
+        Ok(keys) => KeyRing::open(keys, SystemClock::new().now()).await.map_err(Failure::from),
+        Err(error) => Err(error.into()),
+    };
     store.close().await;
-    KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), SystemClock::new().now())?;
+    keys?;
+    let directory = config.key_encryption_key.is_none().then_some(&config.keys_directory);
+    let place = directory.map_or_else(|| "it, encrypted".to_owned(), |directory| directory.display().to_string());
     output.done(
-        &format!("Ready: store {}, signing keys in {}.", config.store, config.keys_directory.display()),
-        &json!({ "store": config.store.to_string(), "keys_directory": config.keys_directory }),
+        &format!("Ready: store {}, signing keys in {place}.", config.store),
+        &json!({ "store": config.store.to_string(), "keys_directory": directory }),
     )?;
     let missing = [("tls.certificate", &config.tls.certificate), ("tls.key", &config.tls.key)];
     for (key, path) in missing.into_iter().filter(|(_, path)| !path.exists()) {

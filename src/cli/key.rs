@@ -1,17 +1,24 @@
 //! `countersign key`: which keys sign, rotation and withdrawal.
 //!
-//! Takes the keys directory of the configuration and one of three commands, gives a table for people or JSON for
-//! machines. A running server notices within half a second. What was changed is in the registry's history too; listing
-//! needs no registry. It knows nothing of what the keys sign.
+//! Takes the keys of the configuration, in the store or in a directory, and a command, gives a table for people or JSON for
+//! machines. A running server notices within a second. What was changed is in the registry's history too; listing those in a
+//! directory needs no registry. It knows nothing of what the keys sign.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde::Serialize;
 
+/// The keys in the store, and by what they are encrypted.
+mod encryption;
+
 use super::output::{Output, json, table};
 use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
+use crate::app;
 use crate::audit::receipt::{Concerned, EarlierMarks};
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
@@ -22,6 +29,7 @@ use crate::mint::{ALGORITHMS, KeyRing};
 use crate::registry::RegistryVersion;
 use crate::registry::edit::RecordKind;
 use crate::registry::token::SigningKeyChange;
+use crate::store::{self, Migrate, Store};
 
 /// Signing keys: list, rotate, retire.
 #[derive(Args, Debug)]
@@ -54,6 +62,26 @@ enum KeyCommand {
         /// At once, which is the only way there is: it has to be said
         #[arg(long, required = true)]
         now: bool,
+        /// Why, for the history
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// Makes a key-encryption key, by which nodes share the signing keys in the store
+    MakeEncryptionKey {
+        /// Where to: for its owner alone. Never one that is there
+        file: PathBuf,
+        /// After the key that is in that file, to change it: `key change-encryption-key` goes over to the last one
+        #[arg(long)]
+        append: bool,
+    },
+    /// Takes the signing keys of the directory into the store, encrypted, as they are: no token is refused for it
+    MoveToStore {
+        /// Why, for the history
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// Encrypts the signing keys in the store by the last of the configured key-encryption keys
+    ChangeEncryptionKey {
         /// Why, for the history
         #[arg(long)]
         why: Option<String>,
@@ -91,33 +119,35 @@ pub(super) async fn run(
     now: UnixTime,
     output: Output,
 ) -> Result<(), Failure> {
-    let store = KeyDirectory::open(&config.keys_directory)?;
     match args.command {
-        KeyCommand::List => output.text(&list(&store, now, output)?),
+        KeyCommand::List => {
+            let Opened { keys, store } = Opened::of(&config).await?;
+            let listed = list(&*keys, now, output).await;
+            close(store).await;
+            output.text(&listed?)
+        }
         KeyCommand::Rotate { alg, now: at_once, why } => {
             // There is no hurry: without a registry to put it on record, nothing is changed.
             let session = Session::open(config, operator, output).await?;
             let algorithms = alg.map_or_else(|| ALGORITHMS.to_vec(), |algorithm| vec![algorithm.into()]);
             let when = if at_once { When::Now } else { When::OncePublished };
-            key_ring::complete(&store, now)?;
-            let rotations = key_ring::rotate(&store, &algorithms, when, now)?;
-            let recorded = session.registry.change_signing_keys(changes(&rotations), session.explain(why)).await;
+            let rotated = rotate(&session, &algorithms, when, now, why).await;
             session.close().await;
-            output.text(&rotated(&rotations, now, output)?)?;
-            recorded
-                .map(drop)
-                .map_err(|error| format!("the keys are rotated, but that is not on record: {error}").into())
+            rotated
         }
         KeyCommand::Retire { kid, why, .. } => {
             // First of all, and whatever becomes of the rest: a key in other hands must not sign.
-            let (retirement, again) = match key_ring::retire(&store, &kid, now) {
+            let Opened { keys, store } = Opened::of(&config).await?;
+            let retired = key_ring::retire(&*keys, &kid, now).await;
+            close(store).await;
+            let (retirement, again) = match retired {
                 Ok(retirement) => (retirement, None),
                 Err(KeyRingError::AlreadyRetired { kid, at }) => (Retirement { kid, successor: None }, Some(at)),
                 Err(error) => return Err(error.into()),
             };
             match mark(&retirement, again, config, operator, why, output).await {
                 Ok((session, earlier, version)) => {
-                    let sentence = retired(&retirement, version);
+                    let sentence = self::retired(&retirement, version);
                     let concerned = Concerned::SigningKey(kid);
                     let record = Retired { retirement: &retirement, registry_version: version };
                     let ended = Ended { concerned, earlier, version, sentence: &sentence };
@@ -133,7 +163,72 @@ pub(super) async fn run(
                 .into()),
             }
         }
+        KeyCommand::MakeEncryptionKey { file, append } => encryption::make(&file, append, output),
+        KeyCommand::MoveToStore { why } => {
+            let session = Session::open(config, operator, output).await?;
+            let moved = encryption::move_to_store(&session, why).await;
+            session.close().await;
+            moved
+        }
+        KeyCommand::ChangeEncryptionKey { why } => {
+            let session = Session::open(config, operator, output).await?;
+            let changed = encryption::change(&session, why).await;
+            session.close().await;
+            changed
+        }
     }
+}
+
+/// The keys of a configuration, and the store where they are in it.
+struct Opened {
+    keys: Arc<dyn KeyStore>,
+    store: Option<Store>,
+}
+
+impl Opened {
+    async fn of(config: &Config) -> Result<Self, Failure> {
+        let directory = &config.keys_directory;
+        let are_elsewhere = config.key_encryption_key.is_some();
+        // Those in a directory can be looked at, and withdrawn, without a registry.
+        let store = if !are_elsewhere && KeyDirectory::has_keys(directory) {
+            None
+        } else {
+            match store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await {
+                Ok(store) => Some(store),
+                Err(error) if are_elsewhere => return Err(error.into()),
+                Err(_) => None,
+            }
+        };
+        let Some(opened) = &store else { return Ok(Self { keys: Arc::new(KeyDirectory::open(directory)?), store }) };
+        match app::key_store(config, opened).await {
+            Ok(keys) => Ok(Self { keys, store }),
+            Err(error) => {
+                close(store).await;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+async fn close(store: Option<Store>) {
+    if let Some(store) = store {
+        store.close().await;
+    }
+}
+
+async fn rotate(
+    session: &Session,
+    algorithms: &[SigningAlgorithm],
+    when: When,
+    now: UnixTime,
+    why: Option<String>,
+) -> Result<(), Failure> {
+    let keys = app::key_store(&session.config, session.store()).await?;
+    key_ring::complete(&*keys, now).await?;
+    let rotations = key_ring::rotate(&*keys, algorithms, when, now).await?;
+    let recorded = session.registry.change_signing_keys(changes(&rotations), session.explain(why)).await;
+    session.output.text(&rotated(&rotations, now, session.output)?)?;
+    recorded.map(drop).map_err(|error| format!("the keys are rotated, but that is not on record: {error}").into())
 }
 
 /// Ends what the key has signed, on record. A key that was withdrawn before may lack that.
@@ -222,8 +317,8 @@ struct Listed<'a> {
     stage: KeyStage,
 }
 
-fn list(store: &dyn KeyStore, now: UnixTime, output: Output) -> Result<String, Failure> {
-    let keys = KeyRing::read(store)?;
+async fn list(store: &dyn KeyStore, now: UnixTime, output: Output) -> Result<String, Failure> {
+    let keys = KeyRing::read(store).await?;
     let listed: Vec<Listed<'_>> =
         keys.all().iter().map(|key| Listed { record: &key.record, stage: keys.stage(&key.record, now) }).collect();
     Ok(match output {
@@ -275,17 +370,17 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
-    #[test]
-    fn a_rotation_is_scheduled_and_listed() {
+    #[tokio::test]
+    async fn a_rotation_is_scheduled_and_listed() {
         let directory = tempfile::tempdir().unwrap();
         let store = KeyDirectory::open(&directory.path().join("keys")).unwrap();
-        key_ring::complete(&store, NOW).unwrap();
-        let rotations = key_ring::rotate(&store, &[SigningAlgorithm::ES256], When::OncePublished, NOW).unwrap();
+        key_ring::complete(&store, NOW).await.unwrap();
+        let rotations = key_ring::rotate(&store, &[SigningAlgorithm::ES256], When::OncePublished, NOW).await.unwrap();
         let said = rotated(&rotations, NOW, Output::People).unwrap();
         assert!(said.starts_with("ES256: ") && said.contains("signs from 2027-01-15T08:10:00.000Z"), "{said}");
-        let listed = list(&store, NOW, Output::People).unwrap();
+        let listed = list(&store, NOW, Output::People).await.unwrap();
         assert_eq!(listed.lines().count(), 1 + 7, "{listed}");
-        let listed: serde_json::Value = serde_json::from_str(&list(&store, NOW, Output::Json).unwrap()).unwrap();
+        let listed: serde_json::Value = serde_json::from_str(&list(&store, NOW, Output::Json).await.unwrap()).unwrap();
         let stages: Vec<_> =
             listed["keys"].as_array().unwrap().iter().map(|key| key["stage"].as_str().unwrap()).collect();
         assert_eq!(stages.iter().filter(|stage| **stage == "signing").count(), 3);
@@ -306,20 +401,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = Config::embedded(directory.path());
         let store = KeyDirectory::open(&config.keys_directory).unwrap();
-        key_ring::complete(&store, NOW).unwrap();
-        let signing = |store: &KeyDirectory| {
-            let keys = KeyRing::read(store).unwrap();
+        key_ring::complete(&store, NOW).await.unwrap();
+        let signing = async |store: &KeyDirectory| {
+            let keys = KeyRing::read(store).await.unwrap();
             // A millisecond on: a successor takes over after the one that is withdrawn.
             keys.signing(SigningAlgorithm::ES256, UnixTime::from_millis(NOW.as_millis() + 1)).unwrap().kid().to_string()
         };
-        let before = signing(&store);
+        let before = signing(&store).await;
         let words = |words: &[&str]| Cli::try_parse_from([&["key"], words].concat()).unwrap().key;
         let rotate = words(&["rotate", "--alg", "ES256"]);
         run(rotate, config.clone(), None, NOW, Output::People).await.unwrap_err();
-        assert_eq!(list(&store, NOW, Output::People).unwrap().lines().count(), 1 + 6, "as it was");
+        assert_eq!(list(&store, NOW, Output::People).await.unwrap().lines().count(), 1 + 6, "as it was");
         let retire = words(&["retire", "--now", &before]);
         let told = run(retire, config, None, NOW, Output::People).await.unwrap_err().to_string();
         assert!(told.contains("is withdrawn") && told.contains("Give the command again"), "{told}");
-        assert_ne!(signing(&store), before);
+        assert_ne!(signing(&store).await, before);
     }
 }

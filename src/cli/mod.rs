@@ -25,6 +25,8 @@ mod init;
 
 mod key;
 
+mod keys_at_hand;
+
 pub mod output;
 
 pub mod participant;

@@ -12,14 +12,16 @@ use serde_json::json;
 use super::audit::evidence;
 use super::audit::progress::Progress;
 use super::init::data_directory;
+use super::keys_at_hand::KeysAtHand;
 use super::output::{Output, printable};
 use super::session::{Failure, Session, system_user};
 use crate::audit::checkpoint::CHECKPOINT_FILE;
 use crate::audit::verify::AuditReading;
 use crate::backup::{self, BackupStore, Restoration, Restoring, Standing, TokensOfBefore, Unproven};
 use crate::config::Config;
-use crate::mint::KeyRing;
 use crate::mint::key_directory::KeyDirectory;
+use crate::mint::shared_keys::SharedKeys;
+use crate::mint::{KeyRing, SigningKeys};
 use crate::registry::history::{Actor, Explanation};
 use crate::store::{self, Migrate, OpenError, Store};
 
@@ -32,7 +34,7 @@ pub(super) struct RestoreArguments {
     /// The backup. Into the store that the configuration names, which has to be empty or not there yet
     #[arg(long, value_name = "FILE", required = true)]
     from: Option<PathBuf>,
-    /// The keys that sign backups and checkpoints, as /jwks has them; otherwise those in the keys directory
+    /// The keys that sign backups and checkpoints, as /jwks has them; otherwise the server's own
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
     /// Restore a backup that nobody is known to have signed, or whose audit log does not verify. That is put on record
@@ -77,9 +79,12 @@ pub(super) async fn run_on_empty(
 ) -> Result<(), Failure> {
     let Some(from) = arguments.from else { return Ok(()) };
     data_directory(&config.data_directory)?;
-    let keys = match &arguments.jwks {
-        Some(file) => evidence::published(file, Some(&config.keys_directory))?,
-        None => evidence::own(&config.keys_directory)?,
+    let in_it = signing_keys(&from, &config).await?;
+    let at_hand = KeysAtHand::Directory(config.keys_directory.clone());
+    let keys = match (&arguments.jwks, &in_it) {
+        (Some(file), _) => evidence::published(file, Some(&at_hand)).await?,
+        (None, Some(keys)) => evidence::believed(keys)?,
+        (None, None) => evidence::own(&at_hand).await?,
     };
     if let Some(doubt) = keys.doubt() {
         return Err(doubt.to_owned().into());
@@ -105,8 +110,10 @@ pub(super) async fn run_on_empty(
     let now = clock.now();
     let rest = 1_000 - now.as_millis().rem_euclid(1_000);
     tokio::time::sleep(Duration::from_millis(u64::try_from(rest).unwrap_or(1_000))).await;
-    let ring = KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), now)?;
-    let signing = ring.current();
+    let signing = match in_it {
+        Some(keys) => Arc::new(keys),
+        None => KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), now).await?.current(),
+    };
     let actor = Actor::Operator { system_user: system_user(), stated_name: operator };
     let by = Restoring {
         explanation: Explanation { actor, at: now, why: arguments.why },
@@ -142,6 +149,21 @@ pub(super) async fn run_on_empty(
         output.note(&format!("The checkpoint that was kept of the lost log is in {} now.", aside.display()))?;
     }
     output.note(&told(&restored))
+}
+
+/// The signing keys that are in the backup, encrypted; none where they were in a directory when it was made.
+async fn signing_keys(backup: &Path, config: &Config) -> Result<Option<SigningKeys>, Failure> {
+    let path = backup.to_owned();
+    let ring = tokio::task::spawn_blocking(move || backup::signing_keys(&path)).await??;
+    let Some(encrypted_by) = ring.ring.as_ref().map(|ring| &ring.encrypted_by) else { return Ok(None) };
+    let Some(source) = &config.key_encryption_key else {
+        return Err(format!(
+            "the signing keys in it are encrypted by key-encryption key {encrypted_by}: configure key_encryption_key"
+        )
+        .into());
+    };
+    let keys = source.read().map_err(|error| format!("key_encryption_key: {error}"))?;
+    Ok(Some(SigningKeys::from(SharedKeys::open_sealed(&ring, &keys)?)))
 }
 
 /// The store that is named, with its schema, made where it is missing. Nothing older is brought up to date here.

@@ -14,6 +14,7 @@ use super::{
     StoreUrl, SyslogExport, TlsFiles,
 };
 use crate::fetch;
+use crate::mint::key_encryption::{EncryptionKeySource, EncryptionKeys};
 use crate::registry::client::Environment;
 use crate::tls::ClientFiles;
 
@@ -99,6 +100,7 @@ impl Reader {
             store,
             require_synchronous,
             keys_directory: self.path("keys_directory").unwrap_or_else(|| data_directory.join("keys")),
+            key_encryption_key: self.key_encryption_key(),
             tls: TlsFiles {
                 certificate: self.path("tls.certificate").unwrap_or_else(|| data_directory.join("tls/server.pem")),
                 key: self.path("tls.key").unwrap_or_else(|| data_directory.join("tls/server-key.pem")),
@@ -189,6 +191,24 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn key_encryption_key(&mut self) -> Option<EncryptionKeySource> {
+        const VALUE: &str = "key_encryption_key_value";
+        if let Some(setting) = self.settings.get(VALUE).filter(|setting| !setting.from_environment) {
+            let place = setting.place.clone();
+            self.settings.remove(VALUE);
+            self.mistake(
+                &place,
+                "is a secret: give the path of a file as key_encryption_key, or COUNTERSIGN_KEY_ENCRYPTION_KEY_VALUE",
+            );
+            return None;
+        }
+        if self.settings.contains_key("key_encryption_key") && self.settings.contains_key(VALUE) {
+            self.mistake("key_encryption_key", "is said twice: COUNTERSIGN_KEY_ENCRYPTION_KEY_VALUE is there as well");
+        }
+        let value = self.parsed(VALUE, EncryptionKeys::parse).map(EncryptionKeySource::Value);
+        self.path("key_encryption_key").map(EncryptionKeySource::File).or(value)
     }
 
     fn require_synchronous(&mut self, store: &StoreUrl) -> bool {

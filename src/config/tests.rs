@@ -179,6 +179,27 @@ fn a_password_is_refused_in_the_file_and_never_printed() {
 }
 
 #[test]
+fn a_key_encryption_key_is_a_path_or_comes_from_the_environment() {
+    const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let variable = |value: &str| [("COUNTERSIGN_KEY_ENCRYPTION_KEY_VALUE".to_owned(), value.to_owned())];
+    assert!(read("").unwrap().key_encryption_key.is_none());
+    let config = read("key_encryption_key = \"kek\"").unwrap();
+    let Some(EncryptionKeySource::File(path)) = config.key_encryption_key else { panic!("{config:?}") };
+    assert_eq!(path, Path::new("/etc/countersign/kek"));
+    let config = Config::read("", Path::new(""), variable(SECRET)).unwrap();
+    assert!(matches!(config.key_encryption_key, Some(EncryptionKeySource::Value(_))));
+    assert!(!format!("{config:?}").contains(&SECRET[..8]));
+
+    let in_the_file = read(&format!("key_encryption_key_value = \"{SECRET}\"")).unwrap_err();
+    assert_eq!(in_the_file.0[0].place, "key_encryption_key_value");
+    assert!(!in_the_file.to_string().contains(SECRET), "{in_the_file}");
+    let short = Config::read("", Path::new(""), variable(&SECRET[4..])).unwrap_err();
+    assert!(short.to_string().contains("32 octets") && !short.to_string().contains(&SECRET[4..]), "{short}");
+    let twice = Config::read("key_encryption_key = \"kek\"", Path::new(""), variable(SECRET));
+    assert_eq!(mistakes(twice), ["key_encryption_key"]);
+}
+
+#[test]
 fn the_perimeter_is_json_unless_told() {
     assert_eq!(read("").unwrap().perimeter, Perimeter::Json);
     assert_eq!(read("perimeter = \"strict\"").unwrap().perimeter, Perimeter::Strict);

@@ -32,7 +32,8 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     if !app.audit.is_written() {
         missing.push("audit_log");
     }
-    if app.mint.keys().current().signing(SigningAlgorithm::ES256, now).is_none() {
+    let keys = app.mint.keys();
+    if !keys.may_sign() || keys.current().signing(SigningAlgorithm::ES256, now).is_none() {
         missing.push("signing_key");
     }
     if list_age(&app) > STALE_AFTER {

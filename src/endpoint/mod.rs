@@ -253,7 +253,7 @@ mod tests {
         let make = async || {
             let directory = tempfile::tempdir().unwrap();
             let keys = KeyDirectory::open(directory.path()).unwrap();
-            key_ring::complete(&keys, SystemClock::new().now()).unwrap();
+            key_ring::complete(&keys, SystemClock::new().now()).await.unwrap();
             directory
         };
         KEYS.get_or_init(make).await.path().to_owned()

@@ -469,6 +469,9 @@ const fn on_mint(refusal: &MintRefusal) -> Advice {
         MintRefusal::NoSigningKey { .. } => {
             operator("Make a signing key of the client's algorithm (key rotate), or register another algorithm for it.")
         }
+        MintRefusal::KeysNotConfirmed => operator(
+            "Look whether the database answers: this node cannot read there whether its signing keys are still the right ones.",
+        ),
         MintRefusal::NothingLeft => operator(
             "Raise access_token_lifetime_seconds of the client or the API: what bounds the token leaves it less than a second.",
         ),

@@ -1,13 +1,15 @@
 //! Keys and grants for tests.
 
+use std::future::ready;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
+use futures_util::FutureExt;
 use zeroize::Zeroizing;
 
-use super::key_ring::{KeyRecord, KeyRingError, KeyStore, KeyStoreError, StoredKey, StoredKeys, complete};
+use super::key_ring::{KeyAnswer, KeyRecord, KeyStore, KeyWrite, StoredKey, StoredKeys, complete};
 use super::{Grant, KeyRing, Mint};
 use crate::registry::client::{Client, ClientAuthentication, ClientState, Enrolment, Environment};
 use crate::registry::participant::{Contacts, Participant, ParticipantState};
@@ -28,38 +30,39 @@ pub(crate) struct MemoryKeys {
 }
 
 impl KeyStore for MemoryKeys {
-    fn read(&self) -> Result<StoredKeys, KeyStoreError> {
+    fn read(&self) -> KeyAnswer<'_, StoredKeys> {
+        let fingerprint = *self.changes.lock().unwrap();
         let keys = self.keys.lock().unwrap();
         let keys = keys.iter().map(|(record, pem)| StoredKey { record: record.clone(), pem: pem.clone() }).collect();
-        Ok(StoredKeys { keys, set_aside: Vec::new() })
+        ready(Ok(StoredKeys { keys, set_aside: Vec::new(), fingerprint })).boxed()
     }
 
-    fn add(&self, key: &StoredKey) -> Result<(), KeyStoreError> {
-        self.keys.lock().unwrap().push((key.record.clone(), key.pem.clone()));
-        *self.changes.lock().unwrap() += 1;
-        Ok(())
+    fn write(&self, seen: u64, writes: Vec<KeyWrite>) -> KeyAnswer<'_, bool> {
+        let is_current = *self.changes.lock().unwrap() == seen;
+        for write in writes.into_iter().filter(|_| is_current) {
+            match write {
+                KeyWrite::Add(StoredKey { record, pem }) => {
+                    self.keys.lock().unwrap().push((record, pem));
+                    *self.changes.lock().unwrap() += 1;
+                }
+                KeyWrite::Update(record) => self.set(record),
+            }
+        }
+        ready(Ok(is_current)).boxed()
     }
 
-    fn update(&self, record: &KeyRecord) -> Result<(), KeyStoreError> {
-        let mut keys = self.keys.lock().unwrap();
-        let held = keys.iter_mut().find(|(held, _)| held.kid == record.kid).unwrap();
-        held.0 = record.clone();
-        *self.changes.lock().unwrap() += 1;
-        Ok(())
+    fn fingerprint(&self) -> KeyAnswer<'_, u64> {
+        ready(Ok(*self.changes.lock().unwrap())).boxed()
     }
 
-    fn exclusively(&self, change: &mut dyn FnMut() -> Result<(), KeyRingError>) -> Result<(), KeyRingError> {
-        change()
-    }
-
-    fn fingerprint(&self) -> Result<u64, KeyStoreError> {
-        Ok(*self.changes.lock().unwrap())
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 
 static BEGUN: LazyLock<Vec<(KeyRecord, Zeroizing<String>)>> = LazyLock::new(|| {
     let keys = MemoryKeys::default();
-    complete(&keys, NOW).unwrap();
+    complete(&keys, NOW).now_or_never().unwrap().unwrap();
     keys.keys.into_inner().unwrap()
 });
 
@@ -67,6 +70,14 @@ impl MemoryKeys {
     /// The keys of a server that began at [`NOW`]: made once for all tests, for RSA keys take long.
     pub(crate) fn begun() -> Arc<Self> {
         Arc::new(Self { keys: Mutex::new(BEGUN.clone()), changes: Mutex::new(0) })
+    }
+
+    /// Replaces what is known of a key.
+    pub(crate) fn set(&self, record: KeyRecord) {
+        let mut keys = self.keys.lock().unwrap();
+        let held = keys.iter_mut().find(|(held, _)| held.kid == record.kid).unwrap();
+        held.0 = record;
+        *self.changes.lock().unwrap() += 1;
     }
 
     /// Those of one algorithm.
@@ -78,7 +89,10 @@ impl MemoryKeys {
 
 /// The ring of that server; nobody rotates it.
 pub(crate) fn ring() -> Arc<KeyRing> {
-    static RING: LazyLock<Arc<KeyRing>> = LazyLock::new(|| Arc::new(KeyRing::open(MemoryKeys::begun(), NOW).unwrap()));
+    static RING: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
+        let opened = KeyRing::open(MemoryKeys::begun(), NOW).now_or_never();
+        Arc::new(opened.unwrap().unwrap())
+    });
     Arc::clone(&RING)
 }
 

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::key_ring::{KeyRecord, KeyRingError, KeyStore, KeyStoreError, SetAside, StoredKey, StoredKeys};
+use super::key_ring::{KeyAnswer, KeyRecord, KeyStore, KeyStoreError, KeyWrite, SetAside, StoredKey, StoredKeys};
 
 /// A directory of key files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyDirectory {
     path: PathBuf,
 }
@@ -35,6 +35,17 @@ impl KeyDirectory {
             )));
         }
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Whether there are keys in the directory at `path`, which may not be there, or cannot be looked into.
+    pub fn has_keys(path: &Path) -> bool {
+        let is_record = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "json"))
+        };
+        match fs::read_dir(path) {
+            Ok(mut entries) => entries.any(is_record),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), KeyStoreError> {
@@ -80,9 +91,22 @@ impl KeyDirectory {
     }
 }
 
-impl KeyStore for KeyDirectory {
-    fn read(&self) -> Result<StoredKeys, KeyStoreError> {
-        let mut stored = StoredKeys::default();
+/// All of it blocks.
+impl KeyDirectory {
+    /// Does `work` where it keeps nobody waiting.
+    fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, KeyStoreError> + Send + 'static,
+    ) -> KeyAnswer<'_, T> {
+        let directory = self.clone();
+        Box::pin(async move {
+            let worked = tokio::task::spawn_blocking(move || work(&directory)).await;
+            worked.unwrap_or_else(|ended| Err(KeyStoreError(ended.to_string())))
+        })
+    }
+
+    fn read_all(&self) -> Result<StoredKeys, KeyStoreError> {
+        let mut stored = StoredKeys { fingerprint: self.look()?, ..StoredKeys::default() };
         for entry in fs::read_dir(&self.path).map_err(|error| failure("read", &self.path, &error))? {
             let entry = entry.map_err(|error| failure("read", &self.path, &error))?;
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
@@ -100,7 +124,7 @@ impl KeyStore for KeyDirectory {
             };
             // By its id, so that a key that was read before can be told from one that never was.
             let kid = stem.split_once('-').map_or(stem, |(_, kid)| kid);
-            stored.set_aside.push(SetAside { name: kid.to_owned(), why, record });
+            stored.set_aside.push(SetAside { name: kid.to_owned(), why, record, unproven: None });
         }
         Ok(stored)
     }
@@ -116,16 +140,25 @@ impl KeyStore for KeyDirectory {
         self.write(&format!("{}.json", file_stem(record)), &json)
     }
 
-    fn exclusively(&self, change: &mut dyn FnMut() -> Result<(), KeyRingError>) -> Result<(), KeyRingError> {
+    fn write_all(&self, seen: u64, writes: &[KeyWrite]) -> Result<bool, KeyStoreError> {
         let path = self.path.join(".lock");
         let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = open().map_err(|error| failure("open", &path, &error))?;
-        lock.lock().map_err(|error| failure("lock", &path, &error))?;
         // Released when the file is closed, on every way out.
-        change()
+        lock.lock().map_err(|error| failure("lock", &path, &error))?;
+        if self.look()? != seen {
+            return Ok(false);
+        }
+        for write in writes {
+            match write {
+                KeyWrite::Add(key) => self.add(key)?,
+                KeyWrite::Update(record) => self.update(record)?,
+            }
+        }
+        Ok(true)
     }
 
-    fn fingerprint(&self) -> Result<u64, KeyStoreError> {
+    fn look(&self) -> Result<u64, KeyStoreError> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(|error| failure("read", &self.path, &error))? {
             let entry = entry.map_err(|error| failure("read", &self.path, &error))?;
@@ -151,6 +184,26 @@ impl KeyStore for KeyDirectory {
     }
 }
 
+impl KeyStore for KeyDirectory {
+    fn read(&self) -> KeyAnswer<'_, StoredKeys> {
+        self.apart(Self::read_all)
+    }
+
+    fn write(&self, seen: u64, writes: Vec<KeyWrite>) -> KeyAnswer<'_, bool> {
+        // In the task itself: commands write, and a server before it serves.
+        Box::pin(async move { self.write_all(seen, &writes) })
+    }
+
+    fn fingerprint(&self) -> KeyAnswer<'_, u64> {
+        self.apart(Self::look)
+    }
+
+    fn is_shared(&self) -> bool {
+        // Whoever shares a directory sees a change as soon as it is made, or cannot read it, which is told.
+        false
+    }
+}
+
 fn file_stem(record: &KeyRecord) -> String {
     format!("{}-{}", record.alg.as_str().to_ascii_lowercase(), record.kid)
 }
@@ -169,21 +222,25 @@ mod tests {
     use super::*;
     use crate::mint::KeyRing;
     use crate::mint::fixture::{MemoryKeys, NOW};
-    use crate::mint::key_ring::{When, retire, rotate};
+    use crate::mint::key_ring::{KeyRingError, When, retire, rotate};
+
+    fn done<T>(answer: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
+    }
 
     /// A directory with the keys of a server that began at `NOW`.
     fn begun() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         let store = KeyDirectory::open(&path).unwrap();
-        for key in MemoryKeys::begun().read().unwrap().keys {
+        for key in done(MemoryKeys::begun().read()).unwrap().keys {
             store.add(&key).unwrap();
         }
         (directory, path)
     }
 
     fn ring(path: &Path) -> Arc<KeyRing> {
-        Arc::new(KeyRing::open(Arc::new(KeyDirectory::open(path).unwrap()), NOW).unwrap())
+        Arc::new(done(KeyRing::open(Arc::new(KeyDirectory::open(path).unwrap()), NOW)).unwrap())
     }
 
     fn pem_of_signing_key(ring: &KeyRing, path: &Path) -> PathBuf {
@@ -194,8 +251,8 @@ mod tests {
     #[test]
     fn what_is_added_is_read_back() {
         let (_directory, path) = begun();
-        let mut read = KeyDirectory::open(&path).unwrap().read().unwrap();
-        let mut added = MemoryKeys::begun().read().unwrap();
+        let mut read = done(KeyDirectory::open(&path).unwrap().read()).unwrap();
+        let mut added = done(MemoryKeys::begun().read()).unwrap();
         read.keys.sort_by(|a, b| a.record.kid.cmp(&b.record.kid));
         added.keys.sort_by(|a, b| a.record.kid.cmp(&b.record.kid));
         assert_eq!(read.set_aside, []);
@@ -238,10 +295,10 @@ mod tests {
         let ring = ring(&path);
         let before = ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid().clone();
         fs::write(pem_of_signing_key(&ring, &path), "garbage").unwrap();
-        assert!(ring.reload().unwrap());
+        assert!(done(ring.reload()).unwrap());
         assert_eq!(*ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid(), before);
         fs::remove_file(pem_of_signing_key(&ring, &path)).unwrap();
-        assert!(ring.reload().unwrap());
+        assert!(done(ring.reload()).unwrap());
         assert_eq!(*ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid(), before);
         assert_eq!(ring.current().set_aside().len(), 1);
     }
@@ -252,9 +309,9 @@ mod tests {
         let ring = ring(&path);
         let (pem, after) = (pem_of_signing_key(&ring, &path), NOW.after(std::time::Duration::from_millis(1)));
         let kid = ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid().clone();
-        let retirement = retire(&KeyDirectory::open(&path).unwrap(), &kid, NOW).unwrap();
+        let retirement = done(retire(&KeyDirectory::open(&path).unwrap(), &kid, NOW)).unwrap();
         fs::remove_file(pem).unwrap();
-        assert!(ring.reload().unwrap());
+        assert!(done(ring.reload()).unwrap());
         let signing = ring.current().signing(SigningAlgorithm::ES256, after).map(|signer| signer.kid().to_string());
         assert_eq!(signing, retirement.successor);
         assert!(!ring.published(after).body.contains(&*kid));
@@ -268,12 +325,15 @@ mod tests {
         let kid = ring.current().signing(SigningAlgorithm::ES256, NOW).unwrap().kid().clone();
         fs::set_permissions(pem, Permissions::from_mode(0o644)).unwrap();
         let commands = KeyDirectory::open(&path).unwrap();
-        let retirement = retire(&commands, &kid, NOW).unwrap();
-        assert!(ring.reload().unwrap());
+        let retirement = done(retire(&commands, &kid, NOW)).unwrap();
+        assert!(done(ring.reload()).unwrap());
         let signing = ring.current().signing(SigningAlgorithm::ES256, after).map(|signer| signer.kid().to_string());
         assert_eq!(signing, retirement.successor);
         assert!(signing.is_some() && !ring.published(after).body.contains(&*kid));
-        assert_eq!(retire(&commands, &kid, after), Err(KeyRingError::AlreadyRetired { kid: kid.to_string(), at: NOW }));
+        assert_eq!(
+            done(retire(&commands, &kid, after)),
+            Err(KeyRingError::AlreadyRetired { kid: kid.to_string(), at: NOW })
+        );
     }
 
     #[test]
@@ -282,7 +342,7 @@ mod tests {
         let ring = ring(&path);
         let pem = pem_of_signing_key(&ring, &path);
         fs::copy(pem.with_extension("json"), path.join("es256-other.json")).unwrap();
-        assert!(ring.reload().unwrap());
+        assert!(done(ring.reload()).unwrap());
         assert_eq!(ring.current().set_aside()[0].name, "other");
         assert_eq!(ring.current().all().len(), 6);
     }
@@ -292,13 +352,13 @@ mod tests {
         let (_directory, path) = begun();
         let ring = ring(&path);
         let commands = KeyDirectory::open(&path).unwrap();
-        assert!(!ring.reload().unwrap());
+        assert!(!done(ring.reload()).unwrap());
         let later = NOW.after(std::time::Duration::from_secs(600));
-        let rotation = rotate(&commands, &[SigningAlgorithm::ES256], When::Now, later).unwrap().remove(0);
-        assert!(ring.reload().unwrap());
+        let rotation = done(rotate(&commands, &[SigningAlgorithm::ES256], When::Now, later)).unwrap().remove(0);
+        assert!(done(ring.reload()).unwrap());
         assert_eq!(**ring.current().signing(SigningAlgorithm::ES256, later).unwrap().kid(), *rotation.kid);
-        retire(&commands, &rotation.kid, later).unwrap();
-        assert!(ring.reload().unwrap());
+        done(retire(&commands, &rotation.kid, later)).unwrap();
+        assert!(done(ring.reload()).unwrap());
         let after = later.after(std::time::Duration::from_millis(1));
         assert_eq!(**ring.current().signing(SigningAlgorithm::ES256, after).unwrap().kid(), *rotation.next);
         assert!(!ring.published(after).body.contains(&rotation.kid));
@@ -310,7 +370,7 @@ mod tests {
         let victim = directory.path().join("victim");
         fs::write(&victim, "untouched").unwrap();
         let store = KeyDirectory::open(&path).unwrap();
-        let record = store.read().unwrap().keys[0].record.clone();
+        let record = done(store.read()).unwrap().keys[0].record.clone();
         symlink(&victim, path.join(format!(".{}.json.new", file_stem(&record)))).unwrap();
         store.update(&record).unwrap();
         assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
@@ -322,7 +382,7 @@ mod tests {
         let store = KeyDirectory::open(&path).unwrap();
         fs::write(path.join(".es256-x.json.new"), "{").unwrap();
         fs::write(path.join("es256-x.pem"), "half").unwrap();
-        let read = store.read().unwrap();
+        let read = done(store.read()).unwrap();
         assert_eq!((read.keys.len(), read.set_aside), (6, Vec::new()));
     }
 }

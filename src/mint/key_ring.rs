@@ -5,17 +5,20 @@
 //! in `/jwks`. It knows nothing of files or of what is signed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::time::{Clock, UnixTime};
 use countersign_resource_server::token::jws::SigningAlgorithm;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::MissedTickBehavior;
 use zeroize::Zeroizing;
 
 use super::signer::{self, ALGORITHMS, KeyError, Signer};
@@ -27,6 +30,16 @@ pub const PUBLISHED_BEFORE_SIGNING: Duration = Duration::from_secs(600);
 /// How long a key stays published after its successor took over: the longest life of a token, the leeway of whoever
 /// checks it, and the time until every node has noticed.
 pub const PUBLISHED_AFTER_SIGNING: Duration = Duration::from_secs(LONGEST_LIFETIME.as_secs() + 120);
+
+/// How long keys that others change as well may sign without another look at them: far less than [`PUBLISHED_BEFORE_SIGNING`], in which
+/// every node that signs has then published a new key. Looks are more frequent; whoever was stopped for longer looks first.
+const UNCONFIRMED: Duration = Duration::from_secs(5);
+
+/// How long to wait after a hint, so that those which come together are followed once.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How often a change is planned anew because others have changed the keys meanwhile.
+const ATTEMPTS: usize = 8;
 
 /// What is known of a key beside the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +80,8 @@ pub struct SetAside {
     pub why: String,
     /// What is known of it, where that much can be read: it may have been withdrawn.
     pub record: Option<KeyRecord>,
+    /// Where that cannot be told: what stands beside it, which anybody may have written. Enough to withdraw it by.
+    pub unproven: Option<KeyRecord>,
 }
 
 /// Everything a store holds.
@@ -76,39 +91,35 @@ pub struct StoredKeys {
     pub keys: Vec<StoredKey>,
     /// What cannot.
     pub set_aside: Vec<SetAside>,
+    /// As [`KeyStore::fingerprint`] says it, no later than what was read.
+    pub fingerprint: u64,
 }
 
-/// Where signing keys are kept. Blocking; called seldom.
+/// One step of a change.
+#[derive(Debug)]
+pub enum KeyWrite {
+    /// A new key is kept.
+    Add(StoredKey),
+    /// What is known of a key that is held is replaced.
+    Update(KeyRecord),
+}
+
+/// What a store of keys answers, once it does.
+pub type KeyAnswer<'a, T> = BoxFuture<'a, Result<T, KeyStoreError>>;
+
+/// Where signing keys are kept. Called seldom.
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Everything held. One broken key is set aside; only a store that cannot be read at all is an error.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] with one line for the operator.
-    fn read(&self) -> Result<StoredKeys, KeyStoreError>;
+    fn read(&self) -> KeyAnswer<'_, StoredKeys>;
 
-    /// Keeps a new key.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] with one line for the operator.
-    fn add(&self, key: &StoredKey) -> Result<(), KeyStoreError>;
-
-    /// Replaces what is known of a key that is held.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] with one line for the operator.
-    fn update(&self, record: &KeyRecord) -> Result<(), KeyStoreError>;
-
-    /// Runs `change` while nobody else changes this store.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] if that cannot be had, else what `change` returns.
-    fn exclusively(&self, change: &mut dyn FnMut() -> Result<(), KeyRingError>) -> Result<(), KeyRingError>;
+    /// Makes these changes, in this order, if what is held is still what `seen` was said of; otherwise none, and says so.
+    fn write(&self, seen: u64, writes: Vec<KeyWrite>) -> KeyAnswer<'_, bool>;
 
     /// Differs whenever what is held differs.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] with one line for the operator.
-    fn fingerprint(&self) -> Result<u64, KeyStoreError>;
+    fn fingerprint(&self) -> KeyAnswer<'_, u64>;
+
+    /// Whether others change it who may be anywhere: then nobody signs who does not hear of that.
+    fn is_shared(&self) -> bool;
 }
 
 /// The store cannot be read or written: one line for the operator.
@@ -135,6 +146,9 @@ pub enum KeyRingError {
         /// When.
         at: UnixTime,
     },
+    /// Others change the keys all the time.
+    #[error("the signing keys were changed by others meanwhile, again and again: nothing was changed")]
+    Contended,
     /// The key cannot be made or read.
     #[error("{algorithm}: {error}", algorithm = .algorithm.as_str())]
     Key {
@@ -198,11 +212,17 @@ pub enum KeyStage {
     Retired,
 }
 
+impl From<StoredKeys> for SigningKeys {
+    fn from(stored: StoredKeys) -> Self {
+        Self::load(stored, None)
+    }
+}
+
 impl SigningKeys {
     fn load(stored: StoredKeys, before: Option<&Self>) -> Self {
-        let mut set_aside = stored.set_aside;
+        let StoredKeys { keys: stored, mut set_aside, .. } = stored;
         let mut keys: Vec<SigningKey> = Vec::new();
-        for StoredKey { record, pem } in stored.keys {
+        for StoredKey { record, pem } in stored {
             // What was read before is not read again: parsing an RSA key checks it, which takes its time.
             let known = before.and_then(|before| before.find(&record.kid)).map(|key| key.signer.clone());
             let signer = known.map_or_else(|| Signer::from_pem(record.alg, &pem), Ok);
@@ -214,7 +234,7 @@ impl SigningKeys {
                 Ok(_) => "the key has another id".to_owned(),
                 Err(error) => error.to_string(),
             };
-            set_aside.push(SetAside { name: record.kid.clone(), why, record: Some(record) });
+            set_aside.push(SetAside { name: record.kid.clone(), why, record: Some(record), unproven: None });
         }
         keys.sort_by(|a, b| (a.record.created_at, &a.record.kid).cmp(&(b.record.created_at, &b.record.kid)));
         Self { keys, set_aside }
@@ -275,9 +295,16 @@ impl SigningKeys {
     }
 
     /// What is known of the key with this id, whether or not it can be used.
-    fn record(&self, kid: &str) -> Option<&KeyRecord> {
+    fn record(&self, kid: &str) -> Option<KeyRecord> {
         let aside = self.set_aside.iter().filter_map(|aside| aside.record.as_ref());
-        self.keys.iter().map(|key| &key.record).chain(aside).find(|record| record.kid == kid)
+        self.keys.iter().map(|key| &key.record).chain(aside).find(|record| record.kid == kid).cloned()
+    }
+
+    /// What stands beside the key with this id, where nobody vouches for that; not that it was withdrawn.
+    fn unproven(&self, kid: &str) -> Option<KeyRecord> {
+        let record =
+            self.set_aside.iter().filter_map(|aside| aside.unproven.as_ref()).find(|record| record.kid == kid)?;
+        Some(KeyRecord { retired_at: None, ..record.clone() })
     }
 
     /// What a key that is set aside would do.
@@ -317,6 +344,29 @@ pub struct KeyRing {
     current: ArcSwap<SigningKeys>,
     published: ArcSwapOption<PublishedKeys>,
     changed: watch::Sender<u64>,
+    reloading: Mutex<()>,
+    confirmed: Confirmed,
+}
+
+/// When the keys were last known to be those of a store that others change, by the clock of whoever watches it.
+#[derive(Debug, Default)]
+struct Confirmed {
+    clock: OnceLock<Arc<dyn Clock>>,
+    /// The monotonic millisecond, plus one, in which the last look began that went well; zero where the last one did not.
+    at: AtomicU64,
+}
+
+impl Confirmed {
+    /// The monotonic millisecond, plus one; zero where nobody watches.
+    fn instant(&self) -> u64 {
+        self.clock.get().map_or(0, |clock| u64::try_from(clock.monotonic().as_millis()).unwrap_or(u64::MAX - 1) + 1)
+    }
+
+    fn is_recent(&self) -> bool {
+        let at = self.at.load(Ordering::Acquire);
+        self.clock.get().is_none()
+            || (at != 0 && self.instant().saturating_sub(at) <= u64::try_from(UNCONFIRMED.as_millis()).unwrap_or(0))
+    }
 }
 
 impl KeyRing {
@@ -324,27 +374,49 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`KeyRingError`] if the store cannot be used or a key not be made.
-    pub fn open(store: Arc<dyn KeyStore>, now: UnixTime) -> Result<Self, KeyRingError> {
-        complete(&*store, now)?;
-        let (changed, _) = watch::channel(store.fingerprint()?);
-        let keys = SigningKeys::load(store.read()?, None);
+    pub async fn open(store: Arc<dyn KeyStore>, now: UnixTime) -> Result<Self, KeyRingError> {
+        complete(&*store, now).await?;
+        Ok(Self::reading(store).await?)
+    }
+
+    /// Reads the keys of `store` as they are.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] if it cannot be read.
+    pub(crate) async fn reading(store: Arc<dyn KeyStore>) -> Result<Self, KeyStoreError> {
+        let stored = store.read().await?;
+        let (changed, _) = watch::channel(stored.fingerprint);
+        let keys = SigningKeys::load(stored, None);
         for SetAside { name, why, .. } in keys.set_aside() {
             tracing::error!(key.file = %name, reason = %why, "a signing key is set aside");
         }
-        Ok(Self { store, current: ArcSwap::from_pointee(keys), published: ArcSwapOption::empty(), changed })
+        Ok(Self {
+            store,
+            current: ArcSwap::from_pointee(keys),
+            published: ArcSwapOption::empty(),
+            changed,
+            reloading: Mutex::default(),
+            confirmed: Confirmed::default(),
+        })
     }
 
     /// What `store` holds, to look at.
     ///
     /// # Errors
     /// [`KeyStoreError`] if it cannot be read.
-    pub fn read(store: &dyn KeyStore) -> Result<SigningKeys, KeyStoreError> {
-        Ok(SigningKeys::load(store.read()?, None))
+    pub async fn read(store: &dyn KeyStore) -> Result<SigningKeys, KeyStoreError> {
+        Ok(SigningKeys::load(store.read().await?, None))
     }
 
     /// The keys as they stand.
     pub fn current(&self) -> Arc<SigningKeys> {
         self.current.load_full()
+    }
+
+    /// Whether what is held may sign: a node that does not hear of changes others make to the same keys might sign with one that was
+    /// withdrawn, or be the first to sign with one that not everybody has published.
+    pub fn may_sign(&self) -> bool {
+        !self.store.is_shared() || self.confirmed.is_recent()
     }
 
     /// `/jwks` at `now`: made when it changes, not when it is asked for.
@@ -370,13 +442,23 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`KeyStoreError`] if the store cannot be read: then everything stays as it was.
-    pub fn reload(&self) -> Result<bool, KeyStoreError> {
-        let fingerprint = self.store.fingerprint()?;
-        if fingerprint == *self.changed.borrow() {
+    pub async fn reload(&self) -> Result<bool, KeyStoreError> {
+        // One after the other: what was read first must not take the place of what was read last.
+        let _one = self.reloading.lock().await;
+        let begun = self.confirmed.instant();
+        let reloaded = self.look().await;
+        self.confirmed.at.store(if reloaded.is_ok() { begun } else { 0 }, Ordering::Release);
+        reloaded
+    }
+
+    async fn look(&self) -> Result<bool, KeyStoreError> {
+        if self.store.fingerprint().await? == *self.changed.borrow() {
             return Ok(false);
         }
         let before = self.current();
-        let mut keys = SigningKeys::load(self.store.read()?, Some(&before));
+        let stored = self.store.read().await?;
+        let fingerprint = stored.fingerprint;
+        let mut keys = SigningKeys::load(stored, Some(&before));
         for SetAside { name, why, .. } in &keys.set_aside {
             tracing::error!(key.file = %name, reason = %why, "a signing key is set aside");
         }
@@ -397,16 +479,37 @@ impl KeyRing {
         self.changed.subscribe()
     }
 
-    /// Watches the store until the ring is dropped.
-    pub fn watch(self: &Arc<Self>, every: Duration) -> tokio::task::JoinHandle<()> {
+    /// Begins to go by `clock` for how long ago the keys were known to be those of the store, and looks.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`] if the store cannot be read.
+    pub async fn follow(&self, clock: Arc<dyn Clock>) -> Result<(), KeyStoreError> {
+        self.confirmed.clock.get_or_init(|| clock);
+        self.reload().await.map(drop)
+    }
+
+    /// Watches the store until the ring is dropped: every so often, and whenever `hints` says that somebody changed something.
+    pub fn watch<T: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        every: Duration,
+        mut hints: watch::Receiver<T>,
+    ) -> tokio::task::JoinHandle<()> {
         let ring = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut failing = false;
             let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                ticks.tick().await;
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    Ok(()) = hints.changed() => {
+                        // Whoever changes something all the time makes nobody ask all the time.
+                        tokio::time::sleep(SETTLE).await;
+                        hints.mark_unchanged();
+                    }
+                }
                 let Some(ring) = ring.upgrade() else { return };
-                let Ok(reloaded) = tokio::task::spawn_blocking(move || ring.reload()).await else { return };
+                let reloaded = ring.reload().await;
                 match &reloaded {
                     Ok(true) => tracing::info!("the signing keys were read anew"),
                     Err(error) if !failing => tracing::error!(%error, "the signing keys cannot be read"),
@@ -418,28 +521,72 @@ impl KeyRing {
     }
 }
 
+/// What is to become of the keys of a store.
+struct Plan {
+    keys: SigningKeys,
+    writes: Vec<KeyWrite>,
+}
+
+impl Plan {
+    fn update(&mut self, record: KeyRecord) {
+        self.writes.push(KeyWrite::Update(record));
+    }
+
+    fn make(
+        &mut self,
+        algorithm: SigningAlgorithm,
+        now: UnixTime,
+        signs_from: Option<UnixTime>,
+    ) -> Result<KeyRecord, KeyRingError> {
+        let of = |error| KeyRingError::Key { algorithm, error };
+        let pem = signer::generate(algorithm).map_err(of)?;
+        let signer = Signer::from_pem(algorithm, &pem).map_err(of)?;
+        let record =
+            KeyRecord { kid: signer.kid().to_string(), alg: algorithm, created_at: now, signs_from, retired_at: None };
+        self.writes.push(KeyWrite::Add(StoredKey { record: record.clone(), pem }));
+        Ok(record)
+    }
+}
+
+/// Plans a change of what `store` holds, and makes it; where somebody else was faster, plans it anew from what that left. Nobody has
+/// to wait while a key is made.
+async fn change<T>(
+    store: &dyn KeyStore,
+    plan: impl Fn(&mut Plan) -> Result<T, KeyRingError>,
+) -> Result<T, KeyRingError> {
+    for _ in 0..ATTEMPTS {
+        let stored = store.read().await?;
+        let seen = stored.fingerprint;
+        let mut planned = Plan { keys: SigningKeys::load(stored, None), writes: Vec::new() };
+        let told = plan(&mut planned)?;
+        if planned.writes.is_empty() || store.write(seen, planned.writes).await? {
+            return Ok(told);
+        }
+    }
+    Err(KeyRingError::Contended)
+}
+
 /// Makes what is missing: for each algorithm a key that signs and the next. The very first signs at once.
 ///
 /// # Errors
 /// [`KeyRingError`] if the store cannot be used or a key not be made.
-pub fn complete(store: &dyn KeyStore, now: UnixTime) -> Result<Vec<KeyRecord>, KeyRingError> {
-    let mut made = Vec::new();
-    store.exclusively(&mut || {
-        let keys = SigningKeys::load(store.read()?, None);
+pub async fn complete(store: &dyn KeyStore, now: UnixTime) -> Result<Vec<KeyRecord>, KeyRingError> {
+    change(store, |plan| {
+        let mut made = Vec::new();
         for algorithm in ALGORITHMS {
             // A broken key may be the one that signs: whoever repairs it decides, not a restart.
-            let broken = !keys.set_aside.is_empty();
-            let none = !keys.keys.iter().any(|key| key.record.alg == algorithm && key.record.signs_from.is_some());
+            let broken = !plan.keys.set_aside.is_empty();
+            let none = !plan.keys.keys.iter().any(|key| key.record.alg == algorithm && key.record.signs_from.is_some());
             if none && !broken {
-                made.push(make(store, algorithm, now, Some(now))?);
+                made.push(plan.make(algorithm, now, Some(now))?);
             }
-            if keys.next(algorithm, now).is_none() {
-                made.push(make(store, algorithm, now, None)?);
+            if plan.keys.next(algorithm, now).is_none() {
+                made.push(plan.make(algorithm, now, None)?);
             }
         }
-        Ok(())
-    })?;
-    Ok(made)
+        Ok(made)
+    })
+    .await
 }
 
 /// When a rotation takes effect.
@@ -469,18 +616,16 @@ pub struct Rotation {
 /// # Errors
 /// [`KeyRingError::NotPublishedLongEnough`] (only with [`When::Now`]) and [`KeyRingError::AlreadyScheduled`], before
 /// anything is changed; [`KeyRingError::Store`].
-pub fn rotate(
+pub async fn rotate(
     store: &dyn KeyStore,
     algorithms: &[SigningAlgorithm],
     when: When,
     now: UnixTime,
 ) -> Result<Vec<Rotation>, KeyRingError> {
-    let mut rotations = Vec::new();
-    store.exclusively(&mut || {
-        let keys = SigningKeys::load(store.read()?, None);
+    change(store, |plan| {
         let mut scheduled = Vec::new();
         for algorithm in algorithms {
-            let Some(next) = keys.next(*algorithm, now) else { continue };
+            let Some(next) = plan.keys.next(*algorithm, now) else { continue };
             let mut record = next.record.clone();
             let kid = record.kid.clone();
             if let Some(from) = record.signs_from {
@@ -493,15 +638,16 @@ pub fn rotate(
             record.signs_from = Some(now.max(allowed));
             scheduled.push(record);
         }
+        let mut rotations = Vec::new();
         for record in scheduled {
-            store.update(&record)?;
-            let next = make(store, record.alg, now, None)?.kid;
+            plan.update(record.clone());
+            let next = plan.make(record.alg, now, None)?.kid;
             let signs_from = record.signs_from.unwrap_or(now);
             rotations.push(Rotation { alg: record.alg, kid: record.kid, signs_from, next });
         }
-        Ok(())
-    })?;
-    Ok(rotations)
+        Ok(rotations)
+    })
+    .await
 }
 
 /// What a withdrawal did.
@@ -518,243 +664,40 @@ pub struct Retirement {
 ///
 /// # Errors
 /// [`KeyRingError::Unknown`], [`KeyRingError::AlreadyRetired`], [`KeyRingError::Store`].
-pub fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Retirement, KeyRingError> {
-    let mut retirement = Retirement { kid: kid.to_owned(), successor: None };
-    store.exclusively(&mut || {
-        let keys = SigningKeys::load(store.read()?, None);
+pub async fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Retirement, KeyRingError> {
+    change(store, |plan| {
+        let mut retirement = Retirement { kid: kid.to_owned(), successor: None };
+        let unknown = || KeyRingError::Unknown { kid: kid.to_owned() };
         // One that cannot be used any more can still be withdrawn: somebody else may be able to.
-        let mut record = keys.record(kid).ok_or_else(|| KeyRingError::Unknown { kid: kid.to_owned() })?.clone();
+        let mut record = plan.keys.record(kid).or_else(|| plan.keys.unproven(kid)).ok_or_else(unknown)?;
         if let Some(at) = record.retired_at {
             return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at });
         }
         let algorithm = record.alg;
-        let stage = match keys.find(kid) {
-            Some(key) => keys.stage(&key.record, now),
-            None => keys.stage_if_usable(&record, now),
+        let stage = match plan.keys.find(kid) {
+            Some(key) => plan.keys.stage(&key.record, now),
+            None => plan.keys.stage_if_usable(&record, now),
         };
         if stage == KeyStage::Signing {
-            let mut successor = match keys.next(algorithm, now) {
+            let mut successor = match plan.keys.next(algorithm, now) {
                 Some(next) => next.record.clone(),
-                None => make(store, algorithm, now, None)?,
+                None => plan.make(algorithm, now, None)?,
             };
             // One millisecond on, so that of two keys with one date the right one is the later.
             let earliest = record.signs_from.map_or(now, |from| UnixTime::from_millis(from.as_millis() + 1));
             successor.signs_from = Some(now.max(earliest));
-            store.update(&successor)?;
+            plan.update(successor.clone());
             retirement.successor = Some(successor.kid);
         }
         record.retired_at = Some(now);
-        store.update(&record)?;
+        plan.update(record);
         if matches!(stage, KeyStage::Signing | KeyStage::Next) {
-            make(store, algorithm, now, None)?;
+            plan.make(algorithm, now, None)?;
         }
-        Ok(())
-    })?;
-    Ok(retirement)
-}
-
-fn make(
-    store: &dyn KeyStore,
-    algorithm: SigningAlgorithm,
-    now: UnixTime,
-    signs_from: Option<UnixTime>,
-) -> Result<KeyRecord, KeyRingError> {
-    let of = |error| KeyRingError::Key { algorithm, error };
-    let pem = signer::generate(algorithm).map_err(of)?;
-    let signer = Signer::from_pem(algorithm, &pem).map_err(of)?;
-    let record =
-        KeyRecord { kid: signer.kid().to_string(), alg: algorithm, created_at: now, signs_from, retired_at: None };
-    store.add(&StoredKey { record: record.clone(), pem })?;
-    Ok(record)
+        Ok(retirement)
+    })
+    .await
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{HashMap, HashSet, VecDeque};
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::mint::fixture::{MemoryKeys, NOW};
-
-    const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
-
-    fn keys(store: &MemoryKeys) -> SigningKeys {
-        KeyRing::read(store).unwrap()
-    }
-
-    fn kids(keys: &SigningKeys, now: UnixTime) -> HashSet<String> {
-        keys.published(now).map(|key| key.record.kid.clone()).collect()
-    }
-
-    fn signing(store: &MemoryKeys, now: UnixTime) -> String {
-        keys(store).signing(ES256, now).unwrap().kid().to_string()
-    }
-
-    fn minutes(minutes: u64) -> Duration {
-        Duration::from_secs(minutes * 60)
-    }
-
-    #[test]
-    fn the_first_key_signs_at_once_and_the_next_is_published() {
-        let store = MemoryKeys::begun();
-        let keys = keys(&store);
-        assert_eq!(keys.all().len(), 2 * ALGORITHMS.len());
-        for algorithm in ALGORITHMS {
-            assert_eq!(keys.signing(algorithm, NOW).unwrap().algorithm(), algorithm);
-            assert!(keys.next(algorithm, NOW).is_some());
-        }
-        assert_eq!(complete(&*store, NOW.after(minutes(60))).unwrap(), [], "nothing is missing the second time");
-    }
-
-    #[test]
-    fn a_calendar_before_the_first_key_does_not_stop_the_mint() {
-        assert!(keys(&MemoryKeys::begun_with(ES256)).signing(ES256, NOW.before(minutes(600))).is_some());
-    }
-
-    #[test]
-    fn a_rotation_waits_until_the_next_key_has_been_published_for_ten_minutes() {
-        let store = MemoryKeys::begun_with(ES256);
-        let before = signing(&store, NOW);
-        let rotation = rotate(&*store, &[ES256], When::OncePublished, NOW.after(minutes(1))).unwrap().remove(0);
-        assert_eq!(rotation.signs_from, NOW.after(minutes(10)));
-        assert_eq!(signing(&store, UnixTime::from_millis(rotation.signs_from.as_millis() - 1)), before);
-        assert_eq!(signing(&store, rotation.signs_from), rotation.kid);
-        let published = kids(&keys(&store), rotation.signs_from);
-        assert!(published.contains(&before) && published.contains(&rotation.next));
-    }
-
-    #[test]
-    fn a_rotation_now_is_refused_a_millisecond_too_early() {
-        let store = MemoryKeys::begun_with(ES256);
-        let allowed = NOW.after(PUBLISHED_BEFORE_SIGNING);
-        let early = UnixTime::from_millis(allowed.as_millis() - 1);
-        let before = keys(&store).all().len();
-        let refused = rotate(&*store, &[ES256], When::Now, early).unwrap_err();
-        assert!(matches!(refused, KeyRingError::NotPublishedLongEnough { from, .. } if from == allowed), "{refused}");
-        assert_eq!(keys(&store).all().len(), before, "and nothing is changed");
-        let rotation = rotate(&*store, &[ES256], When::Now, allowed).unwrap().remove(0);
-        assert_eq!((rotation.signs_from, signing(&store, allowed)), (allowed, rotation.kid));
-    }
-
-    #[test]
-    fn a_key_that_is_scheduled_is_the_next_one_whatever_the_calendar_said() {
-        let store = MemoryKeys::begun_with(ES256);
-        let first = rotate(&*store, &[ES256], When::OncePublished, NOW).unwrap().remove(0);
-        // Stepped back: the key made by that rotation looks older than the one it scheduled.
-        let mut made = keys(&store).find(&first.next).unwrap().record.clone();
-        made.created_at = NOW.before(Duration::from_secs(3_600));
-        store.update(&made).unwrap();
-        let again = rotate(&*store, &[ES256], When::OncePublished, NOW).unwrap_err();
-        assert_eq!(again, KeyRingError::AlreadyScheduled { kid: first.kid, from: first.signs_from });
-    }
-
-    #[test]
-    fn a_second_rotation_while_one_is_scheduled_changes_nothing() {
-        let store = MemoryKeys::begun_with(ES256);
-        let rotation = rotate(&*store, &[ES256], When::OncePublished, NOW).unwrap().remove(0);
-        let refused = rotate(&*store, &[ES256], When::OncePublished, NOW).unwrap_err();
-        assert_eq!(refused, KeyRingError::AlreadyScheduled { kid: rotation.kid, from: rotation.signs_from });
-    }
-
-    #[test]
-    fn a_key_leaves_when_the_last_token_it_signed_has_expired_and_not_before() {
-        let store = MemoryKeys::begun_with(ES256);
-        let before = signing(&store, NOW);
-        let from = NOW.after(minutes(10));
-        rotate(&*store, &[ES256], When::Now, from).unwrap();
-        let gone = from.after(PUBLISHED_AFTER_SIGNING);
-        assert!(kids(&keys(&store), UnixTime::from_millis(gone.as_millis() - 1)).contains(&before));
-        assert!(!kids(&keys(&store), gone).contains(&before));
-        let expired = from.after(LONGEST_LIFETIME).after(Duration::from_secs(10));
-        assert!(expired < gone);
-    }
-
-    #[test]
-    fn a_withdrawn_key_neither_signs_nor_is_published_and_the_next_takes_over() {
-        let store = MemoryKeys::begun_with(ES256);
-        let (before, next) = (signing(&store, NOW), keys(&store).next(ES256, NOW).unwrap().record.kid.clone());
-        let retirement = retire(&*store, &before, NOW).unwrap();
-        assert_eq!(retirement, Retirement { kid: before.clone(), successor: Some(next.clone()) });
-        let later = NOW.after(Duration::from_secs(1));
-        assert_eq!(signing(&store, later), next);
-        assert!(!kids(&keys(&store), later).contains(&before));
-        assert!(keys(&store).next(ES256, later).is_some(), "there is a next again");
-        assert_eq!(retire(&*store, &before, later).unwrap_err(), KeyRingError::AlreadyRetired { kid: before, at: NOW });
-    }
-
-    #[test]
-    fn a_withdrawn_next_key_is_replaced() {
-        let store = MemoryKeys::begun_with(ES256);
-        let next = keys(&store).next(ES256, NOW).unwrap().record.kid.clone();
-        let before = signing(&store, NOW);
-        assert_eq!(retire(&*store, &next, NOW).unwrap().successor, None);
-        assert_eq!(signing(&store, NOW.after(minutes(60))), before);
-        assert_ne!(keys(&store).next(ES256, NOW).unwrap().record.kid, next);
-    }
-
-    #[test]
-    fn a_withdrawn_key_has_no_predecessor_as_its_stand_in() {
-        let store = MemoryKeys::begun_with(ES256);
-        let from = NOW.after(minutes(10));
-        let second = rotate(&*store, &[ES256], When::Now, from).unwrap().remove(0).kid;
-        let mut record = keys(&store).find(&second).unwrap().record.clone();
-        record.retired_at = Some(from.after(minutes(1)));
-        store.update(&record).unwrap();
-        assert!(keys(&store).signing(ES256, from.after(minutes(2))).is_none());
-    }
-
-    #[test]
-    fn published_keys_are_made_again_only_when_they_change() {
-        let store = MemoryKeys::begun();
-        let ring = KeyRing::open(Arc::clone(&store) as Arc<dyn KeyStore>, NOW).unwrap();
-        let first = ring.published(NOW);
-        assert!(Arc::ptr_eq(&first, &ring.published(NOW.after(minutes(60)))));
-        let from = NOW.after(minutes(10));
-        rotate(&*store, &[ES256], When::Now, from).unwrap();
-        assert!(Arc::ptr_eq(&first, &ring.published(from)), "not noticed yet");
-        assert!(ring.reload().unwrap());
-        assert!(!ring.reload().unwrap());
-        let second = ring.published(from);
-        assert_ne!(first.etag, second.etag);
-        // Nothing is read; the instant alone lets the old key go.
-        let third = ring.published(from.after(PUBLISHED_AFTER_SIGNING));
-        assert_ne!((second.etag.clone(), second.body.len()), (third.etag.clone(), third.body.len()));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        /// Whatever is rotated when: a resource server whose keys are two minutes old (`max-age`, and a fetch that
-        /// failed) knows the key of every token that has not expired.
-        #[test]
-        fn no_good_token_is_refused_at_any_instant(steps in prop::collection::vec((1..40_u64, any::<bool>()), 1..25)) {
-            let store = MemoryKeys::begun_with(ES256);
-            let mut current = keys(&store);
-            let mut now = NOW;
-            // What was fetched in the last three minutes, oldest first; and when each key last signed.
-            let mut fetched: VecDeque<HashSet<String>> = (0..3).map(|_| kids(&current, NOW)).collect();
-            let mut signed: HashMap<String, UnixTime> = HashMap::new();
-            for (wait, at_once) in steps {
-                for _ in 0..wait {
-                    now = now.after(minutes(1));
-                    fetched.push_back(kids(&current, now));
-                    fetched.pop_front();
-                    signed.insert(current.signing(ES256, now).unwrap().kid().to_string(), now);
-                    for (kid, at) in &signed {
-                        // The longest life, and the leeway of whoever checks it.
-                        if now <= at.after(LONGEST_LIFETIME).after(Duration::from_secs(10)) {
-                            prop_assert!(fetched.iter().all(|known| known.contains(kid)), "a good token is refused");
-                        }
-                    }
-                }
-                let when = if at_once { When::Now } else { When::OncePublished };
-                match rotate(&*store, &[ES256], when, now) {
-                    Ok(_) => current = keys(&store),
-                    Err(KeyRingError::AlreadyScheduled { .. } | KeyRingError::NotPublishedLongEnough { .. }) => {}
-                    Err(error) => return Err(TestCaseError::fail(error.to_string())),
-                }
-            }
-        }
-    }
-}
+mod tests;

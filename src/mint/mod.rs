@@ -10,7 +10,7 @@ mod claims;
 /// What the server tells others by itself.
 mod security_event;
 
-/// The one file of the server that names josekit and aws-lc-rs.
+/// The one file of the server that names josekit.
 mod signer;
 
 /// Signing keys: which signs, which are published.
@@ -18,6 +18,12 @@ pub mod key_ring;
 
 /// Keys as files in a directory.
 pub mod key_directory;
+
+/// Keys in the store, for all nodes.
+pub mod shared_keys;
+
+/// What those are encrypted by.
+pub mod key_encryption;
 
 pub(crate) use claims::Grant;
 pub use key_ring::{KeyRing, KeyStore, SigningKeys};
@@ -42,6 +48,8 @@ refusals! {
     pub enum MintRefusal at "mint" {
         /// There is no key of this algorithm to sign with.
         NoSigningKey { /** The algorithm. */ algorithm: SigningAlgorithm } => "no_signing_key",
+        /// The keys are shared, and this node has not heard for a while whether they are still these.
+        KeysNotConfirmed => "signing_keys_not_confirmed",
         /// What bounds the token's life has less than a second left.
         NothingLeft => "token_lifetime_exhausted",
         /// The key would not sign.
@@ -56,7 +64,7 @@ impl MintRefusal {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::NoSigningKey { .. } | Self::NothingLeft | Self::SigningFailed => ErrorCode::ServerError,
-            Self::StatusIndexUnavailable => ErrorCode::TemporarilyUnavailable,
+            Self::KeysNotConfirmed | Self::StatusIndexUnavailable => ErrorCode::TemporarilyUnavailable,
         }
     }
 }
@@ -126,7 +134,7 @@ impl Mint {
     ///
     /// # Errors
     /// [`MintRefusal::NothingLeft`] if it would have expired already, [`MintRefusal::NoSigningKey`] if no key of the
-    /// client's algorithm may sign now.
+    /// client's algorithm may sign now, [`MintRefusal::KeysNotConfirmed`] if none of a shared ring may.
     #[expect(clippy::needless_pass_by_value, reason = "what was authorized is used up: one token each time")]
     pub fn draft(&self, access: AuthorizedAccess, now: UnixTime) -> Result<Draft, MintRefusal> {
         self.draft_grant(Grant::from(&access), now)
@@ -135,6 +143,9 @@ impl Mint {
     pub(crate) fn draft_grant(&self, grant: Grant, now: UnixTime) -> Result<Draft, MintRefusal> {
         let algorithm = grant.signing_alg;
         let claims = claims::write(&self.issuer, &grant, now)?;
+        if !self.keys.may_sign() {
+            return Err(MintRefusal::KeysNotConfirmed);
+        }
         let keys = self.keys.current();
         let key = keys.signing(algorithm, now).ok_or(MintRefusal::NoSigningKey { algorithm })?.clone();
         Ok(Draft { claims, grant, key })

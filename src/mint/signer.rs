@@ -1,4 +1,4 @@
-//! Keys that sign, and randomness: the one file of the server that names josekit and aws-lc-rs.
+//! Keys that sign, and randomness: the one file of the server that names josekit.
 //!
 //! Takes PKCS#8, gives a [`Signer`] and the public JWK that goes with it. josekit frames the JWS and writes the JWK,
 //! aws-lc-rs signs and generates. It knows nothing of when a key may sign.

@@ -60,6 +60,20 @@ pub struct KnownToken {
 /// What happened to one of the server's signing keys: for the history, which names no private part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningKeyChange {
+    /// It is encrypted by another key-encryption key.
+    Encrypted {
+        /// The key's id.
+        kid: String,
+        /// The id of the key-encryption key before.
+        before: String,
+        /// And after.
+        after: String,
+    },
+    /// It was taken from a directory into the store.
+    Moved {
+        /// The key's id.
+        kid: String,
+    },
     /// It is to sign from an instant on, or does already.
     Rotated {
         /// The key's id.
@@ -84,7 +98,10 @@ impl SigningKeyChange {
     /// The key's id.
     pub fn kid(&self) -> &str {
         match self {
-            Self::Rotated { kid, .. } | Self::Withdrawn { kid, .. } => kid,
+            Self::Encrypted { kid, .. }
+            | Self::Moved { kid }
+            | Self::Rotated { kid, .. }
+            | Self::Withdrawn { kid, .. } => kid,
         }
     }
 }

@@ -291,6 +291,8 @@ impl Bench {
             "DROP TABLE status_block",
             "DROP TABLE status_list",
             "DROP TABLE list_follower",
+            "DROP TABLE signing_key",
+            "DROP TABLE signing_key_ring",
             "ALTER TABLE revocation_mark DROP COLUMN status_list_id",
             "ALTER TABLE revocation_mark DROP COLUMN status_index",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",

@@ -41,6 +41,8 @@ mod registry;
 
 mod schema;
 
+mod signing_keys;
+
 mod sqlite;
 
 mod status_list;
@@ -50,6 +52,9 @@ pub(crate) mod contract;
 
 /// How long a connection is waited for: shorter than the 2 s in which an audit record has to be written or refused.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
+
+/// How long closing may take. A connection that a network has swallowed never says good-bye.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How many connections read at the same time.
 const READERS: u32 = 4;
@@ -228,17 +233,27 @@ impl Store {
         }
     }
 
-    /// Closes every connection; what is under way is finished first.
+    /// Whether servers on several machines can have it open.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres { .. })
+    }
+
+    /// Closes every connection; what is under way is finished first, if it is in time.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writers.close().await;
-        match &self.engine {
-            Engine::Postgres { pool } => pool.close().await,
-            Engine::Sqlite { appender, readers, index, .. } => {
-                index.close().await;
-                readers.close().await;
-                appender.close().await;
+        let closing = async {
+            self.readers.close().await;
+            self.writers.close().await;
+            match &self.engine {
+                Engine::Postgres { pool } => pool.close().await,
+                Engine::Sqlite { appender, readers, index, .. } => {
+                    index.close().await;
+                    readers.close().await;
+                    appender.close().await;
+                }
             }
+        };
+        if tokio::time::timeout(CLOSING, closing).await.is_err() {
+            tracing::warn!("not every connection to the database could be closed: nobody answers on it");
         }
     }
 }

@@ -55,6 +55,12 @@ mod cluster;
 
 mod standby;
 
+mod relay;
+
+mod nodes;
+
+mod shared_keys;
+
 mod crash;
 
 mod perimeter;

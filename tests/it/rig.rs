@@ -5,13 +5,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::app::App;
 use countersign::audit::AuditEntry;
 use countersign::config::{Config, Issuer, NodeName, StoreUrl, TlsFiles};
 use countersign::mint::key_directory::KeyDirectory;
+use countersign::mint::key_encryption::EncryptionKeySource;
 use countersign::mint::key_ring::KeyRing;
 use countersign::pki::certificate::ParsedCertificate;
 use countersign::pki::{anchor, identity};
@@ -39,7 +40,7 @@ use countersign_resource_server::scope::Scope;
 use countersign_resource_server::time::{Clock, ManualClock, SystemClock, UnixTime};
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::wire::{Answer, Peer, Tls};
 use crate::world::{ACCOUNTS, LEGACY, PAYMENTS, Party, VAULT, World, subject_text_of_a};
@@ -146,7 +147,9 @@ impl Rig {
             Time::Standing => Arc::<ManualClock>::clone(&standing),
         };
         let store = config.store.clone();
-        signing_keys(&config.keys_directory);
+        if config.key_encryption_key.is_none() {
+            signing_keys(&config.keys_directory).await;
+        }
         let app = App::open(config, clock).await.unwrap();
         enrol(&app.registry, &world).await;
 
@@ -169,6 +172,9 @@ impl Rig {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
         if let Some(roots) = &self.app.config.fetch_roots {
             command.env("COUNTERSIGN_FETCH__ROOTS", roots);
+        }
+        if let Some(EncryptionKeySource::File(path)) = &self.app.config.key_encryption_key {
+            command.env("COUNTERSIGN_KEY_ENCRYPTION_KEY", path);
         }
         command
             .args(arguments)
@@ -273,22 +279,35 @@ impl Rig {
 
     /// Another node of the same cluster: the same store and keys, listeners of its own.
     pub(crate) async fn another_node(&self) -> Node {
+        self.node_with(|_| {}).await
+    }
+
+    /// The same, with its configuration changed.
+    pub(crate) async fn node_with(&self, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = self.app.config.clone();
         config.node = NodeName::parse("another").unwrap();
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        change(&mut config);
         let app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
         let running = server::serve(&app, telemetry::start_metrics()).await.unwrap();
-        Node { address: running.addresses().mtls, app, running }
+        let addresses = running.addresses();
+        Node { address: addresses.mtls, operations: addresses.operations, app, running }
     }
 
     /// Stops the server in good order and starts it again on what it left behind.
-    pub(crate) async fn restarted(mut self) -> Self {
+    pub(crate) async fn restarted(self) -> Self {
+        self.restarted_with(|_| {}).await
+    }
+
+    /// The same, with its configuration changed.
+    pub(crate) async fn restarted_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         if let Some(running) = self.running.take() {
             running.stop(Duration::from_secs(1)).await;
         }
         self.app.close().await;
         let mut config = self.app.config.clone();
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        change(&mut config);
         self.app = App::open(config, Arc::clone(&self.app.clock)).await.unwrap();
         let running = server::serve(&self.app, telemetry::start_metrics()).await.unwrap();
         (self.address, self.operations) = (running.addresses().mtls, running.addresses().operations);
@@ -329,6 +348,7 @@ impl Rig {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    pub(crate) operations: SocketAddr,
     pub(crate) app: Arc<App>,
     running: Running,
 }
@@ -364,15 +384,17 @@ pub(crate) async fn within(patience: Duration, what: &str, mut done: impl FnMut(
 }
 
 /// Gives a server the signing keys that this process made once: RSA keys take long to find.
-pub(crate) fn signing_keys(directory: &Path) {
-    static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+pub(crate) async fn signing_keys(directory: &Path) {
+    static MADE: OnceCell<tempfile::TempDir> = OnceCell::const_new();
+    let make = async || {
         let directory = tempfile::tempdir().unwrap();
         let keys = KeyDirectory::open(&directory.path().join("keys")).unwrap();
-        KeyRing::open(Arc::new(keys), SystemClock::new().now()).unwrap();
+        KeyRing::open(Arc::new(keys), SystemClock::new().now()).await.unwrap();
         directory
-    });
+    };
+    let made = MADE.get_or_init(make).await;
     KeyDirectory::open(directory).unwrap();
-    for entry in std::fs::read_dir(MADE.path().join("keys")).unwrap() {
+    for entry in std::fs::read_dir(made.path().join("keys")).unwrap() {
         let entry = entry.unwrap();
         // The mode comes along.
         std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();

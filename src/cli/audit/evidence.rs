@@ -11,10 +11,11 @@ use serde_json::json;
 
 use crate::audit::believed::BelievedKeys;
 use crate::audit::checkpoint::CHECKPOINT_FILE;
+use crate::cli::keys_at_hand::KeysAtHand;
 use crate::cli::session::Failure;
 use crate::config::Config;
-use crate::mint::key_directory::KeyDirectory;
-use crate::mint::{KeyRing, Signer, SigningKeys};
+use crate::mint::{Signer, SigningKeys};
+use crate::store::Store;
 
 /// Where the evidence is.
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(super) struct EvidenceArguments {
     /// directory is always looked at.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
-    /// The keys that sign checkpoints, as /jwks has them; otherwise those in the keys directory.
+    /// The keys that sign checkpoints, as /jwks has them; otherwise the server's own.
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
 }
@@ -40,7 +41,7 @@ impl EvidenceArguments {
     ///
     /// # Errors
     /// A file that was named cannot be read, or the keys cannot.
-    pub(super) fn read(&self, config: Option<&Config>) -> Result<Evidence, Failure> {
+    pub(super) async fn read(&self, config: Option<&Config>, store: Option<&Store>) -> Result<Evidence, Failure> {
         let mut copies = Vec::new();
         for file in &self.checkpoint {
             let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -56,9 +57,10 @@ impl EvidenceArguments {
         }
         copies.sort_unstable();
         copies.dedup();
-        let keys = match (&self.jwks, config) {
-            (Some(file), config) => published(file, config.map(|config| config.keys_directory.as_path()))?,
-            (None, Some(config)) => own(&config.keys_directory)?,
+        let at_hand = config.map(|config| KeysAtHand::of(config, store)).transpose()?;
+        let keys = match (&self.jwks, at_hand) {
+            (Some(file), at_hand) => published(file, at_hand.as_ref()).await?,
+            (None, Some(at_hand)) => own(&at_hand).await?,
             (None, None) => BelievedKeys::default(),
         };
         Ok(Evidence { keys, copies })
@@ -69,17 +71,18 @@ fn lines(text: &str) -> impl Iterator<Item = String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The keys of a file. Which of them were withdrawn is in the keys directory, where that is at hand.
+/// The keys of a file. Which of them were withdrawn is known where the server's own are at hand.
 ///
 /// # Errors
 /// The file cannot be read, or is no JWK Set.
-pub(in crate::cli) fn published(file: &Path, directory: Option<&Path>) -> Result<BelievedKeys, Failure> {
+pub(in crate::cli) async fn published(file: &Path, at_hand: Option<&KeysAtHand>) -> Result<BelievedKeys, Failure> {
     let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let keys = KeySet::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    let Some(directory) = directory.filter(|directory| directory.exists()) else { return Ok(keys.into()) };
-    // Whoever may not read it sees that it is there: nothing was withdrawn is not what that means.
-    Ok(match KeyDirectory::open(directory).and_then(|directory| KeyRing::read(&directory)) {
-        Ok(at_hand) => BelievedKeys::new(keys, withdrawn(&at_hand)),
+    let Some(at_hand) = at_hand else { return Ok(keys.into()) };
+    // Whoever may not read them sees that they are there: nothing was withdrawn is not what that means.
+    Ok(match at_hand.read().await {
+        Ok(Some(at_hand)) => BelievedKeys::new(keys, withdrawn(&at_hand)),
+        Ok(None) => keys.into(),
         Err(error) => BelievedKeys::doubted(keys, format!("which keys were withdrawn is not known: {error}")),
     })
 }
@@ -95,15 +98,12 @@ fn withdrawn(keys: &SigningKeys) -> BTreeMap<String, UnixTime> {
 ///
 /// # Errors
 /// There is none that can be read.
-pub(super) fn signer(directory: &Path, now: UnixTime) -> Result<Signer, Failure> {
-    let place = directory.display();
+pub(super) async fn signer(at_hand: &KeysAtHand, now: UnixTime) -> Result<Signer, Failure> {
+    let place = at_hand.place();
     let advice = "that records were removed is signed with the server's own key: run the command where the keys are, as the user \
                   the server runs as";
-    if !directory.is_dir() {
-        return Err(format!("{place}: no such directory; {advice}").into());
-    }
-    let keys = KeyDirectory::open(directory).and_then(|directory| KeyRing::read(&directory));
-    let keys = keys.map_err(|error| format!("{error}; {advice}"))?;
+    let keys = at_hand.read().await.map_err(|error| format!("{error}; {advice}"))?;
+    let keys = keys.ok_or_else(|| format!("{place}: no such directory; {advice}"))?;
     if let Some(signer) = keys.signing(SigningAlgorithm::ES256, now) {
         return Ok(signer.clone());
     }
@@ -115,12 +115,17 @@ pub(super) fn signer(directory: &Path, now: UnixTime) -> Result<Signer, Failure>
 ///
 /// # Errors
 /// They cannot be read.
-pub(in crate::cli) fn own(directory: &Path) -> Result<BelievedKeys, Failure> {
-    if !directory.is_dir() {
-        return Ok(BelievedKeys::default());
-    }
-    let keys = KeyRing::read(&KeyDirectory::open(directory)?)?;
-    let withdrawn = withdrawn(&keys);
-    let keys: Vec<_> = keys.all().iter().map(|key| key.signer.public_jwk()).collect();
-    Ok(BelievedKeys::new(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())?, withdrawn))
+pub(in crate::cli) async fn own(at_hand: &KeysAtHand) -> Result<BelievedKeys, Failure> {
+    // A file can be looked at where nothing else is.
+    let keys = if matches!(at_hand, KeysAtHand::Unreachable) { None } else { at_hand.read().await? };
+    keys.map_or_else(|| Ok(BelievedKeys::default()), |keys| believed(&keys))
+}
+
+/// These keys, whatever has become of them.
+///
+/// # Errors
+/// They make no JWK Set.
+pub(in crate::cli) fn believed(keys: &SigningKeys) -> Result<BelievedKeys, Failure> {
+    let public: Vec<_> = keys.all().iter().map(|key| key.signer.public_jwk()).collect();
+    Ok(BelievedKeys::new(KeySet::parse(json!({ "keys": public }).to_string().as_bytes())?, withdrawn(keys)))
 }

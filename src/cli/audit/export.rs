@@ -17,6 +17,7 @@ use crate::audit::believed::BelievedKeys;
 use crate::audit::command::record_reading;
 use crate::audit::export::{self, ExportFailure, Exported, Interruption, ReadExport};
 use crate::audit::verify::{AuditReading, Pruned};
+use crate::cli::keys_at_hand::KeysAtHand;
 use crate::cli::output::printable;
 use crate::cli::session::{Failure, Session};
 
@@ -51,9 +52,9 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
     let store = session.store();
     let source: Arc<dyn AuditReading> = Arc::new(store.clone());
     // Before anything is read or written: without it nothing can be removed.
-    let signer =
-        if arguments.prune { Some(evidence::signer(&session.config.keys_directory, session.now)?) } else { None };
-    let keys = evidence::own(&session.config.keys_directory)?;
+    let at_hand = KeysAtHand::of(&session.config, Some(store))?;
+    let signer = if arguments.prune { Some(evidence::signer(&at_hand, session.now).await?) } else { None };
+    let keys = evidence::own(&at_hand).await?;
     let node = session.config.node.as_str();
     let asked =
         json!({ "before": arguments.before, "to": arguments.to.display().to_string(), "prune": arguments.prune });

@@ -38,7 +38,7 @@ impl VerifyArguments {
 /// # Errors
 /// The store does not answer, or something was found.
 pub(super) async fn run(arguments: &VerifyArguments, session: &Session) -> Result<(), Failure> {
-    let Evidence { keys, copies } = arguments.evidence.read(Some(&session.config))?;
+    let Evidence { keys, copies } = arguments.evidence.read(Some(&session.config), Some(session.store())).await?;
     let source: Arc<dyn AuditReading> = Arc::new(session.store().clone());
     let progress = Progress::of("verified");
     let mut report = verify::verify(&source, &keys, &copies, progress.count()).await?;
@@ -79,14 +79,16 @@ pub(super) async fn run_on_file(
     output: Output,
 ) -> Result<(), Failure> {
     let Some(file) = arguments.file.clone() else { return Ok(()) };
-    let evidence = arguments.evidence.read(config.as_ref().ok())?;
-    let doubt = evidence.keys.doubt().map(str::to_owned);
-    let mut read = read(file.clone(), evidence).await?;
-    read.report.notes.extend(doubt);
+    let known = config.as_ref().ok().cloned();
     let session = match config {
         Ok(config) => Session::open(config, operator, output).await,
         Err(mistakes) => Err(mistakes.into()),
     };
+    let store = session.as_ref().ok().map(Session::store);
+    let evidence = arguments.evidence.read(known.as_ref(), store).await?;
+    let doubt = evidence.keys.doubt().map(str::to_owned);
+    let mut read = read(file.clone(), evidence).await?;
+    read.report.notes.extend(doubt);
     let mut unmet = None;
     match session {
         Ok(session) => {

@@ -133,6 +133,24 @@ pub(super) const TABLES: &[Table] = &[
         ],
         &["id"],
     ),
+    table(
+        "signing_key_ring",
+        &[("singleton", Integer), ("revision", Integer), ("encrypted_by", Text), ("proof", Octets)],
+        &["singleton"],
+    ),
+    table(
+        "signing_key",
+        &[
+            ("kid", Text),
+            ("alg", Text),
+            ("created_at", Integer),
+            ("signs_from", Integer),
+            ("retired_at", Integer),
+            ("revision", Integer),
+            ("sealed", Octets),
+        ],
+        &["kid"],
+    ),
     table("restoration", &[("epoch", Integer), ("state", Text), ("record", Text), ("statement", Text)], &["epoch"]),
     table("used_assertion", &[("digest", Octets), ("expires_at", Integer)], &["digest"]),
     table(

@@ -262,9 +262,9 @@ async fn a_record_that_nobody_signed_keeps_nobody_from_pruning() {
 async fn a_proof_is_the_record_signed() {
     let scene = Scene::on(&Engine::Sqlite, 40).await;
     let keys = tempfile::tempdir().unwrap();
-    crate::rig::signing_keys(keys.path());
+    crate::rig::signing_keys(keys.path()).await;
     let ring = countersign::mint::key_directory::KeyDirectory::open(keys.path()).unwrap();
-    let ring = countersign::mint::KeyRing::read(&ring).unwrap();
+    let ring = countersign::mint::KeyRing::read(&ring).await.unwrap();
     let algorithm = countersign_resource_server::token::jws::SigningAlgorithm::ES256;
     let signer = ring.signing(algorithm, scene.now).unwrap();
     let record = record(&scene);

@@ -26,7 +26,7 @@ fn pairs() -> Vec<(Engine, Engine)> {
 }
 
 /// A place for another store of the rig.
-pub(super) async fn fresh(rig: &Rig, engine: &Engine, name: &str) -> StoreUrl {
+pub(crate) async fn fresh(rig: &Rig, engine: &Engine, name: &str) -> StoreUrl {
     let directory = rig.directory().join(name);
     std::fs::create_dir(&directory).unwrap();
     engine.fresh(&directory).await

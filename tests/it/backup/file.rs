@@ -238,7 +238,7 @@ async fn a_backup_of_another_past_than_the_one_that_was_kept_is_refused() {
     let payload = |kept: &str| -> Value {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(kept.trim().split('.').nth(1).unwrap()).unwrap()).unwrap()
     };
-    let keys = KeyRing::read(&KeyDirectory::open(&rig.app.config.keys_directory).unwrap()).unwrap();
+    let keys = KeyRing::read(&KeyDirectory::open(&rig.app.config.keys_directory).unwrap()).await.unwrap();
     let signer = keys.signing(SigningAlgorithm::ES256, SystemClock::new().now()).unwrap();
     let signed = |payload: &Value| signer.sign(CHECKPOINT_TYPE, payload.to_string().as_bytes()).unwrap();
 

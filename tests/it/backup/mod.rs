@@ -9,17 +9,24 @@ mod file;
 
 mod shared;
 
+pub(crate) use circle::fresh;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use countersign::config::StoreUrl;
+use countersign::mint::key_encryption::EncryptionKeySource;
 use serde_json::Value;
 
 use crate::rig::Rig;
 
 /// The command line on a store of the test's choice, as the rig's issuer.
 pub(super) async fn command(rig: &Rig, store: &StoreUrl, arguments: &[&str]) -> Output {
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+    if let Some(EncryptionKeySource::File(path)) = &rig.app.config.key_encryption_key {
+        command.env("COUNTERSIGN_KEY_ENCRYPTION_KEY", path);
+    }
+    command
         .args(arguments)
         .current_dir(rig.directory())
         .env("COUNTERSIGN_DATA_DIRECTORY", rig.directory())

@@ -277,13 +277,13 @@ async fn a_call_that_fails_during_a_rotation() {
     }
     let scene = Scene::new().await;
     for (kind, calls) in [("write", WRITES), ("fsync", SYNCS), ("rename", NAMES)] {
-        scene.keys_never_rotated();
+        scene.keys_never_rotated().await;
         let watched = scene.rotate(&["-e", &format!("trace={calls}")]).await;
         assert!(watched.status.success(), "{}", String::from_utf8_lossy(&watched.stderr));
         let numbers = numbers_on_keys(&scene.trace);
         let mut seen = Vec::new();
         for number in numbers.into_iter().take(MOST) {
-            scene.keys_never_rotated();
+            scene.keys_never_rotated().await;
             let server = scene.serving().await;
             let what = format!("{kind} {number} failed during a rotation");
             let inject = format!("inject={calls}:error=EIO:when={number}");
@@ -310,10 +310,10 @@ fn numbers_on_keys(trace: &Path) -> Vec<usize> {
 
 impl Scene {
     /// A rotation is scheduled once: each has keys to itself.
-    fn keys_never_rotated(&self) {
+    async fn keys_never_rotated(&self) {
         let keys = self.site.directory().join(&self.site.config.keys_directory);
         std::fs::remove_dir_all(&keys).unwrap();
-        rig::signing_keys(&keys);
+        rig::signing_keys(&keys).await;
     }
 
     /// Rotates, under a strace that follows the first thread alone, which is the one that does it.

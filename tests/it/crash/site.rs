@@ -66,7 +66,7 @@ impl Site {
         );
         let file = rig::write(directory, "countersign.toml", &text);
         let config = Config::load(Some(&file), []).unwrap();
-        rig::signing_keys(&config.keys_directory);
+        rig::signing_keys(&config.keys_directory).await;
         let app = App::open(config.clone(), Arc::new(SystemClock::new())).await.unwrap();
         rig::enrol(&app.registry, &world).await;
         app.close().await;

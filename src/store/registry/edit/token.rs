@@ -93,6 +93,14 @@ impl Writing {
             let kid = change.kid();
             self.touch_nothing(kid);
             match change {
+                SigningKeyChange::Encrypted { before, after, .. } => {
+                    let [before, after] = [before, after].map(|by| serde_json::json!({ "encrypted_by": by }));
+                    self.note("signing_key.encrypt", RecordKind::SigningKey, kid, Some(&before), Some(&after)).await?;
+                }
+                SigningKeyChange::Moved { .. } => {
+                    let after = serde_json::json!({ "kept_in": "store" });
+                    self.note("signing_key.move", RecordKind::SigningKey, kid, None::<&()>, Some(&after)).await?;
+                }
                 SigningKeyChange::Rotated { alg, signs_from, next, .. } => {
                     let after = serde_json::json!({ "alg": alg, "signs_from": signs_from, "next": next });
                     self.note("signing_key.rotate", RecordKind::SigningKey, kid, None::<&()>, Some(&after)).await?;

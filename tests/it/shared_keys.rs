@@ -1,0 +1,148 @@
+//! `countersign key` where keys are in the store: the way there, another key-encryption key, and a backup of all of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign::app::{App, AppError};
+use countersign::mint::key_encryption::{EncryptionKeySource, EncryptionKeys};
+use serde_json::Value;
+
+use crate::backup::{backed_up, done, fresh, refused, text};
+use crate::nodes::encrypted;
+use crate::rig::{Engine, Rig, Time};
+use crate::token;
+use crate::wire::Request;
+
+async fn jwks(rig: &Rig) -> Value {
+    rig.anonymous().ask(rig.address, &Request::get("/jwks")).await.unwrap().json()
+}
+
+async fn listed(rig: &Rig) -> Value {
+    serde_json::from_str(&done(rig, &rig.store, &["--json", "key", "list"]).await).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_moved_into_the_store_and_no_token_is_refused_for_it() {
+    for engine in Engine::every() {
+        let rig = Rig::on(&engine, Time::Machine).await;
+        let of_before = rig.ask(&rig.world.a_dn).await.token();
+        let (before, table) = (jwks(&rig).await, listed(&rig).await);
+        let kek = rig.directory().join("kek");
+        done(&rig, &rig.store, &["key", "make-encryption-key", &text(&kek)]).await;
+        let unsaid = refused(&rig, &rig.store, &["key", "move-to-store"]).await;
+        assert!(unsaid.contains("key_encryption_key"), "{unsaid}");
+
+        // A server that is told of one, and finds keys in the directory, makes none beside them.
+        let mut config = rig.app.config.clone();
+        config.key_encryption_key = Some(EncryptionKeySource::File(kek.clone()));
+        let told = App::open(config.clone(), Arc::clone(&rig.app.clock)).await.unwrap_err();
+        assert!(matches!(told, AppError::KeysNotMoved(_)), "{told}");
+
+        let moved = with_key(&rig, &kek, &["key", "move-to-store", "--why", "two nodes"]).await.unwrap();
+        assert!(moved.contains("Moved 6 signing keys"), "{moved}");
+        let again = with_key(&rig, &kek, &["key", "move-to-store"]).await.unwrap_err();
+        assert!(again.contains("already"), "{again}");
+        let history = done(&rig, &rig.store, &["--json", "history"]).await;
+        assert!(history.contains("signing_key.move") && !history.contains("PRIVATE"), "{history}");
+
+        // Nor is there one beside those in the store.
+        let untold = App::open(rig.app.config.clone(), Arc::clone(&rig.app.clock)).await.unwrap_err();
+        assert!(matches!(untold, AppError::KeysEncrypted(_)), "{untold}");
+
+        std::fs::remove_dir_all(&rig.app.config.keys_directory).unwrap();
+        let rig = rig.restarted_with(|config| *config = configured(config, &kek)).await;
+        assert_eq!(jwks(&rig).await, before);
+        token::read(&rig, &of_before).await;
+        assert_eq!(listed(&rig).await, table);
+        assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+        assert!(!rig.app.config.keys_directory.exists());
+        rig.stop().await;
+    }
+}
+
+fn configured(config: &countersign::config::Config, kek: &Path) -> countersign::config::Config {
+    let mut config = config.clone();
+    config.key_encryption_key = Some(EncryptionKeySource::File(kek.to_owned()));
+    config
+}
+
+/// A command that is told of a key-encryption key, of a server that is not.
+async fn with_key(rig: &Rig, kek: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(arguments)
+        .current_dir(rig.directory())
+        .env("COUNTERSIGN_DATA_DIRECTORY", rig.directory())
+        .env("COUNTERSIGN_STORE", rig.store.as_str())
+        .env("COUNTERSIGN_KEY_ENCRYPTION_KEY", kek)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_encryption_key_is_changed_under_a_server_that_runs() {
+    for engine in Engine::every() {
+        let rig = Rig::configured(&engine, Time::Machine, encrypted).await;
+        let before = jwks(&rig).await;
+        let kek = rig.app.config.data_directory.join("kek");
+        let same = refused(&rig, &rig.store, &["key", "change-encryption-key"]).await;
+        assert!(same.contains("nothing is encrypted by another"), "{same}");
+        done(&rig, &rig.store, &["key", "make-encryption-key", "--append", &text(&kek)]).await;
+        done(&rig, &rig.store, &["key", "change-encryption-key", "--why", "every year"]).await;
+        let last = std::fs::read_to_string(&kek).unwrap().lines().nth(1).unwrap().to_owned();
+        std::fs::write(&kek, &last).unwrap();
+        // It reads a rotation, for which it has to know the new one.
+        done(&rig, &rig.store, &["key", "rotate", "--alg", "ES256"]).await;
+        let keys = rig.app.mint.keys();
+        crate::rig::within(std::time::Duration::from_secs(10), "it has read them", || keys.current().all().len() == 7)
+            .await;
+        assert!(keys.may_sign());
+        assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+        for key in before["keys"].as_array().unwrap() {
+            assert!(jwks(&rig).await["keys"].as_array().unwrap().contains(key));
+        }
+        let history = done(&rig, &rig.store, &["--json", "history"]).await;
+        assert!(history.contains("signing_key.encrypt") && !history.contains(&last), "{history}");
+        // From the environment, as well as from the file.
+        let value = EncryptionKeySource::Value(EncryptionKeys::parse(&last).unwrap());
+        let rig = rig.restarted_with(|config| config.key_encryption_key = Some(value)).await;
+        assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+        rig.stop().await;
+    }
+}
+
+/// The key-encryption key is all that a restore needs beside the backup, and without it there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_with_its_keys_is_restored_by_whoever_has_the_key_encryption_key() {
+    for engine in Engine::every() {
+        let mut rig = Rig::configured(&engine, Time::Machine, encrypted).await;
+        assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+        let before = jwks(&rig).await;
+        let (file, told) = backed_up(&rig, "backup.gz").await;
+        assert_eq!(told["signed"], true);
+        rig.go_down().await;
+        let kek = rig.app.config.data_directory.join("kek");
+        let store = fresh(&rig, &engine, "restored").await;
+
+        let away = kek.with_extension("away");
+        std::fs::rename(&kek, &away).unwrap();
+        let without = refused(&rig, &store, &["restore", "--from", &text(&file)]).await;
+        assert!(without.contains("kek"), "{without}");
+        done(&rig, &store, &["key", "make-encryption-key", &text(&kek)]).await;
+        let wrong = refused(&rig, &store, &["restore", "--from", &text(&file)]).await;
+        assert!(wrong.contains("are encrypted by key-encryption key"), "{wrong}");
+        std::fs::rename(&away, &kek).unwrap();
+
+        done(&rig, &store, &["restore", "--from", &text(&file), "--why", "the disk is gone"]).await;
+        done(&rig, &store, &["restore", "confirm", "--why", "nothing was revoked"]).await;
+        rig.come_up_on(store.clone()).await;
+        assert_eq!(jwks(&rig).await, before);
+        assert_eq!(rig.ask(&rig.world.a_dn).await.status, 200);
+        assert!(!rig.app.config.keys_directory.exists(), "none is made beside them");
+        let verified = done(&rig, &store, &["audit", "verify"]).await;
+        assert!(verified.contains("Nothing was changed"), "{verified}");
+        rig.stop().await;
+    }
+}
