@@ -133,11 +133,13 @@ pub struct Limits {
     pub idle: Duration,
     /// `limits.write_seconds`: how long a peer may take nothing of an answer.
     pub write: Duration,
-    /// `limits.requests`: token requests being decided at one time, in all.
+    /// `limits.requests`: requests being decided at one time, in all; fewer while they cannot be decided in time.
     pub requests: usize,
     /// `limits.requests_per_address`: requests to `/token`, `/revoke` and `/introspect` from one IPv4 address or one IPv6
     /// /64, a second; counted before anything is read of them.
     pub requests_per_address: u32,
+    /// `limits.requests_per_certificate`: the same with one certificate, whoever's it is.
+    pub requests_per_certificate: u32,
     /// `limits.requests_per_client`: of one client, a second, where its record says nothing else; counted once it has
     /// authenticated.
     pub requests_per_client: u32,
@@ -170,6 +172,7 @@ impl Default for Limits {
             // What a core can sign, about: it ends what runs wild and binds nobody else. A partner behind one address is
             // many clients.
             requests_per_address: 20_000,
+            requests_per_certificate: 20_000,
             requests_per_client: 20_000,
             requests_per_resource_server: 20_000,
             http2_streams: 128,

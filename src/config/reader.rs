@@ -127,6 +127,9 @@ impl Reader {
                 write: self.seconds("limits.write_seconds", 1..=300).unwrap_or(defaults.write),
                 requests: self.number("limits.requests", 1..=1_000_000).unwrap_or(defaults.requests),
                 requests_per_address: self.rate("limits.requests_per_address").unwrap_or(defaults.requests_per_address),
+                requests_per_certificate: self
+                    .rate("limits.requests_per_certificate")
+                    .unwrap_or(defaults.requests_per_certificate),
                 requests_per_client: self.rate("limits.requests_per_client").unwrap_or(defaults.requests_per_client),
                 requests_per_resource_server: self
                     .rate("limits.requests_per_resource_server")

@@ -46,7 +46,7 @@ where
     let began = app.clock.monotonic();
     let (head, body) = request.into_parts();
     // Before any work, the reading of the body included.
-    let parameters = match app.rates.count_address(peer.handshake.remote.ip()) {
+    let parameters = match app.rates.count_request(peer.handshake.remote.ip(), peer.thumbprint()) {
         Ok(()) => parameters(&head, body, &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
