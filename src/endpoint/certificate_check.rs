@@ -30,12 +30,17 @@ pub(super) async fn certificate_check(
     let (head, body) = request.into_parts();
     let request_id = RequestId::random(app.clock.now());
     // Before any work, the reading of the body included.
-    let parameters = match app.rates.count_check(peer.handshake.remote.ip(), peer.thumbprint()) {
+    let let_in = app
+        .rates
+        .count_check(peer.handshake.remote.ip(), peer.thumbprint())
+        .and_then(|()| places.look(began, app.audit.commit_time()));
+    let parameters = match let_in {
         Ok(()) => parameters(&head, body, &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
-    let place = places.take();
-    let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };
+    let question = parameters.and_then(|parameters| Ok((parameters, places.take(app.clock.monotonic())?)));
+    let (parameters, place) =
+        question.map_or_else(|refusal| (Err(refusal), None), |(parameters, place)| (Ok(parameters), Some(place)));
     // As a token request: whoever hangs up still leaves a record.
     let checking = tokio::spawn({
         let (app, request_id) = (app.clone(), request_id.clone());

@@ -45,28 +45,42 @@ where
 {
     let began = app.clock.monotonic();
     let (head, body) = request.into_parts();
-    // Before any work, the reading of the body included.
-    let parameters = match app.rates.count_request(peer.handshake.remote.ip(), peer.thumbprint()) {
+    // Before any work, the reading of the body included: whoever is refused here costs next to nothing.
+    let let_in = app
+        .rates
+        .count_request(peer.handshake.remote.ip(), peer.thumbprint())
+        .and_then(|()| places.look(began, app.audit.commit_time()));
+    let parameters = match let_in {
         Ok(()) => parameters(&head, body, &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
     let request_id = RequestId::random(app.clock.now());
     // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
     // here. No place is held while a body is awaited.
-    let place = places.take();
-    let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };
-    // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
-    // task of its own and not in that of the connection.
-    let deciding = tokio::spawn({
-        let (app, request_id) = (app.clone(), request_id.clone());
-        async move {
-            let now = app.clock.now();
-            let recorded = path(Question { app, peer, parameters, request_id, now }).await;
-            drop(place);
-            recorded
+    let question = parameters.and_then(|parameters| Ok((parameters, places.take(app.clock.monotonic())?)));
+    let recorded = match question {
+        // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4), so the path runs in a
+        // task of its own and not in that of the connection.
+        Ok((parameters, place)) => {
+            let (app, request_id) = (app.clone(), request_id.clone());
+            let deciding = async move {
+                let (now, parameters) = (app.clock.now(), Ok(parameters));
+                let recorded = path(Question { app: app.clone(), peer, parameters, request_id, now }).await;
+                if matches!(recorded.answer(), Ok(_) | Err(Refusal::Audit(_))) {
+                    place.decided(app.clock.monotonic(), app.audit.commit_time());
+                }
+                recorded
+            };
+            tokio::spawn(deciding).await
         }
-    });
-    let (reason, response) = match deciding.await {
+        // Counted, which waits for nothing. (In a box: it need not make the other way's future larger.)
+        Err(refusal) => {
+            let (now, parameters) = (app.clock.now(), Err(refusal));
+            let (app, request_id) = (app.clone(), request_id.clone());
+            Ok(Box::pin(path(Question { app, peer, parameters, request_id, now })).await)
+        }
+    };
+    let (reason, response) = match recorded {
         Ok(recorded) => match recorded.into_answer() {
             Ok(decided) => ("ok", answer(decided)),
             Err(refusal) => {

@@ -65,6 +65,8 @@ mod http2;
 
 mod rates;
 
+mod floods;
+
 mod life;
 
 mod operations;
