@@ -117,6 +117,8 @@ pub struct Limits {
     pub connections: usize,
     /// `limits.connections_per_address`: from one IPv4 address or one IPv6 /64.
     pub connections_per_address: usize,
+    /// `limits.handshakes`: that wait to be computed, in all.
+    pub handshakes: usize,
     /// `limits.handshake_seconds`.
     pub handshake: Duration,
     /// `limits.first_byte_seconds`: from the end of the handshake to the first byte of a request.
@@ -166,6 +168,7 @@ impl Default for Limits {
             request_head_bytes: 16 * 1024,
             body: Duration::from_secs(10),
             body_bytes: 16 * 1024,
+            handshakes: 1024,
             idle: Duration::from_secs(60),
             write: Duration::from_secs(10),
             requests: 4096,

@@ -115,6 +115,7 @@ impl Reader {
                 connections_per_address: self
                     .number("limits.connections_per_address", 1..=1_000_000)
                     .unwrap_or(defaults.connections_per_address),
+                handshakes: self.number("limits.handshakes", 1..=1_000_000).unwrap_or(defaults.handshakes),
                 handshake: self.seconds("limits.handshake_seconds", 1..=60).unwrap_or(defaults.handshake),
                 first_byte: self.seconds("limits.first_byte_seconds", 1..=300).unwrap_or(defaults.first_byte),
                 request_head: self.seconds("limits.request_head_seconds", 1..=300).unwrap_or(defaults.request_head),

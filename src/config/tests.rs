@@ -36,6 +36,7 @@ fn the_published_limits_are_these() {
     let Limits {
         connections,
         connections_per_address,
+        handshakes,
         handshake,
         first_byte,
         request_head,
@@ -60,6 +61,7 @@ fn the_published_limits_are_these() {
         ("handshake_seconds", handshake.as_secs().to_string()),
         ("first_byte_seconds", first_byte.as_secs().to_string()),
         ("request_head_seconds", request_head.as_secs().to_string()),
+        ("handshakes", handshakes.to_string()),
         ("request_head_bytes", request_head_bytes.to_string()),
         ("body_seconds", body.as_secs().to_string()),
         ("body_bytes", body_bytes.to_string()),

@@ -124,6 +124,9 @@ pub const fn on_handshake(refusal: &HandshakeRefusal) -> Advice {
             partner("Keep connections open and use them again, instead of opening one for each request.")
         }
         HandshakeRefusal::ConnectionLimit => operator("Raise limits.connections, or add a node: this one is full."),
+        HandshakeRefusal::NoTurn => {
+            operator("Somebody floods this node with handshakes: see which address, or raise limits.handshakes.")
+        }
         HandshakeRefusal::Failed => operator("Look into the server's log: TLS failed on its own side."),
     }
 }

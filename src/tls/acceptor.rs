@@ -72,7 +72,10 @@ impl TlsAcceptor {
         stream: TcpStream,
         remote: SocketAddr,
     ) -> Result<(TlsStream<TcpStream>, Arc<PresentedChain>), HandshakeRefusal> {
-        let stream = self.tls.accept(stream).await.map_err(|error| refusal(&error))?;
+        // Whoever says nothing takes nobody's turn.
+        stream.readable().await.map_err(|_| HandshakeRefusal::Disconnected)?;
+        let handshake = self.gate.permits.turns().take_turns(remote.ip(), self.tls.accept(stream));
+        let stream = handshake.await?.map_err(|error| refusal(&error))?;
         let (_, connection) = stream.get_ref();
         let protocol = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::HandshakeRefusal;
+use super::turns::Turns;
 use crate::config::Limits;
 use crate::telemetry;
 
@@ -26,6 +27,7 @@ pub struct Permits {
     in_all: usize,
     per_address: usize,
     open: Mutex<Open>,
+    turns: Arc<Turns>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +40,13 @@ impl Permits {
     /// As many as `limits` says.
     pub fn new(limits: &Limits) -> Arc<Self> {
         let (in_all, per_address) = (limits.connections, limits.connections_per_address);
-        Arc::new(Self { in_all, per_address, open: Mutex::default() })
+        let turns = Arc::new(Turns::new(limits.handshakes));
+        Arc::new(Self { in_all, per_address, open: Mutex::default(), turns })
+    }
+
+    /// Whose handshake is computed next.
+    pub(super) const fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// One more connection from `address`, until the permit is dropped.

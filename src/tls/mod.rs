@@ -25,6 +25,9 @@ pub mod server_config;
 /// Possession and bounds, and nothing else.
 mod verifier;
 
+/// Whose handshake is computed next.
+mod turns;
+
 #[cfg(test)]
 mod tests;
 
@@ -82,6 +85,8 @@ refusals! {
         /// This side failed: no randomness, no key.
         Failed => "handshake_failed",
     }
+        /// More handshakes wait to be computed than may, most of them from this address.
+        NoTurn => "handshakes_exhausted",
 }
 
 impl std::fmt::Display for HandshakeRefusal {
