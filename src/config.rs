@@ -151,6 +151,12 @@ pub struct Limits {
     pub http2_streams: u32,
     /// `limits.http2_local_resets`: streams this side may have to reset before it ends the connection.
     pub http2_local_resets: usize,
+    /// `limits.http2_resets`: streams that the peer may reset in ten seconds, beside half of those it opened.
+    pub http2_resets: u32,
+    /// `limits.http2_frames`: frames that ask for nothing in ten seconds, beside four for each request.
+    pub http2_frames: u32,
+    /// `limits.http2_body_bytes`: of bodies that are not whole yet, on one connection.
+    pub http2_body_bytes: usize,
     /// `limits.certificate_checks_per_address`: from one IPv4 address or one IPv6 /64, a minute.
     pub certificate_checks_per_address: u32,
     /// `limits.certificate_checks_per_certificate`: with one certificate, a minute.
@@ -162,13 +168,13 @@ impl Default for Limits {
         Self {
             connections: 8192,
             connections_per_address: 1024,
+            handshakes: 1024,
             handshake: Duration::from_secs(5),
             first_byte: Duration::from_secs(10),
             request_head: Duration::from_secs(10),
             request_head_bytes: 16 * 1024,
             body: Duration::from_secs(10),
             body_bytes: 16 * 1024,
-            handshakes: 1024,
             idle: Duration::from_secs(60),
             write: Duration::from_secs(10),
             requests: 4096,
@@ -180,6 +186,9 @@ impl Default for Limits {
             requests_per_resource_server: 20_000,
             http2_streams: 128,
             http2_local_resets: 1024,
+            http2_resets: 256,
+            http2_frames: 1024,
+            http2_body_bytes: 128 * 1024,
             certificate_checks_per_address: 60,
             certificate_checks_per_certificate: 10,
         }

@@ -142,6 +142,11 @@ impl Reader {
                 http2_local_resets: self
                     .number("limits.http2_local_resets", 1..=1_000_000)
                     .unwrap_or(defaults.http2_local_resets),
+                http2_resets: self.rate("limits.http2_resets").unwrap_or(defaults.http2_resets),
+                http2_frames: self.rate("limits.http2_frames").unwrap_or(defaults.http2_frames),
+                http2_body_bytes: self
+                    .number("limits.http2_body_bytes", 16_384..=16_777_216)
+                    .unwrap_or(defaults.http2_body_bytes),
                 certificate_checks_per_address: self
                     .number("limits.certificate_checks_per_address", 1..=1_000_000)
                     .and_then(|checks| u32::try_from(checks).ok())

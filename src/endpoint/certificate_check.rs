@@ -35,7 +35,7 @@ pub(super) async fn certificate_check(
         .count_check(peer.handshake.remote.ip(), peer.thumbprint())
         .and_then(|()| places.look(began, app.audit.commit_time()));
     let parameters = match let_in {
-        Ok(()) => parameters(&head, body, &app.config.limits).await,
+        Ok(()) => parameters(head, body, &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
     let question = parameters.and_then(|parameters| Ok((parameters, places.take(app.clock.monotonic())?)));
@@ -82,8 +82,8 @@ fn next_tick(arrived: Instant, now: Instant) -> Instant {
 }
 
 /// In the query of a `GET`, in the body of a `POST`; never in both.
-async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    form::check_host(head)?;
+async fn parameters(head: Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+    form::check_host(&head)?;
     let query = head.uri.query().unwrap_or_default();
     if head.method != Method::POST {
         return form::parse(query.as_bytes());
@@ -91,7 +91,7 @@ async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Paramet
     if !query.is_empty() {
         return Err(RequestRefusal::ParameterInQuery);
     }
-    form::read(&head.headers, body, limits.body_bytes, limits.body).await
+    form::read(head, body, limits).await
 }
 
 #[cfg(test)]

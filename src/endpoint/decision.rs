@@ -50,8 +50,9 @@ where
         .rates
         .count_request(peer.handshake.remote.ip(), peer.thumbprint())
         .and_then(|()| places.look(began, app.audit.commit_time()));
+    let scheme = authorization_scheme(&head.headers);
     let parameters = match let_in {
-        Ok(()) => parameters(&head, body, &app.config.limits).await,
+        Ok(()) => parameters(head, body, scheme.is_some(), &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
     let request_id = RequestId::random(app.clock.now());
@@ -86,7 +87,7 @@ where
             Err(refusal) => {
                 let reason = refusal.reason();
                 tracing::debug!(request.id = %request_id, endpoint, refusal = reason, "refused");
-                (reason, refused(&head.headers, &refusal))
+                (reason, refused(scheme.as_deref(), &refusal))
             }
         },
         Err(error) => {
@@ -100,15 +101,20 @@ where
 }
 
 /// The parameters of a request by a client: in the body, and no second way to authenticate beside them.
-async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    form::check_host(head)?;
+async fn parameters(
+    head: Parts,
+    body: Body,
+    with_authorization: bool,
+    limits: &Limits,
+) -> Result<Parameters, RequestRefusal> {
+    form::check_host(&head)?;
     // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
     // take two different ones for the request.
     if head.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(RequestRefusal::ParameterInQuery);
     }
-    let parameters = form::read(&head.headers, body, limits.body_bytes, limits.body).await?;
-    if head.headers.contains_key(AUTHORIZATION) {
+    let parameters = form::read(head, body, limits).await?;
+    if with_authorization {
         // RFC 6749 §2.3: no more than one method in a request; otherwise it is one that no client is registered for.
         let second = ["client_assertion", "client_assertion_type", "client_secret"];
         let twice = parameters.0.iter().any(|(name, value)| second.contains(&name.as_str()) && !value.is_empty());
@@ -118,15 +124,15 @@ async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Paramet
 }
 
 /// A refusal, with a challenge where the client used the `Authorization` header.
-fn refused(headers: &HeaderMap, refusal: &Refusal) -> Response<Body> {
-    match (authorization_scheme(headers), refusal) {
+fn refused(scheme: Option<&str>, refusal: &Refusal) -> Response<Body> {
+    match (scheme, refusal) {
         (Some(scheme), Refusal::Request(RequestRefusal::AuthorizationHeader)) => response::challenge(scheme),
         _ => response::refusal(refusal),
     }
 }
 
 /// The scheme of the first `Authorization` header, as sent; empty where it is none.
-fn authorization_scheme(headers: &HeaderMap) -> Option<&str> {
+fn authorization_scheme(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?;
-    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default())
+    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default().to_owned())
 }

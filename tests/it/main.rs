@@ -67,6 +67,8 @@ mod rates;
 
 mod floods;
 
+mod http2_floods;
+
 mod life;
 
 mod operations;
