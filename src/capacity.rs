@@ -20,8 +20,16 @@ const LATEST: Duration = Duration::from_millis(500);
 /// How long is looked back. What is over sooner is a burst, and is served.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// There are always so many places: they fit into one commit, so that even a slow disk serves all of them together.
-const FEWEST: usize = 64;
+/// There are always so many places: they fit into one commit, so that even a slow disk serves all of them together. With
+/// fewer, what waits for the processor behind a flood of refusals would be less, and no sooner done.
+const FEWEST: usize = 512;
+
+/// So many refusals in a window are answered at once. Reading the next request only to refuse it as well costs a fifth of
+/// what deciding it would: unbounded, refusing is all that a node does.
+const REFUSED_AT_ONCE: usize = 200;
+
+/// How long the others wait for theirs, at least and at most: apart, so that they do not all come again together.
+const PUSHED_BACK: (u64, u64) = (250, 500);
 
 /// Places for requests that are being decided. A request under way has one from the moment its body is there until it is
 /// answered.
@@ -38,6 +46,7 @@ pub struct Places {
     counted_since: AtomicU64,
     decided: AtomicUsize,
     late: AtomicUsize,
+    refused: AtomicUsize,
     /// When something was decided last, or began while nothing was under way.
     moved: AtomicU64,
 }
@@ -53,6 +62,7 @@ impl Places {
             counted_since: AtomicU64::new(0),
             decided: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             moved: AtomicU64::new(0),
         })
     }
@@ -86,6 +96,14 @@ impl Places {
         Ok(place)
     }
 
+    /// Counts a refusal for want of a place, and says how long it is to be kept back. Nothing is held meanwhile, but the peer's
+    /// connection is not read.
+    pub fn push_back(&self) -> Option<Duration> {
+        let before = self.refused.fetch_add(1, Ordering::Relaxed);
+        let (least, most) = PUSHED_BACK;
+        (before >= REFUSED_AT_ONCE).then(|| Duration::from_millis(least + before as u64 % (most - least)))
+    }
+
     /// Adapts the number of places, once in a window.
     fn follow(&self, now: Duration, commit: Duration) {
         let (since, now) = (self.counted_since.load(Ordering::Relaxed), nanos(now));
@@ -99,6 +117,7 @@ impl Places {
         }
         let decided = self.decided.swap(0, Ordering::Relaxed);
         let late = self.late.swap(0, Ordering::Relaxed);
+        self.refused.store(0, Ordering::Relaxed);
         let open = self.open.load(Ordering::Relaxed);
         let patience = late_after(commit);
         let stands_still = self.under_way.load(Ordering::Relaxed) > 0
@@ -359,6 +378,20 @@ mod tests {
             assert_eq!(places.take(START).unwrap_err(), RequestRefusal::Overloaded);
             drop(taken);
             assert_eq!(places.under_way.load(Ordering::Relaxed), 0, "what was refused holds nothing");
+        }
+    }
+
+    #[test]
+    fn so_many_refusals_in_a_window_are_answered_at_once_and_the_others_later() {
+        let places = places(1);
+        for _ in 0..2 {
+            assert_eq!((0..REFUSED_AT_ONCE).find_map(|_| places.push_back()), None);
+            for _ in 0..10_000 {
+                let wait = places.push_back().unwrap();
+                assert!(wait >= millis(PUSHED_BACK.0) && wait < millis(PUSHED_BACK.1), "{wait:?}");
+            }
+            let now = Duration::from_nanos(places.counted_since.load(Ordering::Relaxed)) + WINDOW;
+            places.look(now, FAST).unwrap();
         }
     }
 

@@ -76,9 +76,14 @@ where
         }
         // Counted, which waits for nothing. (In a box: it need not make the other way's future larger.)
         Err(refusal) => {
+            let wait = if refusal == RequestRefusal::Overloaded { places.push_back() } else { None };
             let (now, parameters) = (app.clock.now(), Err(refusal));
             let (app, request_id) = (app.clone(), request_id.clone());
-            Ok(Box::pin(path(Question { app, peer, parameters, request_id, now })).await)
+            let recorded = Box::pin(path(Question { app, peer, parameters, request_id, now })).await;
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
+            }
+            Ok(recorded)
         }
     };
     let (reason, response) = match recorded {
