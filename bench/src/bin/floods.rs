@@ -246,6 +246,8 @@ fn token_request() -> Vec<u8> {
 /// Sends a request and reads the answer to its end: its status.
 async fn ask(connection: &mut Connection, request: &[u8]) -> Result<u16, Failure> {
     connection.write_all(request).await?;
+    // Otherwise what a busy task could not write at once stays where it is.
+    connection.flush().await?;
     let (mut answer, mut filled) = ([0; 4096], 0);
     loop {
         match connection.read(answer.get_mut(filled..).ok_or("a long answer")?).await? {
@@ -544,6 +546,7 @@ async fn attack(
                 }
             };
             connection.write_all(begin).await?;
+            connection.flush().await?;
             let mut every = interval(Duration::from_secs(1));
             while !over.load(Ordering::Relaxed) {
                 every.tick().await;
