@@ -121,6 +121,8 @@ pub struct Limits {
     pub connections: usize,
     /// `limits.connections_per_address`: from one IPv4 address or one IPv6 /64.
     pub connections_per_address: usize,
+    /// `limits.handshakes`: that wait to be computed, in all.
+    pub handshakes: usize,
     /// `limits.handshake_seconds`.
     pub handshake: Duration,
     /// `limits.first_byte_seconds`: from the end of the handshake to the first byte of a request.
@@ -137,11 +139,13 @@ pub struct Limits {
     pub idle: Duration,
     /// `limits.write_seconds`: how long a peer may take nothing of an answer.
     pub write: Duration,
-    /// `limits.requests`: token requests being decided at one time, in all.
+    /// `limits.requests`: requests being decided at one time, in all; fewer while they cannot be decided in time.
     pub requests: usize,
     /// `limits.requests_per_address`: requests to `/token`, `/revoke` and `/introspect` from one IPv4 address or one IPv6
     /// /64, a second; counted before anything is read of them.
     pub requests_per_address: u32,
+    /// `limits.requests_per_certificate`: the same with one certificate, whoever's it is.
+    pub requests_per_certificate: u32,
     /// `limits.requests_per_client`: of one client, a second, where its record says nothing else; counted once it has
     /// authenticated.
     pub requests_per_client: u32,
@@ -151,6 +155,12 @@ pub struct Limits {
     pub http2_streams: u32,
     /// `limits.http2_local_resets`: streams this side may have to reset before it ends the connection.
     pub http2_local_resets: usize,
+    /// `limits.http2_resets`: streams that the peer may reset in ten seconds, beside half of those it opened.
+    pub http2_resets: u32,
+    /// `limits.http2_frames`: frames that ask for nothing in ten seconds, beside four for each request.
+    pub http2_frames: u32,
+    /// `limits.http2_body_bytes`: of bodies that are not whole yet, on one connection.
+    pub http2_body_bytes: usize,
     /// `limits.certificate_checks_per_address`: from one IPv4 address or one IPv6 /64, a minute.
     pub certificate_checks_per_address: u32,
     /// `limits.certificate_checks_per_certificate`: with one certificate, a minute.
@@ -162,6 +172,7 @@ impl Default for Limits {
         Self {
             connections: 8192,
             connections_per_address: 1024,
+            handshakes: 1024,
             handshake: Duration::from_secs(5),
             first_byte: Duration::from_secs(10),
             request_head: Duration::from_secs(10),
@@ -174,10 +185,14 @@ impl Default for Limits {
             // What a core can sign, about: it ends what runs wild and binds nobody else. A partner behind one address is
             // many clients.
             requests_per_address: 20_000,
+            requests_per_certificate: 20_000,
             requests_per_client: 20_000,
             requests_per_resource_server: 20_000,
             http2_streams: 128,
             http2_local_resets: 1024,
+            http2_resets: 256,
+            http2_frames: 1024,
+            http2_body_bytes: 128 * 1024,
             certificate_checks_per_address: 60,
             certificate_checks_per_certificate: 10,
         }

@@ -18,6 +18,9 @@ pub mod request;
 /// The handshake: proves possession, bounds the work, decides nothing.
 pub mod tls;
 
+/// How much does this node take on at one time?
+pub mod capacity;
+
 /// Is this certificate good now?
 pub mod pki;
 

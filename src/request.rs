@@ -28,6 +28,8 @@ refusals! {
         HistoryNotOffered => "status_history_not_offered",
         /// The body is larger than the limit: 413.
         BodyTooLarge => "body_too_large",
+        /// The bodies that one HTTP/2 connection sends at the same time are larger than the limit: 503.
+        BodiesTooLarge => "bodies_too_large",
         /// The body did not arrive whole in time.
         BodyIncomplete => "body_incomplete",
         /// An HTTP/1.1 request without `Host`, with two, or with one that is no host (RFC 9112 §3.2).
@@ -93,7 +95,7 @@ impl RequestRefusal {
             | Self::TwoAuthenticationMethods
             | Self::AssertionTypeMalformed
             | Self::TokenMissing => ErrorCode::InvalidRequest,
-            Self::Overloaded => ErrorCode::TemporarilyUnavailable,
+            Self::BodiesTooLarge | Self::Overloaded => ErrorCode::TemporarilyUnavailable,
             // RFC 7521 §4.2.1: an assertion that is not valid, or not this client's, is a failed authentication.
             Self::AssertionMalformed | Self::AuthorizationHeader | Self::ClientIdContradicted => {
                 ErrorCode::InvalidClient

@@ -254,10 +254,10 @@ fn bound_http(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::
         // RFC 9113 §10.5: a peer that makes this side reset streams (CVE-2023-44487, CVE-2025-8671) gets a GOAWAY.
         .max_local_error_reset_streams(limits.http2_local_resets)
         .max_pending_accept_reset_streams(20)
-        // No body is larger than these: what a peer may leave unread here is bounded by them.
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
-        .max_send_buf_size(64 * 1024);
+        // What a peer may have sent that nobody has read is bounded by them: bodies are read as they come.
+        .initial_stream_window_size(32 * 1024)
+        .initial_connection_window_size(64 * 1024)
+        .max_send_buf_size(16 * 1024);
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use crate::config::{Log, LogFormat};
 pub const REQUESTS: &str = "countersign_requests_total";
 /// Histogram: seconds from a request's head to its answer, by `endpoint`.
 pub const REQUEST_SECONDS: &str = "countersign_request_duration_seconds";
+/// Gauge: how many requests may be decided at one time, as things stand.
+pub const PLACES: &str = "countersign_request_places";
 /// Counter: completed handshakes by `protocol`, `resumed` and `certificate` (`yes` or `no`).
 pub const HANDSHAKES: &str = "countersign_handshakes_total";
 /// Counter: connections that never came to a request, by `reason`.
@@ -135,6 +137,7 @@ pub async fn keep_metrics(handle: PrometheusHandle) {
 fn describe() {
     metrics::describe_counter!(REQUESTS, "Answered requests by endpoint, status and reason");
     metrics::describe_histogram!(REQUEST_SECONDS, metrics::Unit::Seconds, "From a request's head to its answer");
+    metrics::describe_gauge!(PLACES, "Requests that may be decided at one time");
     metrics::describe_counter!(HANDSHAKES, "Completed handshakes");
     metrics::describe_counter!(HANDSHAKES_REFUSED, "Connections that never came to a request");
     metrics::describe_counter!(HEADS_REFUSED, "Request heads that could not be read");

@@ -107,6 +107,8 @@ pub(super) struct Health {
     failing: AtomicBool,
     /// The monotonic millisecond that the commit under way began in, plus one; zero while there is none.
     begun: AtomicU64,
+    /// Microseconds that a commit takes at present.
+    commit_micros: AtomicU64,
 }
 
 impl Health {
@@ -117,6 +119,17 @@ impl Health {
 
     fn end(&self) {
         self.begun.store(0, Ordering::Relaxed);
+    }
+
+    /// Only the committer calls it.
+    fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 4);
+        let before = self.commit_micros.load(Ordering::Relaxed);
+        self.commit_micros.store(before - before / 4 + micros / 4, Ordering::Relaxed);
+    }
+
+    pub(super) fn commit_time(&self) -> Duration {
+        Duration::from_micros(self.commit_micros.load(Ordering::Relaxed))
     }
 
     /// Whether the last commit went through, and none has been under way for longer than `patience`.

@@ -306,6 +306,11 @@ impl AuditLog {
             && self.health.is_good(self.clock.monotonic(), self.patience)
     }
 
+    /// What a commit takes at present: an average of the last few.
+    pub fn commit_time(&self) -> Duration {
+        self.health.commit_time()
+    }
+
     /// What this node calls itself in its records.
     pub fn node(&self) -> &str {
         &self.node

@@ -117,6 +117,7 @@ impl Reader {
                 connections_per_address: self
                     .number("limits.connections_per_address", 1..=1_000_000)
                     .unwrap_or(defaults.connections_per_address),
+                handshakes: self.number("limits.handshakes", 1..=1_000_000).unwrap_or(defaults.handshakes),
                 handshake: self.seconds("limits.handshake_seconds", 1..=60).unwrap_or(defaults.handshake),
                 first_byte: self.seconds("limits.first_byte_seconds", 1..=300).unwrap_or(defaults.first_byte),
                 request_head: self.seconds("limits.request_head_seconds", 1..=300).unwrap_or(defaults.request_head),
@@ -129,6 +130,9 @@ impl Reader {
                 write: self.seconds("limits.write_seconds", 1..=300).unwrap_or(defaults.write),
                 requests: self.number("limits.requests", 1..=1_000_000).unwrap_or(defaults.requests),
                 requests_per_address: self.rate("limits.requests_per_address").unwrap_or(defaults.requests_per_address),
+                requests_per_certificate: self
+                    .rate("limits.requests_per_certificate")
+                    .unwrap_or(defaults.requests_per_certificate),
                 requests_per_client: self.rate("limits.requests_per_client").unwrap_or(defaults.requests_per_client),
                 requests_per_resource_server: self
                     .rate("limits.requests_per_resource_server")
@@ -140,6 +144,11 @@ impl Reader {
                 http2_local_resets: self
                     .number("limits.http2_local_resets", 1..=1_000_000)
                     .unwrap_or(defaults.http2_local_resets),
+                http2_resets: self.rate("limits.http2_resets").unwrap_or(defaults.http2_resets),
+                http2_frames: self.rate("limits.http2_frames").unwrap_or(defaults.http2_frames),
+                http2_body_bytes: self
+                    .number("limits.http2_body_bytes", 16_384..=16_777_216)
+                    .unwrap_or(defaults.http2_body_bytes),
                 certificate_checks_per_address: self
                     .number("limits.certificate_checks_per_address", 1..=1_000_000)
                     .and_then(|checks| u32::try_from(checks).ok())

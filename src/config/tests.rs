@@ -36,6 +36,7 @@ fn the_published_limits_are_these() {
     let Limits {
         connections,
         connections_per_address,
+        handshakes,
         handshake,
         first_byte,
         request_head,
@@ -46,16 +47,21 @@ fn the_published_limits_are_these() {
         write,
         requests,
         requests_per_address,
+        requests_per_certificate,
         requests_per_client,
         requests_per_resource_server,
         http2_streams,
         http2_local_resets,
+        http2_resets,
+        http2_frames,
+        http2_body_bytes,
         certificate_checks_per_address,
         certificate_checks_per_certificate,
     } = Limits::default();
     let rows = [
         ("connections", connections.to_string()),
         ("connections_per_address", connections_per_address.to_string()),
+        ("handshakes", handshakes.to_string()),
         ("handshake_seconds", handshake.as_secs().to_string()),
         ("first_byte_seconds", first_byte.as_secs().to_string()),
         ("request_head_seconds", request_head.as_secs().to_string()),
@@ -66,10 +72,14 @@ fn the_published_limits_are_these() {
         ("write_seconds", write.as_secs().to_string()),
         ("requests", requests.to_string()),
         ("requests_per_address", requests_per_address.to_string()),
+        ("requests_per_certificate", requests_per_certificate.to_string()),
         ("requests_per_client", requests_per_client.to_string()),
         ("requests_per_resource_server", requests_per_resource_server.to_string()),
         ("http2_streams", http2_streams.to_string()),
         ("http2_local_resets", http2_local_resets.to_string()),
+        ("http2_resets", http2_resets.to_string()),
+        ("http2_frames", http2_frames.to_string()),
+        ("http2_body_bytes", http2_body_bytes.to_string()),
         ("certificate_checks_per_address", certificate_checks_per_address.to_string()),
         ("certificate_checks_per_certificate", certificate_checks_per_certificate.to_string()),
     ];
@@ -82,21 +92,21 @@ fn the_published_limits_are_these() {
 
 #[test]
 fn a_rate_is_a_number_of_requests_a_second() {
-    let limits = |value: &str| {
-        let keys = ["requests_per_address", "requests_per_client", "requests_per_resource_server"];
-        read(&format!("[limits]\n{}", keys.map(|key| format!("{key} = {value}\n")).concat()))
-    };
+    let keys = ["address", "certificate", "client", "resource_server"].map(|of| format!("requests_per_{of}"));
+    let limits =
+        |value: &str| read(&format!("[limits]\n{}", keys.each_ref().map(|key| format!("{key} = {value}\n")).concat()));
     for (value, rate) in [("1", 1), ("1000000", 1_000_000)] {
         let limits = limits(value).unwrap().limits;
-        let rates = [limits.requests_per_address, limits.requests_per_client, limits.requests_per_resource_server];
-        assert_eq!(rates, [rate; 3]);
+        let rates = [
+            limits.requests_per_address,
+            limits.requests_per_certificate,
+            limits.requests_per_client,
+            limits.requests_per_resource_server,
+        ];
+        assert_eq!(rates, [rate; 4]);
     }
     for wrong in ["0", "1000001", "-1", "2.5", "\"100\""] {
-        assert_eq!(
-            mistakes(limits(wrong)),
-            ["limits.requests_per_address", "limits.requests_per_client", "limits.requests_per_resource_server"],
-            "{wrong}"
-        );
+        assert_eq!(mistakes(limits(wrong)), keys.each_ref().map(|key| format!("limits.{key}")), "{wrong}");
     }
     let said = [("COUNTERSIGN_LIMITS__REQUESTS_PER_CLIENT".to_owned(), "100".to_owned())];
     assert_eq!(Config::read("", Path::new(""), said).unwrap().limits.requests_per_client, 100);

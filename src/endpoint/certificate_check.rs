@@ -30,12 +30,17 @@ pub(super) async fn certificate_check(
     let (head, body) = request.into_parts();
     let request_id = RequestId::random(app.clock.now());
     // Before any work, the reading of the body included.
-    let parameters = match app.rates.count_check(peer.handshake.remote.ip(), peer.thumbprint()) {
-        Ok(()) => parameters(&head, body, &app.config.limits).await,
+    let let_in = app
+        .rates
+        .count_check(peer.handshake.remote.ip(), peer.thumbprint())
+        .and_then(|()| places.look(began, app.audit.commit_time()));
+    let parameters = match let_in {
+        Ok(()) => parameters(head, body, &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
-    let place = places.take();
-    let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };
+    let question = parameters.and_then(|parameters| Ok((parameters, places.take(app.clock.monotonic())?)));
+    let (parameters, place) =
+        question.map_or_else(|refusal| (Err(refusal), None), |(parameters, place)| (Ok(parameters), Some(place)));
     // As a token request: whoever hangs up still leaves a record.
     let checking = tokio::spawn({
         let (app, request_id) = (app.clone(), request_id.clone());
@@ -77,8 +82,8 @@ fn next_tick(arrived: Instant, now: Instant) -> Instant {
 }
 
 /// In the query of a `GET`, in the body of a `POST`; never in both.
-async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    form::check_host(head)?;
+async fn parameters(head: Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+    form::check_host(&head)?;
     let query = head.uri.query().unwrap_or_default();
     if head.method != Method::POST {
         return form::parse(query.as_bytes());
@@ -86,7 +91,7 @@ async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Paramet
     if !query.is_empty() {
         return Err(RequestRefusal::ParameterInQuery);
     }
-    form::read(&head.headers, body, limits.body_bytes, limits.body).await
+    form::read(head, body, limits).await
 }
 
 #[cfg(test)]

@@ -50,33 +50,53 @@ where
 {
     let began = app.clock.monotonic();
     let (head, body) = request.into_parts();
-    // Before any work, the reading of the body included.
-    let parameters = match app.rates.count_address(peer.handshake.remote.ip()) {
-        Ok(()) => parameters(&head, body, &app.config.limits).await,
+    // Before any work, the reading of the body included: whoever is refused here costs next to nothing.
+    let let_in = app
+        .rates
+        .count_request(peer.handshake.remote.ip(), peer.thumbprint())
+        .and_then(|()| places.look(began, app.audit.commit_time()));
+    let scheme = authorization_scheme(&head.headers);
+    let parameters = match let_in {
+        Ok(()) => parameters(head, body, scheme.is_some(), &app.config.limits).await,
         Err(refusal) => Err(refusal),
     };
     let request_id = RequestId::random(app.clock.now());
     // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
     // here. No place is held while a body is awaited.
-    let place = places.take();
-    let parameters = if place.is_some() { parameters } else { parameters.and(Err(RequestRefusal::Overloaded)) };
-    // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4).
-    let deciding = Uncancelled::new({
-        let (app, request_id) = (app.clone(), request_id.clone());
-        async move {
-            let now = app.clock.now();
-            let recorded = path(Question { app, peer, parameters, request_id, now }).await;
-            drop(place);
-            recorded
+    let question = parameters.and_then(|parameters| Ok((parameters, places.take(app.clock.monotonic())?)));
+    let recorded = match question {
+        // From here on nothing can be cancelled: whoever hangs up still leaves a record (design §4).
+        Ok((parameters, place)) => {
+            let (app, request_id) = (app.clone(), request_id.clone());
+            let deciding = async move {
+                let (now, parameters) = (app.clock.now(), Ok(parameters));
+                let recorded = path(Question { app: app.clone(), peer, parameters, request_id, now }).await;
+                if matches!(recorded.answer(), Ok(_) | Err(Refusal::Audit(_))) {
+                    place.decided(app.clock.monotonic(), app.audit.commit_time());
+                }
+                recorded
+            };
+            AssertUnwindSafe(Uncancelled::new(deciding)).catch_unwind().await
         }
-    });
-    let (reason, response) = match AssertUnwindSafe(deciding).catch_unwind().await {
+        // Counted, which waits for nothing. (In a box: it need not make the other way's future larger.)
+        Err(refusal) => {
+            let wait = if refusal == RequestRefusal::Overloaded { places.push_back() } else { None };
+            let (now, parameters) = (app.clock.now(), Err(refusal));
+            let (app, request_id) = (app.clone(), request_id.clone());
+            let recorded = Box::pin(path(Question { app, peer, parameters, request_id, now })).await;
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
+            }
+            Ok(recorded)
+        }
+    };
+    let (reason, response) = match recorded {
         Ok(recorded) => match recorded.into_answer() {
             Ok(decided) => ("ok", answer(decided)),
             Err(refusal) => {
                 let reason = refusal.reason();
                 tracing::debug!(request.id = %request_id, endpoint, refusal = reason, "refused");
-                (reason, refused(&head.headers, &refusal))
+                (reason, refused(scheme.as_deref(), &refusal))
             }
         },
         Err(_panic) => {
@@ -137,15 +157,20 @@ where
 }
 
 /// The parameters of a request by a client: in the body, and no second way to authenticate beside them.
-async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
-    form::check_host(head)?;
+async fn parameters(
+    head: Parts,
+    body: Body,
+    with_authorization: bool,
+    limits: &Limits,
+) -> Result<Parameters, RequestRefusal> {
+    form::check_host(&head)?;
     // RFC 6749 §2.3.1, §3.2: parameters travel in the body. One in the URI would end up in logs, and two readers could
     // take two different ones for the request.
     if head.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(RequestRefusal::ParameterInQuery);
     }
-    let parameters = form::read(&head.headers, body, limits.body_bytes, limits.body).await?;
-    if head.headers.contains_key(AUTHORIZATION) {
+    let parameters = form::read(head, body, limits).await?;
+    if with_authorization {
         // RFC 6749 §2.3: no more than one method in a request; otherwise it is one that no client is registered for.
         let second = ["client_assertion", "client_assertion_type", "client_secret"];
         let twice = parameters.0.iter().any(|(name, value)| second.contains(&name.as_str()) && !value.is_empty());
@@ -155,17 +180,17 @@ async fn parameters(head: &Parts, body: Body, limits: &Limits) -> Result<Paramet
 }
 
 /// A refusal, with a challenge where the client used the `Authorization` header.
-fn refused(headers: &HeaderMap, refusal: &Refusal) -> Response<Body> {
-    match (authorization_scheme(headers), refusal) {
+fn refused(scheme: Option<&str>, refusal: &Refusal) -> Response<Body> {
+    match (scheme, refusal) {
         (Some(scheme), Refusal::Request(RequestRefusal::AuthorizationHeader)) => response::challenge(scheme),
         _ => response::refusal(refusal),
     }
 }
 
 /// The scheme of the first `Authorization` header, as sent; empty where it is none.
-fn authorization_scheme(headers: &HeaderMap) -> Option<&str> {
+fn authorization_scheme(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?;
-    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default())
+    Some(value.to_str().ok().and_then(|value| value.split(' ').next()).unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

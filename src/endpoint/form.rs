@@ -3,43 +3,64 @@
 //! Takes the head and the body of a request, gives [`Parameters`] in the order they came, or the refusal that says why
 //! not. It knows no parameter by name.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Version};
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use crate::config::Limits;
 use crate::request::{Parameters, RequestRefusal};
+use crate::tls::{BodyHeld, BodyRoom};
 
 /// More pairs than any request of ours has: what comes after is work without end for whoever looks for doubles.
 const MOST_PAIRS: usize = 64;
 
-/// Reads the pairs of a form body of at most `most_bytes` that is complete within `patience`.
+/// Reads the pairs of a form body of at most `limits.body_bytes` that is complete within `limits.body`. The head is gone by
+/// the time the body is waited for: a peer that lets many bodies be waited for has no heads kept for it.
 ///
 /// # Errors
-/// `UnsupportedMediaType`, `BodyTooLarge`, `BodyIncomplete` or `BodyMalformed`.
-pub(super) async fn read(
-    headers: &HeaderMap,
-    body: Body,
-    most_bytes: usize,
-    patience: Duration,
-) -> Result<Parameters, RequestRefusal> {
-    if !is_form(headers) {
+/// `UnsupportedMediaType`, `BodyTooLarge`, `BodiesTooLarge`, `BodyIncomplete` or `BodyMalformed`.
+pub(super) async fn read(mut head: Parts, body: Body, limits: &Limits) -> Result<Parameters, RequestRefusal> {
+    if !is_form(&head.headers) {
         return Err(RequestRefusal::UnsupportedMediaType);
     }
     // Refused unread where its length is announced, so that nobody who asks with `Expect` sends it (RFC 9110 §10.1.1).
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most_bytes as u64) {
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.body_bytes as u64) {
         return Err(RequestRefusal::BodyTooLarge);
     }
-    match tokio::time::timeout(patience, Limited::new(body, most_bytes).collect()).await {
-        Ok(Ok(body)) => parse(&body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RequestRefusal::BodyTooLarge),
-        Ok(Err(_)) | Err(_) => Err(RequestRefusal::BodyIncomplete),
+    let held = head.extensions.remove::<BodyRoom>().map(BodyRoom::begin);
+    drop(head);
+    let body = Limited::new(body, limits.body_bytes);
+    let read = async {
+        match held {
+            Some(held) => beside_others(body, held).await,
+            None => Ok(body.collect().await.map_err(unread)?.to_bytes()),
+        }
+    };
+    let body = tokio::time::timeout(limits.body, read).await.map_err(|_| RequestRefusal::BodyIncomplete)??;
+    parse(&body)
+}
+
+/// A body on a connection that others are sent on at the same time.
+async fn beside_others(mut body: Limited<Body>, mut held: BodyHeld) -> Result<Bytes, RequestRefusal> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(unread)?.into_data() else { continue };
+        if !held.grow(data.len()) {
+            return Err(RequestRefusal::BodiesTooLarge);
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole.freeze())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err as it is")]
+fn unread(error: axum::BoxError) -> RequestRefusal {
+    if error.is::<LengthLimitError>() { RequestRefusal::BodyTooLarge } else { RequestRefusal::BodyIncomplete }
 }
 
 /// RFC 9112 §3.2: one `Host`, and one that is a host. hyper lets none, two, or another pass; two could be read as two
@@ -132,6 +153,8 @@ fn hex_digit(byte: &u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -240,23 +263,30 @@ mod tests {
         assert!(!is_form(&headers));
     }
 
+    fn head(headers: &HeaderMap) -> Parts {
+        let (mut head, ()) = axum::http::Request::new(()).into_parts();
+        head.headers.clone_from(headers);
+        head
+    }
+
     #[tokio::test]
     async fn bodies_end_in_size_and_time() {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, "application/x-www-form-urlencoded".parse().unwrap());
-        let patience = Duration::from_millis(20);
-        let fits = read(&headers, Body::from("a=12"), 4, patience).await;
+        let limits = Limits { body_bytes: 4, body: Duration::from_millis(20), ..Limits::default() };
+        let read = async |headers: &HeaderMap, body: Body| read(head(headers), body, &limits).await;
+        let fits = read(&headers, Body::from("a=12")).await;
         assert_eq!(fits, Ok(Parameters(vec![("a".to_owned(), "12".to_owned())])));
-        assert_eq!(read(&headers, Body::from("a=123"), 4, patience).await, Err(RequestRefusal::BodyTooLarge));
+        assert_eq!(read(&headers, Body::from("a=123")).await, Err(RequestRefusal::BodyTooLarge));
         let never = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-        assert_eq!(read(&headers, never, 4, patience).await, Err(RequestRefusal::BodyIncomplete));
+        assert_eq!(read(&headers, never).await, Err(RequestRefusal::BodyIncomplete));
         let broken = Body::from_stream(futures_util::stream::iter([
             Ok(bytes::Bytes::from("a")),
             Err(std::io::Error::other("reset")),
         ]));
-        assert_eq!(read(&headers, broken, 4, patience).await, Err(RequestRefusal::BodyIncomplete));
+        assert_eq!(read(&headers, broken).await, Err(RequestRefusal::BodyIncomplete));
         headers.insert(CONTENT_LENGTH, "5".parse().unwrap());
         let unread = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-        assert_eq!(read(&headers, unread, 4, patience).await, Err(RequestRefusal::BodyTooLarge));
+        assert_eq!(read(&headers, unread).await, Err(RequestRefusal::BodyTooLarge));
     }
 }

@@ -50,10 +50,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
-use crate::config::Limits;
+use crate::capacity;
 use crate::error::Refusal;
 use crate::request::RequestRefusal;
 use crate::telemetry;
@@ -81,7 +80,7 @@ pub mod path {
 /// The routes that strangers reach.
 pub fn router(app: Arc<App>) -> Router {
     let metadata = Arc::new(metadata::document(&app.config));
-    let places = Places::new(&app.config.limits);
+    let places = capacity::Places::new(&app.config.limits);
     let endpoints = |base: &str| {
         Router::new()
             .route(&format!("{base}{}", path::TOKEN), post(token::token).with_state((app.clone(), places.clone())))
@@ -123,20 +122,8 @@ pub fn router(app: Arc<App>) -> Router {
     router.method_not_allowed_fallback(method_not_allowed).fallback(unknown_path)
 }
 
-/// Places for requests that are being decided: tokens, their ends, questions about them and checks.
-#[derive(Clone, Debug)]
-struct Places(Arc<Semaphore>);
-
-impl Places {
-    fn new(limits: &Limits) -> Self {
-        Self(Arc::new(Semaphore::new(limits.requests)))
-    }
-
-    /// One of them, given back when it is dropped; none, where all are taken.
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
-    }
-}
+/// Shared by whatever is decided: tokens, their ends, questions about them and checks.
+type Places = Arc<capacity::Places>;
 
 /// The routes of the operations listener.
 pub fn operations(app: Arc<App>, metrics: PrometheusHandle) -> Router {

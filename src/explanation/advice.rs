@@ -124,6 +124,9 @@ pub const fn on_handshake(refusal: &HandshakeRefusal) -> Advice {
             partner("Keep connections open and use them again, instead of opening one for each request.")
         }
         HandshakeRefusal::ConnectionLimit => operator("Raise limits.connections, or add a node: this one is full."),
+        HandshakeRefusal::NoTurn => {
+            operator("Somebody floods this node with handshakes: see which address, or raise limits.handshakes.")
+        }
         HandshakeRefusal::Failed => operator("Look into the server's log: TLS failed on its own side."),
     }
 }
@@ -155,6 +158,9 @@ const fn on_request(refusal: &RequestRefusal) -> Advice {
             partner("Encode the form by RFC 6749 appendix B: UTF-8, percent signs followed by two hexadecimal digits.")
         }
         RequestRefusal::TooManyRequests { .. } => partner("Wait as long as Retry-After says, then try again."),
+        RequestRefusal::BodiesTooLarge => {
+            partner("Send fewer bodies at one time on a connection, or on more connections.")
+        }
         RequestRefusal::Overloaded => partner("Wait as long as Retry-After says, then try again."),
         RequestRefusal::UnknownPath => {
             partner("Take the URL from the server's metadata: there is nothing at this path.")

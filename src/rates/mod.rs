@@ -52,6 +52,9 @@ impl RateRefusal {
 /// Half a megabyte: so many addresses that owe something at one time are told apart.
 const ADDRESSES: usize = 32 * 1024;
 
+/// And so many certificates.
+const CERTIFICATES: usize = 32 * 1024;
+
 /// And so many clients and resource servers.
 const CALLERS: usize = 64 * 1024;
 
@@ -63,11 +66,13 @@ const ASKING: usize = 32 * 1024;
 pub struct Rates {
     clock: Arc<dyn Clock>,
     per_address: Rate,
+    per_certificate: Rate,
     per_client: u32,
     per_resource_server: Rate,
     checks_per_address: Rate,
     checks_per_certificate: Rate,
     addresses: Buckets,
+    certificates: Buckets,
     callers: Buckets,
     addresses_asking: Buckets,
     certificates_asking: Buckets,
@@ -79,25 +84,28 @@ impl Rates {
         Self {
             clock,
             per_address: Rate::a_second(limits.requests_per_address),
+            per_certificate: Rate::a_second(limits.requests_per_certificate),
             per_client: limits.requests_per_client,
             per_resource_server: Rate::a_second(limits.requests_per_resource_server),
             checks_per_address: Rate::a_minute(limits.certificate_checks_per_address),
             checks_per_certificate: Rate::a_minute(limits.certificate_checks_per_certificate),
             addresses: Buckets::new(ADDRESSES),
+            certificates: Buckets::new(CERTIFICATES),
             callers: Buckets::new(CALLERS),
             addresses_asking: Buckets::new(ASKING),
             certificates_asking: Buckets::new(ASKING),
         }
     }
 
-    /// Counts a request from this address; of IPv6, from its /64.
+    /// Counts a request from this address (of IPv6, from its /64) with this certificate, whoever's it is. What is refused takes
+    /// nothing from either.
     ///
     /// # Errors
     /// [`RequestRefusal::TooManyRequests`].
-    pub fn count_address(&self, address: IpAddr) -> Result<(), RequestRefusal> {
-        self.addresses
-            .take(neighbourhood(address), self.per_address, self.clock.monotonic())
-            .map_err(|retry_after| RequestRefusal::TooManyRequests { retry_after })
+    pub fn count_request(&self, address: IpAddr, certificate: Option<&Thumbprint>) -> Result<(), RequestRefusal> {
+        let addresses = (&self.addresses, self.per_address);
+        let certificates = (&self.certificates, self.per_certificate);
+        self.count_both(addresses, address, certificates, certificate)
     }
 
     /// Counts a question about a certificate, asked with it from this address; of IPv6, from its /64. What is refused takes
@@ -106,14 +114,26 @@ impl Rates {
     /// # Errors
     /// [`RequestRefusal::TooManyRequests`].
     pub fn count_check(&self, address: IpAddr, certificate: Option<&Thumbprint>) -> Result<(), RequestRefusal> {
+        let addresses = (&self.addresses_asking, self.checks_per_address);
+        let certificates = (&self.certificates_asking, self.checks_per_certificate);
+        self.count_both(addresses, address, certificates, certificate)
+    }
+
+    fn count_both(
+        &self,
+        (addresses, per_address): (&Buckets, Rate),
+        address: IpAddr,
+        (certificates, per_certificate): (&Buckets, Rate),
+        certificate: Option<&Thumbprint>,
+    ) -> Result<(), RequestRefusal> {
         let now = self.clock.monotonic();
         let too_many = |retry_after| RequestRefusal::TooManyRequests { retry_after };
         if let Some(thumbprint) = certificate {
-            self.certificates_asking.take(thumbprint, self.checks_per_certificate, now).map_err(too_many)?;
+            certificates.take(thumbprint, per_certificate, now).map_err(too_many)?;
         }
-        self.addresses_asking.take(neighbourhood(address), self.checks_per_address, now).map_err(|retry_after| {
+        addresses.take(neighbourhood(address), per_address, now).map_err(|retry_after| {
             if let Some(thumbprint) = certificate {
-                self.certificates_asking.give_back(thumbprint, self.checks_per_certificate);
+                certificates.give_back(thumbprint, per_certificate);
             }
             too_many(retry_after)
         })
@@ -157,7 +177,7 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
         let rates = two_a_second_per_address();
-        let count = |address: &str| rates.count_address(address.parse().unwrap());
+        let count = |address: &str| rates.count_request(address.parse().unwrap(), None);
         let exhausted = Err(RequestRefusal::TooManyRequests { retry_after: Duration::from_millis(500) });
         for address in ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:ffff::", "2001:db8:1:2:ffff:ffff:ffff:ffff"]
         {
@@ -171,6 +191,36 @@ mod tests {
         assert_eq!(count("192.0.2.1"), exhausted);
         assert_eq!(count("::ffff:192.0.2.1"), exhausted);
         assert_eq!(count("192.0.2.2"), Ok(()), "IPv4 addresses are one each");
+    }
+
+    #[test]
+    fn a_certificate_has_its_requests_from_whatever_address_and_an_address_with_whatever_certificate() {
+        let limits = Limits { requests_per_address: 3, requests_per_certificate: 1, ..Limits::default() };
+        let clock = Arc::new(ManualClock::at(UnixTime::from_seconds(0)));
+        let rates = Rates::new(&limits, Arc::clone(&clock) as Arc<dyn Clock>);
+        let count =
+            |host: u8, number: u32| rates.count_request(IpAddr::from([192, 0, 2, host]), Some(&certificate(number)));
+        assert_eq!((count(1, 1), count(2, 1)), (Ok(()), Ok(())), "two seconds' worth");
+        let second = Duration::from_secs(1);
+        for host in 1..=100 {
+            assert_eq!(count(host, 1), exhausted(second));
+        }
+        assert_eq!((count(1, 2), count(1, 3), count(1, 4)), (Ok(()), Ok(()), Ok(())), "what was refused took nothing");
+        assert_eq!((count(1, 2), count(1, 5)), (Ok(()), Ok(())));
+        let third = Duration::from_nanos(333_333_333);
+        assert_eq!(count(1, 6), exhausted(third));
+        assert_eq!((count(3, 6), count(4, 6)), (Ok(()), Ok(())), "nor from the certificate");
+        assert_eq!(
+            rates.count_request([192, 0, 2, 1].into(), None),
+            exhausted(third),
+            "nor is one without let through"
+        );
+        assert_eq!(count(5, 6), exhausted(second));
+        let millisecond = Duration::from_millis(1);
+        clock.advance(second - millisecond);
+        assert_eq!(count(5, 6), exhausted(millisecond));
+        clock.advance(millisecond);
+        assert_eq!(count(5, 6), Ok(()));
     }
 
     const MINUTE: Duration = Duration::from_secs(60);

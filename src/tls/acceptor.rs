@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
+use axum::http::Version;
 use axum_server::accept::Accept;
 use futures_util::future::BoxFuture;
 use pin_project_lite::pin_project;
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tower::Service;
 
-use super::connection::{Activity, LimitedStream, Permit, Permits, UnderWay};
+use super::connection::{Activity, BodyRoom, LimitedStream, Permit, Permits, UnderWay};
 use super::verifier::CLAIMED;
 use super::{HandshakeObserver, HandshakeRefusal, PerimeterGuard, RefusedHandshake};
 use crate::config::Limits;
@@ -72,7 +73,10 @@ impl TlsAcceptor {
         stream: TcpStream,
         remote: SocketAddr,
     ) -> Result<(TlsStream<TcpStream>, Arc<PresentedChain>), HandshakeRefusal> {
-        let stream = self.tls.accept(stream).await.map_err(|error| refusal(&error))?;
+        // Whoever says nothing takes nobody's turn.
+        stream.readable().await.map_err(|_| HandshakeRefusal::Disconnected)?;
+        let handshake = self.gate.permits.turns().take_turns(remote.ip(), self.tls.accept(stream));
+        let stream = handshake.await?.map_err(|error| refusal(&error))?;
         let (_, connection) = stream.get_ref();
         let protocol = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -172,7 +176,7 @@ impl Gate {
     ) -> (LimitedStream<T>, PeerService<S>) {
         let activity = Activity::new();
         let stream = LimitedStream::new(stream, activity.clone(), &self.limits, permit);
-        (stream, PeerService { inner: service, peer, activity })
+        (stream, PeerService { inner: service, peer, activity, most_body_bytes: self.limits.http2_body_bytes })
     }
 
     fn refuse(&self, remote: SocketAddr, refusal: HandshakeRefusal, claimed: Option<&[u8]>) -> io::Error {
@@ -223,6 +227,7 @@ pub struct PeerService<S> {
     inner: S,
     peer: Arc<PresentedChain>,
     activity: Arc<Activity>,
+    most_body_bytes: usize,
 }
 
 impl<S, B> Service<Request<B>> for PeerService<S>
@@ -239,6 +244,10 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let under_way = self.activity.begin();
+        if request.version() == Version::HTTP_2 {
+            // On HTTP/1.1 there is one body at a time.
+            request.extensions_mut().insert(BodyRoom::of(self.activity.clone(), self.most_body_bytes));
+        }
         request.extensions_mut().insert(self.peer.clone());
         PeerFuture { answer: self.inner.call(request), under_way }
     }

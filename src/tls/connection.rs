@@ -17,15 +17,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::HandshakeRefusal;
+use super::frames::{Frames, Most};
+use super::turns::Turns;
 use crate::config::Limits;
 use crate::telemetry;
 
-/// How many connections there may be, in all and from one address. Shared by the listeners that strangers reach.
+/// How many connections there may be, in all and from one address, and whose handshake is computed next. Shared by the listeners that strangers reach.
 #[derive(Debug)]
 pub struct Permits {
     in_all: usize,
     per_address: usize,
     open: Mutex<Open>,
+    turns: Arc<Turns>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +41,13 @@ impl Permits {
     /// As many as `limits` says.
     pub fn new(limits: &Limits) -> Arc<Self> {
         let (in_all, per_address) = (limits.connections, limits.connections_per_address);
-        Arc::new(Self { in_all, per_address, open: Mutex::default() })
+        let turns = Arc::new(Turns::new(limits.handshakes));
+        Arc::new(Self { in_all, per_address, open: Mutex::default(), turns })
+    }
+
+    /// Whose handshake is computed next.
+    pub(super) const fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// One more connection from `address`, until the permit is dropped.
@@ -93,6 +102,8 @@ pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
 pub(super) struct Activity {
     opened: Instant,
     under_way: AtomicUsize,
+    /// Octets of bodies that are not whole yet.
+    bodies: AtomicUsize,
     /// Nanoseconds from `opened` to the last request's begin and end.
     begun: AtomicU64,
     ended: AtomicU64,
@@ -104,7 +115,8 @@ impl Activity {
     }
 
     fn opened_at(opened: Instant) -> Self {
-        Self { opened, under_way: AtomicUsize::new(0), begun: AtomicU64::new(0), ended: AtomicU64::new(0) }
+        let (under_way, bodies) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { opened, under_way, bodies, begun: AtomicU64::new(0), ended: AtomicU64::new(0) }
     }
 
     /// A request begins; it ends when what is returned is dropped.
@@ -142,12 +154,54 @@ impl Drop for UnderWay {
     }
 }
 
+/// What a body holds of what one HTTP/2 connection may, as long as it is not whole: the connection's streams share it.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyRoom {
+    activity: Arc<Activity>,
+    most: usize,
+}
+
+impl BodyRoom {
+    pub(super) const fn of(activity: Arc<Activity>, most: usize) -> Self {
+        Self { activity, most }
+    }
+
+    /// Nothing yet, for one body.
+    pub(crate) const fn begin(self) -> BodyHeld {
+        BodyHeld { room: self, octets: 0 }
+    }
+}
+
+/// What one body holds of it, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct BodyHeld {
+    room: BodyRoom,
+    octets: usize,
+}
+
+impl BodyHeld {
+    /// Whether there is room for so many octets more.
+    pub(crate) fn grow(&mut self, octets: usize) -> bool {
+        self.octets += octets;
+        let before = self.room.activity.bodies.fetch_add(octets, Ordering::Relaxed);
+        before.saturating_add(octets) <= self.room.most
+    }
+}
+
+impl Drop for BodyHeld {
+    fn drop(&mut self) {
+        self.room.activity.bodies.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
 /// A stream with deadlines.
 #[derive(Debug)]
 pub struct LimitedStream<S> {
     stream: S,
     activity: Arc<Activity>,
     patience: Patience,
+    /// How many frames of HTTP/2 it may send.
+    most: Most,
     /// Fires at the next deadline or after the shortest patience, whichever is sooner: a deadline that comes into being
     /// meanwhile is never before that, so the timer need not be touched for every request.
     timer: Pin<Box<Sleep>>,
@@ -186,6 +240,7 @@ enum Limit {
     Head,
     Idle,
     Write,
+    Frames,
 }
 
 impl Limit {
@@ -195,6 +250,7 @@ impl Limit {
             Self::Head => "request_head",
             Self::Idle => "idle",
             Self::Write => "write",
+            Self::Frames => "http2_frames",
         }
     }
 }
@@ -213,6 +269,7 @@ impl<S> LimitedStream<S> {
             taken: activity.opened,
             activity,
             patience,
+            most: Most::of(limits),
             reading: Reading::Nothing,
             write_blocked: None,
             ended: None,
@@ -230,7 +287,7 @@ impl<S> LimitedStream<S> {
                 .filter(|since| self.activity.is_idle() && *since > self.activity.last_begun())
                 .filter(|_| self.write_blocked.is_none())
                 .map(|since| (since.max(self.taken) + self.patience.head, Limit::Head)),
-            Reading::Http2(frames) => frames.unfinished_since.map(|since| (since + self.patience.head, Limit::Head)),
+            Reading::Http2(frames) => frames.unfinished_since().map(|since| (since + self.patience.head, Limit::Head)),
         };
         // Frames that are no requests (PING, SETTINGS, …) do not keep a connection alive.
         let idle = (!matches!(self.reading, Reading::Nothing) && self.activity.is_idle())
@@ -247,14 +304,18 @@ impl<S> LimitedStream<S> {
             let soon = now + self.patience.shortest();
             match self.deadline() {
                 Some((at, limit)) if at <= now => {
-                    self.ended = Some(limit);
-                    metrics::counter!(telemetry::CONNECTIONS_ENDED, "limit" => limit.as_str()).increment(1);
+                    self.end(limit);
                     return Poll::Ready(limit);
                 }
                 Some((at, _)) => self.timer.as_mut().reset(at.min(soon)),
                 None => self.timer.as_mut().reset(soon),
             }
         }
+    }
+
+    fn end(&mut self, limit: Limit) {
+        self.ended = Some(limit);
+        metrics::counter!(telemetry::CONNECTIONS_ENDED, "limit" => limit.as_str()).increment(1);
     }
 
     /// Counts the answers hyper gives by itself to heads it cannot read: the one thing on the wire that no handler sees.
@@ -317,15 +378,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 let fresh = &buf.filled()[filled..];
-                if !fresh.is_empty() {
-                    this.reading.take(fresh, &this.activity);
+                if !fresh.is_empty() && !this.reading.take(fresh, &this.activity, this.most) {
+                    // As if the peer had closed it, and nothing of what it sent last.
+                    buf.set_filled(filled);
+                    this.end(Limit::Frames);
                 }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => match ready!(this.poll_deadline(cx)) {
                 // An idle connection ends as if the peer had closed it: with a GOAWAY or a close_notify.
-                Limit::Idle | Limit::FirstByte => Poll::Ready(Ok(())),
+                Limit::Idle | Limit::FirstByte | Limit::Frames => Poll::Ready(Ok(())),
                 Limit::Head | Limit::Write => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             },
         }
@@ -391,7 +454,8 @@ enum Reading {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Reading {
-    fn take(&mut self, mut bytes: &[u8], activity: &Activity) {
+    /// False where what is read is to be the last.
+    fn take(&mut self, mut bytes: &[u8], activity: &Activity, most: Most) -> bool {
         if let Self::Nothing = self {
             *self = Self::Preface { since: Instant::now(), matched: 0 };
         }
@@ -401,12 +465,12 @@ impl Reading {
             *matched += common;
             if *matched == PREFACE.len() {
                 bytes = &bytes[common..];
-                *self = Self::Http2(Frames::default());
+                *self = Self::Http2(Frames::new(most, Instant::now()));
             } else if common < bytes.len() {
                 *self = Self::Http1 { head_since: Some(*since) };
-                return;
+                return true;
             } else {
-                return;
+                return true;
             }
         }
         match self {
@@ -414,60 +478,10 @@ impl Reading {
                 if activity.is_idle() && head_since.is_none_or(|since| since <= activity.last_begun()) {
                     *head_since = Some(Instant::now());
                 }
+                true
             }
-            Self::Http2(frames) => frames.take(bytes),
-            Self::Nothing | Self::Preface { .. } => {}
-        }
-    }
-}
-
-/// Where in the sequence of HTTP/2 frames the stream stands (RFC 9113 §4.1).
-#[derive(Debug, Default)]
-struct Frames {
-    header: [u8; 9],
-    header_len: usize,
-    payload_left: usize,
-    /// A HEADERS frame without END_HEADERS came, and its last CONTINUATION did not (RFC 9113 §4.3).
-    in_header_block: bool,
-    /// Since when a frame or a header block has been waiting for its rest.
-    unfinished_since: Option<Instant>,
-}
-
-impl Frames {
-    const HEADERS: u8 = 0x1;
-    const CONTINUATION: u8 = 0x9;
-    const END_HEADERS: u8 = 0x4;
-
-    fn take(&mut self, mut bytes: &[u8]) {
-        let mut finished_one = false;
-        while !bytes.is_empty() {
-            if self.payload_left == 0 {
-                let wanted = (self.header.len() - self.header_len).min(bytes.len());
-                self.header[self.header_len..self.header_len + wanted].copy_from_slice(&bytes[..wanted]);
-                self.header_len += wanted;
-                bytes = &bytes[wanted..];
-                if self.header_len < self.header.len() {
-                    break;
-                }
-                let [a, b, c, kind, flags, ..] = self.header;
-                self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                if matches!(kind, Self::HEADERS | Self::CONTINUATION) {
-                    self.in_header_block = flags & Self::END_HEADERS == 0;
-                }
-            }
-            let taken = self.payload_left.min(bytes.len());
-            self.payload_left -= taken;
-            bytes = &bytes[taken..];
-            if self.payload_left == 0 {
-                self.header_len = 0;
-                finished_one |= !self.in_header_block;
-            }
-        }
-        let unfinished = self.header_len > 0 || self.in_header_block;
-        if !unfinished {
-            self.unfinished_since = None;
-        } else if finished_one || self.unfinished_since.is_none() {
-            self.unfinished_since = Some(Instant::now());
+            Self::Http2(frames) => frames.take(bytes, Instant::now()),
+            Self::Nothing | Self::Preface { .. } => true,
         }
     }
 }
@@ -661,33 +675,6 @@ mod tests {
         assert_eq!(rig.end().await.0, Some(Limit::Idle));
         let error = rig.stream.write_all(&[0; 1024]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[test]
-    fn frames_are_followed_however_they_are_cut() {
-        let frames: &[&[u8]] = &[
-            &[0, 0, 0, 4, 0, 0, 0, 0, 0],             // SETTINGS
-            &[0, 0, 2, 1, 4, 0, 0, 0, 1, 0x82, 0x86], // HEADERS, END_HEADERS
-            &[0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82],       // HEADERS
-            &[0, 0, 1, 9, 4, 0, 0, 0, 3, 0x86],       // CONTINUATION, END_HEADERS
-            &[0, 0, 3, 0, 1, 0, 0, 0, 1, 1, 2, 3],    // DATA
-        ];
-        let bytes = frames.concat();
-        let ends: Vec<usize> = frames
-            .iter()
-            .scan(0, |end, frame| {
-                *end += frame.len();
-                Some(*end)
-            })
-            .collect();
-        for cut in 0..=bytes.len() {
-            let mut state = Frames::default();
-            state.take(&bytes[..cut]);
-            let whole = cut == 0 || (ends.contains(&cut) && cut != ends[2]);
-            assert_eq!(state.unfinished_since.is_none(), whole, "{cut}");
-            state.take(&bytes[cut..]);
-            assert!(state.unfinished_since.is_none(), "{cut}");
-        }
     }
 
     #[test]

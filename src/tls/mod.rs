@@ -7,6 +7,9 @@
 /// Connection permits, deadlines, failures on record.
 pub mod acceptor;
 
+/// What comes on an HTTP/2 connection, frame by frame.
+mod frames;
+
 /// The other end, for the quickstart's callers.
 mod client_config;
 
@@ -22,6 +25,9 @@ pub mod reload;
 /// Versions, suites, groups, tickets.
 pub mod server_config;
 
+/// Whose handshake is computed next.
+mod turns;
+
 /// Possession and bounds, and nothing else.
 mod verifier;
 
@@ -31,7 +37,7 @@ mod tests;
 pub use acceptor::{PlainAcceptor, TlsAcceptor};
 pub use client_config::{ClientConfigError, client_config, fetching_config, sending_config};
 pub use connection::Permits;
-pub(crate) use connection::neighbourhood;
+pub(crate) use connection::{BodyHeld, BodyRoom, neighbourhood};
 pub use dialer::{ClientFiles, ClientFilesError, DialedStream, Dialer};
 pub use reload::{ServerCertificate, ServerCertificateError};
 pub use server_config::{ClientCertificates, server_config};
@@ -79,6 +85,8 @@ refusals! {
         AddressLimit => "connections_of_address_exhausted",
         /// Too many connections in all.
         ConnectionLimit => "connections_exhausted",
+        /// More handshakes wait to be computed than may, most of them from this address.
+        NoTurn => "handshakes_exhausted",
         /// This side failed: no randomness, no key.
         Failed => "handshake_failed",
     }

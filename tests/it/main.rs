@@ -71,6 +71,10 @@ mod http2;
 
 mod rates;
 
+mod floods;
+
+mod http2_floods;
+
 mod life;
 
 mod operations;

@@ -68,6 +68,14 @@ impl Peer {
         Self { config: Arc::new(config) }
     }
 
+    /// The first octets of a handshake.
+    pub(crate) fn client_hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut octets = Vec::new();
+        rustls::ClientConnection::new(Arc::clone(&self.config), name).unwrap().write_tls(&mut octets).unwrap();
+        octets
+    }
+
     /// A connection whose handshake is complete, as far as this side can tell.
     pub(crate) async fn connect(&self, address: SocketAddr) -> std::io::Result<Connection> {
         self.over(patiently(TcpStream::connect(address)).await?).await
@@ -92,9 +100,12 @@ impl Peer {
         address: SocketAddr,
         request: &Request,
     ) -> std::io::Result<Answer> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((source, 0).into())?;
-        self.over(patiently(socket.connect(address)).await?).await?.ask(request).await
+        self.connect_from(source, address).await?.ask(request).await
+    }
+
+    /// A connection from this address of the machine.
+    pub(crate) async fn connect_from(&self, source: Ipv4Addr, address: SocketAddr) -> std::io::Result<Connection> {
+        self.over(dial_from(source, address).await?).await
     }
 
     /// An HTTP/2 connection.
@@ -112,6 +123,13 @@ impl Peer {
         tokio::spawn(driver);
         Ok(H2 { sender })
     }
+}
+
+/// A connection from this address of the machine, before anything is said.
+pub(crate) async fn dial_from(source: Ipv4Addr, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    patiently(socket.connect(address)).await
 }
 
 /// An open connection.
@@ -138,6 +156,11 @@ impl Connection {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Sends these octets; fails where the server takes no more.
+    pub(crate) async fn send_or_fail(&mut self, octets: &[u8]) -> std::io::Result<()> {
+        patiently(self.stream.write_all(octets)).await
     }
 
     /// Says that nothing more will be sent.
@@ -197,6 +220,16 @@ impl Connection {
             self.receive().await?;
         }
         Ok(self.received.drain(..length).collect())
+    }
+
+    /// What comes next, whatever it is; nothing at the end.
+    pub(crate) async fn read_some(&mut self) -> std::io::Result<Vec<u8>> {
+        if self.received.is_empty()
+            && let Err(error) = self.receive().await
+        {
+            return if error.kind() == std::io::ErrorKind::TimedOut { Err(error) } else { Ok(Vec::new()) };
+        }
+        Ok(std::mem::take(&mut self.received))
     }
 
     async fn until(&mut self, mark: &[u8]) -> std::io::Result<usize> {

@@ -146,7 +146,9 @@ impl Committer {
                 Err(StoreUnavailable::because(format!("no answer within {hang} s")).into())
             }
         };
-        metrics::histogram!(COMMIT_SECONDS).record((self.clock.monotonic() - begun).as_secs_f64());
+        let took = self.clock.monotonic() - begun;
+        metrics::histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
+        self.health.took(took);
         self.health.end();
         written
     }
