@@ -23,15 +23,30 @@ pub(super) async fn find<R: Record>(
     Ok(row.map(|row| R::read(&document(&row, 0, 1)?)).transpose()?)
 }
 
-pub(super) const PARTICIPANT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM participant WHERE id = $1";
-pub(super) const TRUST_ANCHOR: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM trust_anchor WHERE id = $1";
-pub(super) const CLIENT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM client WHERE id = $1";
-pub(super) const CERTIFICATE: &str = "SELECT record, last_seen FROM certificate WHERE thumbprint = $1";
-pub(super) const RESOURCE_SERVER: &str =
-    "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM resource_server WHERE id = $1";
-pub(super) const RESOURCE_SERVER_BY_RESOURCE: &str =
-    "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM resource_server WHERE resource = $1";
-pub(super) const ENTITLEMENT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM entitlement WHERE id = $1";
+/// How a record of one kind is looked up: among those that are visible, or among all, with those of an import under way. A rule
+/// looks at all, whoever changes something at visible ones only.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup {
+    pub(super) visible: &'static str,
+    pub(super) all: &'static str,
+}
+
+macro_rules! lookup {
+    ($table:literal, $key:literal, $last_seen:literal) => {
+        Lookup {
+            visible: concat!("SELECT record, ", $last_seen, " FROM visible_", $table, " WHERE ", $key, " = $1"),
+            all: concat!("SELECT record, ", $last_seen, " FROM ", $table, " WHERE ", $key, " = $1"),
+        }
+    };
+}
+
+pub(super) const PARTICIPANT: Lookup = lookup!("participant", "id", "CAST(-1 AS BIGINT)");
+pub(super) const TRUST_ANCHOR: Lookup = lookup!("trust_anchor", "id", "CAST(-1 AS BIGINT)");
+pub(super) const CLIENT: Lookup = lookup!("client", "id", "CAST(-1 AS BIGINT)");
+pub(super) const CERTIFICATE: Lookup = lookup!("certificate", "thumbprint", "last_seen");
+pub(super) const RESOURCE_SERVER: Lookup = lookup!("resource_server", "id", "CAST(-1 AS BIGINT)");
+pub(super) const RESOURCE_SERVER_BY_RESOURCE: Lookup = lookup!("resource_server", "resource", "CAST(-1 AS BIGINT)");
+pub(super) const ENTITLEMENT: Lookup = lookup!("entitlement", "id", "CAST(-1 AS BIGINT)");
 
 /// One (anchor key, attribute, canonical value) belongs to clients of one participant only: a rule counts under every
 /// anchor granted to its client's participant. And an identity is a client's or a resource server's, never both.
@@ -121,14 +136,18 @@ pub(super) async fn certificate_free(
     if taken.is_some() { Err(EditRefusal::CertificateTaken) } else { Ok(()) }
 }
 
-/// Whether this key may be used at all.
+/// Whether this key may be used at all. One that an import is about to revoke may not.
 pub(super) async fn key_good(connection: &mut AnyConnection, key: &KeyHash) -> Result<(), EditRefusal> {
-    if key_revoked(connection, key).await? { Err(EditRefusal::KeyRevoked) } else { Ok(()) }
+    let revoked = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
+        .bind(key.to_string())
+        .fetch_optional(connection)
+        .await?;
+    if revoked.is_some() { Err(EditRefusal::KeyRevoked) } else { Ok(()) }
 }
 
 /// Whether this key was revoked.
 pub(super) async fn key_revoked(connection: &mut AnyConnection, key: &KeyHash) -> Result<bool, EditRefusal> {
-    let revoked = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
+    let revoked = sqlx::query("SELECT version FROM visible_revoked_key WHERE key_hash = $1")
         .bind(key.to_string())
         .fetch_optional(connection)
         .await?;
@@ -164,7 +183,10 @@ pub(super) async fn enrolment(
     now: UnixTime,
 ) -> Result<(), EditRefusal> {
     certificate_free(connection, &certificate.thumbprint).await?;
-    key_good(connection, &certificate.key_hash).await?;
+    // One that was revoked takes its key along, and may come back with it (docs/registry-import.md).
+    if !matches!(certificate.state, CertificateState::Revoked { .. }) {
+        key_good(connection, &certificate.key_hash).await?;
+    }
     serial_free(
         connection,
         &certificate.thumbprint,
@@ -173,6 +195,9 @@ pub(super) async fn enrolment(
         &certificate.key_hash,
     )
     .await?;
+    if certificate.live_until() <= now {
+        return Ok(());
+    }
     let live: i64 =
         sqlx::query("SELECT COUNT(*) FROM certificate WHERE client_id = $1 AND expires_at > $2 AND live_until > $2")
             .bind(certificate.client_id.as_str())
@@ -192,7 +217,7 @@ pub(super) async fn replaceable(
     client: &ClientId,
     thumbprint: &Thumbprint,
 ) -> Result<(), EditRefusal> {
-    let known: Option<Certificate> = find(connection, CERTIFICATE, &thumbprint.to_string()).await?;
+    let known: Option<Certificate> = find(connection, CERTIFICATE.visible, &thumbprint.to_string()).await?;
     let Some(known) = known.filter(|known| known.client_id == *client) else {
         return Err(EditRefusal::NothingToReplace { client: client.clone(), thumbprint: *thumbprint });
     };
@@ -215,7 +240,7 @@ pub(super) async fn predecessors(
     now: UnixTime,
 ) -> Result<Vec<Certificate>, EditRefusal> {
     let rows = sqlx::query(
-        "SELECT record, last_seen FROM certificate WHERE client_id = $1 AND expires_at > $2 AND state = 'active' \
+        "SELECT record, last_seen FROM visible_certificate WHERE client_id = $1 AND expires_at > $2 AND state = 'active' \
              AND thumbprint <> $3 ORDER BY thumbprint",
     )
     .bind(renewed.client_id.as_str())
@@ -264,14 +289,14 @@ pub(super) async fn sighting(
     now: UnixTime,
 ) -> Result<Option<Certificate>, EditRefusal> {
     let not_found = || EditRefusal::NotFound { kind: RecordKind::Client, id: client_id.to_string() };
-    let client: Client = find(connection, CLIENT, client_id.as_str()).await?.ok_or_else(not_found)?;
+    let client: Client = find(connection, CLIENT.visible, client_id.as_str()).await?.ok_or_else(not_found)?;
     let participant: Participant =
-        find(connection, PARTICIPANT, client.participant_id.as_str()).await?.ok_or_else(not_found)?;
+        find(connection, PARTICIPANT.visible, client.participant_id.as_str()).await?.ok_or_else(not_found)?;
     if client.state != ClientState::Active || participant.state != ParticipantState::Active {
         // Admission refuses, and says why; nobody enrols anything meanwhile.
         return Ok(None);
     }
-    let known: Option<Certificate> = find(connection, CERTIFICATE, &sighting.thumbprint.to_string()).await?;
+    let known: Option<Certificate> = find(connection, CERTIFICATE.visible, &sighting.thumbprint.to_string()).await?;
     match known {
         Some(known) if known.client_id != *client_id => Err(EditRefusal::CertificateTaken),
         Some(known) if known.state != CertificateState::Announced => Ok(None),
