@@ -6,9 +6,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::time::{Clock, UnixTime};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use super::certificate::{Certificate, RevocationReason};
 use super::client::Client;
@@ -200,7 +203,7 @@ pub enum ImportRefusal {
     },
     /// Somebody else has given it up.
     #[error(
-        "this import has given no sign of life for too long and was given up by another command or node: nothing of it is left, do it again"
+        "this import was given up by another command or node, for it gave no sign of life for too long, or by a client that showed a certificate which is in it and was enrolled on first use: do it again"
     )]
     GivenUp,
     /// A key was revoked meanwhile that one of its certificates has.
@@ -211,21 +214,13 @@ pub enum ImportRefusal {
         /// Which certificate.
         certificate: String,
     },
-    /// A certificate was enrolled meanwhile as it was first seen.
-    #[error(
-        "while it was under way certificate {certificate} in it was enrolled as it was first seen: take it out of the file"
-    )]
-    Overtaken {
-        /// Which certificate.
-        certificate: String,
-    },
     /// The store did not answer.
     #[error(transparent)]
     Unavailable(#[from] StoreUnavailable),
 }
 
 /// Storage of imports.
-pub trait ImportStore: fmt::Debug + Send + Sync {
+pub trait ImportStore: fmt::Debug + Send + Sync + 'static {
     /// Begins an import, once nothing is left of one that was given up by `origin.begun_at`. Others may give this one up from
     /// `until` on.
     fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId>;
@@ -253,6 +248,23 @@ pub trait ImportStore: fmt::Debug + Send + Sync {
 
     /// Removes what imports have left that were given up by `now`, in short transactions. Says whether there was something.
     fn sweep_imports(&self, now: UnixTime) -> Answer<'_, bool>;
+}
+
+/// How often a node looks whether an import was given up.
+const SWEPT_EVERY: Duration = Duration::from_secs(60);
+
+/// Removes what killed imports have left, for as long as a node serves.
+pub fn keep_swept(store: Arc<dyn ImportStore>, clock: Arc<dyn Clock>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEPT_EVERY).await;
+            match store.sweep_imports(clock.now()).await {
+                Ok(true) => tracing::warn!("what an import had left that was given up is removed"),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "whether an import was given up cannot be told"),
+            }
+        }
+    })
 }
 
 /// What the store answers to whoever imports.

@@ -136,7 +136,10 @@ impl UnderWay<'_> {
         let mut sha256 = None;
         while let Some(Lot { entries, mistakes, lines, ended }) = lots.recv().await {
             sha256 = ended;
-            self.mistakes.extend(mistakes);
+            for Mistake { line, subject, sentence } in mistakes {
+                self.mistakes.insert(line, sentence);
+                self.missing.extend(subject);
+            }
             for numbered in &entries {
                 contents.count(&numbered.entry);
             }
@@ -203,10 +206,18 @@ impl UnderWay<'_> {
 /// Some lines, read.
 struct Lot {
     entries: Vec<Numbered>,
-    mistakes: Vec<(u64, String)>,
+    mistakes: Vec<Mistake>,
     lines: u64,
     /// With the last lot: the SHA-256 of everything.
     ended: Option<String>,
+}
+
+/// A line that cannot be entered, whatever is registered.
+struct Mistake {
+    line: u64,
+    /// The record that it is about, where that can be told.
+    subject: Option<(RecordKind, String)>,
+    sentence: String,
 }
 
 /// Reads and parses to the end, or until nobody listens any more.
@@ -223,8 +234,8 @@ fn read_lots(source: Box<dyn Read + Send>, context: Context, lots: &mpsc::Sender
                     ended = true;
                     break;
                 }
-                Err(error) => {
-                    lot.mistakes.push((lines.number, error));
+                Err(sentence) => {
+                    lot.mistakes.push(Mistake { line: lines.number, subject: None, sentence });
                     ended = true;
                     break;
                 }
@@ -237,7 +248,10 @@ fn read_lots(source: Box<dyn Read + Send>, context: Context, lots: &mpsc::Sender
             let line = lines.number;
             match reading::read(&text, line, context) {
                 Ok(entries) => lot.entries.extend(entries.into_iter().map(|entry| Numbered { line, entry })),
-                Err(mistake) => lot.mistakes.push((line, mistake.to_string())),
+                Err(mistake) => {
+                    let (subject, sentence) = (reading::subject(&text), mistake.to_string());
+                    lot.mistakes.push(Mistake { line, subject, sentence });
+                }
             }
         }
         if ended {

@@ -25,6 +25,7 @@ use crate::pki::certificate::{KeyStrength, ParsedCertificate};
 use crate::pki::identity;
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState};
 use crate::registry::client::{Client, ClientAuthentication, Environment, SubjectAttribute, SubjectRule};
+use crate::registry::edit::RecordKind;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::import::{Entry, RevokedKey};
 use crate::registry::participant::Participant;
@@ -72,6 +73,19 @@ pub(super) fn read(text: &[u8], number: u64, context: Context) -> Result<Entries
             vec![Entry::RevokedKey(RevokedKey { key_hash, revoked_at, reason })]
         }
     })
+}
+
+/// The record that a line is about which cannot be read, as far as others may refer to it.
+pub(super) fn subject(text: &[u8]) -> Option<(RecordKind, String)> {
+    let line: Value = serde_json::from_slice(text).ok()?;
+    let (kind, record) = line.as_object()?.iter().next()?;
+    let kind = match kind.as_str() {
+        "client" => RecordKind::Client,
+        "participant" => RecordKind::Participant,
+        "resource_server" => RecordKind::ResourceServer,
+        _ => return None,
+    };
+    Some((kind, record.get("id")?.as_str()?.to_owned()))
 }
 
 fn read_participant(line: ParticipantLine) -> Result<Participant, Failure> {
@@ -208,8 +222,8 @@ fn stranger(given: &Value, read: &Value) -> Option<String> {
     match (given, read) {
         (Value::Object(given), Value::Object(read)) => given.iter().find_map(|(name, value)| match read.get(name) {
             Some(read) => stranger(value, read),
-            // What is not said is not written either.
-            None if value.is_null() || value == &Value::Array(Vec::new()) => None,
+            // What is not there is not written either.
+            None if value.is_null() => None,
             None => Some(name.clone()),
         }),
         (Value::Array(given), Value::Array(read)) => {

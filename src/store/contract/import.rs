@@ -26,6 +26,8 @@ contract!(
     what_has_ended_is_imported_with_what_refers_to_it,
     the_history_of_an_imported_record_names_its_import,
     more_concerned_than_may_be_is_refused,
+    a_certificate_enrolled_on_first_use_overtakes_an_import,
+    a_certificate_that_no_import_concerns_overtakes_none,
 );
 
 /// When others may give up an import that began at [`NOW`].
@@ -454,6 +456,41 @@ async fn the_history_of_an_imported_record_names_its_import(bench: &Bench) {
     let entry = bench.registry.history(RegistryVersion(version.0 - 1), None, 1).await.unwrap().remove(0);
     assert_eq!((entry.version, entry.subject.as_str()), (version, "import:1"));
     assert_eq!(entry.why.as_deref(), Some("bulk"));
+}
+
+async fn a_certificate_enrolled_on_first_use_overtakes_an_import(bench: &Bench) {
+    bench.populate().await;
+    let mut rewritten = facts(3).announced(client_id("bulk-1"), NOW);
+    rewritten.thumbprint = Thumbprint::of(b"rewritten");
+    let key_hash = facts(4).key_hash;
+    let key = RevokedKey { key_hash, revoked_at: NOW, reason: RevocationReason::KeyCompromise };
+    // The certificate itself, for another client too; one with its serial number; one with a key that is to be revoked.
+    for (number, entry) in [
+        (1, a_certificate(1, "acme-1")),
+        (2, a_certificate(2, "bulk-1")),
+        (3, Entry::Certificate(Box::new(rewritten))),
+        (4, Entry::RevokedKey(key)),
+    ] {
+        let import = begin(bench).await;
+        let staged =
+            stage(bench, import, vec![Entry::Participant(participant("bulk")), a_client("bulk-1", "bulk"), entry]);
+        let staged = staged.await.unwrap();
+        assert!(staged.refused.is_empty(), "{staged:?}");
+        let seen = bench.sighted("acme-1", &sighting(number, "ca"), NOW).await.unwrap();
+        assert!(seen.record.certificate(&facts(number).thumbprint).is_some());
+        assert!(matches!(publish(bench, import, staged).await, Err(ImportRefusal::GivenUp)), "{number}");
+        assert!(bench.store.sweep_imports(NOW).await.unwrap());
+        assert_eq!(rows_of_imports(bench).await, 0);
+        assert!(bench.registry.certificate(&facts(number).thumbprint).await.unwrap().is_some());
+    }
+}
+
+async fn a_certificate_that_no_import_concerns_overtakes_none(bench: &Bench) {
+    bench.populate().await;
+    let import = begin(bench).await;
+    let staged = stage(bench, import, one_of_each()).await.unwrap();
+    bench.sighted("acme-1", &sighting(1, "ca"), NOW).await.unwrap();
+    publish(bench, import, staged).await.unwrap();
 }
 
 async fn more_concerned_than_may_be_is_refused(bench: &Bench) {

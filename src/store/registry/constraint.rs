@@ -120,29 +120,31 @@ const fn free(taken: bool, attribute: &'static str) -> Result<(), EditRefusal> {
     if taken { Err(EditRefusal::IdentityTaken { attribute }) } else { Ok(()) }
 }
 
-/// A certificate of one's own: enrolled for nobody else.
+/// A certificate of one's own: enrolled for nobody else, and nobody's in an import.
 pub(super) async fn certificate_free(
     connection: &mut AnyConnection,
     thumbprint: &Thumbprint,
 ) -> Result<(), EditRefusal> {
-    let taken = sqlx::query(
-        "SELECT thumbprint FROM certificate WHERE thumbprint = $1 \
-         UNION ALL \
-         SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1",
-    )
-    .bind(thumbprint.to_string())
-    .fetch_optional(connection)
-    .await?;
-    if taken.is_some() { Err(EditRefusal::CertificateTaken) } else { Ok(()) }
+    let taken = "SELECT thumbprint FROM certificate WHERE thumbprint = $1 \
+                 UNION ALL \
+                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1";
+    nothing(connection, taken, thumbprint, EditRefusal::CertificateTaken).await
+}
+
+async fn nothing(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+    key: &impl ToString,
+    refusal: EditRefusal,
+) -> Result<(), EditRefusal> {
+    let found = sqlx::query(statement).bind(key.to_string()).fetch_optional(connection).await?;
+    if found.is_some() { Err(refusal) } else { Ok(()) }
 }
 
 /// Whether this key may be used at all. One that an import is about to revoke may not.
 pub(super) async fn key_good(connection: &mut AnyConnection, key: &KeyHash) -> Result<(), EditRefusal> {
-    let revoked = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
-        .bind(key.to_string())
-        .fetch_optional(connection)
-        .await?;
-    if revoked.is_some() { Err(EditRefusal::KeyRevoked) } else { Ok(()) }
+    let revoked = "SELECT key_hash FROM revoked_key WHERE key_hash = $1";
+    nothing(connection, revoked, key, EditRefusal::KeyRevoked).await
 }
 
 /// Whether this key was revoked.
@@ -156,25 +158,46 @@ pub(super) async fn key_revoked(connection: &mut AnyConnection, key: &KeyHash) -
 
 /// Never a second DER under a known issuer key and serial (RFC 5280 §4.1.2.2: serials are unique per issuer). Where
 /// either issuer key is not known yet, the same subject key under the same serial counts as the same certificate.
-pub(super) async fn serial_free(
+async fn serial_free(
     connection: &mut AnyConnection,
+    statement: &'static str,
     thumbprint: &Thumbprint,
     issuer_key: Option<&KeyHash>,
     serial: &str,
     key: &KeyHash,
 ) -> Result<(), EditRefusal> {
-    let taken = sqlx::query(
-        "SELECT thumbprint FROM certificate WHERE serial = $1 AND thumbprint <> $2 \
-             AND (issuer_key = $3 OR ((issuer_key IS NULL OR $3 = '') AND key_hash = $4)) LIMIT 1",
-    )
-    .bind(serial)
-    .bind(thumbprint.to_string())
-    .bind(issuer_key.map(ToString::to_string).unwrap_or_default())
-    .bind(key.to_string())
-    .fetch_optional(connection)
-    .await?;
+    let taken = sqlx::query(statement)
+        .bind(serial)
+        .bind(thumbprint.to_string())
+        .bind(issuer_key.map(ToString::to_string).unwrap_or_default())
+        .bind(key.to_string())
+        .fetch_optional(connection)
+        .await?;
     if taken.is_some() { Err(EditRefusal::SerialTaken) } else { Ok(()) }
 }
+
+macro_rules! serial {
+    ($table:literal) => {
+        concat!(
+            "SELECT thumbprint FROM ",
+            $table,
+            " WHERE serial = $1 AND thumbprint <> $2 \
+                 AND (issuer_key = $3 OR ((issuer_key IS NULL OR $3 = '') AND key_hash = $4)) LIMIT 1"
+        )
+    };
+}
+
+const SERIAL: &str = serial!("certificate");
+const VISIBLE_SERIAL: &str = serial!("visible_certificate");
+
+macro_rules! live {
+    ($table:literal) => {
+        concat!("SELECT COUNT(*) FROM ", $table, " WHERE client_id = $1 AND expires_at > $2 AND live_until > $2")
+    };
+}
+
+const LIVE: &str = live!("certificate");
+const VISIBLE_LIVE: &str = live!("visible_certificate");
 
 /// Everything that must hold before `certificate` is put on record.
 pub(super) async fn enrolment(
@@ -189,22 +212,66 @@ pub(super) async fn enrolment(
     }
     serial_free(
         connection,
+        SERIAL,
         &certificate.thumbprint,
         certificate.issuer_key.as_ref(),
         &certificate.serial,
         &certificate.key_hash,
     )
     .await?;
+    room(connection, LIVE, certificate, now).await
+}
+
+/// The same for one that has just authenticated, which no import stands in the way of: it is for the import to give way
+/// (`Writing::overtake`).
+async fn enrolment_on_first_use(
+    connection: &mut AnyConnection,
+    certificate: &Certificate,
+    now: UnixTime,
+) -> Result<(), EditRefusal> {
+    let taken = "SELECT thumbprint FROM visible_certificate WHERE thumbprint = $1 \
+                 UNION ALL \
+                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1";
+    nothing(connection, taken, &certificate.thumbprint, EditRefusal::CertificateTaken).await?;
+    if key_revoked(connection, &certificate.key_hash).await? {
+        return Err(EditRefusal::KeyRevoked);
+    }
+    serial_free(
+        connection,
+        VISIBLE_SERIAL,
+        &certificate.thumbprint,
+        certificate.issuer_key.as_ref(),
+        &certificate.serial,
+        &certificate.key_hash,
+    )
+    .await?;
+    room(connection, VISIBLE_LIVE, certificate, now).await
+}
+
+/// Whether there is room for it beside those of an import as well.
+pub(super) async fn room_with_imports(
+    connection: &mut AnyConnection,
+    certificate: &Certificate,
+    now: UnixTime,
+) -> Result<(), EditRefusal> {
+    room(connection, LIVE, certificate, now).await
+}
+
+async fn room(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+    certificate: &Certificate,
+    now: UnixTime,
+) -> Result<(), EditRefusal> {
     if certificate.live_until() <= now {
         return Ok(());
     }
-    let live: i64 =
-        sqlx::query("SELECT COUNT(*) FROM certificate WHERE client_id = $1 AND expires_at > $2 AND live_until > $2")
-            .bind(certificate.client_id.as_str())
-            .bind(now.as_millis())
-            .fetch_one(connection)
-            .await?
-            .try_get(0)?;
+    let live: i64 = sqlx::query(statement)
+        .bind(certificate.client_id.as_str())
+        .bind(now.as_millis())
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?;
     if usize::try_from(live).unwrap_or(usize::MAX) >= LIVE_CERTIFICATES {
         return Err(EditRefusal::CertificateLimit { client: certificate.client_id.clone(), limit: LIVE_CERTIFICATES });
     }
@@ -301,9 +368,19 @@ pub(super) async fn sighting(
         Some(known) if known.client_id != *client_id => Err(EditRefusal::CertificateTaken),
         Some(known) if known.state != CertificateState::Announced => Ok(None),
         Some(known) => {
-            key_good(connection, &known.key_hash).await?;
+            if key_revoked(connection, &known.key_hash).await? {
+                return Err(EditRefusal::KeyRevoked);
+            }
             let issuer_key = sighting.issuer_key.or(known.issuer_key);
-            serial_free(connection, &known.thumbprint, issuer_key.as_ref(), &known.serial, &known.key_hash).await?;
+            serial_free(
+                connection,
+                VISIBLE_SERIAL,
+                &known.thumbprint,
+                issuer_key.as_ref(),
+                &known.serial,
+                &known.key_hash,
+            )
+            .await?;
             Ok(Some(Certificate {
                 issuer_key,
                 anchor: sighting.anchor.clone().or_else(|| known.anchor.clone()),
@@ -317,7 +394,7 @@ pub(super) async fn sighting(
         None if !client.enrols_on_first_use() => Err(EditRefusal::EnrolmentRequired { client: client_id.clone() }),
         None => {
             let certificate = sighting.enrolled(client_id.clone(), now);
-            enrolment(connection, &certificate, now).await?;
+            enrolment_on_first_use(connection, &certificate, now).await?;
             Ok(Some(certificate))
         }
     }

@@ -10,7 +10,7 @@ use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use self::batch::Value;
 use super::super::{Engine, postgres};
@@ -733,11 +733,52 @@ impl Writing {
         let Some(after) = constraint::sighting(&mut self.transaction, client, sighting, at).await? else {
             return Ok(false);
         };
+        self.overtake(&after).await?;
         let action = if before.is_some() { "certificate.activate" } else { "certificate.enrol_on_first_use" };
         let renewed = before.is_none();
         self.put_certificate(before, after.clone(), action).await?;
         self.supersede_predecessors(&after, renewed, at).await?;
         Ok(true)
+    }
+
+    /// An import under way that could not be published beside this certificate is given up: whoever asks for a token is not made to
+    /// wait for it, nor refused on its account. What of it stands in the way is removed at once, the rest is swept.
+    async fn overtake(&mut self, seen: &Certificate) -> Result<(), EditRefusal> {
+        let left = sqlx::query("SELECT id FROM registry_import WHERE state IN ('staging', 'abandoned')");
+        if left.fetch_optional(&mut *self.transaction).await?.is_none() {
+            return Ok(());
+        }
+        let is_full = constraint::room_with_imports(&mut self.transaction, seen, self.explanation.at).await.is_err();
+        let hidden = "import_id IN (SELECT id FROM registry_import WHERE state IN ('staging', 'abandoned'))";
+        let own = format!(
+            "FROM certificate WHERE {hidden} AND (thumbprint = $1 OR ($6 = 'full' AND client_id = $2) \
+                 OR (serial = $3 AND (issuer_key = $4 OR key_hash = $5)))"
+        );
+        let bound = |statement: String| {
+            sqlx::query(AssertSqlSafe(statement))
+                .bind(seen.thumbprint.to_string())
+                .bind(seen.client_id.to_string())
+                .bind(seen.serial.clone())
+                .bind(seen.issuer_key.map(|key| key.to_string()))
+                .bind(seen.key_hash.to_string())
+                .bind(if is_full { "full" } else { "" })
+        };
+        let in_the_way = format!("SELECT thumbprint {own} LIMIT 1");
+        let mut is_in_the_way = bound(in_the_way).fetch_optional(&mut *self.transaction).await?.is_some();
+        if is_in_the_way {
+            let issuers = format!("DELETE FROM path_issuer WHERE thumbprint IN (SELECT thumbprint {own})");
+            bound(issuers).execute(&mut *self.transaction).await?;
+            bound(format!("DELETE {own}")).execute(&mut *self.transaction).await?;
+        }
+        let key = format!("SELECT key_hash FROM revoked_key WHERE key_hash = $1 AND {hidden}");
+        let key = sqlx::query(AssertSqlSafe(key)).bind(seen.key_hash.to_string());
+        is_in_the_way |= key.fetch_optional(&mut *self.transaction).await?.is_some();
+        if is_in_the_way {
+            sqlx::query("UPDATE registry_import SET state = 'abandoned' WHERE state = 'staging'")
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        Ok(())
     }
 
     /// What a certificate takes the place of when it is first seen at `at`, each after its overlap: the one it was announced
