@@ -41,7 +41,7 @@ impl File {
         let mut last = None;
         for number in 0..clients {
             let name = format!("c{number}.bulk.example");
-            let template = Template::client(Name::common("bulk"), now).with_alt_names([AltName::Dns(name.clone())]);
+            let template = Template::client(Name::common(&name), now).with_alt_names([AltName::Dns(name.clone())]);
             let credential = authority.issue_for(&template, Arc::clone(&key));
             let id = format!("bulk-{number}");
             lines.push(json!({ "client": { "id": id, "participant_id": "bulk",

@@ -53,7 +53,7 @@ type Entries = Vec<Entry>;
 /// # Errors
 /// A sentence.
 pub(super) fn read(text: &[u8], number: u64, context: Context) -> Result<Entries, Failure> {
-    let line: Line = serde_json::from_slice(text)?;
+    let line: Line = serde_json::from_slice(text).map_err(|error| in_words(&error))?;
     Ok(match line {
         Line::Participant(line) => vec![Entry::Participant(read_participant(line)?)],
         Line::Anchor(line) => read_anchor(line, context.now)?,
@@ -73,6 +73,15 @@ pub(super) fn read(text: &[u8], number: u64, context: Context) -> Result<Entries
             vec![Entry::RevokedKey(RevokedKey { key_hash, revoked_at, reason })]
         }
     })
+}
+
+/// What the parser says. It counts lines of its own: there is one.
+fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((what, _)) => format!("{what} (column {})", error.column()),
+        None => text,
+    }
 }
 
 /// The record that a line is about which cannot be read, as far as others may refer to it.

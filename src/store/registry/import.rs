@@ -10,7 +10,7 @@ use countersign_resource_server::time::UnixTime;
 use futures_util::FutureExt;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::super::Store;
+use super::super::{Engine, Store};
 use super::CHANGE_TRIES;
 use super::edit::{Staging, Writing, unavailable};
 use crate::registry::RegistryVersion;
@@ -21,6 +21,10 @@ use crate::registry::import::{
 };
 use crate::registry::store::{Answer, StoreUnavailable};
 
+/// 64 MiB for pages of SQLite's one writer, in this process and for as long as it lasts. Keys that are hashes come in no order: with
+/// less, pages are read again for every lot, and written before its transaction ends.
+const ROOM: &str = "PRAGMA cache_size = -65536";
+
 /// Rows that are looked at together where an import has left some.
 const LOOKED_AT: i64 = 5_000;
 
@@ -30,6 +34,9 @@ const REMOVED: usize = 200;
 impl ImportStore for Store {
     fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId> {
         async move {
+            if let Engine::Sqlite { .. } = &self.engine {
+                sqlx::query(ROOM).execute(&self.writers).await.map_err(StoreUnavailable::from)?;
+            }
             loop {
                 self.sweep(origin.begun_at).await?;
                 let (turn, mut transaction) =
