@@ -56,6 +56,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// How long closing may take. A connection that a network has swallowed never says good-bye.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// Reading or writing everything takes longer than anything else may.
+const PATIENT: &str =
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 0;";
+
 /// How many connections read at the same time.
 const READERS: u32 = 4;
 
