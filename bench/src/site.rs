@@ -1,0 +1,255 @@
+//! An installation of the server in a directory of its own, and the process that serves it.
+//!
+//! Takes a directory and the server's program, makes configuration, schema, signing keys and registry there, starts the
+//! server and says when it is ready. It knows nothing of what is measured.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Failure;
+use crate::load::Target;
+use crate::machine::Process;
+use crate::population::Population;
+use crate::registry;
+
+/// How long a server may take until it is ready, or gone.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often it is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// An installation.
+pub(crate) struct Site {
+    directory: PathBuf,
+    program: PathBuf,
+    /// Where tokens are asked for.
+    pub(crate) address: SocketAddr,
+    operations: SocketAddr,
+    /// How many clients are in its registry.
+    pub(crate) clients: u32,
+}
+
+impl Site {
+    /// The installation in `directory` with the first `clients` clients of the population; made where it is not there.
+    pub(crate) fn open(
+        directory: &Path,
+        program: &Path,
+        population: &Population,
+        clients: u32,
+    ) -> Result<Self, Failure> {
+        fs::create_dir_all(directory)?;
+        let (address, operations) = (free_address()?, free_address()?);
+        let site = Self { directory: directory.to_owned(), program: program.to_owned(), address, operations, clients };
+        fs::write(site.path("countersign.toml"), site.configuration(population))?;
+        let filled = site.path("filled");
+        if !filled.exists() {
+            let data = site.path("countersign-data");
+            if data.exists() {
+                // Made by a run that was cut short.
+                fs::remove_dir_all(data)?;
+            }
+            site.command(&["init"])?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            let url = format!("sqlite:{}", site.path("countersign-data/countersign.db").display());
+            runtime.block_on(registry::enter(&url, &population.client_authority(), RESOURCE, clients))?;
+            fs::write(filled, "")?;
+        }
+        Ok(site)
+    }
+
+    /// What the server calls itself.
+    pub(crate) fn issuer(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Starts the server, and returns before it is ready.
+    pub(crate) fn start(&self) -> Result<Server, Failure> {
+        Server::start(self.prepare(&["serve"]), self.path("server.log"), Probe::Operations(self.operations))
+    }
+
+    /// Starts the server and waits until it can issue tokens.
+    pub(crate) fn serve(&self) -> Result<Server, Failure> {
+        let mut server = self.start()?;
+        server.ready()?;
+        Ok(server)
+    }
+
+    /// How its server is asked for tokens.
+    pub(crate) fn target(&self, server: &Server) -> Target {
+        Target {
+            name: "countersign",
+            addresses: vec![self.address],
+            processes: vec![server.process()],
+            path: "/token",
+            parameters: "",
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn prepare(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.path("countersign.toml")).args(words).stdin(Stdio::null());
+        command
+    }
+
+    fn command(&self, words: &[&str]) -> Result<(), Failure> {
+        let output = self.prepare(words).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(format!("countersign {words:?} ended with {}: {said}", output.status).into())
+    }
+
+    /// As an operator would have it, but for the limits: everybody comes from one address here, at all the speed there is.
+    fn configuration(&self, population: &Population) -> String {
+        format!(
+            "issuer = \"{issuer}\"\n\
+             listen = \"{address}\"\n\
+             operations.listen = \"{operations}\"\n\
+             data_directory = \"countersign-data\"\n\
+             tls.certificate = {certificate:?}\n\
+             tls.key = {key:?}\n\
+             [limits]\n\
+             connections = {CONNECTIONS}\n\
+             connections_per_address = {CONNECTIONS}\n\
+             requests_per_address = {REQUESTS}\n\
+             requests_per_client = {REQUESTS}\n",
+            issuer = self.issuer(),
+            address = self.address,
+            operations = self.operations,
+            certificate = population.server_certificate(),
+            key = population.server_key(),
+        )
+    }
+}
+
+/// The API that tokens are for.
+pub(crate) const RESOURCE: &str = "https://api.bench.example";
+
+/// More than are opened.
+const CONNECTIONS: u32 = 18_000;
+
+/// The most that can be said: no limit in practice.
+const REQUESTS: u32 = 1_000_000;
+
+/// How a server says that it is ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Probe {
+    /// By its own word, at the address of its operations.
+    Operations(SocketAddr),
+    /// By listening here.
+    Listens(SocketAddr),
+}
+
+/// A server that runs. It is killed however this ends.
+pub(crate) struct Server {
+    child: Child,
+    probe: Probe,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts this command, which says whatever it says into the file `log`.
+    pub(crate) fn start(mut command: Command, log: PathBuf, probe: Probe) -> Result<Self, Failure> {
+        let said = File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        Ok(Self { child: command.spawn()?, probe, log })
+    }
+
+    /// The process.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn ready(&mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let ready = match self.probe {
+                Probe::Operations(address) => {
+                    get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                }
+                Probe::Listens(address) => TcpStream::connect(address).is_ok(),
+            };
+            if ready {
+                return Ok(());
+            }
+            self.still_runs()?;
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Err(format!("the server was not ready within {PATIENCE:?}: {}", self.last_words()).into())
+    }
+
+    /// An error with what it said, if it has ended.
+    pub(crate) fn still_runs(&mut self) -> Result<(), Failure> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("the server ended with {status}: {}", self.last_words()).into()),
+        }
+    }
+
+    /// The median time of a commit to its store, as it measures that itself, of about the last minute.
+    pub(crate) fn commit_median(&self) -> Result<Duration, Failure> {
+        let Probe::Operations(operations) = self.probe else { return Err("this server measures no commits".into()) };
+        let metrics = get(operations, "/metrics")?;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("countersign_audit_commit_seconds{quantile=\"0.5\"} "))
+            .ok_or("the server's metrics do not say how long a commit takes")?;
+        Ok(Duration::from_secs_f64(line.trim().parse()?))
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<(), Failure> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("a process without an id")?;
+        kill_process(id, Signal::TERM)?;
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > PATIENCE {
+                return Err("the server did not end".into());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        let mut lines: Vec<&str> = said.lines().rev().take(5).collect();
+        lines.reverse();
+        lines.join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Where it has ended already there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody listens at: taken and given back, because servers that name each other have to be told.
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// What plain HTTP answers, head and body.
+fn get(address: SocketAddr, path: &str) -> Result<String, Failure> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
