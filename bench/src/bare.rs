@@ -57,6 +57,7 @@ pub(crate) fn start(population: &Population, log: &Path) -> Result<(Server, Targ
         processes: vec![server.process()],
         path: "/token",
         parameters: "",
+        renews_tickets: true,
     };
     Ok((server, target))
 }

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
 use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind};
 
 use crate::Failure;
 use crate::machine::Process;
 use crate::population::{Population, identity};
+use crate::session::Tickets;
 use crate::wire::Line;
 
 /// Whom to ask.
@@ -28,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
     /// What a request says besides its grant type and client.
     pub(crate) parameters: &'static str,
+    /// Whether a resumed handshake brings the ticket for the next.
+    pub(crate) renews_tickets: bool,
 }
 
 impl Target {
@@ -145,6 +148,15 @@ impl Load {
         Ok(Measured { wall, cpu, latencies })
     }
 
+    /// How many tickets each of those who resume has to have before it begins.
+    fn tickets(&self, target: &Target) -> usize {
+        if target.renews_tickets {
+            1
+        } else {
+            (MOST_RESUMED * self.length.as_secs_f64() / f64::from(self.at_once)).ceil() as usize
+        }
+    }
+
     /// Every client once, on a connection of its own: nothing is measured.
     pub(crate) fn each_once(&self, target: &Target, population: &Population) -> Result<(), Failure> {
         std::thread::scope(|scope| {
@@ -164,6 +176,9 @@ impl Load {
     }
 }
 
+/// More handshakes a second than a server is resumed with that renews no tickets.
+const MOST_RESUMED: f64 = 1_200.0;
+
 const PANICKED: &str = "a worker panicked";
 
 /// One of those who ask at the same time.
@@ -176,8 +191,8 @@ struct Asking<'a> {
     random: u64,
     /// Connections that stay open, with what is asked on them.
     open: Vec<(Line, Vec<u8>)>,
-    /// Settings with a ticket in them.
-    returning: Option<Arc<ClientConfig>>,
+    /// Settings of a client that comes back, and the tickets it has.
+    returning: Option<(Arc<ClientConfig>, Arc<Tickets>)>,
 }
 
 impl<'a> Asking<'a> {
@@ -198,11 +213,16 @@ impl<'a> Asking<'a> {
             Manner::Fresh => {}
             Manner::Resumed => {
                 let client = worker % load.clients;
-                let config = Arc::new(population.caller(client, Resumption::in_memory_sessions(8))?);
-                let mut line = asking.connect(client, Arc::clone(&config))?;
-                good(&mut line, &target.request(client))?;
-                line.close();
-                asking.returning = Some(config);
+                let tickets = Arc::new(Tickets::default());
+                let store = Resumption::store(Arc::<Tickets>::clone(&tickets));
+                let config = Arc::new(population.caller(client, store)?);
+                while tickets.count() < load.tickets(target) {
+                    let mut line = asking.connect(client, Arc::clone(&config))?;
+                    good(&mut line, &target.request(client))?;
+                    line.close();
+                }
+                tickets.use_them();
+                asking.returning = Some((config, tickets));
             }
         }
         Ok(asking)
@@ -214,7 +234,7 @@ impl<'a> Asking<'a> {
         match self.load.pace {
             Pace::Saturated => {
                 let mut now = Instant::now();
-                while now < end {
+                while now < end && !self.has_run_out() {
                     self.ask()?;
                     let answered = Instant::now();
                     latencies.push(answered - now);
@@ -241,6 +261,11 @@ impl<'a> Asking<'a> {
         Ok(latencies)
     }
 
+    /// Whether a session cannot be resumed any more.
+    fn has_run_out(&self) -> bool {
+        self.returning.as_ref().is_some_and(|(_, tickets)| tickets.count() == 0)
+    }
+
     fn ask(&mut self) -> Result<(), Failure> {
         match self.load.manner {
             Manner::Kept => {
@@ -254,11 +279,12 @@ impl<'a> Asking<'a> {
             }
             Manner::Resumed => {
                 let client = self.worker % self.load.clients;
-                let config = Arc::clone(self.returning.as_ref().ok_or("no session to resume")?);
+                let (config, _) = self.returning.as_ref().ok_or("no session to resume")?;
+                let config = Arc::clone(config);
                 let mut line = self.connect(client, config)?;
                 good(&mut line, &self.target.request(client))?;
-                if !line.is_resumed() {
-                    return Err(format!("{} did not resume a session", self.target.name).into());
+                if line.kind() != Some(HandshakeKind::Resumed) {
+                    return Err(format!("{} did not resume a session: {:?}", self.target.name, line.kind()).into());
                 }
                 line.close();
                 Ok(())

@@ -30,6 +30,8 @@ mod load;
 
 mod wire;
 
+mod session;
+
 mod floor;
 
 mod site;
@@ -39,6 +41,8 @@ mod registry;
 mod population;
 
 mod bare;
+
+mod peer;
 
 mod drive;
 

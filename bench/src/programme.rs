@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// How long each measurement lasts
     #[arg(long)]
     seconds: Option<u64>,
+    /// Where npm's oidc-provider is installed, once; otherwise below $XDG_CACHE_HOME or ~/.cache
+    #[arg(long, value_name = "DIRECTORY")]
+    peer_cache: Option<PathBuf>,
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
@@ -75,6 +78,8 @@ pub(crate) struct Stage {
     pub(crate) sizes: &'static [u32],
     /// How many of them are about in one hour.
     pub(crate) working_set: u32,
+    /// Where `oidc-provider` is installed.
+    pub(crate) peer_cache: Option<PathBuf>,
     begun: Instant,
 }
 
@@ -134,7 +139,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let population = Population::open(&directory.join("population"), largest)?;
     let floors = Floors::new(&population, length / 20)?;
     let rounds = arguments.rounds.unwrap_or(rounds);
-    let stage = Stage { directory, program, population, floors, rounds, length, sizes, working_set, begun };
+    let stage = Stage {
+        directory,
+        program,
+        population,
+        floors,
+        rounds,
+        length,
+        sizes,
+        working_set,
+        peer_cache: arguments.peer_cache.clone(),
+        begun,
+    };
 
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     for (part, measure) in PARTS {

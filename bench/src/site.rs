@@ -83,11 +83,12 @@ impl Site {
     /// How its server is asked for tokens.
     pub(crate) fn target(&self, server: &Server) -> Target {
         Target {
-            name: "countersign",
+            name: OURS,
             addresses: vec![self.address],
             processes: vec![server.process()],
             path: "/token",
             parameters: "",
+            renews_tickets: true,
         }
     }
 
@@ -132,6 +133,9 @@ impl Site {
         )
     }
 }
+
+/// What ours is called in the report.
+pub(crate) const OURS: &str = "countersign";
 
 /// The API that tokens are for.
 pub(crate) const RESOURCE: &str = "https://api.bench.example";

@@ -1,4 +1,4 @@
-//! What a token costs: on kept connections, with a handshake each, resumed; ours beside a bare server.
+//! What a token costs: on kept connections, with a handshake each, resumed; ours beside a bare server and `oidc-provider`.
 //!
 //! Takes the stage, measures the sides in turn, gives tokens per CPU second as shares of the floor in the same seconds, and how
 //! long clients waited.
@@ -10,9 +10,10 @@ use crate::bare;
 use crate::curve;
 use crate::floor::Floor;
 use crate::load::{Load, Manner, Measured, Pace, Target};
+use crate::peer;
 use crate::programme::Stage;
 use crate::report::{Goal, Report, Unit, median};
-use crate::site::Server;
+use crate::site::{OURS, Server};
 
 /// Connections, or clients that ask at once.
 pub(crate) const AT_ONCE: u32 = 16;
@@ -102,12 +103,14 @@ struct Row {
     name: &'static str,
     clients: u32,
     share: f64,
+    /// How many times as many as `oidc-provider`.
+    times: f64,
 }
 
 const ROWS: [Row; 3] = [
-    Row { manner: Manner::Kept, id: "kept", name: "kept-alive", clients: AT_ONCE, share: 0.30 },
-    Row { manner: Manner::Fresh, id: "fresh", name: "full handshake each", clients: SMALL, share: 0.65 },
-    Row { manner: Manner::Resumed, id: "resumed", name: "resumed each", clients: AT_ONCE, share: 0.45 },
+    Row { manner: Manner::Kept, id: "kept", name: "kept-alive", clients: AT_ONCE, share: 0.30, times: 7.0 },
+    Row { manner: Manner::Fresh, id: "fresh", name: "full handshake each", clients: SMALL, share: 0.65, times: 4.8 },
+    Row { manner: Manner::Resumed, id: "resumed", name: "resumed each", clients: AT_ONCE, share: 0.45, times: 4.5 },
 ];
 
 /// Measures all of it.
@@ -115,11 +118,33 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) -> Result<(), Failure>
     let site = stage.site(SMALL)?;
     let ours = site.serve()?;
     let target = site.target(&ours);
-    let (_bare, bare) = bare::start(&stage.population, &stage.log("bare"))?;
-    for row in &ROWS {
-        saturated(stage, report, row, &[target.clone(), bare.clone()], &ours)?;
+    let (bare_server, bare) = bare::start(&stage.population, &stage.log("bare"))?;
+    let mut targets = vec![target, bare];
+    let mut others = vec![bare_server];
+    stage.say("oidc-provider");
+    match peer::start(&stage.population, stage.peer_cache.as_deref(), SMALL, &stage.log("peer"))? {
+        Ok((server, target)) => {
+            targets.push(target);
+            others.push(server);
+            report.facts.insert("node".to_owned(), json!(peer::node_version()));
+        }
+        Err(why) => report.remarks.push(why),
     }
-    let targets = [target, bare];
+    for target in &targets {
+        // A program that compiles itself as it runs gets as fast as it will be.
+        stage.say(&format!("{} runs warm", target.name));
+        let load = Load {
+            manner: Manner::Kept,
+            pace: Pace::Saturated,
+            at_once: AT_ONCE,
+            clients: SMALL,
+            length: stage.length,
+        };
+        load.run(target, &stage.population)?;
+    }
+    for row in &ROWS {
+        saturated(stage, report, row, &targets, &ours)?;
+    }
     paced(stage, report, &targets, &ours)?;
     let peak = ours.process().memory(crate::machine::PEAK)?;
     report.figure(
@@ -129,6 +154,11 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) -> Result<(), Failure>
         Unit::Megabytes,
         Some(Goal::AtMost(50.0)),
     );
+    for (target, server) in targets.iter().skip(1).zip(&others) {
+        let peak = server.process().memory(crate::machine::PEAK)? as f64 / MEGABYTE;
+        let name = format!("peak memory under load, {}", target.name);
+        report.figure(&format!("peak_memory.{}", target.name), &name, peak, Unit::Megabytes, None);
+    }
     curve::measure(stage, report, &targets)?;
     ours.stop()
 }
@@ -141,20 +171,20 @@ fn saturated(stage: &Stage, report: &mut Report, row: &Row, targets: &[Target], 
         clients: row.clients,
         length: stage.length,
     };
-    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); targets.len()];
+    let mut all: Vec<Vec<Round>> = vec![Vec::new(); targets.len()];
     let mut commits = Vec::new();
     for number in 1..=stage.rounds {
-        for (target, rounds) in targets.iter().zip(&mut rounds) {
+        for (target, rounds) in targets.iter().zip(&mut all) {
             stage.say(&format!("{}, {}, {number} of {}", row.name, target.name, stage.rounds));
             rounds.push(round(stage, report, "saturated", target, &load)?);
-            if rounds.len() > commits.len() && target.name == "countersign" {
+            if target.name == OURS {
                 commits.push(ours.commit_median()?.as_secs_f64());
             }
         }
     }
-    for (target, rounds) in targets.iter().zip(&rounds) {
+    for (target, rounds) in targets.iter().zip(&all) {
         let of = |value: &dyn Fn(&Round) -> f64| median(rounds.iter().map(value).collect()).unwrap_or_default();
-        let is_ours = target.name == "countersign";
+        let is_ours = target.name == OURS;
         let name = |what: &str| format!("{}, {}: {what}", row.name, target.name);
         let id = |what: &str| format!("{}.{}.{what}", row.id, target.name);
         report.figure(
@@ -187,14 +217,30 @@ fn saturated(stage: &Stage, report: &mut Report, row: &Row, targets: &[Target], 
                 None,
             );
         }
+        if target.name == peer::NAME
+            && let Some(ours) = rounds_of(targets, &all, OURS)
+        {
+            let times = ours.iter().zip(rounds).map(|(ours, peer)| ours.per_cpu_second() / peer.per_cpu_second());
+            report.figure(
+                &format!("{}.times_{}", row.id, peer::NAME),
+                &format!("{}: countersign over {}, by server CPU", row.name, peer::NAME),
+                median(times.collect()).unwrap_or_default(),
+                Unit::Ratio,
+                Some(Goal::AtLeast(row.times)),
+            );
+        }
         if is_ours && row.manner == Manner::Kept {
             above_commit(report, "kept", "16 connections saturated", rounds, &commits, 3.0);
         }
     }
-    if let Some(floor) = median(rounds.iter().flatten().map(|round| round.floor_per_second(row.manner)).collect()) {
+    if let Some(floor) = median(all.iter().flatten().map(|round| round.floor_per_second(row.manner)).collect()) {
         report.figure(&format!("{}.floor", row.id), &format!("{}: the floor", row.name), floor, Unit::PerSecond, None);
     }
     Ok(())
+}
+
+fn rounds_of<'a>(targets: &[Target], all: &'a [Vec<Round>], name: &str) -> Option<&'a [Round]> {
+    targets.iter().position(|target| target.name == name).and_then(|at| all.get(at)).map(Vec::as_slice)
 }
 
 fn paced(stage: &Stage, report: &mut Report, targets: &[Target], ours: &Server) -> Result<(), Failure> {
@@ -210,11 +256,11 @@ fn paced(stage: &Stage, report: &mut Report, targets: &[Target], ours: &Server) 
         for number in 1..=stage.rounds {
             stage.say(&format!("paced at {PACE:.0} a second, {}, {number} of {}", target.name, stage.rounds));
             rounds.push(round(stage, report, "paced", target, &load)?);
-            if target.name == "countersign" {
+            if target.name == OURS {
                 commits.push(ours.commit_median()?.as_secs_f64());
             }
         }
-        if target.name == "countersign" {
+        if target.name == OURS {
             above_commit(report, "paced", "paced at 1,000 a second", &rounds, &commits, 1.5);
         } else {
             let p99 = median(rounds.iter().map(|round| round.measured.quantile(0.99).as_secs_f64() * 1e3).collect());

@@ -66,9 +66,9 @@ impl Line {
         }
     }
 
-    /// Whether the handshake resumed an earlier session.
-    pub(crate) fn is_resumed(&self) -> bool {
-        self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    /// How the handshake went.
+    pub(crate) fn kind(&self) -> Option<HandshakeKind> {
+        self.stream.conn.handshake_kind()
     }
 
     /// Says that nothing more is asked, as TLS wants it (RFC 8446 §6.1).
