@@ -55,6 +55,7 @@ pub(crate) fn start(population: &Population, log: &Path) -> Result<(Server, Targ
         name: "bare",
         addresses: vec![address],
         processes: vec![server.process()],
+        beside: None,
         path: "/token",
         parameters: "",
         renews_tickets: true,

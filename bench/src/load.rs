@@ -25,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Their processes: what they use is counted together.
     pub(crate) processes: Vec<Process>,
+    /// What works for them beside them, with its children: their database.
+    pub(crate) beside: Option<Process>,
     /// The path of the token endpoint.
     pub(crate) path: &'static str,
     /// What a request says besides its grant type and client.
@@ -44,6 +46,10 @@ impl Target {
             body.len()
         )
         .into_bytes()
+    }
+
+    fn cpu_time_beside(&self) -> Result<Duration, Failure> {
+        self.beside.map_or(Ok(Duration::ZERO), Process::cpu_time_of_family)
     }
 
     /// User and system time of all its processes.
@@ -94,6 +100,8 @@ pub(crate) struct Measured {
     pub(crate) wall: Duration,
     /// What it cost the server.
     pub(crate) cpu: Duration,
+    /// What it cost what works beside the server.
+    pub(crate) cpu_beside: Duration,
     /// How long each token was waited for, in ascending order; from the instant it was meant to be asked for.
     pub(crate) latencies: Vec<Duration>,
 }
@@ -130,7 +138,7 @@ impl Load {
                 .collect();
             opening.into_iter().map(|worker| worker.join().map_err(|_| PANICKED)?).collect::<Result<_, Failure>>()
         })?;
-        let cpu_before = target.cpu_time()?;
+        let (cpu_before, beside_before) = (target.cpu_time()?, target.cpu_time_beside()?);
         let start = Instant::now();
         let mut latencies: Vec<Duration> = std::thread::scope(|scope| {
             let working: Vec<_> = asking.into_iter().map(|worker| scope.spawn(move || worker.run(start))).collect();
@@ -141,11 +149,12 @@ impl Load {
             Ok::<_, Failure>(all)
         })?;
         let (wall, cpu) = (start.elapsed(), target.cpu_time()?.saturating_sub(cpu_before));
+        let cpu_beside = target.cpu_time_beside()?.saturating_sub(beside_before);
         latencies.sort_unstable();
         if latencies.is_empty() {
             return Err("no token came".into());
         }
-        Ok(Measured { wall, cpu, latencies })
+        Ok(Measured { wall, cpu, cpu_beside, latencies })
     }
 
     /// How many tickets each of those who resume has to have before it begins.

@@ -28,6 +28,39 @@ impl Process {
         Ok(Duration::from_millis((ticks()? + ticks()?) * 10))
     }
 
+    /// The same with that of its children: those there are, and those that have ended (fields 16 and 17).
+    pub(crate) fn cpu_time_of_family(self) -> Result<Duration, Failure> {
+        let ticks = self.stat()?.into_iter().skip(11).take(4).map(|field| field.parse::<u64>());
+        let mut all = Duration::from_millis(ticks.sum::<Result<u64, _>>()? * 10);
+        for child in self.children()? {
+            // One that has just ended is counted with its parent from then on.
+            all += child.cpu_time().unwrap_or_default();
+        }
+        Ok(all)
+    }
+
+    /// Whose child it is: field 4.
+    pub(crate) fn parent(self) -> Result<Self, Failure> {
+        Ok(Self(self.stat()?.get(1).ok_or(UNREADABLE)?.parse()?))
+    }
+
+    /// What its program is called.
+    pub(crate) fn name(self) -> Result<String, Failure> {
+        Ok(std::fs::read_to_string(format!("/proc/{}/comm", self.0))?.trim_end().to_owned())
+    }
+
+    fn children(self) -> Result<Vec<Self>, Failure> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // One that has just ended is nobody's child.
+            if Self(id).parent().is_ok_and(|parent| parent.0 == self.0) {
+                found.push(Self(id));
+            }
+        }
+        Ok(found)
+    }
+
     /// A field of its `status` in octets: [`RESIDENT`], [`PEAK`].
     pub(crate) fn memory(self, field: &str) -> Result<u64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0))?;

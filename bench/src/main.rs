@@ -22,6 +22,12 @@ mod starts;
 
 mod idle;
 
+mod resource;
+
+mod check;
+
+mod postgres;
+
 mod report;
 
 mod plot;
@@ -41,6 +47,8 @@ mod registry;
 mod population;
 
 mod bare;
+
+mod guarded;
 
 mod peer;
 
@@ -77,6 +85,8 @@ enum Command {
     Drive(drive::Arguments),
     #[command(hide = true)]
     Bare(bare::Arguments),
+    #[command(hide = true)]
+    Guarded(guarded::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +96,7 @@ fn main() -> ExitCode {
         Some(Command::All(arguments)) => programme::run(&arguments),
         Some(Command::Drive(arguments)) => drive::run(arguments),
         Some(Command::Bare(arguments)) => bare::run(arguments),
+        Some(Command::Guarded(arguments)) => guarded::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

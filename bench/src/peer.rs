@@ -48,6 +48,7 @@ pub(crate) fn start(
         name: NAME,
         addresses: vec![address],
         processes: vec![server.process()],
+        beside: None,
         path: "/token",
         parameters: "&scope=accounts%3Aread",
         renews_tickets: false,

@@ -13,7 +13,7 @@ use crate::floor::Floors;
 use crate::population::Population;
 use crate::report::Report;
 use crate::site::Site;
-use crate::{Failure, idle, machine, sizes, starts, tokens};
+use crate::{Failure, check, idle, machine, postgres, resource, sizes, starts, tokens};
 
 /// What may be said of it.
 #[derive(Args)]
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Where npm's oidc-provider is installed, once; otherwise below $XDG_CACHE_HOME or ~/.cache
     #[arg(long, value_name = "DIRECTORY")]
     peer_cache: Option<PathBuf>,
+    /// A PostgreSQL server where a database may be made, and is dropped again: postgres://…
+    #[arg(long, env = "COUNTERSIGN_TEST_POSTGRES", hide_env_values = true, value_name = "URL")]
+    postgres: Option<String>,
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
@@ -58,6 +61,12 @@ enum Part {
     Starts,
     /// Memory for an open connection
     Idle,
+    /// An API behind the guard
+    Resource,
+    /// The guard's check and the mint's encoding in isolation
+    Check,
+    /// Two nodes on PostgreSQL
+    Postgres,
 }
 
 /// What every part uses.
@@ -80,6 +89,10 @@ pub(crate) struct Stage {
     pub(crate) working_set: u32,
     /// Where `oidc-provider` is installed.
     pub(crate) peer_cache: Option<PathBuf>,
+    /// A PostgreSQL server where databases may be made.
+    pub(crate) postgres: Option<String>,
+    /// Whether it is only to be seen that everything works.
+    pub(crate) short: bool,
     begun: Instant,
 }
 
@@ -93,6 +106,19 @@ impl Stage {
     pub(crate) fn site(&self, clients: u32) -> Result<Site, Failure> {
         let directory = self.directory.join(format!("site-{clients}"));
         Site::open(&directory, &self.program, &self.population, clients)
+    }
+
+    /// Two nodes of one installation with so many clients, on the store at this URL, which is empty.
+    pub(crate) fn nodes(&self, clients: u32, store: &str) -> Result<(Site, Site), Failure> {
+        let directory = self.directory.join("nodes");
+        if directory.exists() {
+            // Of an earlier run, on a database that is gone.
+            std::fs::remove_dir_all(&directory)?;
+        }
+        let node = |number: u8| directory.join(format!("node-{number}"));
+        let first = Site::on_postgres(&node(1), &self.program, &self.population, clients, store)?;
+        let second = first.another_node(&node(2), &self.population)?;
+        Ok((first, second))
     }
 
     /// A file for what a server says.
@@ -149,6 +175,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         sizes,
         working_set,
         peer_cache: arguments.peer_cache.clone(),
+        postgres: arguments.postgres.clone(),
+        short: arguments.short,
         begun,
     };
 
@@ -177,11 +205,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 type Measure = fn(&Stage, &mut Report) -> Result<(), Failure>;
 
 /// In this order: what says most comes first.
-const PARTS: [(Part, Measure); 4] = [
+const PARTS: [(Part, Measure); 7] = [
     (Part::Tokens, tokens::measure),
     (Part::Sizes, sizes::measure),
     (Part::Starts, starts::measure),
     (Part::Idle, idle::measure),
+    (Part::Resource, resource::measure),
+    (Part::Check, check::measure),
+    (Part::Postgres, postgres::measure),
 ];
 
 fn server_program(said: Option<&Path>) -> Result<PathBuf, Failure> {

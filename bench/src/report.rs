@@ -29,6 +29,8 @@ impl Goal {
 /// What a figure counts, and how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
+    /// A number of events.
+    Count,
     /// 1,048,576 octets.
     Megabytes,
     /// 1,024 octets.
@@ -48,6 +50,7 @@ pub(crate) enum Unit {
 impl Unit {
     fn written(self, value: f64) -> String {
         match self {
+            Self::Count => format!("{value:.0}"),
             Self::Kilobytes => format!("{value:.1} kB"),
             Self::Megabytes => format!("{value:.1} MB"),
             Self::Microseconds => format!("{value:.2} us"),
@@ -61,6 +64,7 @@ impl Unit {
 
     const fn as_str(self) -> &'static str {
         match self {
+            Self::Count => "count",
             Self::Kilobytes => "KiB",
             Self::Megabytes => "MiB",
             Self::Microseconds => "us",

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// An installation.
+/// An installation, or one node of it.
 pub(crate) struct Site {
     directory: PathBuf,
     program: PathBuf,
@@ -33,39 +33,95 @@ pub(crate) struct Site {
     operations: SocketAddr,
     /// How many clients are in its registry.
     pub(crate) clients: u32,
+    /// What the server calls itself.
+    issuer: String,
+    node: &'static str,
+    /// The store's URL.
+    store: String,
+    keys: PathBuf,
 }
 
 impl Site {
-    /// The installation in `directory` with the first `clients` clients of the population; made where it is not there.
+    /// The installation in `directory` with the first `clients` clients of the population, on SQLite; made where it is not
+    /// there.
     pub(crate) fn open(
         directory: &Path,
         program: &Path,
         population: &Population,
         clients: u32,
     ) -> Result<Self, Failure> {
-        fs::create_dir_all(directory)?;
-        let (address, operations) = (free_address()?, free_address()?);
-        let site = Self { directory: directory.to_owned(), program: program.to_owned(), address, operations, clients };
-        fs::write(site.path("countersign.toml"), site.configuration(population))?;
-        let filled = site.path("filled");
-        if !filled.exists() {
-            let data = site.path("countersign-data");
-            if data.exists() {
+        let store = format!("sqlite:{}", directory.join("countersign.db").display());
+        let site = Self::new(directory, program, clients, store)?;
+        if !site.path(FILLED).exists() {
+            if directory.exists() {
                 // Made by a run that was cut short.
-                fs::remove_dir_all(data)?;
+                fs::remove_dir_all(directory)?;
             }
-            site.command(&["init"])?;
-            let runtime = tokio::runtime::Runtime::new()?;
-            let url = format!("sqlite:{}", site.path("countersign-data/countersign.db").display());
-            runtime.block_on(registry::enter(&url, &population.client_authority(), RESOURCE, clients))?;
-            fs::write(filled, "")?;
+            site.make(population)?;
         }
+        // Its addresses are new each time.
+        site.configure(population)?;
         Ok(site)
     }
 
+    /// The same on an empty PostgreSQL database.
+    pub(crate) fn on_postgres(
+        directory: &Path,
+        program: &Path,
+        population: &Population,
+        clients: u32,
+        store: &str,
+    ) -> Result<Self, Failure> {
+        let site = Self::new(directory, program, clients, store.to_owned())?;
+        site.make(population)?;
+        Ok(site)
+    }
+
+    /// Another node of the same installation.
+    pub(crate) fn another_node(&self, directory: &Path, population: &Population) -> Result<Self, Failure> {
+        let site = Self {
+            issuer: self.issuer.clone(),
+            node: "node-2",
+            keys: self.keys.clone(),
+            ..Self::new(directory, &self.program, self.clients, self.store.clone())?
+        };
+        site.configure(population)?;
+        Ok(site)
+    }
+
+    fn new(directory: &Path, program: &Path, clients: u32, store: String) -> Result<Self, Failure> {
+        let (address, operations) = (free_address()?, free_address()?);
+        Ok(Self {
+            directory: directory.to_owned(),
+            program: program.to_owned(),
+            address,
+            operations,
+            clients,
+            issuer: format!("https://localhost:{}", address.port()),
+            node: "node-1",
+            store,
+            keys: directory.join("keys"),
+        })
+    }
+
+    fn make(&self, population: &Population) -> Result<(), Failure> {
+        self.configure(population)?;
+        self.command(&["init"])?;
+        let authority = population.client_authority();
+        let entering = registry::enter(&self.store, &authority, RESOURCE, self.clients);
+        tokio::runtime::Runtime::new()?.block_on(entering)?;
+        // Written last: what was cut short is made anew.
+        Ok(fs::write(self.path(FILLED), "")?)
+    }
+
+    fn configure(&self, population: &Population) -> Result<(), Failure> {
+        fs::create_dir_all(&self.directory)?;
+        Ok(fs::write(self.path("countersign.toml"), self.configuration(population))?)
+    }
+
     /// What the server calls itself.
-    pub(crate) fn issuer(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// Starts the server, and returns before it is ready.
@@ -86,6 +142,7 @@ impl Site {
             name: OURS,
             addresses: vec![self.address],
             processes: vec![server.process()],
+            beside: None,
             path: "/token",
             parameters: "",
             renews_tickets: true,
@@ -117,7 +174,10 @@ impl Site {
             "issuer = \"{issuer}\"\n\
              listen = \"{address}\"\n\
              operations.listen = \"{operations}\"\n\
-             data_directory = \"countersign-data\"\n\
+             node = \"{node}\"\n\
+             data_directory = \".\"\n\
+             store = {store:?}\n\
+             keys_directory = {keys:?}\n\
              tls.certificate = {certificate:?}\n\
              tls.key = {key:?}\n\
              [limits]\n\
@@ -125,7 +185,10 @@ impl Site {
              connections_per_address = {CONNECTIONS}\n\
              requests_per_address = {REQUESTS}\n\
              requests_per_client = {REQUESTS}\n",
-            issuer = self.issuer(),
+            issuer = self.issuer,
+            node = self.node,
+            store = self.store,
+            keys = self.keys,
             address = self.address,
             operations = self.operations,
             certificate = population.server_certificate(),
@@ -133,6 +196,9 @@ impl Site {
         )
     }
 }
+
+/// The file that says that an installation is complete.
+const FILLED: &str = "filled";
 
 /// What ours is called in the report.
 pub(crate) const OURS: &str = "countersign";

@@ -83,6 +83,7 @@ pub(crate) fn round(
         "tokens": measured.tokens(),
         "tokens_per_second": measured.rate(),
         "server_cpu_seconds_per_1000_tokens": measured.cpu_of_one() * 1_000.0,
+        "cpu_seconds_beside_per_1000_tokens": measured.cpu_beside.as_secs_f64() * 1e3 / measured.tokens() as f64,
         "p50_ms": micros(measured.quantile(0.5)) / 1_000.0,
         "p99_ms": micros(measured.quantile(0.99)) / 1_000.0,
         "p999_ms": micros(measured.quantile(0.999)) / 1_000.0,
