@@ -44,10 +44,10 @@ pub(crate) struct Series {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 220.0;
+const RIGHT: f64 = 320.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 55.0;
 
@@ -170,8 +170,8 @@ impl Range {
     fn ticks(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear => {
-                // The round step that gives five ticks or a few more.
-                let rough = (self.high - self.low) / 5.0;
+                // The round step that gives six ticks or a few less.
+                let rough = (self.high - self.low) / 6.0;
                 let power = 10_f64.powf(rough.log10().floor());
                 let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
                 let step = step.unwrap_or(rough);
