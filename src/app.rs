@@ -31,7 +31,7 @@ use crate::pki::{self, PresentedChain, bundle};
 use crate::policy::Lifetime;
 use crate::presented_token::OwnTokens;
 use crate::rates::Rates;
-use crate::registry::{MemorySize, Registry, StoreUnavailable};
+use crate::registry::{MemorySize, Registry, StoreUnavailable, import};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::status_list::StatusLists;
 use crate::store::{self, Durability, Migrate, OpenError, Store, Weakness};
@@ -198,6 +198,7 @@ impl App {
             status_lists.keep_fresh(),
             checkpoints.keep(),
             audit::index::keep(Arc::new(store.clone())),
+            import::keep_swept(Arc::new(store.clone()), Arc::clone(&clock)),
         ];
         let own_tokens = OwnTokens::new(issuer, Arc::clone(&keys));
         Ok(Arc::new(Self {

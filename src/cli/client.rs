@@ -417,12 +417,20 @@ async fn no_trust_domain(
 
 /// The SPIFFE ID a client is known by: as given, or its client_id, which the draft wants to be the same.
 fn spiffe_rule(add: &Add) -> Result<SubjectRule, Failure> {
-    let by_client_id = SpiffeId::parse(add.id.as_str()).ok();
     let name = Name { spiffe_id: None, ..add.name.clone() };
     if name.read()?.is_some() {
         return Err("with spiffe_x509 and spiffe_jwt the name is the SPIFFE ID: give --spiffe-id".into());
     }
-    let id = match (&add.name.spiffe_id, by_client_id) {
+    spiffe_rule_of(&add.id, add.name.spiffe_id.as_ref())
+}
+
+/// The rule of a client that is known by a SPIFFE ID.
+///
+/// # Errors
+/// There is none, or it is no workload's.
+pub(super) fn spiffe_rule_of(client_id: &ClientId, given: Option<&SpiffeId>) -> Result<SubjectRule, Failure> {
+    let by_client_id = SpiffeId::parse(client_id.as_str()).ok();
+    let id = match (given, by_client_id) {
         (Some(given), Some(own)) if *given != own => {
             return Err("a client_id that is a SPIFFE ID is the client's own".into());
         }
@@ -548,7 +556,7 @@ async fn alter(change: Alteration, session: &Session) -> Result<(), Failure> {
     session.output.done(&format!("client {} changed, registry version {version}", change.id), &changed)
 }
 
-fn requests(text: &str) -> Result<NonZeroU32, String> {
+pub(super) fn requests(text: &str) -> Result<NonZeroU32, String> {
     let requests = text.parse().ok().filter(|requests: &NonZeroU32| requests.get() <= 1_000_000);
     requests.ok_or_else(|| "a whole number from 1 to 1000000".to_owned())
 }

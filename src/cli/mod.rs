@@ -33,6 +33,8 @@ pub mod quickstart;
 
 mod receipt;
 
+pub mod registry;
+
 pub mod resource_server;
 
 mod restore;
@@ -115,6 +117,9 @@ enum Command {
     /// What happened: the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The whole registry as lines of JSON, out and in
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Every change of the registry
     History(history::HistoryArguments),
     /// The whole store as one file, while servers run
@@ -173,6 +178,7 @@ async fn execute(line: CommandLine) -> Result<(), Failure> {
         Command::Entitlement(command) => entitlement::run(command, &session).await,
         Command::Token(command) => token::run(command, &session).await,
         Command::Audit(command) => audit::run(command, &session).await,
+        Command::Registry(command) => registry::run(command, &session).await,
         Command::History(arguments) => history::run(arguments, &session).await,
         Command::Backup(arguments) => backup::run(&arguments, &session).await,
         Command::Restore(arguments) => restore::run(arguments, &session).await,

@@ -210,16 +210,16 @@ async fn set(change: Step, to: ParticipantState, session: &Session) -> Result<()
     session.output.done(&sentence, &after)
 }
 
-fn legal_name(text: &str) -> Result<String, String> {
+pub(super) fn legal_name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("an organisation has a name".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-fn country(text: &str) -> Result<String, String> {
+pub(super) fn country(text: &str) -> Result<String, String> {
     let good = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
     if good { Ok(text.to_owned()) } else { Err("two capital letters by ISO 3166-1, for example DE".to_owned()) }
 }
 
-fn webhook(text: &str) -> Result<String, String> {
+pub(super) fn webhook(text: &str) -> Result<String, String> {
     if is_webhook(text) {
         Ok(text.to_owned())
     } else {

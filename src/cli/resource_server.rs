@@ -180,7 +180,7 @@ async fn own_certificates(files: &[PathBuf], session: &Session) -> Result<Vec<Th
     Ok(certificates)
 }
 
-fn signing_algorithm(text: &str) -> Result<SigningAlgorithm, String> {
+pub(super) fn signing_algorithm(text: &str) -> Result<SigningAlgorithm, String> {
     let known = SigningAlgorithm::parse(text).filter(|algorithm| ALGORITHMS.contains(algorithm));
     known.ok_or_else(|| format!("one of {}", ALGORITHMS.map(SigningAlgorithm::as_str).join(", ")))
 }
@@ -190,7 +190,7 @@ fn scope_token(text: &str) -> Result<ScopeToken, String> {
 }
 
 /// RFC 8707 §2: an absolute URI.
-fn absolute(text: &str) -> Result<ResourceIndicator, String> {
+pub(super) fn absolute(text: &str) -> Result<ResourceIndicator, String> {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     let absolute = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.chars().all(|other| other.is_ascii_alphanumeric() || matches!(other, '+' | '-' | '.'));

@@ -196,6 +196,14 @@ pub enum EditRefusal {
         /// How many there may be.
         limit: usize,
     },
+    /// There is going to be one with this id.
+    #[error("{kind} {id} is being imported: wait until that is done")]
+    BeingImported {
+        /// The kind of record.
+        kind: RecordKind,
+        /// Its id.
+        id: String,
+    },
     /// Another client has enrolled it, or a resource server has.
     #[error(
         "this certificate is enrolled already, for a client or a resource server: each needs a certificate of its own"
@@ -302,6 +310,8 @@ pub enum RecordKind {
     Client,
     /// An entitlement.
     Entitlement,
+    /// An import: all the records that it has entered.
+    Import,
     /// A key, for revocations.
     Key,
     /// A participant.
@@ -324,6 +334,7 @@ impl RecordKind {
             Self::Certificate => "certificate",
             Self::Client => "client",
             Self::Entitlement => "entitlement",
+            Self::Import => "import",
             Self::Key => "key",
             Self::Participant => "participant",
             Self::ResourceServer => "resource_server",
@@ -347,6 +358,7 @@ impl std::fmt::Display for RecordKind {
             Self::Certificate => "certificate",
             Self::Client => "client",
             Self::Entitlement => "entitlement",
+            Self::Import => "import",
             Self::Key => "key",
             Self::Participant => "participant",
             Self::ResourceServer => "resource server",

@@ -21,6 +21,10 @@ pub mod history;
 
 pub mod edit;
 
+pub mod import;
+
+pub mod export;
+
 pub mod store;
 
 mod record;
@@ -1154,6 +1158,7 @@ impl From<EditRefusal> for SightingRefusal {
             | EditRefusal::AnchorKeyTaken
             | EditRefusal::AnchorLimit { .. }
             | EditRefusal::AnchorOfAnother
+            | EditRefusal::BeingImported { .. }
             | EditRefusal::BundleOvertaken
             | EditRefusal::IdentityTaken { .. }
             | EditRefusal::Malformed(_)

@@ -70,6 +70,8 @@ mod clock;
 
 mod expiry;
 
+mod import;
+
 mod life;
 
 mod migration;
@@ -269,6 +271,19 @@ impl Bench {
         if matches!(self.store.engine, Engine::Postgres { .. }) {
             self.run("DROP TABLE audit_index, audit_index_progress, audit_index_sweep, audit_index_term").await;
         }
+        for table in [
+            "participant",
+            "trust_anchor",
+            "anchor_grant",
+            "client",
+            "certificate",
+            "resource_server",
+            "entitlement",
+            "revoked_key",
+        ] {
+            self.tamper(&format!("DROP VIEW visible_{table}")).await;
+            self.tamper(&format!("ALTER TABLE {table} DROP COLUMN import_id")).await;
+        }
         for statement in [
             "DROP TABLE audit_log",
             "DROP TABLE audit_chain",
@@ -287,6 +302,7 @@ impl Bench {
             "DROP TABLE list_follower",
             "ALTER TABLE revocation_mark DROP COLUMN status_list_id",
             "ALTER TABLE revocation_mark DROP COLUMN status_index",
+            "DROP TABLE registry_import",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;
@@ -1697,6 +1713,7 @@ async fn the_history_of_one_record_is_found_by_its_index() {
         .bind(0_i64)
         .bind(10_i64)
         .bind("client:c1")
+        .bind("import:1")
         .fetch_all(&bench.store.readers)
         .await
         .unwrap()

@@ -22,20 +22,20 @@ use crate::registry::participant::Participant;
 use crate::registry::store::Answer;
 use crate::registry::{ClientId, KeyHash, ParticipantId, Record, StoreUnavailable};
 
-/// Leaves in the order of their ends, each once for every certificate of its client that expires later.
+/// Leaves in the order of their ends (what a visible record refers to is visible), each once for every certificate of its client that expires later.
 pub(super) const LEAVES: &str = "\
     SELECT leaf.record, leaf.last_seen, client.record, participant.record, next.record, \
             COALESCE(next.last_seen, CAST(-1 AS BIGINT)), leaf.thumbprint, \
             leaf.expires_at \
         FROM ( \
-            SELECT thumbprint, client_id, expires_at, last_seen, record FROM certificate \
+            SELECT thumbprint, client_id, expires_at, last_seen, record FROM visible_certificate \
                 WHERE expires_at > $1 AND expires_at <= $2 AND expires_at >= $3 \
                     AND (expires_at > $3 OR thumbprint > $4) AND state IN ('announced', 'active') \
                 ORDER BY expires_at, thumbprint LIMIT $5) AS leaf \
         JOIN client ON client.id = leaf.client_id \
         JOIN participant ON participant.id = client.participant_id \
-        LEFT JOIN certificate AS next ON next.client_id = leaf.client_id AND next.expires_at > leaf.expires_at \
-            AND next.state IN ('announced', 'active') \
+        LEFT JOIN visible_certificate AS next ON next.client_id = leaf.client_id \
+            AND next.expires_at > leaf.expires_at AND next.state IN ('announced', 'active') \
         ORDER BY leaf.expires_at, leaf.thumbprint, next.thumbprint";
 
 /// Intermediates in the order of their ends, once for each participant whose active certificates depend on them.
@@ -43,8 +43,8 @@ pub(super) const PATH_ISSUERS: &str = "\
     SELECT issuer.issuer_key, issuer.serial, issuer.expires_at, participant.record, MIN(client.id), COUNT(*), \
             MAX(certificate.last_seen) \
         FROM path_issuer AS issuer \
-        JOIN certificate ON certificate.thumbprint = issuer.thumbprint AND certificate.state = 'active' \
-            AND certificate.expires_at > $1 \
+        JOIN visible_certificate AS certificate ON certificate.thumbprint = issuer.thumbprint \
+            AND certificate.state = 'active' AND certificate.expires_at > $1 \
         JOIN client ON client.id = certificate.client_id AND client.state <> 'retired' \
         JOIN participant ON participant.id = client.participant_id \
         WHERE issuer.expires_at > $1 AND issuer.expires_at <= $2 \
@@ -113,7 +113,7 @@ impl ExpiryStore for Store {
         async move {
             let leaf = first(
                 sqlx::query(
-                    "SELECT certificate.expires_at FROM certificate \
+                    "SELECT certificate.expires_at FROM visible_certificate AS certificate \
                          JOIN client ON client.id = certificate.client_id AND client.state <> 'retired' \
                          WHERE certificate.expires_at > $1 AND certificate.state IN ('announced', 'active') \
                          ORDER BY certificate.expires_at LIMIT 1",
@@ -124,7 +124,7 @@ impl ExpiryStore for Store {
             let intermediate = first(
                 sqlx::query(
                     "SELECT issuer.expires_at FROM path_issuer AS issuer \
-                         JOIN certificate ON certificate.thumbprint = issuer.thumbprint \
+                         JOIN visible_certificate AS certificate ON certificate.thumbprint = issuer.thumbprint \
                              AND certificate.state = 'active' AND certificate.expires_at > $1 \
                          JOIN client ON client.id = certificate.client_id AND client.state <> 'retired' \
                          WHERE issuer.expires_at > $1 ORDER BY issuer.expires_at LIMIT 1",
@@ -221,7 +221,7 @@ impl ExpiryStore for Store {
             .fetch_optional(&mut *transaction)
             .await?;
             let Some(row) = row else { return Ok(None) };
-            let webhook = sqlx::query("SELECT record FROM participant WHERE id = $1 AND state <> 'withdrawn'")
+            let webhook = sqlx::query("SELECT record FROM visible_participant WHERE id = $1 AND state <> 'withdrawn'")
                 .bind(participant.as_str())
                 .fetch_optional(&mut *transaction)
                 .await?

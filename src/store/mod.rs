@@ -51,6 +51,10 @@ pub(crate) mod contract;
 /// How long a connection is waited for: shorter than the 2 s in which an audit record has to be written or refused.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
 
+/// Reading or writing everything takes longer than anything else may.
+const PATIENT: &str =
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 0;";
+
 /// How many connections read at the same time.
 const READERS: u32 = 4;
 

@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (10, "status_list", include_str!("../../migrations/postgres/0010_status_list.sql")),
     (11, "list_follower", include_str!("../../migrations/postgres/0011_list_follower.sql")),
     (12, "served_until", include_str!("../../migrations/postgres/0012_served_until.sql")),
+    (14, "registry_import", include_str!("../../migrations/postgres/0014_registry_import.sql")),
 ];
 
 /// The schema that they make.

@@ -8,6 +8,10 @@ mod constraint;
 
 mod edit;
 
+mod import;
+
+mod export;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,9 +169,10 @@ impl RegistryStore for Store {
     fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {
         in_time(async move {
             let enrolled = sqlx::query(
-                "SELECT thumbprint FROM certificate WHERE thumbprint = $1 AND state <> 'revoked' \
+                "SELECT thumbprint FROM visible_certificate WHERE thumbprint = $1 AND state <> 'revoked' \
                  UNION ALL \
-                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1",
+                 SELECT thumbprint FROM resource_server_certificate AS own JOIN visible_resource_server AS server \
+                     ON server.id = own.resource_server_id WHERE thumbprint = $1",
             )
             .bind(thumbprint.to_string())
             .fetch_optional(&self.readers)
@@ -177,10 +182,10 @@ impl RegistryStore for Store {
             }
             for (attribute, canonical) in names {
                 let ruled = sqlx::query(
-                    "SELECT CAST(1 AS BIGINT), record FROM client \
+                    "SELECT CAST(1 AS BIGINT), record FROM visible_client \
                      WHERE rule_canonical = $1 AND rule_attribute = $2 AND state = 'active' \
                      UNION ALL \
-                     SELECT CAST(0 AS BIGINT), record FROM resource_server \
+                     SELECT CAST(0 AS BIGINT), record FROM visible_resource_server \
                      WHERE rule_canonical = $1 AND rule_attribute = $2 AND state = 'active'",
                 )
                 .bind(canonical.as_str())
@@ -221,7 +226,7 @@ impl RegistryStore for Store {
     ) -> Answer<'a, Vec<(Thumbprint, String)>> {
         async move {
             let rows = sqlx::query(
-                "SELECT thumbprint, serial FROM certificate \
+                "SELECT thumbprint, serial FROM visible_certificate \
                  WHERE issuer_key = $1 AND serial > $2 AND state <> 'revoked' ORDER BY serial LIMIT $3",
             )
             .bind(issuer_key.to_string())
@@ -242,7 +247,7 @@ impl RegistryStore for Store {
 
     fn certificate_of<'a>(&'a self, issuer_key: &'a KeyHash, serial: &'a str) -> Answer<'a, Option<Thumbprint>> {
         async move {
-            let row = sqlx::query("SELECT thumbprint FROM certificate WHERE issuer_key = $1 AND serial = $2")
+            let row = sqlx::query("SELECT thumbprint FROM visible_certificate WHERE issuer_key = $1 AND serial = $2")
                 .bind(issuer_key.to_string())
                 .bind(serial)
                 .fetch_optional(&self.readers)
@@ -258,7 +263,13 @@ impl RegistryStore for Store {
         async move {
             let query = sqlx::query(if subject.is_some() { HISTORY_OF_SUBJECT } else { HISTORY });
             let query = query.bind(since.0).bind(i64::from(limit));
-            let query = if let Some(subject) = subject { query.bind(subject) } else { query };
+            let query = match subject {
+                Some(subject) => {
+                    let import = self.import_of(&subject).await?;
+                    query.bind(subject).bind(import)
+                }
+                None => query,
+            };
             let rows = query.fetch_all(&self.readers).await?;
             rows.iter().map(history_entry).collect()
         }
@@ -404,8 +415,8 @@ macro_rules! history {
 
 const HISTORY: &str = history!("1 = 1");
 
-/// A statement of its own, so that either engine uses the index there is for it.
-pub(super) const HISTORY_OF_SUBJECT: &str = history!("subject = $3");
+/// A statement of its own, so that either engine uses the index there is for it. `$4` is the import that the record came with.
+pub(super) const HISTORY_OF_SUBJECT: &str = history!("subject IN ($3, $4)");
 
 /// What `work` answers, if it does so in time.
 async fn in_time<T, E: From<StoreUnavailable>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
@@ -419,36 +430,39 @@ async fn in_time<T, E: From<StoreUnavailable>>(work: impl Future<Output = Result
 /// put somebody else's key into a certificate that is only announced.
 const ASKER: &str = "\
     SELECT CAST(0 AS BIGINT) AS part, resource_server.record AS record FROM resource_server_certificate \
-        JOIN resource_server ON resource_server.id = resource_server_certificate.resource_server_id \
+        JOIN visible_resource_server AS resource_server \
+            ON resource_server.id = resource_server_certificate.resource_server_id \
         WHERE resource_server_certificate.thumbprint = $1 AND resource_server.state = 'active' \
     UNION ALL \
-    SELECT CAST(1 AS BIGINT), '' FROM certificate WHERE thumbprint = $1 \
+    SELECT CAST(1 AS BIGINT), '' FROM visible_certificate WHERE thumbprint = $1 \
     UNION ALL \
-    SELECT CAST(1 AS BIGINT), '' FROM certificate WHERE key_hash = $2 AND last_seen > 0 \
+    SELECT CAST(1 AS BIGINT), '' FROM visible_certificate WHERE key_hash = $2 AND last_seen > 0 \
     UNION ALL \
-    SELECT CAST(2 AS BIGINT), '' FROM revoked_key WHERE key_hash = $2";
+    SELECT CAST(2 AS BIGINT), '' FROM visible_revoked_key WHERE key_hash = $2";
 
 /// Everything one admission decision rests on, in one statement: one snapshot on both engines. Part 0 is always there.
-/// Of the certificates, the 256 that expire last: a client has no more than a few live ones, and one that is out of
+/// What a visible record refers to is visible. Of the certificates, the 256 that expire last: a client has no more than a few live ones, and one that is out of
 /// date is refused whether or not it is known.
 const CLIENT_RECORD: &str = "\
     SELECT CAST(0 AS BIGINT) AS part, version AS number, CAST(epoch AS TEXT) AS record, '' AS more FROM registry_state \
     UNION ALL \
-    SELECT CAST(1 AS BIGINT), CAST(0 AS BIGINT), record, '' FROM client WHERE id = $1 \
+    SELECT CAST(1 AS BIGINT), CAST(0 AS BIGINT), record, '' FROM visible_client WHERE id = $1 \
     UNION ALL \
-    SELECT CAST(2 AS BIGINT), CAST(0 AS BIGINT), participant.record, '' FROM client \
+    SELECT CAST(2 AS BIGINT), CAST(0 AS BIGINT), participant.record, '' FROM visible_client AS client \
         JOIN participant ON participant.id = client.participant_id WHERE client.id = $1 \
     UNION ALL \
-    SELECT CAST(3 AS BIGINT), CAST(0 AS BIGINT), trust_anchor.record, anchor_grant.record FROM client \
-        JOIN anchor_grant ON anchor_grant.participant_id = client.participant_id AND anchor_grant.state = 'granted' \
+    SELECT CAST(3 AS BIGINT), CAST(0 AS BIGINT), trust_anchor.record, anchor_grant.record FROM visible_client AS client \
+        JOIN visible_anchor_grant AS anchor_grant ON anchor_grant.participant_id = client.participant_id \
+            AND anchor_grant.state = 'granted' \
         JOIN trust_anchor ON trust_anchor.id = anchor_grant.anchor_id WHERE client.id = $1 \
     UNION ALL \
     SELECT CAST(4 AS BIGINT), last_seen, record, '' FROM ( \
-        SELECT last_seen, record FROM certificate WHERE client_id = $1 \
+        SELECT last_seen, record FROM visible_certificate WHERE client_id = $1 \
         ORDER BY expires_at DESC, thumbprint LIMIT 256) AS latest \
     UNION ALL \
-    SELECT CAST(5 AS BIGINT), CAST(0 AS BIGINT), entitlement.record, resource_server.record FROM entitlement \
-        JOIN resource_server ON resource_server.id = entitlement.resource_server_id WHERE entitlement.client_id = $1";
+    SELECT CAST(5 AS BIGINT), CAST(0 AS BIGINT), entitlement.record, resource_server.record \
+        FROM visible_entitlement AS entitlement JOIN resource_server \
+        ON resource_server.id = entitlement.resource_server_id WHERE entitlement.client_id = $1";
 
 fn assemble(rows: &[AnyRow]) -> Result<(Head, Option<ClientRecord>), StoreUnavailable> {
     let mut head = None;
@@ -490,7 +504,7 @@ fn listing(selection: &Selection) -> (&'static str, String) {
             concat!(
                 "SELECT record, CAST(",
                 $last_seen,
-                " AS BIGINT) AS last_seen FROM ",
+                " AS BIGINT) AS last_seen FROM visible_",
                 $table,
                 " WHERE ",
                 $id,

@@ -34,6 +34,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (10, "status_list", include_str!("../../migrations/sqlite/0010_status_list.sql")),
     (11, "list_follower", include_str!("../../migrations/sqlite/0011_list_follower.sql")),
     (12, "served_until", include_str!("../../migrations/sqlite/0012_served_until.sql")),
+    (14, "registry_import", include_str!("../../migrations/sqlite/0014_registry_import.sql")),
 ];
 
 /// The schema that they make.

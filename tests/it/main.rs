@@ -45,6 +45,8 @@ mod spiffe;
 
 mod bundle_endpoint;
 
+mod bulk;
+
 mod change;
 
 mod check;

@@ -18,7 +18,7 @@ use sqlx::{Any, AssertSqlSafe, Executor, Row, Transaction};
 
 pub(in crate::store) use self::restoration::{note_served_from, served_from};
 use self::tables::{BORN_WITH_A_ROW, Kind, TABLES, Table};
-use super::{Engine, Store, Turn, postgres, sqlite};
+use super::{Engine, PATIENT, Store, Turn, postgres, sqlite};
 use crate::backup::{
     BackupFailure, BackupStore, Cell, Loading, Part, RegistryAt, Restoration, Snapshot, Standing, Summary,
     TokensOfBefore,
@@ -105,10 +105,6 @@ impl BackupStore for Store {
         Box::pin(self.confirm_restorations(tokens, explanation))
     }
 }
-
-/// Reading and writing everything takes longer than anything else may.
-const PATIENT: &str =
-    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 0;";
 
 /// A store at one moment.
 struct Look {

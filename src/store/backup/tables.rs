@@ -26,15 +26,27 @@ const fn table(name: &'static str, columns: &'static [(&'static str, Kind)], key
 /// All of them, each after those it refers to.
 pub(super) const TABLES: &[Table] = &[
     table("registry_state", &[("singleton", Integer), ("epoch", Integer), ("version", Integer)], &["singleton"]),
-    table("participant", &[("id", Text), ("state", Text), ("record", Text)], &["id"]),
+    table(
+        "registry_import",
+        &[("id", Integer), ("state", Text), ("leased_until", Integer), ("version", Integer), ("record", Text)],
+        &["id"],
+    ),
+    table("participant", &[("id", Text), ("state", Text), ("record", Text), ("import_id", Integer)], &["id"]),
     table(
         "trust_anchor",
-        &[("id", Text), ("owner_participant_id", Text), ("subject_hash", Text), ("state", Text), ("record", Text)],
+        &[
+            ("id", Text),
+            ("owner_participant_id", Text),
+            ("subject_hash", Text),
+            ("state", Text),
+            ("record", Text),
+            ("import_id", Integer),
+        ],
         &["id"],
     ),
     table(
         "anchor_grant",
-        &[("participant_id", Text), ("anchor_id", Text), ("state", Text), ("record", Text)],
+        &[("participant_id", Text), ("anchor_id", Text), ("state", Text), ("record", Text), ("import_id", Integer)],
         &["participant_id", "anchor_id"],
     ),
     table(
@@ -46,6 +58,7 @@ pub(super) const TABLES: &[Table] = &[
             ("rule_canonical", Text),
             ("state", Text),
             ("record", Text),
+            ("import_id", Integer),
         ],
         &["id"],
     ),
@@ -63,6 +76,7 @@ pub(super) const TABLES: &[Table] = &[
             ("last_seen", Integer),
             ("record", Text),
             ("anchor_id", Text),
+            ("import_id", Integer),
         ],
         &["thumbprint"],
     ),
@@ -82,14 +96,19 @@ pub(super) const TABLES: &[Table] = &[
             ("certificate_thumbprint", Text),
             ("state", Text),
             ("record", Text),
+            ("import_id", Integer),
         ],
         &["id"],
     ),
     table("resource_server_certificate", &[("thumbprint", Text), ("resource_server_id", Text)], &["thumbprint"]),
-    table("entitlement", &[("id", Text), ("client_id", Text), ("resource_server_id", Text), ("record", Text)], &["id"]),
+    table(
+        "entitlement",
+        &[("id", Text), ("client_id", Text), ("resource_server_id", Text), ("record", Text), ("import_id", Integer)],
+        &["id"],
+    ),
     table(
         "revoked_key",
-        &[("key_hash", Text), ("version", Integer), ("revoked_at", Integer), ("reason", Text)],
+        &[("key_hash", Text), ("version", Integer), ("revoked_at", Integer), ("reason", Text), ("import_id", Integer)],
         &["key_hash"],
     ),
     table(

@@ -23,15 +23,30 @@ pub(super) async fn find<R: Record>(
     Ok(row.map(|row| R::read(&document(&row, 0, 1)?)).transpose()?)
 }
 
-pub(super) const PARTICIPANT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM participant WHERE id = $1";
-pub(super) const TRUST_ANCHOR: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM trust_anchor WHERE id = $1";
-pub(super) const CLIENT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM client WHERE id = $1";
-pub(super) const CERTIFICATE: &str = "SELECT record, last_seen FROM certificate WHERE thumbprint = $1";
-pub(super) const RESOURCE_SERVER: &str =
-    "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM resource_server WHERE id = $1";
-pub(super) const RESOURCE_SERVER_BY_RESOURCE: &str =
-    "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM resource_server WHERE resource = $1";
-pub(super) const ENTITLEMENT: &str = "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM entitlement WHERE id = $1";
+/// How a record of one kind is looked up: among those that are visible, or among all, with those of an import under way. A rule
+/// looks at all, whoever changes something at visible ones only.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup {
+    pub(super) visible: &'static str,
+    pub(super) all: &'static str,
+}
+
+macro_rules! lookup {
+    ($table:literal, $key:literal, $last_seen:literal) => {
+        Lookup {
+            visible: concat!("SELECT record, ", $last_seen, " FROM visible_", $table, " WHERE ", $key, " = $1"),
+            all: concat!("SELECT record, ", $last_seen, " FROM ", $table, " WHERE ", $key, " = $1"),
+        }
+    };
+}
+
+pub(super) const PARTICIPANT: Lookup = lookup!("participant", "id", "CAST(-1 AS BIGINT)");
+pub(super) const TRUST_ANCHOR: Lookup = lookup!("trust_anchor", "id", "CAST(-1 AS BIGINT)");
+pub(super) const CLIENT: Lookup = lookup!("client", "id", "CAST(-1 AS BIGINT)");
+pub(super) const CERTIFICATE: Lookup = lookup!("certificate", "thumbprint", "last_seen");
+pub(super) const RESOURCE_SERVER: Lookup = lookup!("resource_server", "id", "CAST(-1 AS BIGINT)");
+pub(super) const RESOURCE_SERVER_BY_RESOURCE: Lookup = lookup!("resource_server", "resource", "CAST(-1 AS BIGINT)");
+pub(super) const ENTITLEMENT: Lookup = lookup!("entitlement", "id", "CAST(-1 AS BIGINT)");
 
 /// One (anchor key, attribute, canonical value) belongs to clients of one participant only: a rule counts under every
 /// anchor granted to its client's participant. And an identity is a client's or a resource server's, never both.
@@ -105,30 +120,36 @@ const fn free(taken: bool, attribute: &'static str) -> Result<(), EditRefusal> {
     if taken { Err(EditRefusal::IdentityTaken { attribute }) } else { Ok(()) }
 }
 
-/// A certificate of one's own: enrolled for nobody else.
+/// A certificate of one's own: enrolled for nobody else, and nobody's in an import.
 pub(super) async fn certificate_free(
     connection: &mut AnyConnection,
     thumbprint: &Thumbprint,
 ) -> Result<(), EditRefusal> {
-    let taken = sqlx::query(
-        "SELECT thumbprint FROM certificate WHERE thumbprint = $1 \
-         UNION ALL \
-         SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1",
-    )
-    .bind(thumbprint.to_string())
-    .fetch_optional(connection)
-    .await?;
-    if taken.is_some() { Err(EditRefusal::CertificateTaken) } else { Ok(()) }
+    let taken = "SELECT thumbprint FROM certificate WHERE thumbprint = $1 \
+                 UNION ALL \
+                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1";
+    nothing(connection, taken, thumbprint, EditRefusal::CertificateTaken).await
 }
 
-/// Whether this key may be used at all.
+async fn nothing(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+    key: &impl ToString,
+    refusal: EditRefusal,
+) -> Result<(), EditRefusal> {
+    let found = sqlx::query(statement).bind(key.to_string()).fetch_optional(connection).await?;
+    if found.is_some() { Err(refusal) } else { Ok(()) }
+}
+
+/// Whether this key may be used at all. One that an import is about to revoke may not.
 pub(super) async fn key_good(connection: &mut AnyConnection, key: &KeyHash) -> Result<(), EditRefusal> {
-    if key_revoked(connection, key).await? { Err(EditRefusal::KeyRevoked) } else { Ok(()) }
+    let revoked = "SELECT key_hash FROM revoked_key WHERE key_hash = $1";
+    nothing(connection, revoked, key, EditRefusal::KeyRevoked).await
 }
 
 /// Whether this key was revoked.
 pub(super) async fn key_revoked(connection: &mut AnyConnection, key: &KeyHash) -> Result<bool, EditRefusal> {
-    let revoked = sqlx::query("SELECT version FROM revoked_key WHERE key_hash = $1")
+    let revoked = sqlx::query("SELECT version FROM visible_revoked_key WHERE key_hash = $1")
         .bind(key.to_string())
         .fetch_optional(connection)
         .await?;
@@ -137,25 +158,46 @@ pub(super) async fn key_revoked(connection: &mut AnyConnection, key: &KeyHash) -
 
 /// Never a second DER under a known issuer key and serial (RFC 5280 §4.1.2.2: serials are unique per issuer). Where
 /// either issuer key is not known yet, the same subject key under the same serial counts as the same certificate.
-pub(super) async fn serial_free(
+async fn serial_free(
     connection: &mut AnyConnection,
+    statement: &'static str,
     thumbprint: &Thumbprint,
     issuer_key: Option<&KeyHash>,
     serial: &str,
     key: &KeyHash,
 ) -> Result<(), EditRefusal> {
-    let taken = sqlx::query(
-        "SELECT thumbprint FROM certificate WHERE serial = $1 AND thumbprint <> $2 \
-             AND (issuer_key = $3 OR ((issuer_key IS NULL OR $3 = '') AND key_hash = $4)) LIMIT 1",
-    )
-    .bind(serial)
-    .bind(thumbprint.to_string())
-    .bind(issuer_key.map(ToString::to_string).unwrap_or_default())
-    .bind(key.to_string())
-    .fetch_optional(connection)
-    .await?;
+    let taken = sqlx::query(statement)
+        .bind(serial)
+        .bind(thumbprint.to_string())
+        .bind(issuer_key.map(ToString::to_string).unwrap_or_default())
+        .bind(key.to_string())
+        .fetch_optional(connection)
+        .await?;
     if taken.is_some() { Err(EditRefusal::SerialTaken) } else { Ok(()) }
 }
+
+macro_rules! serial {
+    ($table:literal) => {
+        concat!(
+            "SELECT thumbprint FROM ",
+            $table,
+            " WHERE serial = $1 AND thumbprint <> $2 \
+                 AND (issuer_key = $3 OR ((issuer_key IS NULL OR $3 = '') AND key_hash = $4)) LIMIT 1"
+        )
+    };
+}
+
+const SERIAL: &str = serial!("certificate");
+const VISIBLE_SERIAL: &str = serial!("visible_certificate");
+
+macro_rules! live {
+    ($table:literal) => {
+        concat!("SELECT COUNT(*) FROM ", $table, " WHERE client_id = $1 AND expires_at > $2 AND live_until > $2")
+    };
+}
+
+const LIVE: &str = live!("certificate");
+const VISIBLE_LIVE: &str = live!("visible_certificate");
 
 /// Everything that must hold before `certificate` is put on record.
 pub(super) async fn enrolment(
@@ -164,22 +206,72 @@ pub(super) async fn enrolment(
     now: UnixTime,
 ) -> Result<(), EditRefusal> {
     certificate_free(connection, &certificate.thumbprint).await?;
-    key_good(connection, &certificate.key_hash).await?;
+    // One that was revoked takes its key along, and may come back with it (docs/registry-import.md).
+    if !matches!(certificate.state, CertificateState::Revoked { .. }) {
+        key_good(connection, &certificate.key_hash).await?;
+    }
     serial_free(
         connection,
+        SERIAL,
         &certificate.thumbprint,
         certificate.issuer_key.as_ref(),
         &certificate.serial,
         &certificate.key_hash,
     )
     .await?;
-    let live: i64 =
-        sqlx::query("SELECT COUNT(*) FROM certificate WHERE client_id = $1 AND expires_at > $2 AND live_until > $2")
-            .bind(certificate.client_id.as_str())
-            .bind(now.as_millis())
-            .fetch_one(connection)
-            .await?
-            .try_get(0)?;
+    room(connection, LIVE, certificate, now).await
+}
+
+/// The same for one that has just authenticated, which no import stands in the way of: it is for the import to give way
+/// (`Writing::overtake`).
+async fn enrolment_on_first_use(
+    connection: &mut AnyConnection,
+    certificate: &Certificate,
+    now: UnixTime,
+) -> Result<(), EditRefusal> {
+    let taken = "SELECT thumbprint FROM visible_certificate WHERE thumbprint = $1 \
+                 UNION ALL \
+                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1";
+    nothing(connection, taken, &certificate.thumbprint, EditRefusal::CertificateTaken).await?;
+    if key_revoked(connection, &certificate.key_hash).await? {
+        return Err(EditRefusal::KeyRevoked);
+    }
+    serial_free(
+        connection,
+        VISIBLE_SERIAL,
+        &certificate.thumbprint,
+        certificate.issuer_key.as_ref(),
+        &certificate.serial,
+        &certificate.key_hash,
+    )
+    .await?;
+    room(connection, VISIBLE_LIVE, certificate, now).await
+}
+
+/// Whether there is room for it beside those of an import as well.
+pub(super) async fn room_with_imports(
+    connection: &mut AnyConnection,
+    certificate: &Certificate,
+    now: UnixTime,
+) -> Result<(), EditRefusal> {
+    room(connection, LIVE, certificate, now).await
+}
+
+async fn room(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+    certificate: &Certificate,
+    now: UnixTime,
+) -> Result<(), EditRefusal> {
+    if certificate.live_until() <= now {
+        return Ok(());
+    }
+    let live: i64 = sqlx::query(statement)
+        .bind(certificate.client_id.as_str())
+        .bind(now.as_millis())
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?;
     if usize::try_from(live).unwrap_or(usize::MAX) >= LIVE_CERTIFICATES {
         return Err(EditRefusal::CertificateLimit { client: certificate.client_id.clone(), limit: LIVE_CERTIFICATES });
     }
@@ -192,7 +284,7 @@ pub(super) async fn replaceable(
     client: &ClientId,
     thumbprint: &Thumbprint,
 ) -> Result<(), EditRefusal> {
-    let known: Option<Certificate> = find(connection, CERTIFICATE, &thumbprint.to_string()).await?;
+    let known: Option<Certificate> = find(connection, CERTIFICATE.visible, &thumbprint.to_string()).await?;
     let Some(known) = known.filter(|known| known.client_id == *client) else {
         return Err(EditRefusal::NothingToReplace { client: client.clone(), thumbprint: *thumbprint });
     };
@@ -215,7 +307,7 @@ pub(super) async fn predecessors(
     now: UnixTime,
 ) -> Result<Vec<Certificate>, EditRefusal> {
     let rows = sqlx::query(
-        "SELECT record, last_seen FROM certificate WHERE client_id = $1 AND expires_at > $2 AND state = 'active' \
+        "SELECT record, last_seen FROM visible_certificate WHERE client_id = $1 AND expires_at > $2 AND state = 'active' \
              AND thumbprint <> $3 ORDER BY thumbprint",
     )
     .bind(renewed.client_id.as_str())
@@ -264,21 +356,31 @@ pub(super) async fn sighting(
     now: UnixTime,
 ) -> Result<Option<Certificate>, EditRefusal> {
     let not_found = || EditRefusal::NotFound { kind: RecordKind::Client, id: client_id.to_string() };
-    let client: Client = find(connection, CLIENT, client_id.as_str()).await?.ok_or_else(not_found)?;
+    let client: Client = find(connection, CLIENT.visible, client_id.as_str()).await?.ok_or_else(not_found)?;
     let participant: Participant =
-        find(connection, PARTICIPANT, client.participant_id.as_str()).await?.ok_or_else(not_found)?;
+        find(connection, PARTICIPANT.visible, client.participant_id.as_str()).await?.ok_or_else(not_found)?;
     if client.state != ClientState::Active || participant.state != ParticipantState::Active {
         // Admission refuses, and says why; nobody enrols anything meanwhile.
         return Ok(None);
     }
-    let known: Option<Certificate> = find(connection, CERTIFICATE, &sighting.thumbprint.to_string()).await?;
+    let known: Option<Certificate> = find(connection, CERTIFICATE.visible, &sighting.thumbprint.to_string()).await?;
     match known {
         Some(known) if known.client_id != *client_id => Err(EditRefusal::CertificateTaken),
         Some(known) if known.state != CertificateState::Announced => Ok(None),
         Some(known) => {
-            key_good(connection, &known.key_hash).await?;
+            if key_revoked(connection, &known.key_hash).await? {
+                return Err(EditRefusal::KeyRevoked);
+            }
             let issuer_key = sighting.issuer_key.or(known.issuer_key);
-            serial_free(connection, &known.thumbprint, issuer_key.as_ref(), &known.serial, &known.key_hash).await?;
+            serial_free(
+                connection,
+                VISIBLE_SERIAL,
+                &known.thumbprint,
+                issuer_key.as_ref(),
+                &known.serial,
+                &known.key_hash,
+            )
+            .await?;
             Ok(Some(Certificate {
                 issuer_key,
                 anchor: sighting.anchor.clone().or_else(|| known.anchor.clone()),
@@ -292,7 +394,7 @@ pub(super) async fn sighting(
         None if !client.enrols_on_first_use() => Err(EditRefusal::EnrolmentRequired { client: client_id.clone() }),
         None => {
             let certificate = sighting.enrolled(client_id.clone(), now);
-            enrolment(connection, &certificate, now).await?;
+            enrolment_on_first_use(connection, &certificate, now).await?;
             Ok(Some(certificate))
         }
     }

@@ -3,17 +3,20 @@
 //! [`Writing`] begins by taking the version, which locks the counter row until the end; the methods below check and
 //! write one kind of change each; `commit` writes down what was collected on the way. Dropped, it leaves nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use countersign_resource_server::status::MarkKind;
 use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
+use self::batch::Value;
 use super::super::{Engine, postgres};
 use super::constraint::{
-    self, CERTIFICATE, CLIENT, ENTITLEMENT, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE, TRUST_ANCHOR,
+    self, CERTIFICATE, CLIENT, ENTITLEMENT, Lookup, PARTICIPANT, RESOURCE_SERVER, RESOURCE_SERVER_BY_RESOURCE,
+    TRUST_ANCHOR,
 };
 use super::{CHANGES_KEPT, CLOCKS_APART, MARK_LEEWAY, document, no_token_lives_after, served_until};
 use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement, RevocationReason};
@@ -21,6 +24,7 @@ use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, Lost, RecordKind};
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Change, Explanation, Touched};
+use crate::registry::import::{Contents, ImportId, ImportRefusal};
 use crate::registry::participant::{Participant, ParticipantState};
 use crate::registry::resource_server::{CERTIFICATES, ResourceServer, ResourceServerState};
 use crate::registry::store::{Document, StoreUnavailable};
@@ -30,13 +34,23 @@ use crate::registry::{
     Thumbprint,
 };
 
+/// Many records at a time.
+mod batch;
+
+/// The entries of an import, one by one.
+mod staging;
+
 /// Single tokens, and the server's own keys.
 mod token;
+
+pub(super) use staging::Staging;
 
 /// A change under way.
 pub(super) struct Writing {
     transaction: Transaction<'static, Any>,
     explanation: Explanation,
+    /// Whose entries these are; a change of its own, where it is none's.
+    import: Option<ImportId>,
     version: RegistryVersion,
     steps: i64,
     touched: Vec<Touched>,
@@ -68,6 +82,7 @@ impl Writing {
         Ok(Self {
             transaction,
             explanation,
+            import: None,
             version: RegistryVersion(version),
             steps: 0,
             touched: Vec::new(),
@@ -113,22 +128,71 @@ impl Writing {
         }
     }
 
+    /// Makes everything visible that an import has entered. Under the lock of the counter row: what was checked when it was
+    /// entered holds, for whoever changed the registry since has seen it; but for keys, which are revoked at once whatever is
+    /// under way.
+    pub(super) async fn publish(
+        &mut self,
+        import: ImportId,
+        contents: &Contents,
+        concerns: HashSet<Touched>,
+    ) -> Result<(), ImportRefusal> {
+        let begun: Option<i64> =
+            sqlx::query_scalar("SELECT version FROM registry_import WHERE id = $1 AND state = 'staging'")
+                .bind(import.0)
+                .fetch_optional(&mut *self.transaction)
+                .await
+                .map_err(StoreUnavailable::from)?;
+        let begun = begun.ok_or(ImportRefusal::GivenUp)?;
+        let revoked: Option<String> = sqlx::query_scalar(
+            "SELECT certificate.thumbprint FROM revoked_key \
+                 JOIN certificate ON certificate.key_hash = revoked_key.key_hash AND certificate.import_id = $1 \
+                     AND certificate.state <> 'revoked' \
+                 WHERE revoked_key.version > $2 LIMIT 1",
+        )
+        .bind(import.0)
+        .bind(begun)
+        .fetch_optional(&mut *self.transaction)
+        .await
+        .map_err(StoreUnavailable::from)?;
+        if let Some(certificate) = revoked {
+            return Err(ImportRefusal::KeyRevoked { certificate });
+        }
+        let published = sqlx::query(
+            "UPDATE registry_import SET state = 'published', version = $2 WHERE id = $1 AND state = 'staging'",
+        )
+        .bind(import.0)
+        .bind(self.version.0)
+        .execute(&mut *self.transaction)
+        .await
+        .map_err(StoreUnavailable::from)?;
+        if published.rows_affected() == 0 {
+            return Err(ImportRefusal::GivenUp);
+        }
+        self.touched.extend(concerns);
+        if self.touched.is_empty() {
+            self.touch_nothing(&format!("import {import}"));
+        }
+        let id = import.to_string();
+        let noted = self.note("registry.import", RecordKind::Import, &id, None::<&()>, Some(contents));
+        noted.await.map_err(unavailable)
+    }
+
     /// Makes what was written last, with the version, what it touches and what it revokes.
     pub(super) async fn commit(mut self, engine: &Engine) -> Result<Applied, EditRefusal> {
         let mut changes: Vec<Change> = Vec::new();
+        let mut known = HashSet::new();
         for touched in std::mem::take(&mut self.touched) {
-            if changes.iter().any(|change| change.touched == touched) {
-                continue;
+            if known.insert(touched.clone()) {
+                changes.push(Change { version: self.version, touched });
             }
-            let (kind, id) = columns(&touched);
-            sqlx::query("INSERT INTO registry_change (version, kind, id) VALUES ($1, $2, $3)")
-                .bind(self.version.0)
-                .bind(kind)
-                .bind(id)
-                .execute(&mut *self.transaction)
-                .await?;
-            changes.push(Change { version: self.version, touched });
         }
+        let row = |change: &Change| {
+            let (kind, id) = columns(&change.touched);
+            vec![Value::Integer(change.version.0), Value::Text(Some(kind.to_owned())), Value::Text(Some(id))]
+        };
+        let rows: Vec<_> = changes.iter().map(row).collect();
+        batch::insert(&mut self.transaction, "INSERT INTO registry_change (version, kind, id)", &rows, "").await?;
         // One version's rows each time, unless more are kept now than once were.
         sqlx::query("DELETE FROM registry_change WHERE version <= $1")
             .bind(self.version.0 - CHANGES_KEPT)
@@ -246,12 +310,13 @@ impl Writing {
         action: &'static str,
     ) -> Result<(), EditRefusal> {
         sqlx::query(
-            "INSERT INTO participant (id, state, record) VALUES ($1, $2, $3) \
+            "INSERT INTO participant (id, state, record, import_id) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
         )
         .bind(after.id.as_str())
         .bind(after.state.as_str())
         .bind(json(&after)?)
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         self.touched.push(Touched::Participant(after.id.clone()));
@@ -265,18 +330,24 @@ impl Writing {
         if anchor.state != AnchorState::Active {
             return Err(malformed("a new trust anchor is active"));
         }
+        self.enter_anchor(anchor, subject_der).await
+    }
+
+    async fn enter_anchor(&mut self, anchor: TrustAnchor, subject_der: &[u8]) -> Result<(), EditRefusal> {
         // One key, one owner; and a key that was retired stays so. The same for the name of a trust domain.
         if let AnchorMaterial::TrustDomain { trust_domain, .. } = &anchor.material {
             if anchor.id != AnchorId::of_trust_domain(trust_domain) {
                 return Err(malformed("a trust domain is named by its name"));
             }
-            if constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR, anchor.id.as_str()).await?.is_some()
+            if constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR.all, anchor.id.as_str())
+                .await?
+                .is_some()
             {
                 return Err(EditRefusal::TrustDomainTaken { trust_domain: trust_domain.clone() });
             }
         }
         let id = anchor.id.as_str();
-        match constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR, id).await? {
+        match constraint::find::<TrustAnchor>(&mut self.transaction, TRUST_ANCHOR.all, id).await? {
             Some(held) if held.owner != anchor.owner => return Err(EditRefusal::AnchorKeyTaken),
             Some(_) => return Err(EditRefusal::AlreadyExists { kind: RecordKind::TrustAnchor, id: id.to_owned() }),
             None => {}
@@ -346,7 +417,8 @@ impl Writing {
     ) -> Result<(), EditRefusal> {
         let Some(trust_domain) = anchor.material.trust_domain() else { return Ok(()) };
         let rows = sqlx::query(
-            "SELECT client.record FROM anchor_grant JOIN client ON client.participant_id = anchor_grant.participant_id \
+            "SELECT client.record FROM anchor_grant JOIN visible_client AS client \
+             ON client.participant_id = anchor_grant.participant_id \
              WHERE anchor_grant.anchor_id = $1 AND client.state <> 'retired' \
                  AND substr(client.rule_canonical, 1, length($2)) = $2 AND ($3 = '' OR client.participant_id = $3)",
         )
@@ -392,8 +464,8 @@ impl Writing {
             AnchorOwner::Participant(owner) => Some(owner.to_string()),
         };
         sqlx::query(
-            "INSERT INTO trust_anchor (id, owner_participant_id, subject_hash, state, record) \
-             VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO trust_anchor (id, owner_participant_id, subject_hash, state, record, import_id) \
+             VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record",
         )
         .bind(after.id.as_str())
@@ -401,6 +473,7 @@ impl Writing {
         .bind(subject_hash.unwrap_or_default())
         .bind(after.state.as_str())
         .bind(json(&after)?)
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         self.touched.push(Touched::Anchor(after.id.clone()));
@@ -425,6 +498,7 @@ impl Writing {
         let before = self.grant(&participant_id, &anchor_id).await?;
         let action = match &before {
             None => {
+                self.grant_absent(&participant_id, &anchor_id).await?;
                 constraint::anchor_limit(&mut self.transaction, &participant_id, &anchor_id).await?;
                 constraint::identities_under(&mut self.transaction, &participant_id, &anchor_id).await?;
                 "anchor.grant"
@@ -466,7 +540,7 @@ impl Writing {
         anchor: &AnchorId,
     ) -> Result<Option<AnchorGrant>, EditRefusal> {
         let row = sqlx::query(
-            "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM anchor_grant \
+            "SELECT record, CAST(-1 AS BIGINT) AS last_seen FROM visible_anchor_grant \
              WHERE participant_id = $1 AND anchor_id = $2 AND state = 'granted'",
         )
         .bind(participant.as_str())
@@ -474,6 +548,25 @@ impl Writing {
         .fetch_optional(&mut *self.transaction)
         .await?;
         Ok(row.map(|row| AnchorGrant::read(&document(&row, 0, 1)?)).transpose()?)
+    }
+
+    /// No import is about to grant it.
+    async fn grant_absent(&mut self, participant: &ParticipantId, anchor: &AnchorId) -> Result<(), EditRefusal> {
+        let staged = sqlx::query(
+            "SELECT state FROM anchor_grant WHERE participant_id = $1 AND anchor_id = $2 \
+                 AND import_id IN (SELECT id FROM registry_import WHERE state IN ('staging', 'abandoned'))",
+        )
+        .bind(participant.as_str())
+        .bind(anchor.as_str())
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        match staged {
+            Some(_) => {
+                let id = grant_id(participant, anchor);
+                Err(EditRefusal::BeingImported { kind: RecordKind::AnchorGrant, id })
+            }
+            None => Ok(()),
+        }
     }
 
     async fn put_grant(
@@ -484,13 +577,14 @@ impl Writing {
         action: &'static str,
     ) -> Result<(), EditRefusal> {
         sqlx::query(
-            "INSERT INTO anchor_grant (participant_id, anchor_id, state, record) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO anchor_grant (participant_id, anchor_id, state, record, import_id) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (participant_id, anchor_id) DO UPDATE SET state = excluded.state, record = excluded.record",
         )
         .bind(after.participant_id.as_str())
         .bind(after.anchor_id.as_str())
         .bind(state)
         .bind(json(&after)?)
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         self.touched.push(Touched::Participant(after.participant_id.clone()));
@@ -515,15 +609,21 @@ impl Writing {
             // RFC 8705 §2.2.2: the client's certificates are known from its JWK Set.
             return Err(malformed("a client with self_signed_tls_client_auth comes with its certificates"));
         }
+        let (id, at) = (client.id.clone(), self.explanation.at);
+        let certificates = certificates.into_iter().map(|facts| facts.announced(id.clone(), at)).collect();
+        self.enter_client(client, certificates).await
+    }
+
+    async fn enter_client(&mut self, client: Client, certificates: Vec<Certificate>) -> Result<(), EditRefusal> {
         self.absent::<Client>(RecordKind::Client, CLIENT, client.id.as_str()).await?;
         self.participant_taking_part(&client.participant_id).await?;
-        if let Some(rule) = client.authentication.subject() {
+        // A name is free again once its client has retired.
+        if let Some(rule) = client.authentication.subject().filter(|_| client.state != ClientState::Retired) {
             constraint::client_identity(&mut self.transaction, &client.participant_id, rule).await?;
         }
-        let id = client.id.clone();
         self.put_client(None, client, "client.add").await?;
-        for facts in certificates {
-            self.enrol(facts.announced(id.clone(), self.explanation.at)).await?;
+        for certificate in certificates {
+            self.enrol(certificate).await?;
         }
         Ok(())
     }
@@ -549,7 +649,7 @@ impl Writing {
         self.put_client(Some(before), after, "client.change").await?;
         for facts in certificates {
             let known: Option<Certificate> =
-                constraint::find(&mut self.transaction, CERTIFICATE, &facts.thumbprint.to_string()).await?;
+                constraint::find(&mut self.transaction, CERTIFICATE.visible, &facts.thumbprint.to_string()).await?;
             if known.is_none_or(|known| known.client_id != id) {
                 self.enrol(facts.announced(id.clone(), self.explanation.at)).await?;
             }
@@ -583,8 +683,8 @@ impl Writing {
     ) -> Result<(), EditRefusal> {
         let rule = after.authentication.subject();
         sqlx::query(
-            "INSERT INTO client (id, participant_id, rule_attribute, rule_canonical, state, record) \
-             VALUES ($1, $2, $3, $4, $5, $6) \
+            "INSERT INTO client (id, participant_id, rule_attribute, rule_canonical, state, record, import_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) \
              ON CONFLICT (id) DO UPDATE SET rule_attribute = excluded.rule_attribute, \
                  rule_canonical = excluded.rule_canonical, state = excluded.state, record = excluded.record",
         )
@@ -594,6 +694,7 @@ impl Writing {
         .bind(rule.map(|rule| rule.canonical.clone()))
         .bind(after.state.as_str())
         .bind(json(&after)?)
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         self.touched.push(Touched::Client(after.id.clone()));
@@ -628,15 +729,56 @@ impl Writing {
     pub(super) async fn sighting(&mut self, client: &ClientId, sighting: &Sighting) -> Result<bool, EditRefusal> {
         let at = self.explanation.at;
         let before: Option<Certificate> =
-            constraint::find(&mut self.transaction, CERTIFICATE, &sighting.thumbprint.to_string()).await?;
+            constraint::find(&mut self.transaction, CERTIFICATE.visible, &sighting.thumbprint.to_string()).await?;
         let Some(after) = constraint::sighting(&mut self.transaction, client, sighting, at).await? else {
             return Ok(false);
         };
+        self.overtake(&after).await?;
         let action = if before.is_some() { "certificate.activate" } else { "certificate.enrol_on_first_use" };
         let renewed = before.is_none();
         self.put_certificate(before, after.clone(), action).await?;
         self.supersede_predecessors(&after, renewed, at).await?;
         Ok(true)
+    }
+
+    /// An import under way that could not be published beside this certificate is given up: whoever asks for a token is not made to
+    /// wait for it, nor refused on its account. What of it stands in the way is removed at once, the rest is swept.
+    async fn overtake(&mut self, seen: &Certificate) -> Result<(), EditRefusal> {
+        let left = sqlx::query("SELECT id FROM registry_import WHERE state IN ('staging', 'abandoned')");
+        if left.fetch_optional(&mut *self.transaction).await?.is_none() {
+            return Ok(());
+        }
+        let is_full = constraint::room_with_imports(&mut self.transaction, seen, self.explanation.at).await.is_err();
+        let hidden = "import_id IN (SELECT id FROM registry_import WHERE state IN ('staging', 'abandoned'))";
+        let own = format!(
+            "FROM certificate WHERE {hidden} AND (thumbprint = $1 OR ($6 = 'full' AND client_id = $2) \
+                 OR (serial = $3 AND (issuer_key = $4 OR key_hash = $5)))"
+        );
+        let bound = |statement: String| {
+            sqlx::query(AssertSqlSafe(statement))
+                .bind(seen.thumbprint.to_string())
+                .bind(seen.client_id.to_string())
+                .bind(seen.serial.clone())
+                .bind(seen.issuer_key.map(|key| key.to_string()))
+                .bind(seen.key_hash.to_string())
+                .bind(if is_full { "full" } else { "" })
+        };
+        let in_the_way = format!("SELECT thumbprint {own} LIMIT 1");
+        let mut is_in_the_way = bound(in_the_way).fetch_optional(&mut *self.transaction).await?.is_some();
+        if is_in_the_way {
+            let issuers = format!("DELETE FROM path_issuer WHERE thumbprint IN (SELECT thumbprint {own})");
+            bound(issuers).execute(&mut *self.transaction).await?;
+            bound(format!("DELETE {own}")).execute(&mut *self.transaction).await?;
+        }
+        let key = format!("SELECT key_hash FROM revoked_key WHERE key_hash = $1 AND {hidden}");
+        let key = sqlx::query(AssertSqlSafe(key)).bind(seen.key_hash.to_string());
+        is_in_the_way |= key.fetch_optional(&mut *self.transaction).await?.is_some();
+        if is_in_the_way {
+            sqlx::query("UPDATE registry_import SET state = 'abandoned' WHERE state = 'staging'")
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        Ok(())
     }
 
     /// What a certificate takes the place of when it is first seen at `at`, each after its overlap: the one it was announced
@@ -650,8 +792,9 @@ impl Writing {
         let mut replaced = Vec::new();
         if let Some(replacement) = &seen.replaces {
             let id = replacement.thumbprint.to_string();
-            let known: Option<Certificate> = constraint::find(&mut self.transaction, CERTIFICATE, &id).await?;
-            replaced.extend(known.map(|known| (known, replacement.ends_at(at))));
+            let known: Option<Certificate> = constraint::find(&mut self.transaction, CERTIFICATE.visible, &id).await?;
+            let own = known.filter(|known| known.client_id == seen.client_id);
+            replaced.extend(own.map(|own| (own, replacement.ends_at(at))));
         }
         if renewed {
             let client: Client = self.present(RecordKind::Client, CLIENT, seen.client_id.as_str()).await?;
@@ -703,12 +846,13 @@ impl Writing {
                 self.present(RecordKind::Certificate, CERTIFICATE, &thumbprint.to_string()).await?
             }
             CertificateSelector::IssuerAndSerial(issuer_key, serial) => {
-                let row =
-                    sqlx::query("SELECT record, last_seen FROM certificate WHERE issuer_key = $1 AND serial = $2")
-                        .bind(issuer_key.to_string())
-                        .bind(serial.as_str())
-                        .fetch_optional(&mut *self.transaction)
-                        .await?;
+                let row = sqlx::query(
+                    "SELECT record, last_seen FROM visible_certificate WHERE issuer_key = $1 AND serial = $2",
+                )
+                .bind(issuer_key.to_string())
+                .bind(serial.as_str())
+                .fetch_optional(&mut *self.transaction)
+                .await?;
                 let Some(row) = row else {
                     let id = format!("with serial number {serial} of this issuer");
                     return Err(EditRefusal::NotFound { kind: RecordKind::Certificate, id });
@@ -745,7 +889,7 @@ impl Writing {
         for (thumbprint, reason) in certificates {
             // Looked up one by one: a key that was revoked with one of them has taken others along.
             let known: Option<Certificate> =
-                constraint::find(&mut self.transaction, CERTIFICATE, &thumbprint.to_string()).await?;
+                constraint::find(&mut self.transaction, CERTIFICATE.visible, &thumbprint.to_string()).await?;
             let Some(known) = known.filter(|known| !matches!(known.state, CertificateState::Revoked { .. })) else {
                 continue;
             };
@@ -764,7 +908,7 @@ impl Writing {
     async fn end_tokens(&mut self, certificates: Vec<Thumbprint>) -> Result<(), EditRefusal> {
         for thumbprint in certificates {
             let id = thumbprint.to_string();
-            let known: Option<Certificate> = constraint::find(&mut self.transaction, CERTIFICATE, &id).await?;
+            let known: Option<Certificate> = constraint::find(&mut self.transaction, CERTIFICATE.visible, &id).await?;
             let Some(known) = known else { continue };
             self.mark(MarkKind::Certificate, thumbprint);
             self.touched.push(Touched::Client(known.client_id.clone()));
@@ -785,7 +929,9 @@ impl Writing {
     async fn revoke_everywhere(&mut self, key: &KeyHash, reason: RevocationReason) -> Result<(), EditRefusal> {
         sqlx::query(
             "INSERT INTO revoked_key (key_hash, version, revoked_at, reason) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (key_hash) DO NOTHING",
+             ON CONFLICT (key_hash) DO UPDATE SET version = excluded.version, revoked_at = excluded.revoked_at, \
+                 reason = excluded.reason, import_id = 0 \
+             WHERE revoked_key.import_id IN (SELECT id FROM registry_import WHERE state IN ('staging', 'abandoned'))",
         )
         .bind(key.to_string())
         .bind(self.version.0)
@@ -796,10 +942,11 @@ impl Writing {
         self.mark(MarkKind::Key, key);
         self.touched.push(Touched::Key(*key));
         self.note("key.revoke", RecordKind::Key, &key.to_string(), None::<&()>, Some(&reason)).await?;
-        let rows = sqlx::query("SELECT record, last_seen FROM certificate WHERE key_hash = $1 AND state <> 'revoked'")
-            .bind(key.to_string())
-            .fetch_all(&mut *self.transaction)
-            .await?;
+        let rows =
+            sqlx::query("SELECT record, last_seen FROM visible_certificate WHERE key_hash = $1 AND state <> 'revoked'")
+                .bind(key.to_string())
+                .fetch_all(&mut *self.transaction)
+                .await?;
         for row in rows {
             self.revoke(Certificate::read(&document(&row, 0, 1)?)?, reason).await?;
         }
@@ -816,8 +963,8 @@ impl Writing {
         sqlx::query(
             "INSERT INTO certificate \
                  (thumbprint, client_id, key_hash, issuer_key, serial, state, expires_at, live_until, last_seen, record, \
-                 anchor_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+                 anchor_id, import_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT (thumbprint) DO UPDATE SET issuer_key = excluded.issuer_key, \
                  anchor_id = excluded.anchor_id, state = excluded.state, \
                  live_until = excluded.live_until, last_seen = excluded.last_seen, record = excluded.record",
@@ -833,6 +980,7 @@ impl Writing {
         .bind(after.last_seen.map_or(-1, UnixTime::as_millis))
         .bind(json(&after)?)
         .bind(after.anchor.as_ref().map(|anchor| anchor.to_string()))
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         if before.as_ref().is_none_or(|before| before.issuers != after.issuers) {
@@ -860,16 +1008,23 @@ impl Writing {
         if resource_server.state != ResourceServerState::Active {
             return Err(malformed("a new resource server is active"));
         }
+        self.enter_resource_server(resource_server).await
+    }
+
+    async fn enter_resource_server(&mut self, resource_server: ResourceServer) -> Result<(), EditRefusal> {
         let (id, resource) = (resource_server.id.as_str(), resource_server.resource.as_str());
         self.absent::<ResourceServer>(RecordKind::ResourceServer, RESOURCE_SERVER, id).await?;
         self.absent::<ResourceServer>(RecordKind::ResourceServer, RESOURCE_SERVER_BY_RESOURCE, resource).await?;
         if let Some(owner) = &resource_server.owner {
             self.participant_taking_part(owner).await?;
         }
-        if let Some(rule) = &resource_server.subject {
-            constraint::resource_server_identity(&mut self.transaction, rule).await?;
+        // What identified one that has retired is free again.
+        if resource_server.state == ResourceServerState::Active {
+            if let Some(rule) = &resource_server.subject {
+                constraint::resource_server_identity(&mut self.transaction, rule).await?;
+            }
+            self.certificates_of_its_own(&[], &resource_server.certificates).await?;
         }
-        self.certificates_of_its_own(&[], &resource_server.certificates).await?;
         self.put_resource_server(None, resource_server, "resource_server.add").await
     }
 
@@ -940,8 +1095,8 @@ impl Writing {
         let rule = after.subject.as_ref();
         sqlx::query(
             "INSERT INTO resource_server (id, resource, owner_participant_id, rule_attribute, rule_canonical, \
-                 certificate_thumbprint, state, record) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                 certificate_thumbprint, state, record, import_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (id) DO UPDATE SET owner_participant_id = excluded.owner_participant_id, \
                  rule_attribute = excluded.rule_attribute, rule_canonical = excluded.rule_canonical, \
                  certificate_thumbprint = excluded.certificate_thumbprint, state = excluded.state, \
@@ -955,6 +1110,7 @@ impl Writing {
         .bind(after.certificates.first().map(ToString::to_string))
         .bind(after.state.as_str())
         .bind(json(&after)?)
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         sqlx::query("DELETE FROM resource_server_certificate WHERE resource_server_id = $1")
@@ -983,6 +1139,9 @@ impl Writing {
         if client.state == ClientState::Retired {
             return Err(forbidden(RecordKind::Client, client.id.as_str(), client.state.as_str(), "entitled"));
         }
+        if entitlement.ended_at.is_some() {
+            return Err(malformed(NOT_AFTER_ITS_START));
+        }
         self.entitlement_makes_sense(&entitlement).await?;
         self.put_entitlement(None, entitlement, "entitlement.add").await
     }
@@ -997,6 +1156,9 @@ impl Writing {
                 "client and resource server of an entitlement are not changed: end it and add another",
             ));
         }
+        if after.ended_at.is_some() {
+            return Err(malformed(NOT_AFTER_ITS_START));
+        }
         let server = self.entitlement_makes_sense(&after).await?;
         if !after.covers(&before) {
             self.mark(MarkKind::Entitlement, format_args!("{} {}", after.client_id, server.resource));
@@ -1006,23 +1168,13 @@ impl Writing {
 
     /// The resource server it is for, if what it says fits that one and itself.
     async fn entitlement_makes_sense(&mut self, entitlement: &Entitlement) -> Result<ResourceServer, EditRefusal> {
-        if entitlement.ended_at.is_some() || entitlement.ends_at.is_some_and(|end| end <= entitlement.starts_at) {
-            return Err(malformed("an entitlement ends after it starts"));
-        }
-        if entitlement.reason.trim().is_empty() {
-            return Err(malformed("an entitlement says why it is given"));
-        }
-        if entitlement.scopes.is_empty() {
-            return Err(malformed("an entitlement names at least one scope"));
-        }
         let id = entitlement.resource_server_id.as_str();
+        fits_itself(entitlement)?;
         let server: ResourceServer = self.present(RecordKind::ResourceServer, RESOURCE_SERVER, id).await?;
-        if server.state != ResourceServerState::Active {
+        if server.state != ResourceServerState::Active && !self.came_along(RESOURCE_SERVER_IMPORT, id).await? {
             return Err(forbidden(RecordKind::ResourceServer, id, server.state.as_str(), "used"));
         }
-        if !server.scopes.includes(&entitlement.scopes) {
-            return Err(malformed(&format!("resource server {id} knows only these scopes: {}", server.scopes)));
-        }
+        fits_its_server(entitlement, &server)?;
         Ok(server)
     }
 
@@ -1045,13 +1197,14 @@ impl Writing {
         action: &'static str,
     ) -> Result<(), EditRefusal> {
         sqlx::query(
-            "INSERT INTO entitlement (id, client_id, resource_server_id, record) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO entitlement (id, client_id, resource_server_id, record, import_id) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET record = excluded.record",
         )
         .bind(after.id.as_str())
         .bind(after.client_id.as_str())
         .bind(after.resource_server_id.as_str())
         .bind(json(&after)?)
+        .bind(self.import_id())
         .execute(&mut *self.transaction)
         .await?;
         self.touched.push(Touched::Client(after.client_id.clone()));
@@ -1059,27 +1212,52 @@ impl Writing {
     }
 }
 
+const NOT_AFTER_ITS_START: &str = "an entitlement ends after it starts";
+
+/// What an entitlement says by itself.
+fn fits_itself(entitlement: &Entitlement) -> Result<(), EditRefusal> {
+    if entitlement.ends_at.is_some_and(|end| end <= entitlement.starts_at) {
+        return Err(malformed(NOT_AFTER_ITS_START));
+    }
+    if entitlement.reason.trim().is_empty() {
+        return Err(malformed("an entitlement says why it is given"));
+    }
+    if entitlement.scopes.is_empty() {
+        return Err(malformed("an entitlement names at least one scope"));
+    }
+    Ok(())
+}
+
+fn fits_its_server(entitlement: &Entitlement, server: &ResourceServer) -> Result<(), EditRefusal> {
+    if server.scopes.includes(&entitlement.scopes) {
+        Ok(())
+    } else {
+        Err(malformed(&format!("resource server {} knows only these scopes: {}", server.id, server.scopes)))
+    }
+}
+
+/// Which import entered a record: `0` for none.
+const CLIENT_IMPORT: &str = "SELECT import_id FROM client WHERE id = $1";
+const PARTICIPANT_IMPORT: &str = "SELECT import_id FROM participant WHERE id = $1";
+const RESOURCE_SERVER_IMPORT: &str = "SELECT import_id FROM resource_server WHERE id = $1";
+const TRUST_ANCHOR_IMPORT: &str = "SELECT import_id FROM trust_anchor WHERE id = $1";
+
 /// What all changes have in common.
 impl Writing {
-    async fn present<R: Record>(
-        &mut self,
-        kind: RecordKind,
-        statement: &'static str,
-        id: &str,
-    ) -> Result<R, EditRefusal> {
+    async fn present<R: Record>(&mut self, kind: RecordKind, lookup: Lookup, id: &str) -> Result<R, EditRefusal> {
+        let statement = if self.import.is_some() { lookup.all } else { lookup.visible };
         let found = constraint::find(&mut self.transaction, statement, id).await?;
         found.ok_or_else(|| EditRefusal::NotFound { kind, id: id.to_owned() })
     }
 
-    async fn absent<R: Record>(
-        &mut self,
-        kind: RecordKind,
-        statement: &'static str,
-        id: &str,
-    ) -> Result<(), EditRefusal> {
-        match constraint::find::<R>(&mut self.transaction, statement, id).await? {
-            Some(_) => Err(EditRefusal::AlreadyExists { kind, id: id.to_owned() }),
-            None => Ok(()),
+    async fn absent<R: Record>(&mut self, kind: RecordKind, lookup: Lookup, id: &str) -> Result<(), EditRefusal> {
+        if constraint::find::<R>(&mut self.transaction, lookup.all, id).await?.is_none() {
+            return Ok(());
+        }
+        let id = id.to_owned();
+        match constraint::find::<R>(&mut self.transaction, lookup.visible, &id).await? {
+            None if self.import.is_none() => Err(EditRefusal::BeingImported { kind, id }),
+            _ => Err(EditRefusal::AlreadyExists { kind, id }),
         }
     }
 
@@ -1087,11 +1265,24 @@ impl Writing {
     async fn participant_taking_part(&mut self, id: &ParticipantId) -> Result<(), EditRefusal> {
         let participant: Participant = self.present(RecordKind::Participant, PARTICIPANT, id.as_str()).await?;
         match participant.state {
+            ParticipantState::Withdrawn if self.came_along(PARTICIPANT_IMPORT, id.as_str()).await? => Ok(()),
             ParticipantState::Withdrawn => {
                 Err(forbidden(RecordKind::Participant, id.as_str(), participant.state.as_str(), "given anything"))
             }
             ParticipantState::Pending | ParticipantState::Active | ParticipantState::Suspended => Ok(()),
         }
+    }
+
+    /// Whether the record comes from the same import: where it has ended, what refers to it did so in the registry that both
+    /// were exported from, and is refused by admission as it was there.
+    async fn came_along(&mut self, statement: &'static str, id: &str) -> Result<bool, EditRefusal> {
+        let Some(import) = self.import else { return Ok(false) };
+        let of: Option<i64> = sqlx::query_scalar(statement).bind(id).fetch_optional(&mut *self.transaction).await?;
+        Ok(of == Some(import.0))
+    }
+
+    fn import_id(&self) -> i64 {
+        self.import.map_or(0, |import| import.0)
     }
 
     fn mark(&mut self, kind: MarkKind, id: impl ToString) {
@@ -1107,6 +1298,10 @@ impl Writing {
         before: Option<&impl Serialize>,
         after: Option<&impl Serialize>,
     ) -> Result<(), EditRefusal> {
+        if self.import.is_some() {
+            // One entry of the history stands for all that an import has entered.
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO history (version, step, at, actor, action, subject, record_before, record_after, why) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -1124,6 +1319,14 @@ impl Writing {
         .await?;
         self.steps += 1;
         Ok(())
+    }
+}
+
+/// What a change that is under no rule can be refused for.
+pub(super) fn unavailable(refusal: EditRefusal) -> ImportRefusal {
+    match refusal {
+        EditRefusal::Unavailable(error) => error.into(),
+        other => StoreUnavailable::because(other).into(),
     }
 }
 

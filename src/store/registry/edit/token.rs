@@ -54,7 +54,8 @@ impl Writing {
             let counts = [
                 ("SELECT COUNT(*) FROM revocation_mark WHERE client_id = $1 AND forget_after > $2", REVOKED_TOKENS),
                 (
-                    "SELECT COUNT(*) FROM client AS own JOIN client ON client.participant_id = own.participant_id \
+                    "SELECT COUNT(*) FROM visible_client AS own JOIN visible_client AS client \
+                         ON client.participant_id = own.participant_id \
                      JOIN revocation_mark AS mark ON mark.client_id = client.id \
                      WHERE own.id = $1 AND mark.forget_after > $2",
                     REVOKED_TOKENS_OF_PARTICIPANT,
@@ -110,7 +111,7 @@ impl Writing {
     /// A version in which nothing happened would look like one whose changes were lost, and every node would forget what it
     /// holds. No record rests on a single token or on a key of the server: so what is touched is a key that no
     /// certificate has.
-    fn touch_nothing(&mut self, id: &str) {
+    pub(super) fn touch_nothing(&mut self, id: &str) {
         self.touched.push(Touched::Key(KeyHash::of(id.as_bytes())));
     }
 }
