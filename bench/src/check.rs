@@ -29,12 +29,27 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) -> Result<(), Failure>
     let said: Value = serde_json::from_slice(&output.stdout)?;
     let figures = [
         ("remembered_token_us", "check of a remembered token", Unit::Microseconds, Some(Goal::AtMost(1.0))),
-        ("remembered_token_allocations", "  its allocations", Unit::Count, Some(Goal::AtMost(0.0))),
+        (
+            "remembered_token_allocations",
+            "check of a remembered token: allocations",
+            Unit::Count,
+            Some(Goal::AtMost(0.0)),
+        ),
         ("new_token_us", "check of a new token", Unit::Microseconds, None),
-        ("new_token_allocations", "  its allocations", Unit::Count, None),
-        ("new_token_over_verification", "  over one P-256 verification", Unit::Ratio, Some(Goal::AtMost(1.15))),
-        ("encoding_us", "a token from claims to compact form", Unit::Microseconds, None),
-        ("encoding_over_signature", "  over one ES256 signature", Unit::Ratio, Some(Goal::AtMost(1.25))),
+        ("new_token_allocations", "check of a new token: allocations", Unit::Count, None),
+        (
+            "new_token_over_verification",
+            "check of a new token over one P-256 verification",
+            Unit::Ratio,
+            Some(Goal::AtMost(1.15)),
+        ),
+        ("encoding_us", "claims to compact form", Unit::Microseconds, None),
+        (
+            "encoding_over_signature",
+            "claims to compact form over one ES256 signature",
+            Unit::Ratio,
+            Some(Goal::AtMost(1.25)),
+        ),
         ("verification_us", "one P-256 verification", Unit::Microseconds, None),
         ("signature_us", "one ES256 signature", Unit::Microseconds, None),
     ];

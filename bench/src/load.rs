@@ -334,3 +334,23 @@ fn good(line: &mut Line, request: &[u8]) -> Result<(), Failure> {
         Err(format!("{}: {}", answer.status, String::from_utf8_lossy(answer.body)).into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_few() {
+        let of = |count: u64| Measured {
+            wall: Duration::from_secs(1),
+            cpu: Duration::from_secs(1),
+            cpu_beside: Duration::ZERO,
+            latencies: (1..=count).map(Duration::from_millis).collect(),
+        };
+        assert_eq!(of(0).quantile(0.99), Duration::ZERO);
+        assert_eq!(of(1).quantile(0.99), Duration::from_millis(1));
+        assert_eq!(of(1_000).quantile(0.5), Duration::from_millis(500));
+        assert_eq!(of(1_000).quantile(0.99), Duration::from_millis(990));
+        assert_eq!(of(1_000).quantile(1.0), Duration::from_millis(1_000));
+    }
+}

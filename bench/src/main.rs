@@ -106,3 +106,22 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_it_is_the_whole_programme() {
+        let said = |words: &[&str]| CommandLine::try_parse_from([&["bench"], words].concat()).is_ok();
+        assert!(said(&[]) && said(&["--short"]) && said(&["all", "--short", "--only", "tokens,check"]));
+        assert!(!said(&["--short", "drive"]) && !said(&["all", "--only", "everything"]));
+    }
+}

@@ -237,3 +237,45 @@ impl ResolvesClientCert for Presented {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign::pki::certificate::ParsedCertificate;
+
+    use super::*;
+
+    fn names(population: &Population, client: u32) -> Vec<String> {
+        let certificate = population.certificate(client).unwrap();
+        ParsedCertificate::read(&certificate).unwrap().for_enrolment().subject_alt_names
+    }
+
+    #[test]
+    fn every_client_has_the_certificate_of_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        // More than a page, and not a whole number of them.
+        let size = PAGE + 3;
+        let population = Population::open(directory.path(), size).unwrap();
+        for client in [0, 1, KEYS, CLIENTS_OF_ONE - 1, CLIENTS_OF_ONE, PAGE - 1, PAGE, size - 1] {
+            assert_eq!(names(&population, client), [format!("DNS:{}", identity(client).dns)]);
+        }
+        population.certificate(size).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_there_is_found_again_and_another_number_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificate = |size| Population::open(directory.path(), size).unwrap().certificate(1).unwrap();
+        let first = certificate(2);
+        assert_eq!(certificate(2), first);
+        assert_ne!(certificate(3), first);
+    }
+
+    #[test]
+    fn what_was_cut_short_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let certificate = || Population::open(directory.path(), 2).unwrap().certificate(1).unwrap();
+        let first = certificate();
+        fs::remove_file(directory.path().join(SIZE_FILE)).unwrap();
+        assert_ne!(certificate(), first);
+    }
+}

@@ -1,36 +1,23 @@
-//! The registry that the clients are in.
+//! The registry that the clients are in, as the lines that `countersign registry import` takes (docs/registry-import.md).
 //!
-//! Takes the population and a store, enters participants, their authority, one resource server and so many clients through the
-//! registry's own operations. It knows nothing of servers.
+//! Takes the population, writes participants, their authority, one resource server and so many clients, each with the certificate
+//! it has and an entitlement. Certificates are written as a registry has them that has seen each once: whoever calls is known. It
+//! knows nothing of servers.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::io::{self, Write};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use countersign::pki::anchor::check_anchor;
-use countersign::pki::identity;
-use countersign::registry::client::{
-    Client, ClientAuthentication, ClientState, Enrolment, Environment, SubjectAttribute,
-};
-use countersign::registry::entitlement::Entitlement;
-use countersign::registry::history::{Actor, Explanation};
-use countersign::registry::participant::{Contacts, Participant, ParticipantState};
-use countersign::registry::resource_server::{ResourceServer, ResourceServerState, StatusClaim};
-use countersign::registry::trust_anchor::{
-    AnchorMaterial, AnchorOwner, AnchorState, EkuPolicy, NameSpace, RevocationSources, TrustAnchor, Unknown,
-};
-use countersign::registry::{
-    AnchorId, ClientId, EntitlementId, MemorySize, ParticipantId, Registry, ResourceIndicator, ResourceServerId,
-};
-use countersign::store::{self, Migrate};
-use countersign_resource_server::scope::Scope;
+use countersign::pki::certificate::ParsedCertificate;
+use countersign::registry::AnchorId;
 use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
-use countersign_resource_server::token::jws::SigningAlgorithm;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::population::{CLIENTS_OF_ONE, Identity, domain, identity as identity_of, participant};
+use crate::population::{CLIENTS_OF_ONE, Identity, Population, domain, identity, participant};
 
 /// The one API.
 pub(crate) const API: &str = "bench-api";
@@ -38,119 +25,83 @@ pub(crate) const API: &str = "bench-api";
 /// What its tokens are good for.
 pub(crate) const SCOPE: &str = "accounts:read";
 
-/// Enters the first `clients` clients into the store at `url`, which has its schema already. Their certificates are put on
-/// record when they are first seen.
-pub(crate) async fn enter(url: &str, authority: &Path, resource: &str, clients: u32) -> Result<(), Failure> {
-    let store = store::open(url, Migrate::Check).await?;
-    let registry = Registry::new(Arc::new(store.clone()), MemorySize::default(), "bench").await?;
-    let entering = Entering { registry: &registry, now: SystemClock::new().now() };
-    let anchor = entering.anchor(&CertificateDer::from_pem_file(authority)?).await?;
-    entering.api(resource).await?;
+/// Writes the first `clients` clients, entitled to call `resource`.
+pub(crate) fn write(
+    population: &Population,
+    clients: u32,
+    resource: &str,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let now = SystemClock::new().now();
+    let authority = CertificateDer::from_pem_file(population.client_authority())?;
+    let anchor = check_anchor(&authority, now)?.id;
     for number in 0..clients.div_ceil(CLIENTS_OF_ONE) {
-        entering.participant(&participant(number), &anchor).await?;
+        let id = participant(number);
+        line(out, &json!({ "participant": { "id": id, "legal_name": format!("{id} Ltd"), "roles": ["partner"] } }))?;
     }
+    line(
+        out,
+        &json!({ "anchor": {
+            "der": STANDARD.encode(&authority),
+            "unknown_revocation": "accept",
+            "grants": (0..clients.div_ceil(CLIENTS_OF_ONE)).map(|number| grant(&participant(number))).collect::<Vec<_>>(),
+        } }),
+    )?;
+    line(out, &json!({ "resource_server": { "id": API, "resource": resource, "scopes": SCOPE } }))?;
     for number in 0..clients {
-        entering.client(&identity_of(number)).await?;
+        let whose = identity(number);
+        line(
+            out,
+            &json!({ "client": {
+                "id": whose.id,
+                "participant_id": whose.participant,
+                "token_endpoint_auth_method": "tls_client_auth",
+                "tls_client_auth_san_dns": whose.dns,
+            } }),
+        )?;
+        line(out, &certificate(&whose, &population.certificate(number)?, &anchor, now)?)?;
+        line(
+            out,
+            &json!({ "entitlement": {
+                "client_id": whose.id,
+                "resource_server_id": API,
+                "scopes": SCOPE,
+                "reason": "a benchmark",
+            } }),
+        )?;
     }
-    store.close().await;
-    Ok(())
+    Ok(out.flush()?)
 }
 
-struct Entering<'a> {
-    registry: &'a Registry,
-    now: UnixTime,
+fn grant(participant: &str) -> Value {
+    json!({
+        "participant_id": participant,
+        "dn_suffixes": [format!("O={participant}")],
+        "dns_suffixes": [domain(participant)],
+    })
 }
 
-impl Entering<'_> {
-    fn why(&self) -> Explanation {
-        let actor = Actor::Operator { system_user: "bench".to_owned(), stated_name: None };
-        Explanation { actor, at: self.now, why: Some("a benchmark".to_owned()) }
-    }
+fn certificate(whose: &Identity, der: &CertificateDer<'_>, anchor: &AnchorId, now: UnixTime) -> Result<Value, Failure> {
+    let facts = ParsedCertificate::read(der)?.for_enrolment();
+    let now = now.to_string();
+    Ok(json!({ "certificate": {
+        "client_id": whose.id,
+        "thumbprint": facts.thumbprint.to_string(),
+        "key_hash": facts.key_hash.to_string(),
+        // An anchor is called by the hash of its key.
+        "issuer_key": anchor.as_str(),
+        "serial": facts.serial,
+        "subject": facts.subject,
+        "subject_alt_names": facts.subject_alt_names,
+        "not_before": facts.not_before.to_string(),
+        "not_after": facts.not_after.to_string(),
+        "anchor": anchor.as_str(),
+        "state": "active",
+        "first_seen": now,
+        "last_seen": now,
+    } }))
+}
 
-    async fn anchor(&self, certificate: &CertificateDer<'_>) -> Result<AnchorId, Failure> {
-        let facts = check_anchor(certificate, self.now)?;
-        let anchor = TrustAnchor {
-            id: facts.id.clone(),
-            material: AnchorMaterial::X509 { certificate_der: certificate.to_vec() },
-            subject: facts.subject,
-            owner: AnchorOwner::Operator,
-            eku_policy: EkuPolicy::Required,
-            unknown_revocation: Unknown::Accept,
-            revocation: RevocationSources::default(),
-            state: AnchorState::Active,
-        };
-        self.registry.add_anchor(anchor, facts.subject_der, self.why()).await?;
-        Ok(facts.id)
-    }
-
-    async fn api(&self, resource: &str) -> Result<(), Failure> {
-        let api = ResourceServer {
-            id: ResourceServerId::parse(API)?,
-            resource: ResourceIndicator::parse(resource)?,
-            scopes: Scope::parse(SCOPE)?,
-            owner: None,
-            access_token_lifetime_seconds: None,
-            subject: None,
-            status: StatusClaim::Absent,
-            certificates: Vec::new(),
-            introspection_signed_response_alg: SigningAlgorithm::ES256,
-            state: ResourceServerState::Active,
-        };
-        self.registry.add_resource_server(api, self.why()).await?;
-        Ok(())
-    }
-
-    async fn participant(&self, id: &str, anchor: &AnchorId) -> Result<(), Failure> {
-        let participant = Participant {
-            id: ParticipantId::parse(id)?,
-            legal_name: format!("{id} Ltd"),
-            registration_number: None,
-            country: None,
-            roles: vec!["partner".to_owned()],
-            contacts: Contacts::default(),
-            state: ParticipantState::Active,
-        };
-        let id = participant.id.clone();
-        self.registry.add_participant(participant, self.why()).await?;
-        let names = NameSpace {
-            dn_suffixes: vec![format!("O={id}")],
-            dns_suffixes: vec![domain(id.as_str())],
-            ..NameSpace::default()
-        };
-        self.registry.grant_anchor(id, anchor.clone(), identity::name_space(&names)?, self.why()).await?;
-        Ok(())
-    }
-
-    async fn client(&self, whose: &Identity) -> Result<(), Failure> {
-        let id = ClientId::parse(&whose.id)?;
-        let client = Client {
-            id: id.clone(),
-            participant_id: ParticipantId::parse(&whose.participant)?,
-            environment: Environment::Sandbox,
-            contact: None,
-            authentication: ClientAuthentication::TlsClientAuth {
-                subject: identity::subject_rule(SubjectAttribute::TlsClientAuthSanDns, &whose.dns)?,
-            },
-            access_token_signing_alg: SigningAlgorithm::ES256,
-            access_token_lifetime_seconds: None,
-            enrolment: Enrolment::OnFirstUse,
-            renewal_overlap_seconds: None,
-            requests_per_second: None,
-            software_id: None,
-            state: ClientState::Active,
-        };
-        self.registry.add_client(client, Vec::new(), self.why()).await?;
-        let entitlement = Entitlement {
-            id: EntitlementId::parse(&format!("{}.{API}", whose.id))?,
-            client_id: id,
-            resource_server_id: ResourceServerId::parse(API)?,
-            scopes: Scope::parse(SCOPE)?,
-            starts_at: self.now.before(Duration::from_secs(60)),
-            ends_at: None,
-            reason: "a benchmark".to_owned(),
-            ended_at: None,
-        };
-        self.registry.add_entitlement(entitlement, self.why()).await?;
-        Ok(())
-    }
+fn line(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    writeln!(out, "{value}")
 }

@@ -221,3 +221,44 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_reached_where_it_is_met_exactly() {
+        for (goal, value, reached) in [
+            (Goal::AtLeast(0.3), 0.3, true),
+            (Goal::AtLeast(0.3), 0.299, false),
+            (Goal::AtMost(50.0), 50.0, true),
+            (Goal::AtMost(50.0), 50.001, false),
+            // What could not be measured is not reached.
+            (Goal::AtLeast(0.3), f64::NAN, false),
+            (Goal::AtMost(50.0), f64::NAN, false),
+        ] {
+            assert_eq!(goal.is_reached(value), reached, "{goal:?} {value}");
+        }
+    }
+
+    #[test]
+    fn the_table_the_page_and_the_json_say_the_same() {
+        let mut report = Report::default();
+        report.figure("a", "one <measure>", 0.25, Unit::Ratio, Some(Goal::AtLeast(0.3)));
+        report.figure("b", "another", 12.0, Unit::Megabytes, Some(Goal::AtMost(50.0)));
+        report.figure("c", "a third", 7.0, Unit::Count, None);
+        let (table, page, json) = (report.table(), report.page(), report.to_json());
+        assert_eq!((table.matches("NOT REACHED").count(), page.matches("NOT REACHED").count()), (1, 1));
+        assert!(page.contains("one &lt;measure&gt;") && !page.contains("<measure>"));
+        let reached: Vec<Option<bool>> =
+            json["figures"].as_array().unwrap().iter().map(|figure| figure["reached"].as_bool()).collect();
+        assert_eq!(reached, [Some(false), Some(true), None]);
+    }
+
+    #[test]
+    fn the_middle_one() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![1.0]), Some(1.0));
+        assert_eq!(median(Vec::new()), None);
+    }
+}

@@ -4,7 +4,7 @@
 //! server and says when it is ready. It knows nothing of what is measured.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,9 +52,10 @@ impl Site {
     ) -> Result<Self, Failure> {
         let store = format!("sqlite:{}", directory.join("countersign.db").display());
         let site = Self::new(directory, program, clients, store)?;
-        if !site.path(FILLED).exists() {
+        let authority = fs::read_to_string(population.client_authority())?;
+        if fs::read_to_string(site.path(FILLED)).ok().as_ref() != Some(&authority) {
             if directory.exists() {
-                // Made by a run that was cut short.
+                // Made by a run that was cut short, or for others.
                 fs::remove_dir_all(directory)?;
             }
             site.make(population)?;
@@ -107,11 +108,27 @@ impl Site {
     fn make(&self, population: &Population) -> Result<(), Failure> {
         self.configure(population)?;
         self.command(&["init"])?;
-        let authority = population.client_authority();
-        let entering = registry::enter(&self.store, &authority, RESOURCE, self.clients);
-        tokio::runtime::Runtime::new()?.block_on(entering)?;
+        self.import(population)?;
         // Written last: what was cut short is made anew.
-        Ok(fs::write(self.path(FILLED), "")?)
+        fs::copy(population.client_authority(), self.path(FILLED))?;
+        Ok(())
+    }
+
+    fn import(&self, population: &Population) -> Result<(), Failure> {
+        let log = self.path("import.log");
+        let said = File::create(&log)?;
+        let mut command = self.prepare(&["registry", "import", "-"]);
+        command.stdin(Stdio::piped()).stdout(said.try_clone()?).stderr(said);
+        let mut child = command.spawn()?;
+        let lines = child.stdin.take().ok_or("nowhere to write to")?;
+        // Where it refuses a line, that is why nothing more can be written: its own words come first.
+        let written =
+            registry::write(population, self.clients, RESOURCE, &mut BufWriter::with_capacity(1 << 20, lines));
+        let status = child.wait()?;
+        if status.success() {
+            return written;
+        }
+        Err(format!("the import ended with {status}: {}", last_words(&log)).into())
     }
 
     fn configure(&self, population: &Population) -> Result<(), Failure> {
@@ -197,7 +214,7 @@ impl Site {
     }
 }
 
-/// The file that says that an installation is complete.
+/// The file that says that an installation is complete, and whose clients it has.
 const FILLED: &str = "filled";
 
 /// What ours is called in the report.
@@ -257,14 +274,14 @@ impl Server {
             self.still_runs()?;
             std::thread::sleep(LOOK_EVERY);
         }
-        Err(format!("the server was not ready within {PATIENCE:?}: {}", self.last_words()).into())
+        Err(format!("the server was not ready within {PATIENCE:?}: {}", last_words(&self.log)).into())
     }
 
     /// An error with what it said, if it has ended.
     pub(crate) fn still_runs(&mut self) -> Result<(), Failure> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => Err(format!("the server ended with {status}: {}", self.last_words()).into()),
+            Some(status) => Err(format!("the server ended with {status}: {}", last_words(&self.log)).into()),
         }
     }
 
@@ -292,13 +309,6 @@ impl Server {
         }
         Ok(())
     }
-
-    fn last_words(&self) -> String {
-        let said = fs::read_to_string(&self.log).unwrap_or_default();
-        let mut lines: Vec<&str> = said.lines().rev().take(5).collect();
-        lines.reverse();
-        lines.join("\n")
-    }
 }
 
 impl Drop for Server {
@@ -307,6 +317,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The end of what a program said.
+fn last_words(log: &Path) -> String {
+    let said = fs::read_to_string(log).unwrap_or_default();
+    let mut lines: Vec<&str> = said.lines().rev().take(5).collect();
+    lines.reverse();
+    lines.join("\n")
 }
 
 /// An address that nobody listens at: taken and given back, because servers that name each other have to be told.

@@ -98,3 +98,32 @@ impl Head {
         Ok(Self { status: status.parse()?, body_from, body_length })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Option<(u16, usize)> {
+        Head::read(head.as_bytes(), head.len() + 4).ok().map(|head| (head.status, head.body_length))
+    }
+
+    #[test]
+    fn a_head_by_any_spelling_of_its_length() {
+        for name in ["Content-Length", "content-length", "CONTENT-LENGTH"] {
+            assert_eq!(read(&format!("HTTP/1.1 200 OK\r\nx: y\r\n{name}:  17")), Some((200, 17)));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_say_its_length_is_none() {
+        for head in [
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked",
+            "HTTP/1.1 200 OK\r\ncontent-length: -1",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1, 1",
+            "HTTP/1.1",
+            "",
+        ] {
+            assert_eq!(read(head), None, "{head:?}");
+        }
+    }
+}
