@@ -13,7 +13,7 @@ use axum_server::{Handle, Server};
 use countersign_resource_server::time::{Clock, UnixTime};
 use hyper_util::rt::TokioTimer;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -131,12 +131,12 @@ pub struct Addresses {
 /// [`StartError`]; then nothing is served.
 pub async fn start(config: &Config, site: Site) -> Result<Running, StartError> {
     let limits = &bounded_by_files(&config.limits);
-    let (mtls, mtls_address) = listen("listen", config.listen).await?;
+    let (mtls, mtls_address) = listen("listen", config.listen)?;
     let public = match &config.public {
-        Some(face) => Some(listen("public.listen", face.listen).await?),
+        Some(face) => Some(listen("public.listen", face.listen)?),
         None => None,
     };
-    let (operations, operations_address) = listen("operations.listen", config.operations).await?;
+    let (operations, operations_address) = listen("operations.listen", config.operations)?;
     let addresses =
         Addresses { mtls: mtls_address, public: public.as_ref().map(|(_, at)| *at), operations: operations_address };
 
@@ -207,14 +207,21 @@ impl Drop for Running {
     }
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
+fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?; // as TcpListener::bind does: a restart does not wait for connections of before
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let bound = listener.local_addr()?;
         Ok((listener, bound))
     };
-    bound.await.map_err(|error| StartError::Listen { key, address, error })
+    bound().map_err(|error| StartError::Listen { key, address, error })
 }
+
+/// Connections that wait to be accepted: as many as the system allows by default. Beyond that a peer's first packet is dropped,
+/// and it comes again after a second: in a flood of connections that second is the honest client's.
+const BACKLOG: u32 = 4_096;
 
 /// Fewer connections, where the process may not open as many files: an accept that fails for want of a descriptor would
 /// hit the store and the audit log as well.
