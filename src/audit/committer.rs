@@ -155,6 +155,10 @@ const ENOUGH: usize = 64;
 const ROUNDS: usize = 32;
 const IDLE_ROUNDS: usize = 8;
 
+/// What that may take, whatever a commit takes.
+const SHORTEST_GATHERING: Duration = Duration::from_micros(200);
+const LONGEST_GATHERING: Duration = Duration::from_millis(1);
+
 /// How often used assertions that have expired are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -309,14 +313,15 @@ impl Committer {
         }
     }
 
-    /// Lets whatever else can run do so first, as long as that brings more decisions: a commit costs as much as deciding
-    /// several requests, and those that are being decided may share it. Nothing sleeps here; where nothing else can run, a
-    /// round is over at once.
+    /// Lets whatever else can run do so first, as long as that brings more decisions and takes no longer than a commit: that
+    /// costs as much as deciding several requests, and those that are being decided may share it. Nothing sleeps here; where
+    /// nothing else can run, a round is over at once, and where others never run out of work it is the last one.
     async fn gather(&self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
         let enough = ENOUGH.min(self.limits.batch);
+        let until = self.clock.monotonic() + self.health.commit_time().clamp(SHORTEST_GATHERING, LONGEST_GATHERING);
         let mut idle = 0;
         for _ in 0..ROUNDS {
-            if taken.len() >= enough || idle >= IDLE_ROUNDS {
+            if taken.len() >= enough || idle >= IDLE_ROUNDS || self.clock.monotonic() >= until {
                 return;
             }
             yield_now().await;
