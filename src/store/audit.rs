@@ -17,7 +17,7 @@ use sqlx::{
 };
 
 use super::backup::note_served_from;
-use super::{Engine, Store};
+use super::{Engine, Store, sqlite};
 use crate::audit::chain::{ChainId, Head, LogId, Position, RecordHash};
 use crate::audit::checkpoint::{CheckpointStore, StoredCheckpoint};
 use crate::audit::index::TermKind;
@@ -453,7 +453,16 @@ async fn append_sqlite(connection: &mut SqliteConnection, batch: &Batch) -> Resu
         && batch.entries.iter().all(|entry| entry.assertion.is_none());
     match batch.entries.len().checked_sub(1).and_then(|more| WHOLE.get(more)) {
         Some(whole) if alone => append_whole(connection, batch, whole).await,
-        _ => append_in_steps(connection.begin_with("BEGIN IMMEDIATE").await?, batch).await,
+        _ => {
+            let mut tried = 1;
+            loop {
+                match connection.begin_with("BEGIN IMMEDIATE").await {
+                    Ok(transaction) => return append_in_steps(transaction, batch).await,
+                    Err(error) if tried < sqlite::BEGIN_TRIES && sqlite::is_busy(&error) => tried += 1,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
     }
 }
 
@@ -466,16 +475,20 @@ async fn append_whole(
 ) -> Result<Appended, AppendRefusal> {
     let Lease { number: lease, head } = batch.lease;
     let sealed = sealed(batch, &[])?;
-    let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(statements)));
-    for Sealed { head, at, body } in &sealed {
-        let hash = head.hash.octets().as_slice();
-        query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
-    }
-    let (version, written): (i64, i64) =
+    let mut tried = 1;
+    let (version, written): (i64, i64) = loop {
+        let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(statements)));
+        for Sealed { head, at, body } in &sealed {
+            let hash = head.hash.octets().as_slice();
+            query = query.bind(head.position.number()).bind(at.as_millis()).bind(hash).bind(*body);
+        }
         match query.bind(head.chain().number()).bind(lease).fetch_one(&mut *connection).await {
-            Ok(written) => written,
+            Ok(written) => break written,
+            // Nothing is written yet: another process has the file. Asked anew and often, as `begin_write` does.
+            Err(error) if tried < sqlite::BEGIN_TRIES && sqlite::is_busy(&error) => tried += 1,
             Err(error) => return Err(why_refused(connection, batch, error).await),
-        };
+        }
+    };
     if written == 0 {
         return Err(AppendRefusal::LeaseLost);
     }

@@ -45,7 +45,7 @@ pub(super) const SCHEMA: i64 = schema::known(MIGRATIONS);
 const WRITER_PRAGMAS: &str =
     "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
-/// For a connection whose transactions begin with [`Store::begin_write`]. SQLite asks for a lock ever less often the longer
+/// For a connection whose transactions are begun anew where the file is busy, as by [`Store::begin_write`]. SQLite asks for a lock ever less often the longer
 /// it waits; where another process writes all the time, asking anew and often finds the gap between two transactions.
 const PATIENT_WRITER_PRAGMAS: &str =
     "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
@@ -160,7 +160,7 @@ impl Appender {
         };
         match held {
             Held::Connection(connection) => Ok(connection),
-            Held::Nothing | Held::Closed => connect(&self.options, WRITER_PRAGMAS).await,
+            Held::Nothing | Held::Closed => connect(&self.options, PATIENT_WRITER_PRAGMAS).await,
         }
     }
 
