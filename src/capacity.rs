@@ -31,6 +31,9 @@ const REFUSED_AT_ONCE: usize = 200;
 /// How long the others wait for theirs, at least and at most: apart, so that they do not all come again together.
 const PUSHED_BACK: (u64, u64) = (250, 500);
 
+/// So many at one time, and no more: each is a request that is held in memory.
+const MOST_PUSHED_BACK: usize = 8_192;
+
 /// Places for requests that are being decided. A request under way has one from the moment its body is there until it is
 /// answered.
 ///
@@ -47,6 +50,7 @@ pub struct Places {
     decided: AtomicUsize,
     late: AtomicUsize,
     refused: AtomicUsize,
+    pushed_back: AtomicUsize,
     /// When something was decided last, or began while nothing was under way.
     moved: AtomicU64,
 }
@@ -63,6 +67,7 @@ impl Places {
             decided: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            pushed_back: AtomicUsize::new(0),
             moved: AtomicU64::new(0),
         })
     }
@@ -96,12 +101,18 @@ impl Places {
         Ok(place)
     }
 
-    /// Counts a refusal for want of a place, and says how long it is to be kept back. Nothing is held meanwhile, but the peer's
-    /// connection is not read.
-    pub fn push_back(&self) -> Option<Duration> {
+    /// Counts a refusal for want of a place, and says whether it is to be kept back, and for how long. On HTTP/1.1 the peer's
+    /// connection is not read meanwhile; on HTTP/2 its other streams go on.
+    pub fn push_back(self: &Arc<Self>) -> Option<PushedBack> {
         let before = self.refused.fetch_add(1, Ordering::Relaxed);
+        if before < REFUSED_AT_ONCE {
+            return None;
+        }
         let (least, most) = PUSHED_BACK;
-        (before >= REFUSED_AT_ONCE).then(|| Duration::from_millis(least + before as u64 % (most - least)))
+        let wait = Duration::from_millis(least + before as u64 % (most - least));
+        let others = self.pushed_back.fetch_add(1, Ordering::Relaxed);
+        let pushed_back = PushedBack { places: Arc::clone(self), wait };
+        (others < MOST_PUSHED_BACK).then_some(pushed_back)
     }
 
     /// Adapts the number of places, once in a window.
@@ -133,6 +144,26 @@ impl Places {
         let next = next.min(self.most);
         self.open.store(next, Ordering::Relaxed);
         metrics::gauge!(telemetry::PLACES).set(next as f64);
+    }
+}
+
+/// A refusal that is kept back, until it is dropped.
+#[derive(Debug)]
+pub struct PushedBack {
+    places: Arc<Places>,
+    wait: Duration,
+}
+
+impl PushedBack {
+    /// For how long.
+    pub const fn wait(&self) -> Duration {
+        self.wait
+    }
+}
+
+impl Drop for PushedBack {
+    fn drop(&mut self) {
+        self.places.pushed_back.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -263,6 +294,20 @@ mod tests {
     }
 
     #[test]
+    fn no_more_than_so_many_are_kept_back() {
+        let places = Places::new(&Limits::default());
+        for _ in 0..REFUSED_AT_ONCE {
+            assert!(places.push_back().is_none());
+        }
+        let mut kept: Vec<_> = (0..MOST_PUSHED_BACK).map(|_| places.push_back().unwrap()).collect();
+        assert!(kept.iter().all(|kept| (250..500).contains(&kept.wait().as_millis())));
+        assert!(places.push_back().is_none(), "answered at once");
+        kept.pop();
+        assert!(places.push_back().is_some());
+        assert_eq!(places.pushed_back.load(Ordering::Relaxed), MOST_PUSHED_BACK - 1, "each gives its own back");
+    }
+
+    #[test]
     fn a_burst_that_is_absorbed_in_time_is_never_refused() {
         let mut node = Node::new(4_096, FAST);
         for _ in 0..100 {
@@ -385,9 +430,9 @@ mod tests {
     fn so_many_refusals_in_a_window_are_answered_at_once_and_the_others_later() {
         let places = places(1);
         for _ in 0..2 {
-            assert_eq!((0..REFUSED_AT_ONCE).find_map(|_| places.push_back()), None);
+            assert!((0..REFUSED_AT_ONCE).all(|_| places.push_back().is_none()));
             for _ in 0..10_000 {
-                let wait = places.push_back().unwrap();
+                let wait = places.push_back().unwrap().wait();
                 assert!(wait >= millis(PUSHED_BACK.0) && wait < millis(PUSHED_BACK.1), "{wait:?}");
             }
             let now = Duration::from_nanos(places.counted_since.load(Ordering::Relaxed)) + WINDOW;

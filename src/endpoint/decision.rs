@@ -58,7 +58,11 @@ where
     let scheme = authorization_scheme(&head.headers);
     let parameters = match let_in {
         Ok(()) => parameters(head, body, scheme.is_some(), &app.config.limits).await,
-        Err(refusal) => Err(refusal),
+        Err(refusal) => {
+            // Not kept for as long as the answer may be.
+            drop((head, body));
+            Err(refusal)
+        }
     };
     let request_id = RequestId::random(app.clock.now());
     // A peer that resets each HTTP/2 stream as soon as it has sent it (CVE-2023-44487) makes room for the next one, but not
@@ -84,8 +88,8 @@ where
             let (now, parameters) = (app.clock.now(), Err(refusal));
             let (app, request_id) = (app.clone(), request_id.clone());
             let recorded = Box::pin(path(Question { app, peer, parameters, request_id, now })).await;
-            if let Some(wait) = wait {
-                tokio::time::sleep(wait).await;
+            if let Some(pushed_back) = wait {
+                tokio::time::sleep(pushed_back.wait()).await;
             }
             Ok(recorded)
         }
