@@ -242,13 +242,24 @@ impl SigningKeys {
 
     /// The key that signs with `algorithm` at `now`.
     pub fn signing(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&Signer> {
+        self.key_that_signs(algorithm, now).map(|key| &key.signer)
+    }
+
+    fn key_that_signs(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
         let own = || self.keys.iter().filter(move |key| key.record.alg == algorithm);
         let scheduled = || own().filter_map(|key| key.record.signs_from.map(|from| (from, key)));
+        let good = || scheduled().filter(|(_, key)| key.record.retired_at.is_none());
         // The latest whose time has come. A calendar stepped back before the first of them changes nothing: it signs.
         let latest = scheduled().filter(|(from, _)| *from <= now).max_by_key(|(from, _)| *from);
-        let (_, key) = latest.or_else(|| scheduled().min_by_key(|(from, _)| *from))?;
-        // A key that was withdrawn has no stand-in: its predecessor may be gone from /jwks before its tokens expire.
-        key.record.retired_at.is_none().then_some(&key.signer)
+        let (_, key) = match latest {
+            Some((_, key)) if key.record.retired_at.is_none() => return Some(key),
+            // A key that was withdrawn has no stand-in but the one that comes after it: its predecessor may be gone from /jwks
+            // before its tokens expire. That one does not wait for its time, which is by the clock of whoever withdrew the
+            // other, and that may be ahead of this one.
+            Some((of, _)) => good().filter(|(from, _)| *from >= of).min_by_key(|(from, _)| *from)?,
+            None => good().min_by_key(|(from, _)| *from)?,
+        };
+        Some(key)
     }
 
     /// What `key` does at `now`.
@@ -690,6 +701,11 @@ pub async fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Re
             retirement.successor = Some(successor.kid);
         }
         record.retired_at = Some(now);
+        if stage == KeyStage::Next {
+            // It never signed, so its time must not come: whoever signs goes on. Where it has come already by the clock of a
+            // node, that of this command is behind, and its predecessor is still published.
+            record.signs_from = None;
+        }
         plan.update(record);
         if matches!(stage, KeyStage::Signing | KeyStage::Next) {
             plan.make(algorithm, now, None)?;
