@@ -1,8 +1,8 @@
 //! `countersign key`: which keys sign, rotation and withdrawal.
 //!
 //! Takes the keys of the configuration, in the store or in a directory, and a command, gives a table for people or JSON for
-//! machines. A running server notices within a second. What was changed is in the registry's history too; listing those in a
-//! directory needs no registry. It knows nothing of what the keys sign.
+//! machines. A running server notices within a second. What was changed is in the registry's history too; those in a
+//! directory can be listed and withdrawn without a registry. It knows nothing of what the keys sign.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ mod encryption;
 use super::output::{Output, json, table};
 use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
-use crate::app;
+use crate::app::{self, AppError};
 use crate::audit::receipt::{Concerned, EarlierMarks};
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
@@ -121,7 +121,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     match args.command {
         KeyCommand::List => {
-            let Opened { keys, store } = Opened::of(&config).await?;
+            let Opened { keys, store } = Opened::of(&config, output).await?;
             let listed = list(&*keys, now, output).await;
             close(store).await;
             output.text(&listed?)
@@ -137,7 +137,7 @@ pub(super) async fn run(
         }
         KeyCommand::Retire { kid, why, .. } => {
             // First of all, and whatever becomes of the rest: a key in other hands must not sign.
-            let Opened { keys, store } = Opened::of(&config).await?;
+            let Opened { keys, store } = Opened::of(&config, output).await?;
             let retired = key_ring::retire(&*keys, &kid, now).await;
             close(store).await;
             let (retirement, again) = match retired {
@@ -179,34 +179,41 @@ pub(super) async fn run(
     }
 }
 
-/// The keys of a configuration, and the store where they are in it.
+/// The keys of a configuration, and the store if it can be asked.
 struct Opened {
     keys: Arc<dyn KeyStore>,
     store: Option<Store>,
 }
 
 impl Opened {
-    async fn of(config: &Config) -> Result<Self, Failure> {
-        let directory = &config.keys_directory;
-        let are_elsewhere = config.key_encryption_key.is_some();
-        // Those in a directory can be looked at, and withdrawn, without a registry.
-        let store = if !are_elsewhere && KeyDirectory::has_keys(directory) {
-            None
-        } else {
-            match store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await {
-                Ok(store) => Some(store),
-                Err(error) if are_elsewhere => return Err(error.into()),
-                Err(_) => None,
-            }
+    /// Looks into the store first, whatever is configured here: keys that were moved out of a directory may still be in it, and nobody
+    /// signs with those.
+    async fn of(config: &Config, output: Output) -> Result<Self, Failure> {
+        let opened = store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await;
+        let (store, why) = match opened {
+            Ok(store) => match app::key_store(config, &store).await {
+                Ok(keys) => return Ok(Self { keys, store: Some(store) }),
+                Err(AppError::Store(error)) => (Some(store), error.to_string()),
+                Err(error) => {
+                    store.close().await;
+                    return Err(error.into());
+                }
+            },
+            Err(error) => (None, error.to_string()),
         };
-        let Some(opened) = &store else { return Ok(Self { keys: Arc::new(KeyDirectory::open(directory)?), store }) };
-        match app::key_store(config, opened).await {
-            Ok(keys) => Ok(Self { keys, store }),
-            Err(error) => {
-                close(store).await;
-                Err(error.into())
-            }
+        close(store).await;
+        if config.key_encryption_key.is_some() {
+            return Err(why.into());
         }
+        // Those in a directory can be looked at, and withdrawn, without a registry.
+        let directory = &config.keys_directory;
+        let keys = KeyDirectory::open(directory)?;
+        output.note(&format!(
+            "The store cannot be asked ({why}), so this is about the keys in {}. If the store has signing keys, nobody signs with these: \
+             configure key_encryption_key.",
+            directory.display()
+        ))?;
+        Ok(Self { keys: Arc::new(keys), store: None })
     }
 }
 

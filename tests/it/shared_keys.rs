@@ -1,5 +1,7 @@
 //! `countersign key` where keys are in the store: the way there, another key-encryption key, and a backup of all of it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +60,41 @@ async fn keys_are_moved_into_the_store_and_no_token_is_refused_for_it() {
         assert!(!rig.app.config.keys_directory.exists());
         rig.stop().await;
     }
+}
+
+/// What was left in the directory signs nothing: whoever withdraws it there has withdrawn nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_left_in_a_directory_are_not_taken_for_those_in_the_store() {
+    for engine in Engine::every() {
+        let rig = Rig::on(&engine, Time::Machine).await;
+        let kek = rig.directory().join("kek");
+        done(&rig, &rig.store, &["key", "make-encryption-key", &text(&kek)]).await;
+        with_key(&rig, &kek, &["key", "move-to-store"]).await.unwrap();
+        let (directory, table) =
+            (&rig.app.config.keys_directory, with_key(&rig, &kek, &["key", "list"]).await.unwrap());
+        let before = files(directory);
+        assert_eq!(before.len(), 12, "a key and its record each");
+        let kid = jwks(&rig).await["keys"][0]["kid"].as_str().unwrap().to_owned();
+        for words in [&["key", "retire", "--now", &kid][..], &["key", "rotate"], &["key", "list"]] {
+            let told = refused(&rig, &rig.store, words).await;
+            assert!(told.contains("configure key_encryption_key"), "{words:?}: {told}");
+            assert!(!told.contains("withdrawn"), "{words:?}: {told}");
+        }
+        assert_eq!(files(directory), before);
+        assert_eq!(with_key(&rig, &kek, &["key", "list"]).await.unwrap(), table);
+        // Where nobody can tell, the directory is all that there is to go by, and that is said.
+        let nowhere = countersign::config::StoreUrl::parse("sqlite:nowhere.db").unwrap();
+        let told = done(&rig, &nowhere, &["key", "list"]).await;
+        assert!(told.contains("cannot be asked") && told.contains(&kid), "{told}");
+        rig.stop().await;
+    }
+}
+
+/// What is in every file of a directory, by name.
+fn files(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let keys = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    keys.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
 }
 
 fn configured(config: &countersign::config::Config, kek: &Path) -> countersign::config::Config {
