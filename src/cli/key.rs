@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
@@ -138,12 +140,16 @@ pub(super) async fn run(
         KeyCommand::Retire { kid, why, .. } => {
             // First of all, and whatever becomes of the rest: a key in other hands must not sign.
             let Opened { keys, store } = Opened::of(&config, output).await?;
+            let is_shared = keys.is_shared();
             let retired = key_ring::retire(&*keys, &kid, now).await;
             close(store).await;
             let (retirement, again) = match retired {
                 Ok(retirement) => (retirement, None),
                 Err(KeyRingError::AlreadyRetired { kid, at }) => (Retirement { kid, successor: None }, Some(at)),
-                Err(error) => return Err(error.into()),
+                Err(error @ KeyRingError::Unknown { .. }) => return Err(error.into()),
+                Err(unread) => {
+                    return Err(mark_only(kid, &unread, is_shared, config, operator, why, output).await);
+                }
             };
             match mark(&retirement, again, config, operator, why, output).await {
                 Ok((session, earlier, version)) => {
@@ -268,6 +274,48 @@ async fn mark(
             Err(error)
         }
     }
+}
+
+/// The mark and the history's word for it, of a key that cannot be withdrawn where it is: gives what holds of that, and what does not.
+async fn mark_only(
+    kid: String,
+    unread: &KeyRingError,
+    is_shared: bool,
+    config: Config,
+    operator: Option<String>,
+    why: Option<String>,
+    output: Output,
+) -> Failure {
+    if !is_thumbprint(&kid) {
+        return format!("{unread}; and {kid} is not the id of a signing key: nothing was changed").into();
+    }
+    let retirement = Retirement { kid, successor: None };
+    let marked = mark(&retirement, None, config, operator, why, output).await;
+    let kid = &retirement.kid;
+    match marked {
+        Ok((session, _, version)) => {
+            session.close().await;
+            let holds = if is_shared {
+                "By the history every node that reads the signing keys withdraws it, within a second, and one that cannot read them signs nothing; \
+                 but no key takes its place, and until one does nothing is signed by its algorithm"
+            } else {
+                "But it is not withdrawn: it may sign others, and is in /jwks"
+            };
+            format!(
+                "the signing keys cannot be changed: {unread}. The mark is made, registry version {version}: whatever {kid} has signed \
+                 until now is dead, if there is such a key. {holds}. Give the command again once the keys can be read."
+            )
+            .into()
+        }
+        Err(error) => {
+            format!("nothing was changed: neither the signing keys ({unread}) nor the registry ({error})").into()
+        }
+    }
+}
+
+/// Whether it is one of RFC 7638 §3 by SHA-256, as every key's id is.
+fn is_thumbprint(kid: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(kid).is_ok_and(|octets| octets.len() == 32)
 }
 
 /// A key takes over once and is withdrawn once.

@@ -681,13 +681,13 @@ pub async fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Re
         let unknown = || KeyRingError::Unknown { kid: kid.to_owned() };
         // One that cannot be used any more can still be withdrawn: somebody else may be able to.
         let mut record = plan.keys.record(kid).or_else(|| plan.keys.unproven(kid)).ok_or_else(unknown)?;
-        if let Some(at) = record.retired_at {
-            return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at });
-        }
         let algorithm = record.alg;
-        let stage = match plan.keys.find(kid) {
-            Some(key) => plan.keys.stage(&key.record, now),
-            None => plan.keys.stage_if_usable(&record, now),
+        let stage = match (record.retired_at, plan.keys.find(kid)) {
+            // Only the mark could be made, while the keys could not be read: what it left undone is done now.
+            (Some(_), _) if plan.keys.signing(algorithm, now).is_none() => KeyStage::Signing,
+            (Some(at), _) => return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at }),
+            (None, Some(key)) => plan.keys.stage(&key.record, now),
+            (None, None) => plan.keys.stage_if_usable(&record, now),
         };
         if stage == KeyStage::Signing {
             let mut successor = match plan.keys.next(algorithm, now) {
@@ -700,7 +700,7 @@ pub async fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Re
             plan.update(successor.clone());
             retirement.successor = Some(successor.kid);
         }
-        record.retired_at = Some(now);
+        record.retired_at = record.retired_at.or(Some(now));
         if stage == KeyStage::Next {
             // It never signed, so its time must not come: whoever signs goes on. Where it has come already by the clock of a
             // node, that of this command is behind, and its predecessor is still published.

@@ -192,6 +192,21 @@ fn withdrawn_by_a_host_that_is_a_minute_behind_a_key_leaves_no_gap() {
 }
 
 #[test]
+fn a_key_that_was_withdrawn_without_a_successor_gets_one_when_it_is_withdrawn_again() {
+    let store = MemoryKeys::begun_with(ES256);
+    let before = signing(&store, NOW);
+    let at = NOW.after(minutes(1));
+    let record = keys(&store).find(&before).unwrap().record.clone();
+    store.set(KeyRecord { retired_at: Some(at), ..record });
+    assert!(keys(&store).signing(ES256, at).is_none());
+    let later = NOW.after(minutes(2));
+    let retirement = done(retire(&*store, &before, later)).unwrap();
+    assert_eq!(retirement.successor, Some(signing(&store, later)));
+    let again = done(retire(&*store, &before, later)).unwrap_err();
+    assert_eq!(again, KeyRingError::AlreadyRetired { kid: before, at });
+}
+
+#[test]
 fn withdrawn_while_no_rotation_is_near_a_key_leaves_no_gap_whatever_the_clock_of_who_does_it() {
     for ahead in [-60, -1, 0, 1, 60] {
         let store = MemoryKeys::begun_with(ES256);
