@@ -296,7 +296,7 @@ async fn mark_only(
         Ok((session, _, version)) => {
             session.close().await;
             let holds = if is_shared {
-                "By the history every node that reads the signing keys withdraws it, within a second, and one that cannot read them signs nothing; \
+                "By the history every node that reads the signing keys withdraws it, within a second, and one that cannot read them issues no token; \
                  but no key takes its place, and until one does nothing is signed by its algorithm"
             } else {
                 "But it is not withdrawn: it may sign others, and is in /jwks"
