@@ -238,7 +238,10 @@ async fn a_backup_with_its_keys_is_restored_by_whoever_has_the_key_encryption_ke
         assert!(wrong.contains("are encrypted by key-encryption key"), "{wrong}");
         std::fs::rename(&away, &kek).unwrap();
 
-        done(&rig, &store, &["restore", "--from", &text(&file), "--why", "the disk is gone"]).await;
+        let told = done(&rig, &store, &["restore", "--from", &text(&file), "--why", "the disk is gone"]).await;
+        assert!(told.trim_end().ends_with("(`countersign key retire KID --now`), before you confirm."), "{told}");
+        let status = done(&rig, &store, &["restore", "status"]).await;
+        assert!(status.contains("The signing keys are those of then"), "{status}");
         done(&rig, &store, &["restore", "confirm", "--why", "nothing was revoked"]).await;
         rig.come_up_on(store.clone()).await;
         assert_eq!(jwks(&rig).await, before);
