@@ -1,12 +1,14 @@
 //! `countersign key`: which keys sign, rotation and withdrawal.
 //!
 //! Takes the keys of the configuration, in the store or in a directory, and a command, gives a table for people or JSON for
-//! machines. A running server notices within a second. What was changed is in the registry's history too; listing those in a
-//! directory needs no registry. It knows nothing of what the keys sign.
+//! machines. A running server notices within a second. What was changed is in the registry's history too; those in a
+//! directory can be listed and withdrawn without a registry. It knows nothing of what the keys sign.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
@@ -18,7 +20,7 @@ mod encryption;
 use super::output::{Output, json, table};
 use super::receipt::{self, Ended};
 use super::session::{Failure, Session};
-use crate::app;
+use crate::app::{self, AppError};
 use crate::audit::receipt::{Concerned, EarlierMarks};
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
@@ -121,7 +123,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     match args.command {
         KeyCommand::List => {
-            let Opened { keys, store } = Opened::of(&config).await?;
+            let Opened { keys, store } = Opened::of(&config, output).await?;
             let listed = list(&*keys, now, output).await;
             close(store).await;
             output.text(&listed?)
@@ -137,13 +139,17 @@ pub(super) async fn run(
         }
         KeyCommand::Retire { kid, why, .. } => {
             // First of all, and whatever becomes of the rest: a key in other hands must not sign.
-            let Opened { keys, store } = Opened::of(&config).await?;
+            let Opened { keys, store } = Opened::of(&config, output).await?;
+            let is_shared = keys.is_shared();
             let retired = key_ring::retire(&*keys, &kid, now).await;
             close(store).await;
             let (retirement, again) = match retired {
                 Ok(retirement) => (retirement, None),
                 Err(KeyRingError::AlreadyRetired { kid, at }) => (Retirement { kid, successor: None }, Some(at)),
-                Err(error) => return Err(error.into()),
+                Err(error @ KeyRingError::Unknown { .. }) => return Err(error.into()),
+                Err(unread) => {
+                    return Err(mark_only(kid, &unread, is_shared, config, operator, why, output).await);
+                }
             };
             match mark(&retirement, again, config, operator, why, output).await {
                 Ok((session, earlier, version)) => {
@@ -179,34 +185,41 @@ pub(super) async fn run(
     }
 }
 
-/// The keys of a configuration, and the store where they are in it.
+/// The keys of a configuration, and the store if it can be asked.
 struct Opened {
     keys: Arc<dyn KeyStore>,
     store: Option<Store>,
 }
 
 impl Opened {
-    async fn of(config: &Config) -> Result<Self, Failure> {
-        let directory = &config.keys_directory;
-        let are_elsewhere = config.key_encryption_key.is_some();
-        // Those in a directory can be looked at, and withdrawn, without a registry.
-        let store = if !are_elsewhere && KeyDirectory::has_keys(directory) {
-            None
-        } else {
-            match store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await {
-                Ok(store) => Some(store),
-                Err(error) if are_elsewhere => return Err(error.into()),
-                Err(_) => None,
-            }
+    /// Looks into the store first, whatever is configured here: keys that were moved out of a directory may still be in it, and nobody
+    /// signs with those.
+    async fn of(config: &Config, output: Output) -> Result<Self, Failure> {
+        let opened = store::open_with(config.store.as_str(), Migrate::Check, config.standby()).await;
+        let (store, why) = match opened {
+            Ok(store) => match app::key_store(config, &store).await {
+                Ok(keys) => return Ok(Self { keys, store: Some(store) }),
+                Err(AppError::Store(error)) => (Some(store), error.to_string()),
+                Err(error) => {
+                    store.close().await;
+                    return Err(error.into());
+                }
+            },
+            Err(error) => (None, error.to_string()),
         };
-        let Some(opened) = &store else { return Ok(Self { keys: Arc::new(KeyDirectory::open(directory)?), store }) };
-        match app::key_store(config, opened).await {
-            Ok(keys) => Ok(Self { keys, store }),
-            Err(error) => {
-                close(store).await;
-                Err(error.into())
-            }
+        close(store).await;
+        if config.key_encryption_key.is_some() {
+            return Err(why.into());
         }
+        // Those in a directory can be looked at, and withdrawn, without a registry.
+        let directory = &config.keys_directory;
+        let keys = KeyDirectory::open(directory)?;
+        output.note(&format!(
+            "The store cannot be asked ({why}), so this is about the keys in {}. If the store has signing keys, nobody signs with these: \
+             configure key_encryption_key.",
+            directory.display()
+        ))?;
+        Ok(Self { keys: Arc::new(keys), store: None })
     }
 }
 
@@ -261,6 +274,48 @@ async fn mark(
             Err(error)
         }
     }
+}
+
+/// The mark and the history's word for it, of a key that cannot be withdrawn where it is: gives what holds of that, and what does not.
+async fn mark_only(
+    kid: String,
+    unread: &KeyRingError,
+    is_shared: bool,
+    config: Config,
+    operator: Option<String>,
+    why: Option<String>,
+    output: Output,
+) -> Failure {
+    if !is_thumbprint(&kid) {
+        return format!("{unread}; and {kid} is not the id of a signing key: nothing was changed").into();
+    }
+    let retirement = Retirement { kid, successor: None };
+    let marked = mark(&retirement, None, config, operator, why, output).await;
+    let kid = &retirement.kid;
+    match marked {
+        Ok((session, _, version)) => {
+            session.close().await;
+            let holds = if is_shared {
+                "By the history every node that reads the signing keys withdraws it, within a second, and one that cannot read them issues no token; \
+                 but no key takes its place, and until one does nothing is signed by its algorithm"
+            } else {
+                "But it is not withdrawn: it may sign others, and is in /jwks"
+            };
+            format!(
+                "the signing keys cannot be changed: {unread}. The mark is made, registry version {version}: whatever {kid} has signed \
+                 until now is dead, if there is such a key. {holds}. Give the command again once the keys can be read."
+            )
+            .into()
+        }
+        Err(error) => {
+            format!("nothing was changed: neither the signing keys ({unread}) nor the registry ({error})").into()
+        }
+    }
+}
+
+/// Whether it is one of RFC 7638 §3 by SHA-256, as every key's id is.
+fn is_thumbprint(kid: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(kid).is_ok_and(|octets| octets.len() == 32)
 }
 
 /// A key takes over once and is withdrawn once.

@@ -20,7 +20,7 @@ use crate::audit::verify::AuditReading;
 use crate::backup::{self, BackupStore, Restoration, Restoring, Standing, TokensOfBefore, Unproven};
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
-use crate::mint::shared_keys::SharedKeys;
+use crate::mint::shared_keys::{SealedKeyStore, SharedKeys};
 use crate::mint::{KeyRing, SigningKeys};
 use crate::registry::history::{Actor, Explanation};
 use crate::store::{self, Migrate, OpenError, Store};
@@ -110,6 +110,7 @@ pub(super) async fn run_on_empty(
     let now = clock.now();
     let rest = 1_000 - now.as_millis().rem_euclid(1_000);
     tokio::time::sleep(Duration::from_millis(u64::try_from(rest).unwrap_or(1_000))).await;
+    let came_with_it = in_it.is_some();
     let signing = match in_it {
         Some(keys) => Arc::new(keys),
         None => KeyRing::open(Arc::new(KeyDirectory::open(&config.keys_directory)?), now).await?.current(),
@@ -131,6 +132,7 @@ pub(super) async fn run_on_empty(
     store.close().await;
     let restored = restored?;
     let aside = put_aside(&kept_file, now)?;
+    let of_then = came_with_it.then_some(KEYS_OF_THEN);
 
     output.done(
         &format!(
@@ -148,8 +150,12 @@ pub(super) async fn run_on_empty(
     if let Some(aside) = aside {
         output.note(&format!("The checkpoint that was kept of the lost log is in {} now.", aside.display()))?;
     }
-    output.note(&told(&restored))
+    output.note(&told(&restored, of_then))
 }
+
+/// What a backup cannot know: which keys came into other hands after it was made.
+const KEYS_OF_THEN: &str = " The signing keys are those of then: retire again each that was withdrawn since \
+     (`countersign key retire KID --now`), before you confirm.";
 
 /// The signing keys that are in the backup, encrypted; none where they were in a directory when it was made.
 async fn signing_keys(backup: &Path, config: &Config) -> Result<Option<SigningKeys>, Failure> {
@@ -189,7 +195,7 @@ fn put_aside(file: &Path, now: UnixTime) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// What is to be done, in a few sentences.
-fn told(restoration: &Restoration) -> String {
+fn told(restoration: &Restoration, of_then: Option<&str>) -> String {
     let Restoration { at, origin, .. } = restoration;
     let changed = match origin.registry.changed_at {
         Some(changed_at) => format!("its newest change of the registry is of {changed_at}"),
@@ -198,9 +204,10 @@ fn told(restoration: &Restoration) -> String {
     format!(
         "The backup was made at {} on {}; {changed}. Whatever was changed or revoked between then and {at} is not here: \
          give it again with the usual commands (`certificate revoke`, `client suspend`, …), which work on this store as it is. \
-         Servers refuse it until `countersign restore confirm --why \"…\"`. Every token of before is dead.",
+         Servers refuse it until `countersign restore confirm --why \"…\"`. Every token of before is dead.{}",
         origin.at,
-        printable(&origin.node)
+        printable(&origin.node),
+        of_then.unwrap_or_default()
     )
 }
 
@@ -217,6 +224,7 @@ pub(super) async fn run(arguments: RestoreArguments, session: &Session) -> Resul
 }
 
 async fn status(session: &Session) -> Result<(), Failure> {
+    let of_then = session.store().sealed_keys().await?.ring.is_some().then_some(KEYS_OF_THEN);
     let standing = session.store().standing().await?;
     let restorations = session.store().restorations().await?;
     if session.output == Output::Json {
@@ -236,7 +244,7 @@ async fn status(session: &Session) -> Result<(), Failure> {
                 confirmed.at,
                 confirmed.why.as_deref().unwrap_or("no word why")
             )))?,
-            None => session.output.text(&format!("NOT CONFIRMED. {}", told(restoration)))?,
+            None => session.output.text(&format!("NOT CONFIRMED. {}", told(restoration, of_then)))?,
         }
     }
     Ok(())

@@ -124,7 +124,7 @@ impl KeyDirectory {
             };
             // By its id, so that a key that was read before can be told from one that never was.
             let kid = stem.split_once('-').map_or(stem, |(_, kid)| kid);
-            stored.set_aside.push(SetAside { name: kid.to_owned(), why, record, unproven: None });
+            stored.set_aside.push(SetAside { name: kid.to_owned(), why, record, is_unproven: false });
         }
         Ok(stored)
     }

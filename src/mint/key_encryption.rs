@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -261,24 +261,56 @@ pub fn make_encryption_key(path: &Path, existing: Existing) -> Result<String, No
     let octets = Zeroizing::new(random_octets::<OCTETS>());
     let key = KeyEncryptionKey::of(&octets).ok_or_else(|| refused("the cryptographic library refused".to_owned()))?;
     let line = Zeroizing::new(format!("{}\n", STANDARD.encode(octets.as_slice())));
-    let attempt = || -> io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        match existing {
-            Existing::Append => options.append(true),
-            Existing::Refuse => options.write(true).create_new(true).mode(0o600),
-        };
-        let mut file = options.open(path)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()
-    };
-    if existing == Existing::Append {
-        let known = read_file(path).map_err(refused)?;
-        if known.0.len() >= MOST {
-            return Err(refused("it has three keys already: remove those that nothing is encrypted by".to_owned()));
+    let unwritten = |error: io::Error| refused(format!("it cannot be written: {error}"));
+    match existing {
+        Existing::Append => {
+            let known = read_file(path).map_err(refused)?;
+            if known.0.len() >= MOST {
+                return Err(refused("it has three keys already: remove those that nothing is encrypted by".to_owned()));
+            }
+            let before = fs::read_to_string(path).map(Zeroizing::new).map_err(unwritten)?;
+            // Whoever made the file may have left the last line without its end.
+            let text = Zeroizing::new(format!("{}\n{}", before.trim_end(), line.as_str()));
+            replace(path, text.as_bytes()).map_err(unwritten)?;
         }
+        Existing::Refuse => write_new(path, line.as_bytes()).and_then(|()| sync_directory(path)).map_err(unwritten)?,
     }
-    attempt().map_err(|error| refused(format!("it cannot be written: {error}")))?;
-    Ok(key.id)
+    // What is told is what is there: nothing must come to be encrypted by a key that nobody can read again.
+    match read_file(path).map_err(refused)?.newest() {
+        Some(newest) if newest.id() == key.id => Ok(key.id),
+        _ => Err(refused("it has not the key that was written to it: somebody else has changed it".to_owned())),
+    }
+}
+
+/// Puts `content` in the place of the file at `path`, so that whoever reads it finds all of the one or all of the other.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    // The file itself, where `path` is a link to it: that is what every reader finds.
+    let path = &fs::canonicalize(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let written = path.with_file_name(format!(".{name}.new"));
+    match fs::remove_file(&written) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_new(&written, content)?;
+    // Whoever adds a key, the server goes on reading the file.
+    let owner = fs::metadata(path)?;
+    chown(&written, Some(owner.uid()), Some(owner.gid()))?;
+    fs::rename(&written, path)?;
+    sync_directory(path)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    // create_new: never through a link that somebody left there.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Its name is not on the disk before the directory is.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -390,5 +422,39 @@ mod tests {
         assert!(make_encryption_key(&path, Existing::Append).is_err());
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         assert!(source.read().unwrap_err().to_string().contains("chmod 600"));
+    }
+    #[test]
+    fn a_key_comes_after_a_line_that_has_no_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kek");
+        let id = make_encryption_key(&path, Existing::Refuse).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.trim_end()).unwrap();
+        let next = make_encryption_key(&path, Existing::Append).unwrap();
+        assert_eq!(EncryptionKeySource::File(path.clone()).read().unwrap().ids(), format!("{id}, {next}"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_key_is_added_to_the_file_that_a_link_names_and_what_was_left_of_another_attempt_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("kek"), directory.path().join("link"));
+        make_encryption_key(&path, Existing::Refuse).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        fs::write(directory.path().join(".kek.new"), "half").unwrap();
+        let next = make_encryption_key(&link, Existing::Append).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(EncryptionKeySource::File(path).read().unwrap().newest().unwrap().id(), next);
+    }
+
+    /// A file without any of its keys is nobody's to add to.
+    #[test]
+    fn a_key_is_not_added_to_what_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kek");
+        write_new(&path, b"half a key").unwrap();
+        assert!(make_encryption_key(&path, Existing::Append).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"half a key");
     }
 }

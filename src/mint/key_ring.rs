@@ -57,6 +57,14 @@ pub struct KeyRecord {
     pub retired_at: Option<UnixTime>,
 }
 
+impl KeyRecord {
+    /// What is put down of a key of which nobody vouches for more than its id: that it is withdrawn.
+    pub(super) fn withdrawn(kid: &str, at: UnixTime) -> Self {
+        // Nothing goes by the algorithm of a key that has no date to sign from; one has to be said.
+        Self { kid: kid.to_owned(), alg: ALGORITHMS[0], created_at: at, signs_from: None, retired_at: Some(at) }
+    }
+}
+
 /// A key as it is stored.
 pub struct StoredKey {
     /// What is known of it.
@@ -80,8 +88,9 @@ pub struct SetAside {
     pub why: String,
     /// What is known of it, where that much can be read: it may have been withdrawn.
     pub record: Option<KeyRecord>,
-    /// Where that cannot be told: what stands beside it, which anybody may have written. Enough to withdraw it by.
-    pub unproven: Option<KeyRecord>,
+    /// Whether anybody may have written what stands beside it: then nothing of that is believed, and its name is the id that it is
+    /// withdrawn by.
+    pub is_unproven: bool,
 }
 
 /// Everything a store holds.
@@ -234,7 +243,7 @@ impl SigningKeys {
                 Ok(_) => "the key has another id".to_owned(),
                 Err(error) => error.to_string(),
             };
-            set_aside.push(SetAside { name: record.kid.clone(), why, record: Some(record), unproven: None });
+            set_aside.push(SetAside { name: record.kid.clone(), why, record: Some(record), is_unproven: false });
         }
         keys.sort_by(|a, b| (a.record.created_at, &a.record.kid).cmp(&(b.record.created_at, &b.record.kid)));
         Self { keys, set_aside }
@@ -242,13 +251,24 @@ impl SigningKeys {
 
     /// The key that signs with `algorithm` at `now`.
     pub fn signing(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&Signer> {
+        self.key_that_signs(algorithm, now).map(|key| &key.signer)
+    }
+
+    fn key_that_signs(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
         let own = || self.keys.iter().filter(move |key| key.record.alg == algorithm);
         let scheduled = || own().filter_map(|key| key.record.signs_from.map(|from| (from, key)));
+        let good = || scheduled().filter(|(_, key)| key.record.retired_at.is_none());
         // The latest whose time has come. A calendar stepped back before the first of them changes nothing: it signs.
         let latest = scheduled().filter(|(from, _)| *from <= now).max_by_key(|(from, _)| *from);
-        let (_, key) = latest.or_else(|| scheduled().min_by_key(|(from, _)| *from))?;
-        // A key that was withdrawn has no stand-in: its predecessor may be gone from /jwks before its tokens expire.
-        key.record.retired_at.is_none().then_some(&key.signer)
+        let (_, key) = match latest {
+            Some((_, key)) if key.record.retired_at.is_none() => return Some(key),
+            // A key that was withdrawn has no stand-in but the one that comes after it: its predecessor may be gone from /jwks
+            // before its tokens expire. That one does not wait for its time, which is by the clock of whoever withdrew the
+            // other, and that may be ahead of this one.
+            Some((of, _)) => good().filter(|(from, _)| *from >= of).min_by_key(|(from, _)| *from)?,
+            None => good().min_by_key(|(from, _)| *from)?,
+        };
+        Some(key)
     }
 
     /// What `key` does at `now`.
@@ -300,11 +320,9 @@ impl SigningKeys {
         self.keys.iter().map(|key| &key.record).chain(aside).find(|record| record.kid == kid).cloned()
     }
 
-    /// What stands beside the key with this id, where nobody vouches for that; not that it was withdrawn.
-    fn unproven(&self, kid: &str) -> Option<KeyRecord> {
-        let record =
-            self.set_aside.iter().filter_map(|aside| aside.unproven.as_ref()).find(|record| record.kid == kid)?;
-        Some(KeyRecord { retired_at: None, ..record.clone() })
+    /// Whether there is a key with this id, and nobody vouches for more than that.
+    fn is_unproven(&self, kid: &str) -> bool {
+        self.set_aside.iter().any(|aside| aside.is_unproven && aside.name == kid)
     }
 
     /// What a key that is set aside would do.
@@ -532,6 +550,31 @@ impl Plan {
         self.writes.push(KeyWrite::Update(record));
     }
 
+    /// Where no key signs with `algorithm` at `now`, lets the next one take over; makes another next where there is none any more.
+    fn succeed(&mut self, algorithm: SigningAlgorithm, now: UnixTime) -> Result<Option<String>, KeyRingError> {
+        let next = self.keys.next(algorithm, now).map(|next| next.record.clone());
+        if self.keys.signing(algorithm, now).is_some() {
+            if next.is_none() {
+                self.make(algorithm, now, None)?;
+            }
+            return Ok(None);
+        }
+        // After every key of that algorithm whose time is known: it is one of those that keeps the others from signing.
+        let own = self.keys.keys.iter().filter(|key| key.record.alg == algorithm);
+        let last = own.filter_map(|key| key.record.signs_from).max();
+        let from = last.map_or(now, |last| now.max(UnixTime::from_millis(last.as_millis().saturating_add(1))));
+        let kid = match next {
+            Some(next) => {
+                let kid = next.kid.clone();
+                self.update(KeyRecord { signs_from: Some(from), ..next });
+                kid
+            }
+            None => self.make(algorithm, now, Some(from))?.kid,
+        };
+        self.make(algorithm, now, None)?;
+        Ok(Some(kid))
+    }
+
     fn make(
         &mut self,
         algorithm: SigningAlgorithm,
@@ -575,7 +618,9 @@ pub async fn complete(store: &dyn KeyStore, now: UnixTime) -> Result<Vec<KeyReco
         let mut made = Vec::new();
         for algorithm in ALGORITHMS {
             // A broken key may be the one that signs: whoever repairs it decides, not a restart.
-            let broken = !plan.keys.set_aside.is_empty();
+            let is_withdrawn =
+                |aside: &SetAside| aside.record.as_ref().is_some_and(|record| record.retired_at.is_some());
+            let broken = !plan.keys.set_aside.iter().all(is_withdrawn);
             let none = !plan.keys.keys.iter().any(|key| key.record.alg == algorithm && key.record.signs_from.is_some());
             if none && !broken {
                 made.push(plan.make(algorithm, now, Some(now))?);
@@ -668,15 +713,25 @@ pub async fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Re
     change(store, |plan| {
         let mut retirement = Retirement { kid: kid.to_owned(), successor: None };
         let unknown = || KeyRingError::Unknown { kid: kid.to_owned() };
-        // One that cannot be used any more can still be withdrawn: somebody else may be able to.
-        let mut record = plan.keys.record(kid).or_else(|| plan.keys.unproven(kid)).ok_or_else(unknown)?;
-        if let Some(at) = record.retired_at {
-            return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at });
+        if plan.keys.is_unproven(kid) {
+            // Its dates and its algorithm are anybody's word: what it leaves open is seen by what is left.
+            plan.update(KeyRecord::withdrawn(kid, now));
+            for algorithm in ALGORITHMS {
+                if let Some(successor) = plan.succeed(algorithm, now)? {
+                    retirement.successor.get_or_insert(successor);
+                }
+            }
+            return Ok(retirement);
         }
+        // One that cannot be used any more can still be withdrawn: somebody else may be able to.
+        let mut record = plan.keys.record(kid).ok_or_else(unknown)?;
         let algorithm = record.alg;
-        let stage = match plan.keys.find(kid) {
-            Some(key) => plan.keys.stage(&key.record, now),
-            None => plan.keys.stage_if_usable(&record, now),
+        let stage = match (record.retired_at, plan.keys.find(kid)) {
+            // Only the mark could be made, while the keys could not be read: what it left undone is done now.
+            (Some(_), _) if plan.keys.signing(algorithm, now).is_none() => KeyStage::Signing,
+            (Some(at), _) => return Err(KeyRingError::AlreadyRetired { kid: kid.to_owned(), at }),
+            (None, Some(key)) => plan.keys.stage(&key.record, now),
+            (None, None) => plan.keys.stage_if_usable(&record, now),
         };
         if stage == KeyStage::Signing {
             let mut successor = match plan.keys.next(algorithm, now) {
@@ -689,7 +744,12 @@ pub async fn retire(store: &dyn KeyStore, kid: &str, now: UnixTime) -> Result<Re
             plan.update(successor.clone());
             retirement.successor = Some(successor.kid);
         }
-        record.retired_at = Some(now);
+        record.retired_at = record.retired_at.or(Some(now));
+        if stage == KeyStage::Next {
+            // It never signed, so its time must not come: whoever signs goes on. Where it has come already by the clock of a
+            // node, that of this command is behind, and its predecessor is still published.
+            record.signs_from = None;
+        }
         plan.update(record);
         if matches!(stage, KeyStage::Signing | KeyStage::Next) {
             plan.make(algorithm, now, None)?;

@@ -1,14 +1,17 @@
 //! Signing keys that several nodes share: rows of a store, sealed with the key-encryption key.
 //!
-//! Takes and gives [`StoredKey`]s, keeps [`SealedKey`]s. Whoever can write to the store, and has no key-encryption key, can destroy
-//! what is there, and no more: he reads no key, and makes none, puts none back and moves no date without that being seen. It knows
-//! nothing of SQL, and nothing of what the keys are for.
+//! Takes and gives [`StoredKey`]s, keeps [`SealedKey`]s. Whoever can write to these tables, and has no key-encryption key, can destroy
+//! what is there, and no more: he reads no key, and makes none, puts none back and moves no date without that being seen. All of it
+//! can be put back as it was before whoever has not seen it later, and, by whoever can write the registry's epoch too, before everybody.
+//! It knows nothing of SQL, and nothing of what the keys are for.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_resource_server::time::UnixTime;
+use sha2::{Digest, Sha256};
 
 use super::key_encryption::{EncryptionKeySource, EncryptionKeys, KeyEncryptionKey, NoEncryptionKey, NotAuthentic};
 use super::key_ring::{KeyAnswer, KeyRecord, KeyStore, KeyStoreError, KeyWrite, SetAside, StoredKey, StoredKeys};
@@ -56,15 +59,25 @@ pub struct SealedRing {
     pub keys: Vec<SealedKey>,
     /// Those of them that were withdrawn by the registry's history, and when.
     pub withdrawn: BTreeMap<String, UnixTime>,
+    /// The latest version in which that history is about one of them; zero where it never is.
+    pub told: i64,
 }
 
-/// Which state of the keys a store holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Which state of the keys a store holds. Two that are read differently are never the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RingState {
     /// As of [`SealedRing`].
     pub epoch: i64,
     /// That of the ring; zero where there is none.
     pub revision: i64,
+    /// That of the ring; empty where there is none.
+    pub proof: Vec<u8>,
+    /// How many keys there are, whatever the ring says.
+    pub keys: i64,
+    /// All the revisions they claim to be written in, added up: an older row in the place of another makes it less.
+    pub revisions: i64,
+    /// As of [`SealedRing`].
+    pub told: i64,
 }
 
 /// Storage of sealed keys.
@@ -86,7 +99,7 @@ pub struct SharedKeys {
     store: Arc<dyn SealedKeyStore>,
     source: EncryptionKeySource,
     known: Mutex<EncryptionKeys>,
-    /// The latest state that was read: none before it is put in its place unseen.
+    /// The latest state that was read: none before it, and no other of the same revision, is put in its place unseen.
     seen: Mutex<RingState>,
 }
 
@@ -139,7 +152,7 @@ impl SharedKeys {
     /// # Errors
     /// [`KeyStoreError`]: it is encrypted by none of them, or is not what was written last.
     pub fn open_sealed(ring: &SealedRing, keys: &EncryptionKeys) -> Result<StoredKeys, KeyStoreError> {
-        let mut stored = StoredKeys { fingerprint: fingerprint(ring.state()), ..StoredKeys::default() };
+        let mut stored = StoredKeys { fingerprint: ring.state().fingerprint(), ..StoredKeys::default() };
         let Some(RingRow { revision, encrypted_by, proof }) = &ring.ring else {
             return if ring.keys.is_empty() { Ok(stored) } else { Err(altered("their ring was removed")) };
         };
@@ -162,12 +175,12 @@ impl SharedKeys {
                     opened.record.retired_at = opened.record.retired_at.or(withdrawn);
                     stored.keys.push(opened);
                 }
-                Err(unproven) => stored.set_aside.push(SetAside {
+                Err(NotAuthentic) => stored.set_aside.push(SetAside {
                     name: row.kid.clone(),
                     why: "its row in the store was changed by somebody who does not have the key-encryption key"
                         .to_owned(),
-                    record: withdrawn.and_then(|at| Some(KeyRecord { retired_at: Some(at), ..unproven.clone()? })),
-                    unproven,
+                    record: withdrawn.map(|at| KeyRecord::withdrawn(&row.kid, at)),
+                    is_unproven: true,
                 }),
             }
         }
@@ -196,10 +209,18 @@ impl SharedKeys {
         let keys = self.keys_for(&ring);
         let stored = Self::open_sealed(&ring, &keys)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if ring.state() < *seen {
-            return Err(altered("an older state of them was put back"));
+        let state = ring.state();
+        match (state.epoch, state.revision).cmp(&(seen.epoch, seen.revision)) {
+            Ordering::Less => return Err(altered("an older state of them was put back")),
+            // Both are proven: somebody went on from an older state, as whoever has the key-encryption key can.
+            Ordering::Equal if state.proof != seen.proof => {
+                return Err(altered("another state of the same revision was put in its place"));
+            }
+            Ordering::Equal if state.told < seen.told => {
+                return Err(altered("the registry's word about them was taken back"));
+            }
+            _ => *seen = state,
         }
-        *seen = ring.state();
         drop(seen);
         Ok((ring, stored))
     }
@@ -250,8 +271,30 @@ pub struct ChangedEncryption {
 }
 
 impl SealedRing {
-    fn state(&self) -> RingState {
-        RingState { epoch: self.epoch, revision: self.ring.as_ref().map_or(0, |ring| ring.revision) }
+    /// What of it a glance can tell.
+    pub fn state(&self) -> RingState {
+        RingState {
+            epoch: self.epoch,
+            revision: self.ring.as_ref().map_or(0, |ring| ring.revision),
+            proof: self.ring.as_ref().map_or_else(Vec::new, |ring| ring.proof.clone()),
+            keys: i64::try_from(self.keys.len()).unwrap_or(i64::MAX),
+            // As an engine adds them up: one that would not fit is refused there.
+            revisions: self.keys.iter().fold(0, |sum, key| sum.saturating_add(key.revision)),
+            told: self.told,
+        }
+    }
+}
+
+impl RingState {
+    fn fingerprint(&self) -> u64 {
+        let Self { epoch, revision, proof, keys, revisions, told } = self;
+        let mut digest = Sha256::new();
+        for number in [epoch, revision, keys, revisions, told] {
+            digest.update(number.to_be_bytes());
+        }
+        digest.update(proof);
+        let digest = digest.finalize();
+        digest.first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets))
     }
 }
 
@@ -270,15 +313,13 @@ fn sealed(key: &KeyEncryptionKey, record: &KeyRecord, revision: i64, pem: &str) 
     })
 }
 
-/// The key of a row; where it is not authentic, what it claims to be.
-fn opened(key: &KeyEncryptionKey, row: &SealedKey) -> Result<StoredKey, Option<KeyRecord>> {
-    let alg = super::ALGORITHMS.into_iter().find(|alg| alg.as_str() == row.alg).ok_or(None)?;
+/// The key of a row.
+fn opened(key: &KeyEncryptionKey, row: &SealedKey) -> Result<StoredKey, NotAuthentic> {
+    let alg = super::ALGORITHMS.into_iter().find(|alg| alg.as_str() == row.alg).ok_or(NotAuthentic)?;
     let SealedKey { kid, created_at, signs_from, retired_at, .. } = row.clone();
     let record = KeyRecord { kid, alg, created_at, signs_from, retired_at };
-    match key.open(&record, row.revision, &row.sealed) {
-        Ok(pem) => Ok(StoredKey { record, pem }),
-        Err(NotAuthentic) => Err(Some(record)),
-    }
+    let pem = key.open(&record, row.revision, &row.sealed)?;
+    Ok(StoredKey { record, pem })
 }
 
 fn altered(how: &str) -> KeyStoreError {
@@ -287,11 +328,6 @@ fn altered(how: &str) -> KeyStoreError {
 
 fn no_key() -> KeyStoreError {
     KeyStoreError("no key-encryption key is known".to_owned())
-}
-
-/// Of two states of one store that differ, never the same.
-fn fingerprint(RingState { epoch, revision }: RingState) -> u64 {
-    epoch.cast_unsigned().rotate_left(32) ^ revision.cast_unsigned()
 }
 
 impl From<StoreUnavailable> for KeyStoreError {
@@ -310,7 +346,7 @@ impl KeyStore for SharedKeys {
     }
 
     fn fingerprint(&self) -> KeyAnswer<'_, u64> {
-        Box::pin(async { Ok(fingerprint(self.store.sealed_state().await?)) })
+        Box::pin(async { Ok(self.store.sealed_state().await?.fingerprint()) })
     }
 
     fn is_shared(&self) -> bool {

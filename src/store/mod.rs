@@ -244,20 +244,18 @@ impl Store {
 
     /// Closes every connection; what is under way is finished first, if it is in time.
     pub async fn close(&self) {
-        let closing = async {
-            self.readers.close().await;
-            self.writers.close().await;
+        // Side by side, so that each is told, whichever of them has to be waited for.
+        let own = async {
             match &self.engine {
                 Engine::Postgres { pool } => pool.close().await,
                 Engine::Sqlite { appender, readers, index, .. } => {
-                    index.close().await;
-                    readers.close().await;
-                    appender.close().await;
+                    tokio::join!(index.close(), readers.close(), appender.close());
                 }
             }
         };
+        let closing = async { tokio::join!(self.readers.close(), self.writers.close(), own) };
         if tokio::time::timeout(CLOSING, closing).await.is_err() {
-            tracing::warn!("not every connection to the database could be closed: nobody answers on it");
+            tracing::warn!("not every connection to the database was closed in time: it is slow, or nobody answers");
         }
     }
 }

@@ -24,11 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const READ: &str = "SELECT state.epoch, ring.revision, ring.encrypted_by, ring.proof, own.kid, own.alg, own.created_at, \
                         own.signs_from, own.retired_at, own.revision, own.sealed, \
                         (SELECT MIN(history.at) FROM history WHERE history.subject = 'signing_key:' || own.kid \
-                             AND history.action = 'signing_key.withdraw') \
+                             AND history.action = 'signing_key.withdraw'), \
+                        (SELECT MAX(history.version) FROM history WHERE history.subject = 'signing_key:' || own.kid) \
                     FROM registry_state AS state LEFT JOIN signing_key_ring AS ring ON 1 = 1 \
                         LEFT JOIN signing_key AS own ON 1 = 1";
 
-const STATE: &str = "SELECT state.epoch, COALESCE(ring.revision, 0) \
+/// For each key one probe of the history's index, and nothing that grows with the history.
+const STATE: &str = "SELECT state.epoch, COALESCE(ring.revision, 0), ring.proof, \
+                         (SELECT COUNT(*) FROM signing_key), \
+                         (SELECT CAST(COALESCE(SUM(own.revision), 0) AS BIGINT) FROM signing_key AS own), \
+                         COALESCE((SELECT MAX((SELECT MAX(history.version) FROM history \
+                             WHERE history.subject = 'signing_key:' || own.kid)) FROM signing_key AS own), 0) \
                      FROM registry_state AS state LEFT JOIN signing_key_ring AS ring ON 1 = 1";
 
 const FIRST: &str = "INSERT INTO signing_key_ring (singleton, revision, encrypted_by, proof) VALUES (1, $1, $2, $3) \
@@ -51,23 +57,31 @@ impl SealedKeyStore for Store {
                 Some(revision) => Some(RingRow { revision, encrypted_by: first.try_get(2)?, proof: first.try_get(3)? }),
                 None => None,
             };
-            let mut withdrawn = BTreeMap::new();
+            let (mut withdrawn, mut told) = (BTreeMap::new(), 0);
             let mut keys = Vec::new();
             for row in &rows {
                 let Some(kid) = row.try_get::<Option<String>, _>(4)? else { continue };
                 if let Some(at) = row.try_get(11)? {
                     withdrawn.insert(kid.clone(), UnixTime::from_millis(at));
                 }
+                told = told.max(row.try_get::<Option<i64>, _>(12)?.unwrap_or(0));
                 keys.push(key(kid, row)?);
             }
-            Ok(SealedRing { epoch: first.try_get(0)?, ring, keys, withdrawn })
+            Ok(SealedRing { epoch: first.try_get(0)?, ring, keys, withdrawn, told })
         })
     }
 
     fn sealed_state(&self) -> Answer<'_, RingState> {
         within(GLANCE, async move {
-            let (epoch, revision) = sqlx::query_as(STATE).fetch_one(&self.readers).await?;
-            Ok(RingState { epoch, revision })
+            let row = sqlx::query(STATE).fetch_one(&self.readers).await?;
+            Ok(RingState {
+                epoch: row.try_get(0)?,
+                revision: row.try_get(1)?,
+                proof: row.try_get::<Option<Vec<u8>>, _>(2)?.unwrap_or_default(),
+                keys: row.try_get(3)?,
+                revisions: row.try_get(4)?,
+                told: row.try_get(5)?,
+            })
         })
     }
 

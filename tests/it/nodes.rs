@@ -105,7 +105,8 @@ fn elsewhere(config: &mut Config, directory: &TempDir, store: StoreUrl) {
     config.store = store;
 }
 
-fn kid(compact: &str) -> String {
+/// By which key a token is signed.
+pub(crate) fn kid(compact: &str) -> String {
     let header = URL_SAFE_NO_PAD.decode(compact.split('.').next().unwrap()).unwrap();
     serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
 }

@@ -1,14 +1,20 @@
 //! `countersign key` where keys are in the store: the way there, another key-encryption key, and a backup of all of it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::app::{App, AppError};
 use countersign::mint::key_encryption::{EncryptionKeySource, EncryptionKeys};
 use serde_json::Value;
+use sqlx::{Connection, Executor};
 
 use crate::backup::{backed_up, done, fresh, refused, text};
-use crate::nodes::encrypted;
+use crate::nodes::{encrypted, kid};
 use crate::rig::{Engine, Rig, Time};
 use crate::token;
 use crate::wire::Request;
@@ -58,6 +64,103 @@ async fn keys_are_moved_into_the_store_and_no_token_is_refused_for_it() {
         assert!(!rig.app.config.keys_directory.exists());
         rig.stop().await;
     }
+}
+
+/// What was left in the directory signs nothing: whoever withdraws it there has withdrawn nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_left_in_a_directory_are_not_taken_for_those_in_the_store() {
+    for engine in Engine::every() {
+        let rig = Rig::on(&engine, Time::Machine).await;
+        let kek = rig.directory().join("kek");
+        done(&rig, &rig.store, &["key", "make-encryption-key", &text(&kek)]).await;
+        with_key(&rig, &kek, &["key", "move-to-store"]).await.unwrap();
+        let (directory, table) =
+            (&rig.app.config.keys_directory, with_key(&rig, &kek, &["key", "list"]).await.unwrap());
+        let before = files(directory);
+        assert_eq!(before.len(), 12, "a key and its record each");
+        let kid = jwks(&rig).await["keys"][0]["kid"].as_str().unwrap().to_owned();
+        for words in [&["key", "retire", "--now", &kid][..], &["key", "rotate"], &["key", "list"]] {
+            let told = refused(&rig, &rig.store, words).await;
+            assert!(told.contains("configure key_encryption_key"), "{words:?}: {told}");
+            assert!(!told.contains("withdrawn"), "{words:?}: {told}");
+        }
+        assert_eq!(files(directory), before);
+        assert_eq!(with_key(&rig, &kek, &["key", "list"]).await.unwrap(), table);
+        // Where nobody can tell, the directory is all that there is to go by, and that is said.
+        let nowhere = countersign::config::StoreUrl::parse("sqlite:nowhere.db").unwrap();
+        let told = done(&rig, &nowhere, &["key", "list"]).await;
+        assert!(told.contains("cannot be asked") && told.contains(&kid), "{told}");
+        rig.stop().await;
+    }
+}
+
+/// Whatever becomes of the keys: the mark and the history's word for it are made, and the command says what that leaves open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_withdrawn_by_the_mark_where_the_ring_cannot_be_read() {
+    for engine in Engine::every() {
+        let rig = Rig::configured(&engine, Time::Machine, encrypted).await;
+        let of_before = rig.ask(&rig.world.a_dn).await.token();
+        let (kid, before) = (kid(&of_before), marks(&rig).await);
+        run(&rig, "CREATE TABLE kept AS SELECT * FROM signing_key").await;
+        let row = format!("FROM kept WHERE alg = 'ES256' AND kid <> '{kid}'");
+        run(&rig, &format!("DELETE FROM signing_key WHERE kid IN (SELECT kid {row})")).await;
+
+        let typo = refused(&rig, &rig.store, &["key", "retire", "--now", "kid"]).await;
+        assert!(typo.contains("not the id of a signing key"), "{typo}");
+        let told = refused(&rig, &rig.store, &["key", "retire", "--now", &kid, "--why", "stolen"]).await;
+        assert!(told.contains("added, removed or put back"), "{told}");
+        assert!(told.contains("The mark is made") && told.contains("no key takes its place"), "{told}");
+        let history = done(&rig, &rig.store, &["--json", "history"]).await;
+        assert!(history.contains("signing_key.withdraw") && history.contains(&kid), "{history}");
+        within_reach("the mark", async || (marks(&rig).await == before + 1).then_some(())).await;
+
+        // Once the row is back the key is withdrawn, on the node that runs too, and the same command gives it a successor.
+        run(&rig, &format!("INSERT INTO signing_key SELECT * {row}")).await;
+        done(&rig, &rig.store, &["key", "retire", "--now", &kid]).await;
+        let by_another = async || {
+            let answer = rig.ask(&rig.world.a_dn).await;
+            (answer.status == 200 && self::kid(&answer.token()) != kid).then_some(())
+        };
+        within_reach("a token by another key", by_another).await;
+        assert!(!jwks(&rig).await.to_string().contains(&kid));
+        rig.stop().await;
+    }
+}
+
+/// How many marks the revocation list has: which they are only whoever has a token can tell.
+async fn marks(rig: &Rig) -> usize {
+    let list = rig.anonymous().ask(rig.address, &Request::get("/revocations")).await.unwrap();
+    let list = String::from_utf8(list.body).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(list.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&claims).unwrap()["marks"].as_object().unwrap().len()
+}
+
+/// What there is at last.
+async fn within_reach<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what} does not come"))
+}
+
+/// What somebody does who can write to the database.
+async fn run(rig: &Rig, statement: &str) {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(rig.store.as_str()).await.unwrap();
+    connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// What is in every file of a directory, by name.
+fn files(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let keys = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    keys.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
 }
 
 fn configured(config: &countersign::config::Config, kek: &Path) -> countersign::config::Config {
@@ -135,7 +238,10 @@ async fn a_backup_with_its_keys_is_restored_by_whoever_has_the_key_encryption_ke
         assert!(wrong.contains("are encrypted by key-encryption key"), "{wrong}");
         std::fs::rename(&away, &kek).unwrap();
 
-        done(&rig, &store, &["restore", "--from", &text(&file), "--why", "the disk is gone"]).await;
+        let told = done(&rig, &store, &["restore", "--from", &text(&file), "--why", "the disk is gone"]).await;
+        assert!(told.trim_end().ends_with("(`countersign key retire KID --now`), before you confirm."), "{told}");
+        let status = done(&rig, &store, &["restore", "status"]).await;
+        assert!(status.contains("The signing keys are those of then"), "{status}");
         done(&rig, &store, &["restore", "confirm", "--why", "nothing was revoked"]).await;
         rig.come_up_on(store.clone()).await;
         assert_eq!(jwks(&rig).await, before);

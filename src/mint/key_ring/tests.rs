@@ -144,6 +144,79 @@ fn a_withdrawn_key_has_no_predecessor_as_its_stand_in() {
 }
 
 #[test]
+fn a_scheduled_key_that_is_withdrawn_never_has_its_time() {
+    let store = MemoryKeys::begun_with(ES256);
+    let before = signing(&store, NOW);
+    let first = done(rotate(&*store, &[ES256], When::OncePublished, NOW.after(minutes(1)))).unwrap().remove(0);
+    assert_eq!(done(retire(&*store, &first.kid, NOW.after(minutes(2)))).unwrap().successor, None);
+    assert_eq!(signing(&store, NOW.after(minutes(11))), before);
+    let published = kids(&keys(&store), NOW.after(minutes(120)));
+    assert!(published.contains(&before) && !published.contains(&first.kid), "it did not take over, and nothing ended");
+    // And the next rotation is as any other.
+    let second = done(rotate(&*store, &[ES256], When::OncePublished, NOW.after(minutes(12)))).unwrap().remove(0);
+    assert_eq!(second.kid, first.next);
+    assert_eq!(signing(&store, second.signs_from), second.kid);
+}
+
+/// Of every minute around the one in which a key takes over, by the clock of a node that is right.
+fn withdrawn_around_a_rotation(withdrawn: fn(&Rotation, String) -> String, ahead: i64) {
+    let from = NOW.after(minutes(10));
+    for seconds in (-150..150).step_by(10) {
+        let store = MemoryKeys::begun_with(ES256);
+        let before = signing(&store, NOW);
+        let rotation = done(rotate(&*store, &[ES256], When::OncePublished, NOW)).unwrap().remove(0);
+        let kid = withdrawn(&rotation, before);
+        let at = UnixTime::from_millis(from.as_millis() + seconds * 1_000);
+        done(retire(&*store, &kid, UnixTime::from_millis(at.as_millis() + ahead * 1_000))).unwrap();
+        let keys = keys(&store);
+        for after in (0..300_000).step_by(500).chain([1, 59_999, 60_001]) {
+            let now = UnixTime::from_millis(at.as_millis() + after);
+            let signer = keys.signing(ES256, now);
+            let signer = signer.unwrap_or_else(|| panic!("{seconds} s: nothing signs {after} ms later"));
+            assert_ne!(**signer.kid(), *kid);
+            assert!(kids(&keys, now).contains(&**signer.kid()), "{seconds} s: it signs unpublished");
+        }
+    }
+}
+
+#[test]
+fn withdrawn_by_a_host_that_is_a_minute_ahead_a_key_leaves_no_gap() {
+    withdrawn_around_a_rotation(|_, before| before, 60);
+    withdrawn_around_a_rotation(|rotation, _| rotation.kid.clone(), 60);
+}
+
+#[test]
+fn withdrawn_by_a_host_that_is_a_minute_behind_a_key_leaves_no_gap() {
+    withdrawn_around_a_rotation(|_, before| before, -60);
+    withdrawn_around_a_rotation(|rotation, _| rotation.kid.clone(), -60);
+}
+
+#[test]
+fn a_key_that_was_withdrawn_without_a_successor_gets_one_when_it_is_withdrawn_again() {
+    let store = MemoryKeys::begun_with(ES256);
+    let before = signing(&store, NOW);
+    let at = NOW.after(minutes(1));
+    let record = keys(&store).find(&before).unwrap().record.clone();
+    store.set(KeyRecord { retired_at: Some(at), ..record });
+    assert!(keys(&store).signing(ES256, at).is_none());
+    let later = NOW.after(minutes(2));
+    let retirement = done(retire(&*store, &before, later)).unwrap();
+    assert_eq!(retirement.successor, Some(signing(&store, later)));
+    let again = done(retire(&*store, &before, later)).unwrap_err();
+    assert_eq!(again, KeyRingError::AlreadyRetired { kid: before, at });
+}
+
+#[test]
+fn withdrawn_while_no_rotation_is_near_a_key_leaves_no_gap_whatever_the_clock_of_who_does_it() {
+    for ahead in [-60, -1, 0, 1, 60] {
+        let store = MemoryKeys::begun_with(ES256);
+        let (before, at) = (signing(&store, NOW), NOW.after(minutes(60)));
+        let retirement = done(retire(&*store, &before, UnixTime::from_millis(at.as_millis() + ahead * 1_000))).unwrap();
+        assert_eq!(Some(signing(&store, at)), retirement.successor, "{ahead} s ahead");
+    }
+}
+
+#[test]
 fn published_keys_are_made_again_only_when_they_change() {
     let store = MemoryKeys::begun();
     let ring = done(KeyRing::open(Arc::clone(&store) as Arc<dyn KeyStore>, NOW)).unwrap();

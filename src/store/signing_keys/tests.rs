@@ -31,6 +31,8 @@ contract!(
     a_changed_ciphertext_sets_that_key_aside,
     a_truncated_ciphertext_sets_that_key_aside,
     a_key_that_cannot_be_opened_can_still_be_withdrawn,
+    of_a_row_that_was_changed_a_withdrawal_believes_the_id_alone,
+    a_changed_row_that_the_history_calls_withdrawn_is_replaced_as_well,
     a_row_under_another_id_is_not_taken,
     a_date_that_is_moved_sets_that_key_aside,
     a_withdrawal_that_is_taken_back_in_its_row_sets_that_key_aside,
@@ -39,6 +41,12 @@ contract!(
     a_row_that_is_added_is_not_taken,
     a_ring_that_is_removed_is_missed,
     an_older_state_of_all_of_it_is_not_taken_by_whoever_saw_a_later_one,
+    a_glance_tells_what_reading_all_of_it_does,
+    a_running_node_misses_a_row_that_is_removed_and_goes_on_once_it_is_back,
+    a_running_node_sees_that_an_older_row_is_in_the_place_of_another,
+    a_running_node_takes_no_other_state_of_the_revision_it_has_seen,
+    a_running_node_takes_a_withdrawal_from_the_history_alone_and_keeps_to_it,
+    a_glance_at_the_history_does_not_grow_with_it,
     a_withdrawal_lasts_as_long_as_the_registrys_word_for_it,
     another_key_encryption_key_takes_over_in_one_step,
     a_running_node_finds_the_next_key_encryption_key_in_its_file,
@@ -109,6 +117,11 @@ impl<'a> Scene<'a> {
         assert_eq!(aside.name, kid);
         assert_eq!(keys.all().len(), 3, "the others are as they were");
         aside.clone()
+    }
+
+    async fn withdrawn_by_the_history(&self, kid: &str) {
+        let change = SigningKeyChange::Withdrawn { kid: kid.to_owned(), successor: None };
+        self.bench.registry.change_signing_keys(vec![change], because("stolen")).await.unwrap();
     }
 
     async fn rotate(&self, algorithm: SigningAlgorithm) -> Rotation {
@@ -234,12 +247,49 @@ async fn a_key_that_cannot_be_opened_can_still_be_withdrawn(bench: &Bench) {
     let retirement = retire(&*scene.keys(), &kid, NOW).await.unwrap();
     let after = NOW.after(Duration::from_millis(1));
     assert!(ring.reload().await.unwrap());
-    for keys in [scene.read().await, KeyRing::read(&*scene.keys()).await.unwrap()] {
+    for keys in [Arc::new(scene.read().await), ring.current()] {
         assert_eq!(keys.signing(ES256, after).map(|signer| signer.kid().to_string()), retirement.successor);
     }
     assert!(!ring.published(after).body.contains(&kid));
     let again = retire(&*scene.keys(), &kid, after).await.unwrap_err();
     assert_eq!(again, KeyRingError::AlreadyRetired { kid, at: NOW });
+}
+
+async fn of_a_row_that_was_changed_a_withdrawal_believes_the_id_alone(bench: &Bench) {
+    let (at, far) = (NOW.after(Duration::from_secs(1)), NOW.after(Duration::from_secs(1_000_000)));
+    let future = format!("signs_from = {}", far.as_millis());
+    let made = format!("created_at = {}", far.as_millis());
+    for change in [&future, &made, "signs_from = NULL", "alg = 'EdDSA'", "alg = 'none'", "retired_at = 1"] {
+        let scene = Scene::of(bench).await;
+        let (kid, ring) = (scene.signing().await, scene.ring().await);
+        bench.tamper(&format!("UPDATE signing_key SET {change} WHERE kid = '{kid}'")).await;
+        let retirement = retire(&*scene.keys(), &kid, at).await.unwrap();
+        assert!(ring.reload().await.unwrap());
+        for keys in [Arc::new(scene.read().await), ring.current()] {
+            for now in [NOW, at, at.after(Duration::from_secs(60)), far.after(Duration::from_secs(60))] {
+                let signer = keys.signing(ES256, now).map(|signer| signer.kid().to_string());
+                assert_eq!(signer, retirement.successor, "{change}");
+                assert!(keys.signing(EdDSA, now).is_some(), "{change}");
+                assert!(keys.published(now).all(|key| key.record.kid != kid), "{change}");
+            }
+        }
+        // And that is what is proven of it from now on.
+        let written = bench.store.sealed_keys().await.unwrap().keys.into_iter().find(|row| row.kid == kid).unwrap();
+        let dates = (written.created_at, written.signs_from, written.retired_at);
+        assert_eq!(dates, (at, None, Some(at)), "{change}");
+        assert!(scene.read().await.set_aside().iter().all(|aside| !aside.is_unproven), "{change}");
+        bench.run("DELETE FROM signing_key").await;
+        bench.run("DELETE FROM signing_key_ring").await;
+    }
+}
+
+async fn a_changed_row_that_the_history_calls_withdrawn_is_replaced_as_well(bench: &Bench) {
+    let scene = Scene::of(bench).await;
+    let kid = scene.signing().await;
+    scene.withdrawn_by_the_history(&kid).await;
+    bench.tamper(&format!("UPDATE signing_key SET signs_from = 1 WHERE kid = '{kid}'")).await;
+    let retirement = retire(&*scene.keys(), &kid, NOW).await.unwrap();
+    assert_eq!(Some(scene.signing().await), retirement.successor);
 }
 
 async fn a_row_under_another_id_is_not_taken(bench: &Bench) {
@@ -330,11 +380,109 @@ async fn an_older_state_of_all_of_it_is_not_taken_by_whoever_saw_a_later_one(ben
     assert!(ring.reload().await.unwrap());
 }
 
+async fn a_glance_tells_what_reading_all_of_it_does(bench: &Bench) {
+    let scene = Scene::empty(bench);
+    let same = async || {
+        let (glance, read) = (bench.store.sealed_state().await.unwrap(), bench.store.sealed_keys().await.unwrap());
+        assert_eq!(glance, read.state());
+        glance
+    };
+    assert_eq!(same().await.proof, [0; 0], "there are none");
+    drop(scene);
+    let scene = Scene::of(bench).await;
+    assert_eq!(same().await.told, 0);
+    let kid = scene.signing().await;
+    scene.withdrawn_by_the_history(&kid).await;
+    assert!(same().await.told > 0);
+    bench.tamper(&format!("DELETE FROM signing_key WHERE kid = '{kid}'")).await;
+    assert_eq!(same().await.keys, 3);
+}
+
+async fn a_running_node_misses_a_row_that_is_removed_and_goes_on_once_it_is_back(bench: &Bench) {
+    let scene = Scene::of(bench).await;
+    let ring = scene.ring().await;
+    ring.follow(Arc::new(ManualClock::at(NOW))).await.unwrap();
+    bench.tamper("CREATE TABLE kept AS SELECT * FROM signing_key").await;
+    for kid in [scene.signing().await, scene.read().await.all()[0].record.kid.clone()] {
+        bench.tamper(&format!("DELETE FROM signing_key WHERE kid = '{kid}'")).await;
+        assert!(ring.reload().await.is_err());
+        assert!(!ring.may_sign());
+        bench.tamper(&format!("INSERT INTO signing_key SELECT * FROM kept WHERE kid = '{kid}'")).await;
+        ring.reload().await.unwrap();
+        assert!(ring.may_sign());
+    }
+}
+
+/// Between two looks of a node: as many rows as before.
+async fn a_running_node_sees_that_an_older_row_is_in_the_place_of_another(bench: &Bench) {
+    let scene = Scene::of(bench).await;
+    let kid = scene.signing().await;
+    bench.tamper("CREATE TABLE kept AS SELECT * FROM signing_key").await;
+    retire(&*scene.keys(), &kid, NOW).await.unwrap();
+    let ring = scene.ring().await;
+    bench.tamper(&format!("DELETE FROM signing_key WHERE kid = '{kid}'")).await;
+    bench.tamper(&format!("INSERT INTO signing_key SELECT * FROM kept WHERE kid = '{kid}'")).await;
+    let refused = ring.reload().await.unwrap_err();
+    assert!(refused.0.contains("put back"), "{refused}");
+}
+
+async fn a_running_node_takes_no_other_state_of_the_revision_it_has_seen(bench: &Bench) {
+    let scene = Scene::of(bench).await;
+    for table in ["signing_key", "signing_key_ring"] {
+        bench.tamper(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+    }
+    let kid = scene.signing().await;
+    retire(&*scene.keys(), &kid, NOW).await.unwrap();
+    let (ring, seen) = (scene.ring().await, bench.store.sealed_state().await.unwrap());
+    for table in ["signing_key", "signing_key_ring"] {
+        bench.tamper(&format!("DELETE FROM {table}")).await;
+        bench.tamper(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+    }
+    // A command that has seen nothing goes on from there.
+    scene.rotate(EdDSA).await;
+    assert_eq!(bench.store.sealed_state().await.unwrap().revision, seen.revision);
+    let refused = ring.reload().await.unwrap_err();
+    assert!(refused.0.contains("another state of the same revision"), "{refused}");
+    assert!(ring.current().published(NOW).all(|key| key.record.kid != kid));
+}
+
+async fn a_running_node_takes_a_withdrawal_from_the_history_alone_and_keeps_to_it(bench: &Bench) {
+    let scene = Scene::of(bench).await;
+    let (kid, ring) = (scene.signing().await, scene.ring().await);
+    assert!(!ring.reload().await.unwrap());
+    scene.withdrawn_by_the_history(&kid).await;
+    assert!(ring.reload().await.unwrap());
+    assert!(ring.current().signing(ES256, NOW).is_none());
+    assert!(!ring.published(NOW).body.contains(&kid));
+    bench.run("DELETE FROM history WHERE action = 'signing_key.withdraw'").await;
+    let refused = ring.reload().await.unwrap_err();
+    assert!(refused.0.contains("taken back"), "{refused}");
+}
+
+/// By the plan of each engine, with a history that is worth an index: it is looked into by that on subjects, and by nothing else.
+async fn a_glance_at_the_history_does_not_grow_with_it(bench: &Bench) {
+    let _scene = Scene::of(bench).await;
+    let numbers = "WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)";
+    let rows = "SELECT i, 0, i, '{}', 'client.set', 'client:c' || i FROM n";
+    bench.tamper(&format!("{numbers} INSERT INTO history (version, step, at, actor, action, subject) {rows}")).await;
+    bench.run("ANALYZE history").await;
+    let explain = if bench.store.is_shared() { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
+    let column = if bench.store.is_shared() { "QUERY PLAN" } else { "detail" };
+    for statement in [READ, STATE] {
+        let plan = sqlx::AssertSqlSafe(format!("{explain} {statement}"));
+        let steps = sqlx::query(plan).fetch_all(&bench.store.readers).await.unwrap();
+        let steps: Vec<String> = steps.iter().map(|step| step.get(column)).collect();
+        assert!(steps.iter().any(|step| step.contains("history_by_subject")), "{steps:#?}");
+        for grows in ["SCAN history", "Seq Scan on history", "history_pkey"] {
+            assert!(steps.iter().all(|step| !step.contains(grows)), "{steps:#?}");
+        }
+    }
+}
+
 async fn a_withdrawal_lasts_as_long_as_the_registrys_word_for_it(bench: &Bench) {
     let scene = Scene::of(bench).await;
     let kid = scene.signing().await;
-    let change = SigningKeyChange::Withdrawn { kid: kid.clone(), successor: None };
-    bench.registry.change_signing_keys(vec![change], because("stolen")).await.unwrap();
+    scene.withdrawn_by_the_history(&kid).await;
     // Its row does not say so: somebody has put back all of it.
     let keys = scene.read().await;
     assert!(keys.signing(ES256, NOW).is_none());
