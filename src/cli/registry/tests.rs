@@ -282,6 +282,13 @@ fn a_line_of_another_kind_with_one_thing_wrong_is_refused() {
         (json!({ "certificate": { "client_id": "c", "der": der, "serial": "01" } }), "says all"),
         (json!({ "certificate": { "client_id": "c", "der": der, "state": "revoked" } }), "state_at and reason"),
         (json!({ "certificate": { "client_id": "c", "der": der, "state_at": "2027-01-01T00:00:00Z" } }), "neither"),
+        (json!({ "certificate": { "client_id": "c", "der": der, "state": "active" } }), "announced or revoked"),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "state": "superseded", "state_at": "2027-01-01T00:00:00Z" } }),
+            "announced or revoked",
+        ),
+        (json!({ "certificate": { "client_id": "c", "der": der, "first_seen": "2026-01-01T00:00:00Z" } }), "not seen yet"),
+        (json!({ "certificate": { "client_id": "c", "der": der, "last_seen": "2026-01-01T00:00:00Z" } }), "not seen yet"),
         (json!({ "certificate": { "client_id": "c", "serial": "01" } }), "without der"),
         (json!({ "entitlement": { "client_id": "c", "resource_server_id": "a", "scopes": "read" } }), "reason"),
         (json!({ "revoked_key": { "key_hash": "AAAA" } }), "SHA-256"),

@@ -28,6 +28,7 @@ contract!(
     more_concerned_than_may_be_is_refused,
     a_certificate_enrolled_on_first_use_overtakes_an_import,
     a_certificate_that_no_import_concerns_overtakes_none,
+    a_certificate_out_of_reach_of_its_issuer_is_refused,
 );
 
 /// When others may give up an import that began at [`NOW`].
@@ -503,4 +504,40 @@ async fn more_concerned_than_may_be_is_refused(bench: &Bench) {
     let enough = Staged { concerns: (0..limit).map(touched).collect(), ..Staged::default() };
     publish(bench, import, enough).await.unwrap();
     bench.registry.catch_up().await.unwrap();
+}
+
+/// Nothing more is learnt of a certificate once it was seen: its issuer could revoke it, and nobody would find it.
+async fn a_certificate_out_of_reach_of_its_issuer_is_refused(bench: &Bench) {
+    bench.populate().await;
+    let import = begin(bench).await;
+    let of_no_issuer = |number: u32, client: &str, state: CertificateState| {
+        let mut certificate = facts(number).announced(client_id(client), NOW);
+        (certificate.issuer_key, certificate.state) = (None, state);
+        certificate
+    };
+    let second = Duration::from_secs(1);
+    let superseded = |at: UnixTime| CertificateState::Superseded { at };
+    for state in [CertificateState::Active, superseded(NOW.after(second))] {
+        let certificate = of_no_issuer(1, "acme-1", state);
+        let staged = stage(bench, import, vec![Entry::Certificate(Box::new(certificate.clone()))]).await.unwrap();
+        assert!(matches!(only(&staged), (1, EditRefusal::Malformed(_))), "{staged:?}");
+        let known = Certificate { issuer_key: facts(1).issuer_key, ..certificate };
+        let number = if known.state == CertificateState::Active { 2 } else { 3 };
+        let known = Certificate { thumbprint: facts(number).thumbprint, serial: facts(number).serial, ..known };
+        let staged = stage(bench, import, vec![Entry::Certificate(Box::new(known))]).await.unwrap();
+        assert!(staged.refused.is_empty(), "{staged:?}");
+    }
+    let mut itself = client("acme-2", "acme");
+    itself.authentication = ClientAuthentication::SelfSignedTlsClientAuth { jwks: r#"{"keys":[]}"#.to_owned() };
+    let mut expired = of_no_issuer(7, "acme-1", CertificateState::Active);
+    expired.not_after = NOW.before(second);
+    let entries = vec![
+        Entry::Client(Box::new(itself), vec![]),
+        Entry::Certificate(Box::new(of_no_issuer(4, "acme-2", CertificateState::Active))),
+        Entry::Certificate(Box::new(of_no_issuer(5, "acme-1", CertificateState::Announced))),
+        Entry::Certificate(Box::new(of_no_issuer(6, "acme-1", superseded(NOW)))),
+        Entry::Certificate(Box::new(expired)),
+    ];
+    let staged = stage(bench, import, entries).await.unwrap();
+    assert!(staged.refused.is_empty(), "{staged:?}");
 }
