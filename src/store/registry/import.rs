@@ -5,8 +5,9 @@
 //! have their turn.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use futures_util::FutureExt;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
@@ -30,6 +31,9 @@ const LOOKED_AT: i64 = 5_000;
 
 /// Rows that are removed in one transaction: others wait to write meanwhile.
 const REMOVED: usize = 200;
+
+/// The shortest rest after each such transaction: as long as a server's append to the audit log may take.
+const SHORTEST_REST: Duration = Duration::from_millis(20);
 
 impl ImportStore for Store {
     fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId> {
@@ -245,7 +249,16 @@ impl Store {
         }
     }
 
+    /// Removes some, and rests: whoever else writes has at least half of the time, also where no queue sees to that.
     async fn remove(&self, table: &Left, keys: &[String], import: i64) -> Result<(), StoreUnavailable> {
+        let clock = SystemClock::new();
+        let begun = clock.monotonic();
+        self.remove_at_once(table, keys, import).await?;
+        tokio::time::sleep(clock.monotonic().saturating_sub(begun).max(SHORTEST_REST)).await;
+        Ok(())
+    }
+
+    async fn remove_at_once(&self, table: &Left, keys: &[String], import: i64) -> Result<(), StoreUnavailable> {
         let places: Vec<String> = (2..=keys.len() + 1).map(|number| format!("${number}")).collect();
         let places = places.join(", ");
         let (turn, mut transaction) = self.begin_registry_write(CHANGE_TRIES).await?;
