@@ -243,8 +243,9 @@ pub trait ImportStore: fmt::Debug + Send + Sync + 'static {
         explanation: Explanation,
     ) -> Work<'a, RegistryVersion>;
 
-    /// Gives an import up. What it has entered is nobody's, and is removed by [`ImportStore::sweep_imports`].
-    fn abandon(&self, import: ImportId) -> Work<'_, ()>;
+    /// Gives an import up. What it has entered is nobody's, and is removed by [`ImportStore::sweep_imports`]. One that is published
+    /// stays so: gives the version under which it is in force.
+    fn abandon(&self, import: ImportId) -> Work<'_, Option<RegistryVersion>>;
 
     /// Removes what imports have left that were given up by `now`, in short transactions. Says whether there was something.
     fn sweep_imports(&self, now: UnixTime) -> Answer<'_, bool>;

@@ -21,7 +21,7 @@ use super::ImportArguments;
 use super::reading::{self, Context};
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::{Explanation, Touched};
-use crate::registry::import::{Contents, ImportId, ImportRefusal, ImportStore, Numbered, Origin, Refused};
+use crate::registry::import::{Contents, ImportId, ImportStore, Numbered, Origin, Refused};
 use crate::registry::{ParticipantId, RegistryVersion};
 use crate::store::Store;
 
@@ -81,28 +81,40 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
         missing: HashSet::new(),
         concerns: HashSet::new(),
         newcomer: None,
+        contents: Contents { file: name, ..Contents::default() },
+        may_be_published: false,
     };
     let outcome = tokio::select! {
-        outcome = under_way.work(source, name, context) => outcome,
+        outcome = under_way.work(source, context) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
-    match outcome {
-        Ok((version, contents)) => {
+    let UnderWay { contents, may_be_published, .. } = under_way;
+    let (version, failure) = match outcome {
+        Ok(version) => (Ok(Some(version)), String::new()),
+        Err(failure) => (store.abandon(import).await, failure.to_string()),
+    };
+    match (version, failure) {
+        // Also where that it was committed was not heard.
+        (Ok(Some(version)), _) => {
             let sentence = in_words(&contents, version);
             session.output.done(&sentence, &Done { registry_version: version, import, contents: &contents })
         }
-        Err(failure) => {
-            // Where that does not succeed either, another command or a node does it.
-            let left = match store.abandon(import).await {
-                Ok(()) => store.sweep_imports(clock.now()).await.map(drop).map_err(ImportRefusal::from),
-                Err(refusal) => Err(refusal),
-            };
-            let left = match left {
-                Ok(()) => "nothing was imported".to_owned(),
+        (Ok(None), failure) => {
+            // Where that does not succeed, another command or a node does it.
+            let left = match store.sweep_imports(clock.now()).await {
+                Ok(_) => "nothing was imported".to_owned(),
                 Err(error) => {
                     format!("nothing was imported; what it has left is removed by the next command ({error})")
                 }
             };
+            Err(format!("{failure}\n{left}").into())
+        }
+        (Err(error), failure) if may_be_published => Err(format!(
+            "{failure}\nwhether it was imported is not known ({error}): `countersign history --subject import:{import}` has an entry where it was, and otherwise nothing was imported"
+        )
+        .into()),
+        (Err(error), failure) => {
+            let left = format!("nothing was imported; what it has left is removed by the next command ({error})");
             Err(format!("{failure}\n{left}").into())
         }
     }
@@ -119,20 +131,22 @@ struct UnderWay<'a> {
     missing: HashSet<(RecordKind, String)>,
     concerns: HashSet<Touched>,
     newcomer: Option<ParticipantId>,
+    /// What was read.
+    contents: Contents,
+    /// Whether the last transaction was begun.
+    may_be_published: bool,
 }
 
 impl UnderWay<'_> {
     async fn work(
         &mut self,
         source: Box<dyn Read + Send>,
-        name: String,
         context: Context,
-    ) -> Result<(RegistryVersion, Contents), Failure> {
+    ) -> Result<RegistryVersion, Failure> {
         let (sender, mut lots) = mpsc::channel(WAITING);
         // A thread of its own, which nobody waits for: it may be waiting for input that never comes.
         std::thread::spawn(move || read_lots(source, context, &sender));
         let progress = Progress::of("read");
-        let mut contents = Contents { file: name, ..Contents::default() };
         let mut sha256 = None;
         while let Some(Lot { entries, mistakes, lines, ended }) = lots.recv().await {
             sha256 = ended;
@@ -141,11 +155,11 @@ impl UnderWay<'_> {
                 self.missing.extend(subject);
             }
             for numbered in &entries {
-                contents.count(&numbered.entry);
+                self.contents.count(&numbered.entry);
             }
-            contents.lines += lines;
+            self.contents.lines += lines;
             self.enter(entries).await?;
-            progress.count().store(contents.lines, Ordering::Relaxed);
+            progress.count().store(self.contents.lines, Ordering::Relaxed);
             if self.mistakes.len() >= MISTAKES {
                 break;
             }
@@ -154,8 +168,8 @@ impl UnderWay<'_> {
         if !self.mistakes.is_empty() {
             return Err(self.listed().into());
         }
-        contents.sha256 = sha256.ok_or("the file was not read to its end")?;
-        if contents.lines == 0 {
+        self.contents.sha256 = sha256.ok_or("the file was not read to its end")?;
+        if self.contents.lines == 0 {
             return Err("there is no line in it".into());
         }
         let mut concerns = std::mem::take(&mut self.concerns);
@@ -163,8 +177,8 @@ impl UnderWay<'_> {
             concerns.extend(self.newcomer.take().map(Touched::Participant));
         }
         let explanation = Explanation { at: self.clock.now(), ..self.explanation.clone() };
-        let version = self.store.publish(self.import, &contents, concerns, explanation).await?;
-        Ok((version, contents))
+        self.may_be_published = true;
+        Ok(self.store.publish(self.import, &self.contents, concerns, explanation).await?)
     }
 
     async fn enter(&mut self, entries: Vec<Numbered>) -> Result<(), Failure> {

@@ -207,7 +207,7 @@ async fn what_was_abandoned_leaves_nothing(bench: &Bench) {
     let records = exported(bench).await;
     let import = begin(bench).await;
     let staged = stage(bench, import, one_of_each()).await.unwrap();
-    bench.store.abandon(import).await.unwrap();
+    assert_eq!(bench.store.abandon(import).await.unwrap(), None);
     assert!(matches!(publish(bench, import, staged).await, Err(ImportRefusal::GivenUp)));
     assert!(matches!(stage(bench, import, one_of_each()).await, Err(ImportRefusal::GivenUp)));
     assert_eq!(exported(bench).await, records);
@@ -218,8 +218,9 @@ async fn what_was_abandoned_leaves_nothing(bench: &Bench) {
     let import = begin(bench).await;
     let staged = stage(bench, import, one_of_each()).await.unwrap();
     assert!(staged.refused.is_empty(), "{staged:?}");
-    publish(bench, import, staged).await.unwrap();
-    // What is in force is not swept.
+    let version = publish(bench, import, staged).await.unwrap();
+    // Nor given up by whoever has not heard that it is in force. What is in force is not swept.
+    assert_eq!(bench.store.abandon(import).await.unwrap(), Some(version));
     let late = UnixTime::from_seconds(NOW.as_seconds() + 1_000_000);
     assert!(!bench.store.sweep_imports(late).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 8);

@@ -94,7 +94,7 @@ impl ImportStore for Store {
         .boxed()
     }
 
-    fn abandon(&self, import: ImportId) -> Work<'_, ()> {
+    fn abandon(&self, import: ImportId) -> Work<'_, Option<RegistryVersion>> {
         async move {
             let turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await.map_err(StoreUnavailable::from)?;
@@ -103,9 +103,16 @@ impl ImportStore for Store {
                 .execute(&mut *transaction)
                 .await
                 .map_err(StoreUnavailable::from)?;
+            // Whoever gave up while the last transaction was being committed has not learnt what came of it.
+            let published: Option<i64> =
+                sqlx::query_scalar("SELECT version FROM registry_import WHERE id = $1 AND state = 'published'")
+                    .bind(import.0)
+                    .fetch_optional(&mut *transaction)
+                    .await
+                    .map_err(StoreUnavailable::from)?;
             transaction.commit().await.map_err(StoreUnavailable::from)?;
             drop(turn);
-            Ok(())
+            Ok(published.map(RegistryVersion))
         }
         .boxed()
     }
