@@ -101,6 +101,16 @@ impl fmt::Display for ImportId {
     }
 }
 
+/// An import under way, and the sign of life that it gave last. What was entered between two signs is there for as long as the
+/// store has the later one: a database that lost a transaction has another (a fail-over, a restore).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which import.
+    pub import: ImportId,
+    /// When others may take it for given up.
+    pub until: UnixTime,
+}
+
 /// Who imports, and from where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -206,6 +216,9 @@ pub enum ImportRefusal {
         "this import was given up by another command or node, for it gave no sign of life for too long, or by a client that showed a certificate which is in it and was enrolled on first use: do it again"
     )]
     GivenUp,
+    /// The database has lost some of it.
+    #[error("the database has lost some of what was imported already, as in a fail-over: do it again")]
+    Lost,
     /// A key was revoked meanwhile that one of its certificates has.
     #[error(
         "while it was under way a key was revoked that certificate {certificate} in it has: take that certificate out of the file"
@@ -223,21 +236,23 @@ pub enum ImportRefusal {
 pub trait ImportStore: fmt::Debug + Send + Sync + 'static {
     /// Begins an import, once nothing is left of one that was given up by `origin.begun_at`. Others may give this one up from
     /// `until` on.
-    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId>;
+    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, Lease>;
 
-    /// Enters some, in one short transaction, as far as the rules allow.
+    /// Enters some, in one short transaction, as far as the rules allow, where `lease` is what the store has. Where it
+    /// succeeds, the lease is until `until`.
     fn stage(
         &self,
-        import: ImportId,
+        lease: Lease,
         entries: Vec<Numbered>,
         explanation: Explanation,
         until: UnixTime,
     ) -> Work<'_, Staged>;
 
-    /// Makes everything visible that the import has entered, under the next version, in one short transaction.
+    /// Makes everything visible that the import has entered, under the next version, in one short transaction, where `lease`
+    /// is what the store has.
     fn publish<'a>(
         &'a self,
-        import: ImportId,
+        lease: Lease,
         contents: &'a Contents,
         concerns: HashSet<Touched>,
         explanation: Explanation,

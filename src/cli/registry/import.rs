@@ -21,7 +21,7 @@ use super::ImportArguments;
 use super::reading::{self, Context};
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::{Explanation, Touched};
-use crate::registry::import::{Contents, ImportId, ImportStore, Numbered, Origin, Refused};
+use crate::registry::import::{Contents, ImportId, ImportStore, Lease, Numbered, Origin, Refused};
 use crate::registry::{ParticipantId, RegistryVersion};
 use crate::store::Store;
 
@@ -70,12 +70,13 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
     let begun_at = clock.now();
     let name = file.display().to_string();
     let origin = Origin { actor: session.actor().clone(), begun_at, file: name.clone() };
-    let import = store.begin_import(origin, begun_at.after(LEASE)).await?;
+    let lease = store.begin_import(origin, begun_at.after(LEASE)).await?;
+    let import = lease.import;
     let context = Context { now: begun_at, environment: session.config.environment };
     let mut under_way = UnderWay {
         store,
         clock: &clock,
-        import,
+        lease,
         explanation: Explanation { at: begun_at, ..session.explain(why) },
         mistakes: BTreeMap::new(),
         missing: HashSet::new(),
@@ -124,7 +125,7 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
 struct UnderWay<'a> {
     store: &'a Store,
     clock: &'a SystemClock,
-    import: ImportId,
+    lease: Lease,
     explanation: Explanation,
     mistakes: BTreeMap<u64, String>,
     /// Records that were refused: what is missing on their account is no mistake of its own.
@@ -178,13 +179,15 @@ impl UnderWay<'_> {
         }
         let explanation = Explanation { at: self.clock.now(), ..self.explanation.clone() };
         self.may_be_published = true;
-        Ok(self.store.publish(self.import, &self.contents, concerns, explanation).await?)
+        Ok(self.store.publish(self.lease, &self.contents, concerns, explanation).await?)
     }
 
     async fn enter(&mut self, entries: Vec<Numbered>) -> Result<(), Failure> {
         let begun = self.clock.monotonic();
-        let until = self.clock.now().after(LEASE);
-        let staged = self.store.stage(self.import, entries, self.explanation.clone(), until).await?;
+        // Never the same twice: one of two lots may be lost.
+        let until = self.clock.now().after(LEASE).max(self.lease.until.after(Duration::from_millis(1)));
+        let staged = self.store.stage(self.lease, entries, self.explanation.clone(), until).await?;
+        self.lease.until = until;
         let took = self.clock.monotonic().saturating_sub(begun);
         for refused in staged.refused {
             self.note(refused);

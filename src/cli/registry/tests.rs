@@ -137,7 +137,7 @@ async fn export(store: &Store) -> String {
 async fn import(store: &Store, text: &str) {
     let later = UnixTime::from_seconds(NOW.as_seconds() + 1_000);
     let origin = Origin { actor: because("x").actor, begun_at: later, file: "-".to_owned() };
-    let import = store.begin_import(origin, later).await.unwrap();
+    let lease = store.begin_import(origin, later).await.unwrap();
     let mut numbered = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         let entries = read(text.as_bytes(), line, Context { now: later, ..CONTEXT });
@@ -146,10 +146,10 @@ async fn import(store: &Store, text: &str) {
     }
     // One by one: each refers only to what comes before it.
     for one in numbered {
-        let staged = store.stage(import, vec![one], because("x"), later).await.unwrap();
+        let staged = store.stage(lease, vec![one], because("x"), later).await.unwrap();
         assert!(staged.refused.is_empty(), "{staged:?}");
     }
-    store.publish(import, &Contents::default(), [].into(), because("x")).await.unwrap();
+    store.publish(lease, &Contents::default(), [].into(), because("x")).await.unwrap();
 }
 
 async fn what_was_exported_is_imported_and_exported_again(bench: &Bench) {

@@ -1,10 +1,12 @@
 //! Many records entered at one moment.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::export::ExportStore;
 use crate::registry::import::{
-    Contents, Entry, ImportId, ImportRefusal, ImportStore, Numbered, Origin, RevokedKey, Staged,
+    Contents, Entry, ImportId, ImportRefusal, ImportStore, Lease, Numbered, Origin, RevokedKey, Staged,
 };
 use crate::registry::trust_anchor::AnchorGrant;
 
@@ -29,30 +31,35 @@ contract!(
     a_certificate_enrolled_on_first_use_overtakes_an_import,
     a_certificate_that_no_import_concerns_overtakes_none,
     a_certificate_out_of_reach_of_its_issuer_is_refused,
+    a_lot_that_the_database_has_lost_is_noticed,
 );
 
 /// When others may give up an import that began at [`NOW`].
 const UNTIL: UnixTime = UnixTime::from_seconds(NOW.as_seconds() + 30);
 
 async fn begin(bench: &Bench) -> ImportId {
-    bench.store.begin_import(origin(NOW), UNTIL).await.unwrap()
+    bench.store.begin_import(origin(NOW), UNTIL).await.unwrap().import
 }
 
 fn origin(begun_at: UnixTime) -> Origin {
     Origin { actor: because("x").actor, begun_at, file: "partners.jsonl".to_owned() }
 }
 
+const fn of(import: ImportId) -> Lease {
+    Lease { import, until: UNTIL }
+}
+
 /// Enters these, one line each.
 async fn stage(bench: &Bench, import: ImportId, entries: Vec<Entry>) -> Result<Staged, ImportRefusal> {
     let number = |(line, entry)| Numbered { line, entry };
     let entries = (1..).zip(entries).map(number).collect();
-    bench.store.stage(import, entries, because("bulk"), UNTIL).await
+    bench.store.stage(of(import), entries, because("bulk"), UNTIL).await
 }
 
 async fn publish(bench: &Bench, import: ImportId, staged: Staged) -> Result<RegistryVersion, ImportRefusal> {
     let mut concerns = staged.concerns;
     concerns.extend(staged.newcomer.map(Touched::Participant));
-    bench.store.publish(import, &Contents::default(), concerns, because("bulk")).await
+    bench.store.publish(of(import), &Contents::default(), concerns, because("bulk")).await
 }
 
 /// Why the only one of these that is refused is.
@@ -236,7 +243,7 @@ async fn an_import_that_gives_no_sign_of_life_is_given_up(bench: &Bench) {
     assert_eq!(rows_of_imports(bench).await, 8);
 
     let second = bench.store.begin_import(origin(UNTIL), UNTIL.after(Duration::from_secs(30))).await.unwrap();
-    assert!(second > first);
+    assert!(second.import > first);
     assert_eq!(rows_of_imports(bench).await, 0);
     // The first wakes up.
     assert!(matches!(stage(bench, first, one_of_each()).await, Err(ImportRefusal::GivenUp)));
@@ -541,4 +548,25 @@ async fn a_certificate_out_of_reach_of_its_issuer_is_refused(bench: &Bench) {
     ];
     let staged = stage(bench, import, entries).await.unwrap();
     assert!(staged.refused.is_empty(), "{staged:?}");
+}
+
+/// A fail-over to a node that had not heard of the last lot: the store has the sign of life before it.
+async fn a_lot_that_the_database_has_lost_is_noticed(bench: &Bench) {
+    bench.populate().await;
+    let import = begin(bench).await;
+    stage(bench, import, one_of_each()).await.unwrap();
+    let later = Lease { import, until: UNTIL.after(Duration::from_millis(1)) };
+    let staged = bench.store.stage(later, vec![], because("bulk"), UNTIL.after(Duration::from_secs(30))).await;
+    assert!(matches!(staged, Err(ImportRefusal::Lost)), "{staged:?}");
+    let published = bench.store.publish(later, &Contents::default(), HashSet::new(), because("bulk")).await;
+    assert!(matches!(published, Err(ImportRefusal::Lost)), "{published:?}");
+    let unknown = Lease { import: ImportId(import.0 + 1), until: UNTIL };
+    let published = bench.store.publish(unknown, &Contents::default(), HashSet::new(), because("bulk")).await;
+    assert!(matches!(published, Err(ImportRefusal::Lost)), "{published:?}");
+    // With what the store has it goes on, and from then on with the next alone.
+    let until = UNTIL.after(Duration::from_secs(30));
+    bench.store.stage(of(import), vec![], because("bulk"), until).await.unwrap();
+    let staged = bench.store.stage(of(import), vec![], because("bulk"), until).await;
+    assert!(matches!(staged, Err(ImportRefusal::Lost)), "{staged:?}");
+    bench.store.publish(Lease { import, until }, &Contents::default(), HashSet::new(), because("bulk")).await.unwrap();
 }

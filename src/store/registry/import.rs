@@ -18,7 +18,7 @@ use crate::registry::RegistryVersion;
 use crate::registry::edit::RecordKind;
 use crate::registry::history::{Explanation, Touched};
 use crate::registry::import::{
-    CONCERNED, Contents, ImportId, ImportRefusal, ImportStore, Numbered, Origin, Staged, Work,
+    CONCERNED, Contents, ImportId, ImportRefusal, ImportStore, Lease, Numbered, Origin, Staged, Work,
 };
 use crate::registry::store::{Answer, StoreUnavailable};
 
@@ -36,7 +36,7 @@ const REMOVED: usize = 200;
 const SHORTEST_REST: Duration = Duration::from_millis(20);
 
 impl ImportStore for Store {
-    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId> {
+    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, Lease> {
         async move {
             if let Engine::Sqlite { .. } = &self.engine {
                 sqlx::query(ROOM).execute(&self.writers).await.map_err(StoreUnavailable::from)?;
@@ -49,7 +49,7 @@ impl ImportStore for Store {
                 let Some(import) = begun else { continue };
                 transaction.commit().await.map_err(StoreUnavailable::from)?;
                 drop(turn);
-                return Ok(import);
+                return Ok(Lease { import, until });
             }
         }
         .boxed()
@@ -57,14 +57,14 @@ impl ImportStore for Store {
 
     fn stage(
         &self,
-        import: ImportId,
+        lease: Lease,
         entries: Vec<Numbered>,
         explanation: Explanation,
         until: UnixTime,
     ) -> Work<'_, Staged> {
         async move {
             let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
-            let mut staging = Staging::begin(transaction, import, explanation, until).await?;
+            let mut staging = Staging::begin(transaction, lease, explanation, until).await?;
             staging.enter_all(entries).await.map_err(unavailable)?;
             let staged = staging.commit().await?;
             drop(turn);
@@ -75,7 +75,7 @@ impl ImportStore for Store {
 
     fn publish<'a>(
         &'a self,
-        import: ImportId,
+        lease: Lease,
         contents: &'a Contents,
         concerns: HashSet<Touched>,
         explanation: Explanation,
@@ -86,7 +86,7 @@ impl ImportStore for Store {
             }
             let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
             let mut writing = Writing::begin(transaction, explanation).await.map_err(unavailable)?;
-            writing.publish(import, contents, concerns).await?;
+            writing.publish(lease, contents, concerns).await?;
             let applied = writing.commit(&self.engine).await.map_err(unavailable)?;
             drop(turn);
             applied.version.ok_or_else(|| StoreUnavailable::because("an import without a version").into())

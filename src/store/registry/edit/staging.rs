@@ -14,7 +14,7 @@ use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Explanation, Touched};
-use crate::registry::import::{Entry, ImportId, ImportRefusal, Numbered, Refused, RevokedKey, Staged};
+use crate::registry::import::{Entry, ImportId, ImportRefusal, Lease, Numbered, Refused, RevokedKey, Staged};
 use crate::registry::participant::Participant;
 use crate::registry::trust_anchor::{AnchorGrant, AnchorOwner, AnchorState, TrustAnchor};
 use crate::registry::{ParticipantId, RegistryVersion, StoreUnavailable};
@@ -34,7 +34,7 @@ impl Staging {
     /// Takes the place of whoever changes the registry, without a version, and says that the import is alive until `until`.
     pub(in crate::store::registry) async fn begin(
         mut transaction: Transaction<'static, Any>,
-        import: ImportId,
+        lease: Lease,
         explanation: Explanation,
         until: UnixTime,
     ) -> Result<Self, ImportRefusal> {
@@ -42,19 +42,22 @@ impl Staging {
             .fetch_one(&mut *transaction)
             .await
             .map_err(StoreUnavailable::from)?;
-        let alive = sqlx::query("UPDATE registry_import SET leased_until = $2 WHERE id = $1 AND state = 'staging'")
-            .bind(import.0)
-            .bind(until.as_millis())
-            .execute(&mut *transaction)
-            .await
-            .map_err(StoreUnavailable::from)?;
+        let alive = sqlx::query(
+            "UPDATE registry_import SET leased_until = $2 WHERE id = $1 AND state = 'staging' AND leased_until = $3",
+        )
+        .bind(lease.import.0)
+        .bind(until.as_millis())
+        .bind(lease.until.as_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreUnavailable::from)?;
         if alive.rows_affected() == 0 {
-            return Err(ImportRefusal::GivenUp);
+            return Err(ended(&mut transaction, lease.import).await);
         }
         let writing = Writing {
             transaction,
             explanation,
-            import: Some(import),
+            import: Some(lease.import),
             version: RegistryVersion(version),
             steps: 0,
             touched: Vec::new(),
@@ -259,6 +262,17 @@ impl Staging {
         writing.transaction.commit().await?;
         staged.newcomer = newcomer;
         Ok(staged)
+    }
+}
+
+/// Why an import does not go on that the store has no more, or under another lease.
+pub(super) async fn ended(transaction: &mut Transaction<'static, Any>, import: ImportId) -> ImportRefusal {
+    let state = "SELECT state FROM registry_import WHERE id = $1 AND state <> 'staging'";
+    let given_up = sqlx::query(state).bind(import.0).fetch_optional(&mut **transaction).await;
+    match given_up {
+        Ok(Some(_)) => ImportRefusal::GivenUp,
+        Ok(None) => ImportRefusal::Lost,
+        Err(error) => StoreUnavailable::from(error).into(),
     }
 }
 
