@@ -473,12 +473,16 @@ async fn a_certificate_enrolled_on_first_use_overtakes_an_import(bench: &Bench) 
     rewritten.thumbprint = Thumbprint::of(b"rewritten");
     let key_hash = facts(4).key_hash;
     let key = RevokedKey { key_hash, revoked_at: NOW, reason: RevocationReason::KeyCompromise };
-    // The certificate itself, for another client too; one with its serial number; one with a key that is to be revoked.
+    let mut api = resource_server("bulk-api");
+    api.certificates = vec![facts(5).thumbprint, facts(6).thumbprint];
+    // The certificate itself, for another client too; one with its serial number; one with a key that is to be revoked; one of a
+    // resource server.
     for (number, entry) in [
         (1, a_certificate(1, "acme-1")),
         (2, a_certificate(2, "bulk-1")),
         (3, Entry::Certificate(Box::new(rewritten))),
         (4, Entry::RevokedKey(key)),
+        (5, Entry::ResourceServer(api)),
     ] {
         let import = begin(bench).await;
         let staged =

@@ -775,6 +775,12 @@ impl Writing {
             bound(issuers).execute(&mut *self.transaction).await?;
             bound(format!("DELETE {own}")).execute(&mut *self.transaction).await?;
         }
+        let held = format!(
+            "DELETE FROM resource_server_certificate WHERE thumbprint = $1 \
+                 AND resource_server_id IN (SELECT id FROM resource_server WHERE {hidden})"
+        );
+        let held = sqlx::query(AssertSqlSafe(held)).bind(seen.thumbprint.to_string());
+        is_in_the_way |= held.execute(&mut *self.transaction).await?.rows_affected() > 0;
         let key = format!("SELECT key_hash FROM revoked_key WHERE key_hash = $1 AND {hidden}");
         let key = sqlx::query(AssertSqlSafe(key)).bind(seen.key_hash.to_string());
         is_in_the_way |= key.fetch_optional(&mut *self.transaction).await?.is_some();
