@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_resource_server::time::{Clock, UnixTime};
+use countersign_resource_server::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -262,25 +262,41 @@ pub trait ImportStore: fmt::Debug + Send + Sync + 'static {
     /// stays so: gives the version under which it is in force.
     fn abandon(&self, import: ImportId) -> Work<'_, Option<RegistryVersion>>;
 
-    /// Removes what imports have left that were given up by `now`, in short transactions. Says whether there was something.
-    fn sweep_imports(&self, now: UnixTime) -> Answer<'_, bool>;
+    /// The import that is under way, with its last sign of life.
+    fn import_under_way(&self) -> Answer<'_, Option<Lease>>;
+
+    /// Removes what imports have left that were given up, in short transactions, and gives up `silent` before, where that is still
+    /// its last sign of life. Says whether there was something.
+    fn sweep_imports(&self, silent: Option<Lease>) -> Answer<'_, bool>;
 }
 
-/// How often a node looks whether an import was given up.
+/// How often a node looks whether an import was given up. Whoever imports gives signs of life three times as often, at least.
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
 
-/// Removes what killed imports have left, for as long as a node serves.
-pub fn keep_swept(store: Arc<dyn ImportStore>, clock: Arc<dyn Clock>) -> JoinHandle<()> {
+/// Removes what killed imports have left, for as long as a node serves. One that gives no sign of life between two looks was
+/// killed: no other machine's calendar is compared with this one's.
+pub fn keep_swept(store: Arc<dyn ImportStore>) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let mut silent = None;
         loop {
             tokio::time::sleep(SWEPT_EVERY).await;
-            match store.sweep_imports(clock.now()).await {
-                Ok(true) => tracing::warn!("what an import had left that was given up is removed"),
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "whether an import was given up cannot be told"),
+            match look(&*store, silent).await {
+                Ok(under_way) => silent = under_way,
+                Err(error) => {
+                    silent = None;
+                    tracing::debug!(%error, "whether an import was given up cannot be told");
+                }
             }
         }
     })
+}
+
+/// Removes what was given up, `silent` too where it has been silent since the last look; gives what is under way now.
+async fn look(store: &dyn ImportStore, silent: Option<Lease>) -> Result<Option<Lease>, StoreUnavailable> {
+    if store.sweep_imports(silent).await? {
+        tracing::warn!("what an import had left that was given up is removed");
+    }
+    store.import_under_way().await
 }
 
 /// What the store answers to whoever imports.

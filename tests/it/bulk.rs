@@ -248,8 +248,8 @@ async fn a_killed_import_leaves_nothing_visible() {
             let (succeeded, told) = import(&rig, &path).await;
             assert!(!succeeded && told.contains("is under way"), "{told}");
             let store = countersign::store::open(rig.store.as_str(), Migrate::Check).await.unwrap();
-            let later = SystemClock::new().now().after(Duration::from_secs(60));
-            assert!(store.sweep_imports(later).await.unwrap());
+            let silent = store.import_under_way().await.unwrap();
+            assert!(silent.is_some() && store.sweep_imports(silent).await.unwrap());
             store.close().await;
         }
         let (succeeded, told) = import(&rig, &path).await;
@@ -258,4 +258,39 @@ async fn a_killed_import_leaves_nothing_visible() {
         assert!(is_known(&rig, "bulk-1499").await);
         rig.stop().await;
     }
+}
+
+/// The input of an import makes a pause: it is alive all the same, and goes on.
+#[tokio::test]
+async fn an_import_that_waits_for_lines_is_alive() {
+    let rig = Rig::on(&Engine::Sqlite, Time::Machine).await;
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["registry", "import", "-"])
+        .current_dir(rig.directory())
+        .env("COUNTERSIGN_DATA_DIRECTORY", rig.directory())
+        .env("COUNTERSIGN_STORE", rig.store.as_str())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let store = countersign::store::open(rig.store.as_str(), Migrate::Check).await.unwrap();
+    let signs = tokio::time::timeout(Duration::from_secs(60), async {
+        let mut first = None;
+        loop {
+            let seen = store.import_under_way().await.unwrap();
+            match (first, seen) {
+                (Some(first), Some(later)) if first != later => return,
+                _ => first = first.or(seen),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    signs.await.expect("a second sign of life");
+    let mut input = child.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut input, File::of(1, rig.world.now).text().as_bytes()).await.unwrap();
+    drop(input);
+    assert!(child.wait().await.unwrap().success());
+    store.close().await;
+    rig.stop().await;
 }

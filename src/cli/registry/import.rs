@@ -43,6 +43,9 @@ const MISTAKES: usize = 20;
 /// How long an import that gives no sign of life is waited for by others.
 const LEASE: Duration = Duration::from_secs(30);
 
+/// How long it waits for lines before it says that it is alive.
+const RENEWED_AFTER: Duration = Duration::from_secs(10);
+
 /// The longest rest between two transactions.
 const LONGEST_REST: Duration = Duration::from_millis(250);
 
@@ -102,7 +105,7 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
         }
         (Ok(None), failure) => {
             // Where that does not succeed, another command or a node does it.
-            let left = match store.sweep_imports(clock.now()).await {
+            let left = match store.sweep_imports(None).await {
                 Ok(_) => "nothing was imported".to_owned(),
                 Err(error) => {
                     format!("nothing was imported; what it has left is removed by the next command ({error})")
@@ -149,7 +152,7 @@ impl UnderWay<'_> {
         std::thread::spawn(move || read_lots(source, context, &sender));
         let progress = Progress::of("read");
         let mut sha256 = None;
-        while let Some(Lot { entries, mistakes, lines, ended }) = lots.recv().await {
+        while let Some(Lot { entries, mistakes, lines, ended }) = self.next(&mut lots).await? {
             sha256 = ended;
             for Mistake { line, subject, sentence } in mistakes {
                 self.mistakes.insert(line, sentence);
@@ -180,6 +183,16 @@ impl UnderWay<'_> {
         let explanation = Explanation { at: self.clock.now(), ..self.explanation.clone() };
         self.may_be_published = true;
         Ok(self.store.publish(self.lease, &self.contents, concerns, explanation).await?)
+    }
+
+    /// The next lot. Whoever waits for lines is alive.
+    async fn next(&mut self, lots: &mut mpsc::Receiver<Lot>) -> Result<Option<Lot>, Failure> {
+        loop {
+            match tokio::time::timeout(RENEWED_AFTER, lots.recv()).await {
+                Ok(lot) => return Ok(lot),
+                Err(_) => self.enter(Vec::new()).await?,
+            }
+        }
     }
 
     async fn enter(&mut self, entries: Vec<Numbered>) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ contract!(
     what_an_import_gives_a_registered_client_is_in_force,
     what_was_abandoned_leaves_nothing,
     an_import_that_gives_no_sign_of_life_is_given_up,
+    an_import_that_is_silent_between_two_looks_is_given_up,
     whoever_adds_what_is_being_imported_is_refused,
     what_is_registered_is_not_imported_again,
     what_comes_twice_in_one_lot_is_entered_once,
@@ -218,9 +219,9 @@ async fn what_was_abandoned_leaves_nothing(bench: &Bench) {
     assert!(matches!(publish(bench, import, staged).await, Err(ImportRefusal::GivenUp)));
     assert!(matches!(stage(bench, import, one_of_each()).await, Err(ImportRefusal::GivenUp)));
     assert_eq!(exported(bench).await, records);
-    assert!(bench.store.sweep_imports(NOW).await.unwrap());
+    assert!(bench.store.sweep_imports(None).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 0);
-    assert!(!bench.store.sweep_imports(NOW).await.unwrap());
+    assert!(!bench.store.sweep_imports(None).await.unwrap());
     // All of it is free again.
     let import = begin(bench).await;
     let staged = stage(bench, import, one_of_each()).await.unwrap();
@@ -228,8 +229,7 @@ async fn what_was_abandoned_leaves_nothing(bench: &Bench) {
     let version = publish(bench, import, staged).await.unwrap();
     // Nor given up by whoever has not heard that it is in force. What is in force is not swept.
     assert_eq!(bench.store.abandon(import).await.unwrap(), Some(version));
-    let late = UnixTime::from_seconds(NOW.as_seconds() + 1_000_000);
-    assert!(!bench.store.sweep_imports(late).await.unwrap());
+    assert!(!bench.store.sweep_imports(Some(of(import))).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 8);
 }
 
@@ -239,7 +239,7 @@ async fn an_import_that_gives_no_sign_of_life_is_given_up(bench: &Bench) {
     let just_before = UNTIL.before(Duration::from_millis(1));
     let refused = bench.store.begin_import(origin(just_before), UNTIL).await.unwrap_err();
     assert!(matches!(refused, ImportRefusal::AnotherUnderWay { .. }), "{refused}");
-    assert!(!bench.store.sweep_imports(just_before).await.unwrap());
+    assert!(!bench.store.sweep_imports(None).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 8);
 
     let second = bench.store.begin_import(origin(UNTIL), UNTIL.after(Duration::from_secs(30))).await.unwrap();
@@ -249,6 +249,25 @@ async fn an_import_that_gives_no_sign_of_life_is_given_up(bench: &Bench) {
     assert!(matches!(stage(bench, first, one_of_each()).await, Err(ImportRefusal::GivenUp)));
     assert!(matches!(publish(bench, first, Staged::default()).await, Err(ImportRefusal::GivenUp)));
     assert_eq!(rows_of_imports(bench).await, 0);
+}
+
+/// Whatever the calendar says.
+async fn an_import_that_is_silent_between_two_looks_is_given_up(bench: &Bench) {
+    assert_eq!(bench.store.import_under_way().await.unwrap(), None);
+    let import = begin(bench).await;
+    stage(bench, import, one_of_each()).await.unwrap();
+    let first = bench.store.import_under_way().await.unwrap();
+    assert_eq!(first, Some(of(import)));
+    let until = UNTIL.after(Duration::from_millis(1));
+    bench.store.stage(of(import), vec![], because("bulk"), until).await.unwrap();
+    assert!(!bench.store.sweep_imports(first).await.unwrap());
+    assert_eq!(rows_of_imports(bench).await, 8);
+    let second = bench.store.import_under_way().await.unwrap();
+    assert_eq!(second, Some(Lease { import, until }));
+    assert!(bench.store.sweep_imports(second).await.unwrap());
+    assert_eq!(rows_of_imports(bench).await, 0);
+    assert_eq!(bench.store.import_under_way().await.unwrap(), None);
+    assert!(!bench.store.sweep_imports(second).await.unwrap());
 }
 
 async fn whoever_adds_what_is_being_imported_is_refused(bench: &Bench) {
@@ -369,7 +388,7 @@ async fn a_key_revoked_meanwhile_stops_the_import(bench: &Bench) {
     let refused = publish(bench, import, staged).await.unwrap_err();
     assert!(matches!(refused, ImportRefusal::KeyRevoked { .. }), "{refused}");
     bench.store.abandon(import).await.unwrap();
-    bench.store.sweep_imports(NOW).await.unwrap();
+    bench.store.sweep_imports(None).await.unwrap();
     // Revoked it is.
     let import = begin(bench).await;
     let staged = stage(bench, import, vec![a_certificate(1, "acme-1")]).await.unwrap();
@@ -384,7 +403,7 @@ async fn a_key_that_an_import_revokes_is_revoked_by_hand_for_good(bench: &Bench)
     stage(bench, import, vec![Entry::RevokedKey(key)]).await.unwrap();
     bench.registry.revoke_key(key_hash, because("in a hurry")).await.unwrap();
     bench.store.abandon(import).await.unwrap();
-    bench.store.sweep_imports(NOW).await.unwrap();
+    bench.store.sweep_imports(None).await.unwrap();
     let added = bench.registry.add_certificate(client_id("acme-1"), facts(1), because("x")).await;
     assert!(matches!(added, Err(EditRefusal::KeyRevoked)), "{added:?}");
 }
@@ -492,7 +511,7 @@ async fn a_certificate_enrolled_on_first_use_overtakes_an_import(bench: &Bench) 
         let seen = bench.sighted("acme-1", &sighting(number, "ca"), NOW).await.unwrap();
         assert!(seen.record.certificate(&facts(number).thumbprint).is_some());
         assert!(matches!(publish(bench, import, staged).await, Err(ImportRefusal::GivenUp)), "{number}");
-        assert!(bench.store.sweep_imports(NOW).await.unwrap());
+        assert!(bench.store.sweep_imports(None).await.unwrap());
         assert_eq!(rows_of_imports(bench).await, 0);
         assert!(bench.registry.certificate(&facts(number).thumbprint).await.unwrap().is_some());
     }

@@ -42,7 +42,7 @@ impl ImportStore for Store {
                 sqlx::query(ROOM).execute(&self.writers).await.map_err(StoreUnavailable::from)?;
             }
             loop {
-                self.sweep(origin.begun_at).await?;
+                self.sweep(|other| other.until <= origin.begun_at).await?;
                 let (turn, mut transaction) =
                     self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
                 let begun = begin(&mut transaction, &origin, until).await?;
@@ -117,8 +117,17 @@ impl ImportStore for Store {
         .boxed()
     }
 
-    fn sweep_imports(&self, now: UnixTime) -> Answer<'_, bool> {
-        self.sweep(now).boxed()
+    fn import_under_way(&self) -> Answer<'_, Option<Lease>> {
+        async move {
+            let statement = "SELECT id, leased_until FROM registry_import WHERE state = 'staging'";
+            let under_way: Option<(i64, i64)> = sqlx::query_as(statement).fetch_optional(&self.readers).await?;
+            Ok(under_way.map(|(id, until)| lease(id, until)))
+        }
+        .boxed()
+    }
+
+    fn sweep_imports(&self, silent: Option<Lease>) -> Answer<'_, bool> {
+        self.sweep(move |under_way| silent == Some(under_way)).boxed()
     }
 }
 
@@ -187,25 +196,27 @@ impl Store {
         })
     }
 
-    /// Removes what was given up. Asks for nothing but a row or two where nothing was.
-    async fn sweep(&self, now: UnixTime) -> Result<bool, StoreUnavailable> {
-        let left: Vec<(i64, String)> = sqlx::query_as(
-            "SELECT id, state FROM registry_import \
-             WHERE state = 'abandoned' OR (state = 'staging' AND leased_until <= $1)",
+    /// Removes what was given up, or is silent. Asks for nothing but a row or two where nothing was.
+    async fn sweep(&self, is_silent: impl Fn(Lease) -> bool + Send) -> Result<bool, StoreUnavailable> {
+        let unpublished: Vec<(i64, String, i64)> = sqlx::query_as(
+            "SELECT id, state, leased_until FROM registry_import WHERE state IN ('staging', 'abandoned')",
         )
-        .bind(now.as_millis())
         .fetch_all(&self.readers)
         .await?;
-        for (id, state) in &left {
+        let mut found = false;
+        for (id, state, until) in &unpublished {
             if state == "staging" {
+                if !is_silent(lease(*id, *until)) {
+                    continue;
+                }
                 let turn = self.turn_to_write().await;
                 let mut transaction = self.begin_write().await?;
                 let given_up = sqlx::query(
                     "UPDATE registry_import SET state = 'abandoned' \
-                     WHERE id = $1 AND state = 'staging' AND leased_until <= $2",
+                     WHERE id = $1 AND state = 'staging' AND leased_until = $2",
                 )
                 .bind(id)
-                .bind(now.as_millis())
+                .bind(until)
                 .execute(&mut *transaction)
                 .await?;
                 transaction.commit().await?;
@@ -215,6 +226,7 @@ impl Store {
                     continue;
                 }
             }
+            found = true;
             for table in LEFT {
                 self.sweep_table(table, *id).await?;
             }
@@ -227,7 +239,7 @@ impl Store {
             transaction.commit().await?;
             drop(turn);
         }
-        Ok(!left.is_empty())
+        Ok(found)
     }
 
     /// There is no index of what an import has entered: it would be as large as the registry, and of use on the day alone that
@@ -285,6 +297,10 @@ impl Store {
         drop(turn);
         Ok(())
     }
+}
+
+const fn lease(id: i64, until: i64) -> Lease {
+    Lease { import: ImportId(id), until: UnixTime::from_millis(until) }
 }
 
 /// A table with rows of imports.
