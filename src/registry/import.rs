@@ -24,8 +24,7 @@ use super::store::{Answer, StoreUnavailable};
 use super::trust_anchor::{AnchorGrant, TrustAnchor};
 use super::{KeyHash, ParticipantId, RegistryVersion};
 
-/// How many participants and anchors that are in the registry already one import may concern: what rests on them is read anew
-/// by every node.
+/// How many participants that are in the registry already one import may concern: what rests on them is read anew by every node.
 pub const CONCERNED: usize = 50_000;
 
 /// One record to be entered.

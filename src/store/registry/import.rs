@@ -81,7 +81,9 @@ impl ImportStore for Store {
         explanation: Explanation,
     ) -> Work<'a, RegistryVersion> {
         async move {
-            if concerns.len() > CONCERNED {
+            // Nothing in memory rests on an anchor that comes along.
+            let participants = concerns.iter().filter(|touched| matches!(touched, Touched::Participant(_))).count();
+            if participants > CONCERNED {
                 return Err(ImportRefusal::ConcernsTooMany { limit: CONCERNED });
             }
             let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
