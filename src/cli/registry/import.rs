@@ -40,6 +40,9 @@ const WAITING: usize = 2;
 /// How many mistakes are looked for.
 const MISTAKES: usize = 20;
 
+/// How many records that were refused are remembered, for what refers to them to be told as no mistake of its own.
+const REMEMBERED: usize = 100_000;
+
 /// How long an import that gives no sign of life is waited for by others.
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -164,7 +167,7 @@ impl UnderWay<'_> {
             self.contents.lines += lines;
             self.enter(entries).await?;
             progress.count().store(self.contents.lines, Ordering::Relaxed);
-            if self.mistakes.len() >= MISTAKES {
+            if self.has_enough() {
                 break;
             }
         }
@@ -225,10 +228,15 @@ impl UnderWay<'_> {
         }
     }
 
+    /// Whether it looks no further for mistakes.
+    fn has_enough(&self) -> bool {
+        self.mistakes.len() >= MISTAKES || self.missing.len() >= REMEMBERED
+    }
+
     fn listed(&self) -> String {
         let lines: Vec<String> =
             self.mistakes.iter().take(MISTAKES).map(|(line, mistake)| format!("line {line}: {mistake}")).collect();
-        let more = if self.mistakes.len() >= MISTAKES { "\nthere may be more" } else { "" };
+        let more = if self.has_enough() { "\nthere may be more" } else { "" };
         format!("{}{more}", lines.join("\n"))
     }
 }
@@ -332,4 +340,40 @@ fn in_words(contents: &Contents, version: RegistryVersion) -> String {
     let counted: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     format!("imported {}, registry version {version}\n  SHA-256 of the file: {}", counted.join(", "), contents.sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::fixture::{NOW, because};
+    use crate::store::contract::Bench;
+
+    /// A million clients of one participant whose line is bad are a million strings.
+    #[tokio::test]
+    async fn what_is_missing_on_account_of_one_mistake_is_remembered_up_to_a_limit() {
+        let bench = Bench::sqlite().await;
+        let clock = SystemClock::new();
+        let mut under_way = UnderWay {
+            store: &bench.store,
+            clock: &clock,
+            lease: Lease { import: ImportId(1), until: NOW },
+            explanation: because("bulk"),
+            mistakes: BTreeMap::from([(1, "it has no name".to_owned())]),
+            missing: HashSet::from([(RecordKind::Participant, "p".to_owned())]),
+            concerns: HashSet::new(),
+            newcomer: None,
+            contents: Contents::default(),
+            may_be_published: false,
+        };
+        let mut line = 1;
+        while under_way.missing.len() < REMEMBERED {
+            assert!(!under_way.has_enough() && !under_way.listed().contains("there may be more"));
+            line += 1;
+            let subject = (RecordKind::Client, format!("c{line}"));
+            let refusal = EditRefusal::NotFound { kind: RecordKind::Participant, id: "p".to_owned() };
+            under_way.note(Refused { line, subject, refusal });
+        }
+        assert!(under_way.has_enough());
+        assert_eq!(under_way.listed(), "line 1: it has no name\nthere may be more");
+    }
 }
