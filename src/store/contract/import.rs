@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::expiry::Window;
+use crate::expiry::store::{ExpiryStore, Soonest};
+use crate::registry::certificate::PathIssuer;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::export::ExportStore;
 use crate::registry::import::{
@@ -141,6 +144,13 @@ async fn what_is_staged_is_visible_to_nobody(bench: &Bench) {
     let staged = stage(bench, import, one_of_each()).await.unwrap();
     assert!(staged.refused.is_empty(), "{staged:?}");
     assert_eq!(rows_of_imports(bench).await, 8);
+    let mut in_use = facts(901).announced(client_id("bulk-1"), NOW);
+    (in_use.state, in_use.anchor) = (CertificateState::Active, Some(anchor_id("bulk-ca")));
+    let (key_hash, issuer_key) = (KeyHash::of(b"intermediate"), KeyHash::of(b"root"));
+    in_use.issuers = vec![PathIssuer { key_hash, issuer_key, serial: "0a".to_owned(), not_after: in_use.not_after }];
+    let staged = stage(bench, import, vec![Entry::Certificate(Box::new(in_use))]).await.unwrap();
+    assert!(staged.refused.is_empty(), "{staged:?}");
+    nothing_is_listed(bench).await;
 
     let registry = &bench.registry;
     assert!(matches!(registry.client(&client_id("bulk-1")).await, Err(LookupRefusal::ClientUnknown)));
@@ -158,6 +168,36 @@ async fn what_is_staged_is_visible_to_nobody(bench: &Bench) {
     assert!(!asker.is_a_client && !asker.key_is_revoked);
     assert_eq!((bench.store.head().await.unwrap(), exported(bench).await), (before, records));
     assert_eq!(registry.history(before.version, None, 9).await.unwrap(), []);
+}
+
+/// By whoever asks for many, or for what is to be done about them.
+async fn nothing_is_listed(bench: &Bench) {
+    let (bulk, store) = (participant_id("bulk"), &bench.store);
+    for selection in [
+        Selection::Anchors,
+        Selection::Certificates(None),
+        Selection::Certificates(Some(client_id("bulk-1"))),
+        Selection::CertificatesBySerial(facts(901).serial),
+        Selection::CertificatesUnder(anchor_id("bulk-ca")),
+        Selection::Clients(None),
+        Selection::Clients(Some(bulk.clone())),
+        Selection::Entitlements(None),
+        Selection::Entitlements(Some(client_id("bulk-1"))),
+        Selection::Grants(bulk),
+        Selection::Participants,
+        Selection::ResourceServers,
+    ] {
+        let listed = store.list(selection.clone(), Page::first(99)).await.unwrap();
+        assert!(listed.iter().all(|document| !document.record.contains("bulk")), "{selection:?}");
+    }
+    assert_eq!(store.live_serials(&KeyHash::of(b"issuer"), String::new(), 99).await.unwrap(), []);
+    let window = Window { from: NOW, until: facts(901).not_after.after(Duration::from_secs(1)) };
+    assert_eq!(store.leaves(window, None, 99).await.unwrap().leaves, []);
+    assert_eq!(store.path_issuers(window, 99).await.unwrap(), []);
+    assert_eq!(store.soonest(NOW).await.unwrap(), Soonest::default());
+    // One that is staged for somebody else, and its key with it.
+    let seen = bench.registry.would_be_sighted(&client_id("acme-1"), &sighting(900, "ca"), NOW).await.unwrap();
+    assert!(seen.certificate(&facts(900).thumbprint).is_some());
 }
 
 async fn what_was_published_is_there_at_one_version(bench: &Bench) {

@@ -1,7 +1,7 @@
 //! Imports: entered in short transactions, visible with one row, and removed again where they were given up.
 //!
-//! Every record carries the number of the import that entered it, and the views leave out those of an import that is under way
-//! or was given up. So what makes a million records visible is one row that says `published`. Between two transactions others
+//! Every record carries the number of the import that entered it, and of those that have one the views show what belongs to an
+//! import that is published. So what makes a million records visible is one row that says `published`. Between two transactions others
 //! have their turn.
 
 use std::collections::HashSet;
