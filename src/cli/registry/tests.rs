@@ -19,7 +19,7 @@ use crate::registry::fixture::{
 };
 use crate::registry::import::{Contents, Entry, ImportStore, Numbered, Origin};
 use crate::registry::participant::ParticipantState;
-use crate::registry::trust_anchor::{AnchorMaterial, CrlSource, NameSpace, Unknown};
+use crate::registry::trust_anchor::{AnchorMaterial, CrlSource, EkuPolicy, NameSpace, Unknown};
 use crate::store::Store;
 use crate::store::contract::{Bench, contract};
 
@@ -214,6 +214,18 @@ fn an_anchor_comes_with_its_grants() {
     assert_eq!(grant.anchor_id, anchor.id);
     assert_eq!(grant.name_space.dns_suffixes, ["acme.example"]);
     assert_eq!(anchor.unknown_revocation, Unknown::Accept);
+}
+
+#[test]
+fn whether_a_purpose_is_asked_for_is_as_each_command_has_it() {
+    let anchor = json!({ "anchor": { "der": base64(&authority().certificate) } });
+    let bundle = json!({ "keys": [] }).to_string();
+    let trust_domain =
+        json!({ "trust_domain": { "trust_domain": "a.example", "bundle": bundle, "state": "retired" } });
+    for (value, policy) in [(anchor, EkuPolicy::Required), (trust_domain, EkuPolicy::IfPresent)] {
+        let Entry::Anchor { anchor, .. } = only(&value) else { panic!("{value}") };
+        assert_eq!(anchor.eku_policy, policy);
+    }
 }
 
 /// Each breaks one thing of a line that is good.
