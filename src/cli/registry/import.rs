@@ -145,11 +145,7 @@ struct UnderWay<'a> {
 }
 
 impl UnderWay<'_> {
-    async fn work(
-        &mut self,
-        source: Box<dyn Read + Send>,
-        context: Context,
-    ) -> Result<RegistryVersion, Failure> {
+    async fn work(&mut self, source: Box<dyn Read + Send>, context: Context) -> Result<RegistryVersion, Failure> {
         let (sender, mut lots) = mpsc::channel(WAITING);
         // A thread of its own, which nobody waits for: it may be waiting for input that never comes.
         std::thread::spawn(move || read_lots(source, context, &sender));

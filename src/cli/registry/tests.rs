@@ -220,8 +220,7 @@ fn an_anchor_comes_with_its_grants() {
 fn whether_a_purpose_is_asked_for_is_as_each_command_has_it() {
     let anchor = json!({ "anchor": { "der": base64(&authority().certificate) } });
     let bundle = json!({ "keys": [] }).to_string();
-    let trust_domain =
-        json!({ "trust_domain": { "trust_domain": "a.example", "bundle": bundle, "state": "retired" } });
+    let trust_domain = json!({ "trust_domain": { "trust_domain": "a.example", "bundle": bundle, "state": "retired" } });
     for (value, policy) in [(anchor, EkuPolicy::Required), (trust_domain, EkuPolicy::IfPresent)] {
         let Entry::Anchor { anchor, .. } = only(&value) else { panic!("{value}") };
         assert_eq!(anchor.eku_policy, policy);
@@ -299,8 +298,14 @@ fn a_line_of_another_kind_with_one_thing_wrong_is_refused() {
             json!({ "certificate": { "client_id": "c", "der": der, "state": "superseded", "state_at": "2027-01-01T00:00:00Z" } }),
             "announced or revoked",
         ),
-        (json!({ "certificate": { "client_id": "c", "der": der, "first_seen": "2026-01-01T00:00:00Z" } }), "not seen yet"),
-        (json!({ "certificate": { "client_id": "c", "der": der, "last_seen": "2026-01-01T00:00:00Z" } }), "not seen yet"),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "first_seen": "2026-01-01T00:00:00Z" } }),
+            "not seen yet",
+        ),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "last_seen": "2026-01-01T00:00:00Z" } }),
+            "not seen yet",
+        ),
         (json!({ "certificate": { "client_id": "c", "serial": "01" } }), "without der"),
         (json!({ "entitlement": { "client_id": "c", "resource_server_id": "a", "scopes": "read" } }), "reason"),
         (json!({ "revoked_key": { "key_hash": "AAAA" } }), "SHA-256"),
