@@ -215,7 +215,7 @@ impl App {
             status_lists.keep_fresh(),
             checkpoints.keep(),
             audit::index::keep(Arc::new(store.clone())),
-            import::keep_swept(Arc::new(store.clone()), Arc::clone(&clock)),
+            import::keep_swept(Arc::new(store.clone())),
         ];
         let own_tokens = OwnTokens::new(issuer, Arc::clone(&keys));
         Ok(Arc::new(Self {

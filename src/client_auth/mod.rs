@@ -15,11 +15,11 @@ use crate::pki::identity::Names;
 use crate::pki::spiffe::SpiffeId;
 use crate::pki::{Standing, VerifiedPeer};
 use crate::rates::Rates;
-use crate::registry::certificate::CertificateState;
+use crate::registry::certificate::{Certificate, CertificateState};
 use crate::registry::client::{ClientAuthentication, Enrolment, SubjectRule};
 use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
 use crate::registry::{
-    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, Registry, RegistryVersion, Sighting,
+    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, KeyHash, Registry, RegistryVersion, Sighting,
 };
 use crate::request::ClientAssertion;
 
@@ -101,6 +101,8 @@ refusals! {
         CertificateNotEnrolled => "certificate_not_enrolled",
         /// Another DER of an enrolled certificate: same issuer key and serial number.
         CertificateTwin => "certificate_twin",
+        /// What is on record of the certificate is not what it says: another key, serial number or issuer.
+        CertificateRecordWrong => "certificate_record_wrong",
         /// The assertion came under another `client_assertion_type` than its client's method goes with.
         AssertionKindWrong => "assertion_kind_wrong",
         /// The header of a JWT-SVID has a member that it must not have.
@@ -271,6 +273,8 @@ fn check_certificate(
 /// Whether the certificate has to be put on record, by the client's enrolment policy (design §3).
 fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighting>, ClientAuthRefusal> {
     match record.certificate(peer.thumbprint()) {
+        // Keys are revoked by what is on record (design §3). An import takes an operator's word for it (docs/registry-import.md).
+        Some(certificate) if !is_of(certificate, peer) => return Err(ClientAuthRefusal::CertificateRecordWrong),
         Some(certificate) if certificate.state == CertificateState::Announced => {}
         // What its state means is admission's business.
         Some(_) => return Ok(None),
@@ -302,6 +306,14 @@ fn enrolment(record: &ClientRecord, peer: &VerifiedPeer) -> Result<Option<Sighti
         anchor: peer.anchor().cloned(),
         issuers: peer.issuers(),
     }))
+}
+
+/// Whether what is on record of a certificate is so, as far as it can be told by looking at it and at who has signed it.
+fn is_of(certificate: &Certificate, peer: &VerifiedPeer) -> bool {
+    let is_issued_by = |own: &KeyHash| peer.issuer_key().is_none_or(|issuer| issuer == own);
+    certificate.key_hash == *peer.key_hash()
+        && certificate.serial == peer.serial()
+        && certificate.issuer_key.as_ref().is_none_or(is_issued_by)
 }
 
 /// The clients' registered JWK Sets, parsed once for each record and not for each request. Bounded.

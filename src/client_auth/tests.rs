@@ -449,6 +449,33 @@ mod enrolment_policy {
         assert_eq!(enrolment(&active.record, &verified), Ok(None));
     }
 
+    /// As an import may have it that was written by hand.
+    #[test]
+    fn on_record_with_another_key_serial_or_issuer() {
+        let root = Authority::root("Partner A CA", NOW);
+        let scene = Scene::new("partner-a").trusting(&root);
+        let credential = root.client("client");
+        let verified = peer(&scene, &credential);
+        let own = verified.issuer_key().copied();
+        let other = crate::registry::KeyHash::of(b"other");
+        let good = scene.clone().enrolled(credential.certificate(), |known| known.issuer_key = own);
+        assert_eq!(enrolment(&good.record, &verified), Ok(None));
+        let wrong: [fn(&mut Certificate, crate::registry::KeyHash); 3] = [
+            |known, other| known.key_hash = other,
+            |known, _| known.serial = "00".to_owned(),
+            |known, other| known.issuer_key = Some(other),
+        ];
+        for change in wrong {
+            for state in [CertificateState::Active, CertificateState::Announced] {
+                let scene = scene.clone().enrolled(credential.certificate(), |known| {
+                    known.state = state;
+                    change(known, other);
+                });
+                assert_eq!(enrolment(&scene.record, &verified), Err(ClientAuthRefusal::CertificateRecordWrong));
+            }
+        }
+    }
+
     #[test]
     fn a_rewritten_signature_makes_no_second_certificate() {
         let root = Authority::root("Partner A CA", NOW);

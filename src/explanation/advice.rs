@@ -365,6 +365,9 @@ const fn on_client_auth(refusal: &ClientAuthRefusal) -> Advice {
         ClientAuthRefusal::TrustDomainUnknown => operator(
             "Enrol the trust domain of the registered SPIFFE ID for the client's participant (trust-domain add).",
         ),
+        ClientAuthRefusal::CertificateRecordWrong => operator(
+            "Revoke what is on record of this certificate (certificate revoke): it was imported with another key, serial number or issuer than it has. Then have the client use a new one.",
+        ),
         ClientAuthRefusal::CertificateTwin => partner(
             "Use the certificate as its CA issued it: this is another encoding of one that is enrolled. If two were issued with one serial number, the CA has to issue one of them anew.",
         ),

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_resource_server::time::{Clock, UnixTime};
+use countersign_resource_server::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -24,8 +24,7 @@ use super::store::{Answer, StoreUnavailable};
 use super::trust_anchor::{AnchorGrant, TrustAnchor};
 use super::{KeyHash, ParticipantId, RegistryVersion};
 
-/// How many participants and anchors that are in the registry already one import may concern: what rests on them is read anew
-/// by every node.
+/// How many participants that are in the registry already one import may concern: what rests on them is read anew by every node.
 pub const CONCERNED: usize = 50_000;
 
 /// One record to be entered.
@@ -99,6 +98,16 @@ impl fmt::Display for ImportId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// An import under way, and the sign of life that it gave last. What was entered between two signs is there for as long as the
+/// store has the later one: a database that lost a transaction has another (a fail-over, a restore).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which import.
+    pub import: ImportId,
+    /// When others may take it for given up.
+    pub until: UnixTime,
 }
 
 /// Who imports, and from where.
@@ -206,6 +215,9 @@ pub enum ImportRefusal {
         "this import was given up by another command or node, for it gave no sign of life for too long, or by a client that showed a certificate which is in it and was enrolled on first use: do it again"
     )]
     GivenUp,
+    /// The database has lost some of it.
+    #[error("the database has lost some of what was imported already, as in a fail-over: do it again")]
+    Lost,
     /// A key was revoked meanwhile that one of its certificates has.
     #[error(
         "while it was under way a key was revoked that certificate {certificate} in it has: take that certificate out of the file"
@@ -223,48 +235,67 @@ pub enum ImportRefusal {
 pub trait ImportStore: fmt::Debug + Send + Sync + 'static {
     /// Begins an import, once nothing is left of one that was given up by `origin.begun_at`. Others may give this one up from
     /// `until` on.
-    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId>;
+    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, Lease>;
 
-    /// Enters some, in one short transaction, as far as the rules allow.
+    /// Enters some, in one short transaction, as far as the rules allow, where `lease` is what the store has. Where it
+    /// succeeds, the lease is until `until`.
     fn stage(
         &self,
-        import: ImportId,
+        lease: Lease,
         entries: Vec<Numbered>,
         explanation: Explanation,
         until: UnixTime,
     ) -> Work<'_, Staged>;
 
-    /// Makes everything visible that the import has entered, under the next version, in one short transaction.
+    /// Makes everything visible that the import has entered, under the next version, in one short transaction, where `lease`
+    /// is what the store has.
     fn publish<'a>(
         &'a self,
-        import: ImportId,
+        lease: Lease,
         contents: &'a Contents,
         concerns: HashSet<Touched>,
         explanation: Explanation,
     ) -> Work<'a, RegistryVersion>;
 
-    /// Gives an import up. What it has entered is nobody's, and is removed by [`ImportStore::sweep_imports`].
-    fn abandon(&self, import: ImportId) -> Work<'_, ()>;
+    /// Gives an import up. What it has entered is nobody's, and is removed by [`ImportStore::sweep_imports`]. One that is published
+    /// stays so: gives the version under which it is in force.
+    fn abandon(&self, import: ImportId) -> Work<'_, Option<RegistryVersion>>;
 
-    /// Removes what imports have left that were given up by `now`, in short transactions. Says whether there was something.
-    fn sweep_imports(&self, now: UnixTime) -> Answer<'_, bool>;
+    /// The import that is under way, with its last sign of life.
+    fn import_under_way(&self) -> Answer<'_, Option<Lease>>;
+
+    /// Removes what imports have left that were given up, in short transactions, and gives up `silent` before, where that is still
+    /// its last sign of life. Says whether there was something.
+    fn sweep_imports(&self, silent: Option<Lease>) -> Answer<'_, bool>;
 }
 
-/// How often a node looks whether an import was given up.
+/// How often a node looks whether an import was given up. Whoever imports gives signs of life three times as often, at least.
 const SWEPT_EVERY: Duration = Duration::from_secs(60);
 
-/// Removes what killed imports have left, for as long as a node serves.
-pub fn keep_swept(store: Arc<dyn ImportStore>, clock: Arc<dyn Clock>) -> JoinHandle<()> {
+/// Removes what killed imports have left, for as long as a node serves. One that gives no sign of life between two looks was
+/// killed: no other machine's calendar is compared with this one's.
+pub fn keep_swept(store: Arc<dyn ImportStore>) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let mut silent = None;
         loop {
             tokio::time::sleep(SWEPT_EVERY).await;
-            match store.sweep_imports(clock.now()).await {
-                Ok(true) => tracing::warn!("what an import had left that was given up is removed"),
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "whether an import was given up cannot be told"),
+            match look(&*store, silent).await {
+                Ok(under_way) => silent = under_way,
+                Err(error) => {
+                    silent = None;
+                    tracing::debug!(%error, "whether an import was given up cannot be told");
+                }
             }
         }
     })
+}
+
+/// Removes what was given up, `silent` too where it has been silent since the last look; gives what is under way now.
+async fn look(store: &dyn ImportStore, silent: Option<Lease>) -> Result<Option<Lease>, StoreUnavailable> {
+    if store.sweep_imports(silent).await? {
+        tracing::warn!("what an import had left that was given up is removed");
+    }
+    store.import_under_way().await
 }
 
 /// What the store answers to whoever imports.

@@ -80,6 +80,32 @@ async fn is_known(rig: &Rig, client: &str) -> bool {
     rig.app.registry.client(&ClientId::parse(client).unwrap()).await.is_ok()
 }
 
+/// Imports, while a client asks for one token after another: each is issued, and none is waited for long.
+async fn import_beside_an_asker(engine: &Engine, rig: &Arc<Rig>, path: &Path) -> (bool, String) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = tokio::spawn({
+        let (rig, stop) = (Arc::clone(rig), Arc::clone(&stop));
+        async move {
+            let clock = SystemClock::new();
+            let (mut asked, mut slowest) = (0, Duration::ZERO);
+            while !stop.load(Ordering::Relaxed) {
+                let begun = clock.monotonic();
+                let answer = rig.ask(&rig.world.a_dn).await;
+                assert_eq!(answer.status, 200, "{answer}");
+                slowest = slowest.max(clock.monotonic() - begun);
+                asked += 1;
+            }
+            (asked, slowest)
+        }
+    });
+    let outcome = import(rig, path).await;
+    stop.store(true, Ordering::Relaxed);
+    let (asked, slowest) = asking.await.unwrap();
+    println!("{engine:?}: {asked} tokens during the import, the slowest after {slowest:?}");
+    assert!(asked > 0 && slowest < Duration::from_secs(5), "{asked} {slowest:?}");
+    outcome
+}
+
 /// Every request is answered with a token, and none waits long, from before the first line until after the last client of the
 /// file has a token itself.
 #[tokio::test(flavor = "multi_thread")]
@@ -92,28 +118,8 @@ async fn a_server_issues_tokens_throughout_an_import() {
         // Asked for in vain, and remembered as nobody.
         assert_eq!(rig.ask(&last).await.status, 400);
 
-        let stop = Arc::new(AtomicBool::new(false));
-        let asking = tokio::spawn({
-            let (rig, stop) = (Arc::clone(&rig), Arc::clone(&stop));
-            async move {
-                let clock = SystemClock::new();
-                let (mut asked, mut slowest) = (0, Duration::ZERO);
-                while !stop.load(Ordering::Relaxed) {
-                    let begun = clock.monotonic();
-                    let answer = rig.ask(&rig.world.a_dn).await;
-                    assert_eq!(answer.status, 200, "{answer}");
-                    slowest = slowest.max(clock.monotonic() - begun);
-                    asked += 1;
-                }
-                (asked, slowest)
-            }
-        });
-        let (succeeded, told) = import(&rig, &path).await;
+        let (succeeded, told) = import_beside_an_asker(&engine, &rig, &path).await;
         assert!(succeeded && told.contains("4000 clients"), "{told}");
-        stop.store(true, Ordering::Relaxed);
-        let (asked, slowest) = asking.await.unwrap();
-        println!("{engine:?}: {asked} tokens during the import, the slowest after {slowest:?}");
-        assert!(asked > 0 && slowest < Duration::from_secs(5), "{asked} {slowest:?}");
         let form = [
             ("grant_type", "client_credentials".to_owned()),
             ("client_id", last.id.to_owned()),
@@ -130,6 +136,20 @@ async fn a_server_issues_tokens_throughout_an_import() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(answered, 200, "within ten seconds");
+        Arc::into_inner(rig).unwrap().stop().await;
+    }
+}
+
+/// The mistake is in the last line: all that was entered is removed again, and nobody is refused on its account.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_issues_tokens_while_a_failed_import_is_removed() {
+    for engine in Engine::every() {
+        let rig = Arc::new(Rig::on(&engine, Time::Machine).await);
+        let mut file = File::of(4_000, rig.world.now);
+        file.lines.push(json!({ "revoked_key": {} }));
+        let path = rig.file("bulk.jsonl", &file.text());
+        let (succeeded, told) = import_beside_an_asker(&engine, &rig, &path).await;
+        assert!(!succeeded && told.contains("nothing was imported"), "{told}");
         Arc::into_inner(rig).unwrap().stop().await;
     }
 }
@@ -228,8 +248,8 @@ async fn a_killed_import_leaves_nothing_visible() {
             let (succeeded, told) = import(&rig, &path).await;
             assert!(!succeeded && told.contains("is under way"), "{told}");
             let store = countersign::store::open(rig.store.as_str(), Migrate::Check).await.unwrap();
-            let later = SystemClock::new().now().after(Duration::from_secs(60));
-            assert!(store.sweep_imports(later).await.unwrap());
+            let silent = store.import_under_way().await.unwrap();
+            assert!(silent.is_some() && store.sweep_imports(silent).await.unwrap());
             store.close().await;
         }
         let (succeeded, told) = import(&rig, &path).await;
@@ -238,4 +258,39 @@ async fn a_killed_import_leaves_nothing_visible() {
         assert!(is_known(&rig, "bulk-1499").await);
         rig.stop().await;
     }
+}
+
+/// The input of an import makes a pause: it is alive all the same, and goes on.
+#[tokio::test]
+async fn an_import_that_waits_for_lines_is_alive() {
+    let rig = Rig::on(&Engine::Sqlite, Time::Machine).await;
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["registry", "import", "-"])
+        .current_dir(rig.directory())
+        .env("COUNTERSIGN_DATA_DIRECTORY", rig.directory())
+        .env("COUNTERSIGN_STORE", rig.store.as_str())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let store = countersign::store::open(rig.store.as_str(), Migrate::Check).await.unwrap();
+    let signs = tokio::time::timeout(Duration::from_secs(60), async {
+        let mut first = None;
+        loop {
+            let seen = store.import_under_way().await.unwrap();
+            match (first, seen) {
+                (Some(first), Some(later)) if first != later => return,
+                _ => first = first.or(seen),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    signs.await.expect("a second sign of life");
+    let mut input = child.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut input, File::of(1, rig.world.now).text().as_bytes()).await.unwrap();
+    drop(input);
+    assert!(child.wait().await.unwrap().success());
+    store.close().await;
+    rig.stop().await;
 }

@@ -21,7 +21,7 @@ use super::ImportArguments;
 use super::reading::{self, Context};
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::{Explanation, Touched};
-use crate::registry::import::{Contents, ImportId, ImportRefusal, ImportStore, Numbered, Origin, Refused};
+use crate::registry::import::{Contents, ImportId, ImportStore, Lease, Numbered, Origin, Refused};
 use crate::registry::{ParticipantId, RegistryVersion};
 use crate::store::Store;
 
@@ -40,8 +40,14 @@ const WAITING: usize = 2;
 /// How many mistakes are looked for.
 const MISTAKES: usize = 20;
 
+/// How many records that were refused are remembered, for what refers to them to be told as no mistake of its own.
+const REMEMBERED: usize = 100_000;
+
 /// How long an import that gives no sign of life is waited for by others.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// How long it waits for lines before it says that it is alive.
+const RENEWED_AFTER: Duration = Duration::from_secs(10);
 
 /// The longest rest between two transactions.
 const LONGEST_REST: Duration = Duration::from_millis(250);
@@ -70,39 +76,52 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
     let begun_at = clock.now();
     let name = file.display().to_string();
     let origin = Origin { actor: session.actor().clone(), begun_at, file: name.clone() };
-    let import = store.begin_import(origin, begun_at.after(LEASE)).await?;
+    let lease = store.begin_import(origin, begun_at.after(LEASE)).await?;
+    let import = lease.import;
     let context = Context { now: begun_at, environment: session.config.environment };
     let mut under_way = UnderWay {
         store,
         clock: &clock,
-        import,
+        lease,
         explanation: Explanation { at: begun_at, ..session.explain(why) },
         mistakes: BTreeMap::new(),
         missing: HashSet::new(),
         concerns: HashSet::new(),
         newcomer: None,
+        contents: Contents { file: name, ..Contents::default() },
+        may_be_published: false,
     };
     let outcome = tokio::select! {
-        outcome = under_way.work(source, name, context) => outcome,
+        outcome = under_way.work(source, context) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
-    match outcome {
-        Ok((version, contents)) => {
+    let UnderWay { contents, may_be_published, .. } = under_way;
+    let (version, failure) = match outcome {
+        Ok(version) => (Ok(Some(version)), String::new()),
+        Err(failure) => (store.abandon(import).await, failure.to_string()),
+    };
+    match (version, failure) {
+        // Also where that it was committed was not heard.
+        (Ok(Some(version)), _) => {
             let sentence = in_words(&contents, version);
             session.output.done(&sentence, &Done { registry_version: version, import, contents: &contents })
         }
-        Err(failure) => {
-            // Where that does not succeed either, another command or a node does it.
-            let left = match store.abandon(import).await {
-                Ok(()) => store.sweep_imports(clock.now()).await.map(drop).map_err(ImportRefusal::from),
-                Err(refusal) => Err(refusal),
-            };
-            let left = match left {
-                Ok(()) => "nothing was imported".to_owned(),
+        (Ok(None), failure) => {
+            // Where that does not succeed, another command or a node does it.
+            let left = match store.sweep_imports(None).await {
+                Ok(_) => "nothing was imported".to_owned(),
                 Err(error) => {
                     format!("nothing was imported; what it has left is removed by the next command ({error})")
                 }
             };
+            Err(format!("{failure}\n{left}").into())
+        }
+        (Err(error), failure) if may_be_published => Err(format!(
+            "{failure}\nwhether it was imported is not known ({error}): `countersign history --subject import:{import}` has an entry where it was, and otherwise nothing was imported"
+        )
+        .into()),
+        (Err(error), failure) => {
+            let left = format!("nothing was imported; what it has left is removed by the next command ({error})");
             Err(format!("{failure}\n{left}").into())
         }
     }
@@ -112,41 +131,39 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
 struct UnderWay<'a> {
     store: &'a Store,
     clock: &'a SystemClock,
-    import: ImportId,
+    lease: Lease,
     explanation: Explanation,
     mistakes: BTreeMap<u64, String>,
     /// Records that were refused: what is missing on their account is no mistake of its own.
     missing: HashSet<(RecordKind, String)>,
     concerns: HashSet<Touched>,
     newcomer: Option<ParticipantId>,
+    /// What was read.
+    contents: Contents,
+    /// Whether the last transaction was begun.
+    may_be_published: bool,
 }
 
 impl UnderWay<'_> {
-    async fn work(
-        &mut self,
-        source: Box<dyn Read + Send>,
-        name: String,
-        context: Context,
-    ) -> Result<(RegistryVersion, Contents), Failure> {
+    async fn work(&mut self, source: Box<dyn Read + Send>, context: Context) -> Result<RegistryVersion, Failure> {
         let (sender, mut lots) = mpsc::channel(WAITING);
         // A thread of its own, which nobody waits for: it may be waiting for input that never comes.
         std::thread::spawn(move || read_lots(source, context, &sender));
         let progress = Progress::of("read");
-        let mut contents = Contents { file: name, ..Contents::default() };
         let mut sha256 = None;
-        while let Some(Lot { entries, mistakes, lines, ended }) = lots.recv().await {
+        while let Some(Lot { entries, mistakes, lines, ended }) = self.next(&mut lots).await? {
             sha256 = ended;
             for Mistake { line, subject, sentence } in mistakes {
                 self.mistakes.insert(line, sentence);
                 self.missing.extend(subject);
             }
             for numbered in &entries {
-                contents.count(&numbered.entry);
+                self.contents.count(&numbered.entry);
             }
-            contents.lines += lines;
+            self.contents.lines += lines;
             self.enter(entries).await?;
-            progress.count().store(contents.lines, Ordering::Relaxed);
-            if self.mistakes.len() >= MISTAKES {
+            progress.count().store(self.contents.lines, Ordering::Relaxed);
+            if self.has_enough() {
                 break;
             }
         }
@@ -154,8 +171,8 @@ impl UnderWay<'_> {
         if !self.mistakes.is_empty() {
             return Err(self.listed().into());
         }
-        contents.sha256 = sha256.ok_or("the file was not read to its end")?;
-        if contents.lines == 0 {
+        self.contents.sha256 = sha256.ok_or("the file was not read to its end")?;
+        if self.contents.lines == 0 {
             return Err("there is no line in it".into());
         }
         let mut concerns = std::mem::take(&mut self.concerns);
@@ -163,14 +180,26 @@ impl UnderWay<'_> {
             concerns.extend(self.newcomer.take().map(Touched::Participant));
         }
         let explanation = Explanation { at: self.clock.now(), ..self.explanation.clone() };
-        let version = self.store.publish(self.import, &contents, concerns, explanation).await?;
-        Ok((version, contents))
+        self.may_be_published = true;
+        Ok(self.store.publish(self.lease, &self.contents, concerns, explanation).await?)
+    }
+
+    /// The next lot. Whoever waits for lines is alive.
+    async fn next(&mut self, lots: &mut mpsc::Receiver<Lot>) -> Result<Option<Lot>, Failure> {
+        loop {
+            match tokio::time::timeout(RENEWED_AFTER, lots.recv()).await {
+                Ok(lot) => return Ok(lot),
+                Err(_) => self.enter(Vec::new()).await?,
+            }
+        }
     }
 
     async fn enter(&mut self, entries: Vec<Numbered>) -> Result<(), Failure> {
         let begun = self.clock.monotonic();
-        let until = self.clock.now().after(LEASE);
-        let staged = self.store.stage(self.import, entries, self.explanation.clone(), until).await?;
+        // Never the same twice: one of two lots may be lost.
+        let until = self.clock.now().after(LEASE).max(self.lease.until.after(Duration::from_millis(1)));
+        let staged = self.store.stage(self.lease, entries, self.explanation.clone(), until).await?;
+        self.lease.until = until;
         let took = self.clock.monotonic().saturating_sub(begun);
         for refused in staged.refused {
             self.note(refused);
@@ -195,10 +224,15 @@ impl UnderWay<'_> {
         }
     }
 
+    /// Whether it looks no further for mistakes.
+    fn has_enough(&self) -> bool {
+        self.mistakes.len() >= MISTAKES || self.missing.len() >= REMEMBERED
+    }
+
     fn listed(&self) -> String {
         let lines: Vec<String> =
             self.mistakes.iter().take(MISTAKES).map(|(line, mistake)| format!("line {line}: {mistake}")).collect();
-        let more = if self.mistakes.len() >= MISTAKES { "\nthere may be more" } else { "" };
+        let more = if self.has_enough() { "\nthere may be more" } else { "" };
         format!("{}{more}", lines.join("\n"))
     }
 }
@@ -302,4 +336,40 @@ fn in_words(contents: &Contents, version: RegistryVersion) -> String {
     let counted: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     format!("imported {}, registry version {version}\n  SHA-256 of the file: {}", counted.join(", "), contents.sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::fixture::{NOW, because};
+    use crate::store::contract::Bench;
+
+    /// A million clients of one participant whose line is bad are a million strings.
+    #[tokio::test]
+    async fn what_is_missing_on_account_of_one_mistake_is_remembered_up_to_a_limit() {
+        let bench = Bench::sqlite().await;
+        let clock = SystemClock::new();
+        let mut under_way = UnderWay {
+            store: &bench.store,
+            clock: &clock,
+            lease: Lease { import: ImportId(1), until: NOW },
+            explanation: because("bulk"),
+            mistakes: BTreeMap::from([(1, "it has no name".to_owned())]),
+            missing: HashSet::from([(RecordKind::Participant, "p".to_owned())]),
+            concerns: HashSet::new(),
+            newcomer: None,
+            contents: Contents::default(),
+            may_be_published: false,
+        };
+        let mut line = 1;
+        while under_way.missing.len() < REMEMBERED {
+            assert!(!under_way.has_enough() && !under_way.listed().contains("there may be more"));
+            line += 1;
+            let subject = (RecordKind::Client, format!("c{line}"));
+            let refusal = EditRefusal::NotFound { kind: RecordKind::Participant, id: "p".to_owned() };
+            under_way.note(Refused { line, subject, refusal });
+        }
+        assert!(under_way.has_enough());
+        assert_eq!(under_way.listed(), "line 1: it has no name\nthere may be more");
+    }
 }

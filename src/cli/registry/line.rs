@@ -154,7 +154,7 @@ pub(super) struct TrustDomainLine {
     pub(super) endpoint: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<ParticipantId>,
-    #[serde(default = "eku_policy")]
+    #[serde(default = "eku_policy_of_trust_domain")]
     pub(super) eku_policy: EkuPolicy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unknown_revocation: Option<Unknown>,
@@ -422,6 +422,11 @@ const fn certificate_state() -> CertificateStateLine {
 
 const fn eku_policy() -> EkuPolicy {
     EkuPolicy::Required
+}
+
+/// SVIDs need not have one (X509-SVID §4.4).
+const fn eku_policy_of_trust_domain() -> EkuPolicy {
+    EkuPolicy::IfPresent
 }
 
 const fn enrolment() -> Enrolment {

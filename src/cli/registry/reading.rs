@@ -410,7 +410,15 @@ fn read_certificate(line: CertificateLine, now: UnixTime) -> Result<Certificate,
         }
     };
     let announced_at = line.announced_at.map(|at| at.0);
+    let is_new = matches!(line.state, CertificateStateLine::Announced | CertificateStateLine::Revoked)
+        && line.first_seen.is_none()
+        && line.last_seen.is_none();
     let (facts, announced_at) = match (&line.der, is_fact) {
+        // Who issued it is learnt when it is first seen, and that is the one moment: whatever was seen already would stay out of
+        // reach of what its issuer revokes.
+        (Some(_), false) if !is_new => {
+            return Err("with der a certificate is announced or revoked, and was not seen yet".into());
+        }
         (Some(der), false) => {
             let leaf = ParsedCertificate::read(der)?;
             if leaf.key_strength() != KeyStrength::Sufficient {

@@ -19,7 +19,7 @@ use crate::registry::fixture::{
 };
 use crate::registry::import::{Contents, Entry, ImportStore, Numbered, Origin};
 use crate::registry::participant::ParticipantState;
-use crate::registry::trust_anchor::{AnchorMaterial, CrlSource, NameSpace, Unknown};
+use crate::registry::trust_anchor::{AnchorMaterial, CrlSource, EkuPolicy, NameSpace, Unknown};
 use crate::store::Store;
 use crate::store::contract::{Bench, contract};
 
@@ -137,7 +137,7 @@ async fn export(store: &Store) -> String {
 async fn import(store: &Store, text: &str) {
     let later = UnixTime::from_seconds(NOW.as_seconds() + 1_000);
     let origin = Origin { actor: because("x").actor, begun_at: later, file: "-".to_owned() };
-    let import = store.begin_import(origin, later).await.unwrap();
+    let lease = store.begin_import(origin, later).await.unwrap();
     let mut numbered = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         let entries = read(text.as_bytes(), line, Context { now: later, ..CONTEXT });
@@ -146,10 +146,10 @@ async fn import(store: &Store, text: &str) {
     }
     // One by one: each refers only to what comes before it.
     for one in numbered {
-        let staged = store.stage(import, vec![one], because("x"), later).await.unwrap();
+        let staged = store.stage(lease, vec![one], because("x"), later).await.unwrap();
         assert!(staged.refused.is_empty(), "{staged:?}");
     }
-    store.publish(import, &Contents::default(), [].into(), because("x")).await.unwrap();
+    store.publish(lease, &Contents::default(), [].into(), because("x")).await.unwrap();
 }
 
 async fn what_was_exported_is_imported_and_exported_again(bench: &Bench) {
@@ -214,6 +214,17 @@ fn an_anchor_comes_with_its_grants() {
     assert_eq!(grant.anchor_id, anchor.id);
     assert_eq!(grant.name_space.dns_suffixes, ["acme.example"]);
     assert_eq!(anchor.unknown_revocation, Unknown::Accept);
+}
+
+#[test]
+fn whether_a_purpose_is_asked_for_is_as_each_command_has_it() {
+    let anchor = json!({ "anchor": { "der": base64(&authority().certificate) } });
+    let bundle = json!({ "keys": [] }).to_string();
+    let trust_domain = json!({ "trust_domain": { "trust_domain": "a.example", "bundle": bundle, "state": "retired" } });
+    for (value, policy) in [(anchor, EkuPolicy::Required), (trust_domain, EkuPolicy::IfPresent)] {
+        let Entry::Anchor { anchor, .. } = only(&value) else { panic!("{value}") };
+        assert_eq!(anchor.eku_policy, policy);
+    }
 }
 
 /// Each breaks one thing of a line that is good.
@@ -282,6 +293,19 @@ fn a_line_of_another_kind_with_one_thing_wrong_is_refused() {
         (json!({ "certificate": { "client_id": "c", "der": der, "serial": "01" } }), "says all"),
         (json!({ "certificate": { "client_id": "c", "der": der, "state": "revoked" } }), "state_at and reason"),
         (json!({ "certificate": { "client_id": "c", "der": der, "state_at": "2027-01-01T00:00:00Z" } }), "neither"),
+        (json!({ "certificate": { "client_id": "c", "der": der, "state": "active" } }), "announced or revoked"),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "state": "superseded", "state_at": "2027-01-01T00:00:00Z" } }),
+            "announced or revoked",
+        ),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "first_seen": "2026-01-01T00:00:00Z" } }),
+            "not seen yet",
+        ),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "last_seen": "2026-01-01T00:00:00Z" } }),
+            "not seen yet",
+        ),
         (json!({ "certificate": { "client_id": "c", "serial": "01" } }), "without der"),
         (json!({ "entitlement": { "client_id": "c", "resource_server_id": "a", "scopes": "read" } }), "reason"),
         (json!({ "revoked_key": { "key_hash": "AAAA" } }), "SHA-256"),

@@ -200,6 +200,10 @@ pub(super) async fn begin_epoch(
         let statement = format!("UPDATE {table} SET lease = $1, holder = '', leased_until = 0");
         sqlx::query(AssertSqlSafe(statement)).bind(restoration.first_version).execute(&mut **transaction).await?;
     }
+    // Nor does an import go on of which some may be lost.
+    sqlx::query("UPDATE registry_import SET state = 'abandoned' WHERE state = 'staging'")
+        .execute(&mut **transaction)
+        .await?;
     // How far the lost store has served after the backup is for the first lease to say: this clock serves nothing.
     mark(transaction, restoration.first_version, restoration.at).await?;
     put(transaction, "loading", restoration, None).await

@@ -8,8 +8,9 @@ use sqlx::Row;
 use super::*;
 use crate::audit::{AuditStore, Batch, Entry};
 use crate::backup::Origin;
-use crate::registry::fixture::{NOW, because, participant_id};
+use crate::registry::fixture::{NOW, because, participant, participant_id};
 use crate::registry::history::Actor;
+use crate::registry::import::{self, ImportStore};
 use crate::registry::participant::ParticipantState;
 use crate::registry::store::RegistryStore;
 use crate::store::contract::{Bench, contract};
@@ -20,6 +21,7 @@ contract!(
     every_table_is_in_a_backup_or_made_again,
     every_column_of_them_is,
     what_was_restored_is_what_was_backed_up,
+    an_import_that_a_restore_cuts_in_two_is_given_up,
     only_an_empty_store_is_filled,
     a_restore_that_was_killed_leaves_a_store_that_says_so,
     rows_that_do_not_fit_leave_nothing,
@@ -151,6 +153,25 @@ async fn every_column_of_them_is(bench: &Bench) {
         let found = sqlx::query(statement).bind(table.name).fetch_all(&bench.store.readers).await.unwrap();
         let found: BTreeSet<String> = found.iter().map(|row| row.get(0)).collect();
         assert_eq!(found, table.column_names().into_iter().collect(), "{}", table.name);
+    }
+}
+
+/// What it entered after the backup is lost.
+async fn an_import_that_a_restore_cuts_in_two_is_given_up(bench: &Bench) {
+    let until = NOW.after(Duration::from_secs(30));
+    let origin = import::Origin { actor: operator(), begun_at: NOW, file: "-".to_owned() };
+    let lease = bench.store.begin_import(origin, until).await.unwrap();
+    let entry = import::Entry::Participant(participant("bulk"));
+    let entries = vec![import::Numbered { line: 1, entry }];
+    bench.store.stage(lease, entries, because("bulk"), until).await.unwrap();
+    let before = parts(&bench.store).await;
+    for target in targets("cut").await {
+        target.store.begin_to_load(&restoration()).await.unwrap();
+        fill(&target.store, before.clone()).await.unwrap();
+        let staged = target.store.stage(lease, Vec::new(), because("bulk"), until).await;
+        assert!(matches!(staged, Err(import::ImportRefusal::GivenUp)), "{staged:?}");
+        let published = target.store.publish(lease, &import::Contents::default(), [].into(), because("bulk")).await;
+        assert!(matches!(published, Err(import::ImportRefusal::GivenUp)), "{published:?}");
     }
 }
 

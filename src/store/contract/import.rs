@@ -1,10 +1,15 @@
 //! Many records entered at one moment.
 
+use std::collections::HashSet;
+
 use super::*;
+use crate::expiry::Window;
+use crate::expiry::store::{ExpiryStore, Soonest};
+use crate::registry::certificate::PathIssuer;
 use crate::registry::entitlement::Entitlement;
 use crate::registry::export::ExportStore;
 use crate::registry::import::{
-    Contents, Entry, ImportId, ImportRefusal, ImportStore, Numbered, Origin, RevokedKey, Staged,
+    Contents, Entry, ImportId, ImportRefusal, ImportStore, Lease, Numbered, Origin, RevokedKey, Staged,
 };
 use crate::registry::trust_anchor::AnchorGrant;
 
@@ -15,6 +20,7 @@ contract!(
     what_an_import_gives_a_registered_client_is_in_force,
     what_was_abandoned_leaves_nothing,
     an_import_that_gives_no_sign_of_life_is_given_up,
+    an_import_that_is_silent_between_two_looks_is_given_up,
     whoever_adds_what_is_being_imported_is_refused,
     what_is_registered_is_not_imported_again,
     what_comes_twice_in_one_lot_is_entered_once,
@@ -28,30 +34,36 @@ contract!(
     more_concerned_than_may_be_is_refused,
     a_certificate_enrolled_on_first_use_overtakes_an_import,
     a_certificate_that_no_import_concerns_overtakes_none,
+    a_certificate_out_of_reach_of_its_issuer_is_refused,
+    a_lot_that_the_database_has_lost_is_noticed,
 );
 
 /// When others may give up an import that began at [`NOW`].
 const UNTIL: UnixTime = UnixTime::from_seconds(NOW.as_seconds() + 30);
 
 async fn begin(bench: &Bench) -> ImportId {
-    bench.store.begin_import(origin(NOW), UNTIL).await.unwrap()
+    bench.store.begin_import(origin(NOW), UNTIL).await.unwrap().import
 }
 
 fn origin(begun_at: UnixTime) -> Origin {
     Origin { actor: because("x").actor, begun_at, file: "partners.jsonl".to_owned() }
 }
 
+const fn of(import: ImportId) -> Lease {
+    Lease { import, until: UNTIL }
+}
+
 /// Enters these, one line each.
 async fn stage(bench: &Bench, import: ImportId, entries: Vec<Entry>) -> Result<Staged, ImportRefusal> {
     let number = |(line, entry)| Numbered { line, entry };
     let entries = (1..).zip(entries).map(number).collect();
-    bench.store.stage(import, entries, because("bulk"), UNTIL).await
+    bench.store.stage(of(import), entries, because("bulk"), UNTIL).await
 }
 
 async fn publish(bench: &Bench, import: ImportId, staged: Staged) -> Result<RegistryVersion, ImportRefusal> {
     let mut concerns = staged.concerns;
     concerns.extend(staged.newcomer.map(Touched::Participant));
-    bench.store.publish(import, &Contents::default(), concerns, because("bulk")).await
+    bench.store.publish(of(import), &Contents::default(), concerns, because("bulk")).await
 }
 
 /// Why the only one of these that is refused is.
@@ -132,6 +144,13 @@ async fn what_is_staged_is_visible_to_nobody(bench: &Bench) {
     let staged = stage(bench, import, one_of_each()).await.unwrap();
     assert!(staged.refused.is_empty(), "{staged:?}");
     assert_eq!(rows_of_imports(bench).await, 8);
+    let mut in_use = facts(901).announced(client_id("bulk-1"), NOW);
+    (in_use.state, in_use.anchor) = (CertificateState::Active, Some(anchor_id("bulk-ca")));
+    let (key_hash, issuer_key) = (KeyHash::of(b"intermediate"), KeyHash::of(b"root"));
+    in_use.issuers = vec![PathIssuer { key_hash, issuer_key, serial: "0a".to_owned(), not_after: in_use.not_after }];
+    let staged = stage(bench, import, vec![Entry::Certificate(Box::new(in_use))]).await.unwrap();
+    assert!(staged.refused.is_empty(), "{staged:?}");
+    nothing_is_listed(bench).await;
 
     let registry = &bench.registry;
     assert!(matches!(registry.client(&client_id("bulk-1")).await, Err(LookupRefusal::ClientUnknown)));
@@ -149,6 +168,36 @@ async fn what_is_staged_is_visible_to_nobody(bench: &Bench) {
     assert!(!asker.is_a_client && !asker.key_is_revoked);
     assert_eq!((bench.store.head().await.unwrap(), exported(bench).await), (before, records));
     assert_eq!(registry.history(before.version, None, 9).await.unwrap(), []);
+}
+
+/// By whoever asks for many, or for what is to be done about them.
+async fn nothing_is_listed(bench: &Bench) {
+    let (bulk, store) = (participant_id("bulk"), &bench.store);
+    for selection in [
+        Selection::Anchors,
+        Selection::Certificates(None),
+        Selection::Certificates(Some(client_id("bulk-1"))),
+        Selection::CertificatesBySerial(facts(901).serial),
+        Selection::CertificatesUnder(anchor_id("bulk-ca")),
+        Selection::Clients(None),
+        Selection::Clients(Some(bulk.clone())),
+        Selection::Entitlements(None),
+        Selection::Entitlements(Some(client_id("bulk-1"))),
+        Selection::Grants(bulk),
+        Selection::Participants,
+        Selection::ResourceServers,
+    ] {
+        let listed = store.list(selection.clone(), Page::first(99)).await.unwrap();
+        assert!(listed.iter().all(|document| !document.record.contains("bulk")), "{selection:?}");
+    }
+    assert_eq!(store.live_serials(&KeyHash::of(b"issuer"), String::new(), 99).await.unwrap(), []);
+    let window = Window { from: NOW, until: facts(901).not_after.after(Duration::from_secs(1)) };
+    assert_eq!(store.leaves(window, None, 99).await.unwrap().leaves, []);
+    assert_eq!(store.path_issuers(window, 99).await.unwrap(), []);
+    assert_eq!(store.soonest(NOW).await.unwrap(), Soonest::default());
+    // One that is staged for somebody else, and its key with it.
+    let seen = bench.registry.would_be_sighted(&client_id("acme-1"), &sighting(900, "ca"), NOW).await.unwrap();
+    assert!(seen.certificate(&facts(900).thumbprint).is_some());
 }
 
 async fn what_was_published_is_there_at_one_version(bench: &Bench) {
@@ -206,21 +255,21 @@ async fn what_was_abandoned_leaves_nothing(bench: &Bench) {
     let records = exported(bench).await;
     let import = begin(bench).await;
     let staged = stage(bench, import, one_of_each()).await.unwrap();
-    bench.store.abandon(import).await.unwrap();
+    assert_eq!(bench.store.abandon(import).await.unwrap(), None);
     assert!(matches!(publish(bench, import, staged).await, Err(ImportRefusal::GivenUp)));
     assert!(matches!(stage(bench, import, one_of_each()).await, Err(ImportRefusal::GivenUp)));
     assert_eq!(exported(bench).await, records);
-    assert!(bench.store.sweep_imports(NOW).await.unwrap());
+    assert!(bench.store.sweep_imports(None).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 0);
-    assert!(!bench.store.sweep_imports(NOW).await.unwrap());
+    assert!(!bench.store.sweep_imports(None).await.unwrap());
     // All of it is free again.
     let import = begin(bench).await;
     let staged = stage(bench, import, one_of_each()).await.unwrap();
     assert!(staged.refused.is_empty(), "{staged:?}");
-    publish(bench, import, staged).await.unwrap();
-    // What is in force is not swept.
-    let late = UnixTime::from_seconds(NOW.as_seconds() + 1_000_000);
-    assert!(!bench.store.sweep_imports(late).await.unwrap());
+    let version = publish(bench, import, staged).await.unwrap();
+    // Nor given up by whoever has not heard that it is in force. What is in force is not swept.
+    assert_eq!(bench.store.abandon(import).await.unwrap(), Some(version));
+    assert!(!bench.store.sweep_imports(Some(of(import))).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 8);
 }
 
@@ -230,16 +279,35 @@ async fn an_import_that_gives_no_sign_of_life_is_given_up(bench: &Bench) {
     let just_before = UNTIL.before(Duration::from_millis(1));
     let refused = bench.store.begin_import(origin(just_before), UNTIL).await.unwrap_err();
     assert!(matches!(refused, ImportRefusal::AnotherUnderWay { .. }), "{refused}");
-    assert!(!bench.store.sweep_imports(just_before).await.unwrap());
+    assert!(!bench.store.sweep_imports(None).await.unwrap());
     assert_eq!(rows_of_imports(bench).await, 8);
 
     let second = bench.store.begin_import(origin(UNTIL), UNTIL.after(Duration::from_secs(30))).await.unwrap();
-    assert!(second > first);
+    assert!(second.import > first);
     assert_eq!(rows_of_imports(bench).await, 0);
     // The first wakes up.
     assert!(matches!(stage(bench, first, one_of_each()).await, Err(ImportRefusal::GivenUp)));
     assert!(matches!(publish(bench, first, Staged::default()).await, Err(ImportRefusal::GivenUp)));
     assert_eq!(rows_of_imports(bench).await, 0);
+}
+
+/// Whatever the calendar says.
+async fn an_import_that_is_silent_between_two_looks_is_given_up(bench: &Bench) {
+    assert_eq!(bench.store.import_under_way().await.unwrap(), None);
+    let import = begin(bench).await;
+    stage(bench, import, one_of_each()).await.unwrap();
+    let first = bench.store.import_under_way().await.unwrap();
+    assert_eq!(first, Some(of(import)));
+    let until = UNTIL.after(Duration::from_millis(1));
+    bench.store.stage(of(import), vec![], because("bulk"), until).await.unwrap();
+    assert!(!bench.store.sweep_imports(first).await.unwrap());
+    assert_eq!(rows_of_imports(bench).await, 8);
+    let second = bench.store.import_under_way().await.unwrap();
+    assert_eq!(second, Some(Lease { import, until }));
+    assert!(bench.store.sweep_imports(second).await.unwrap());
+    assert_eq!(rows_of_imports(bench).await, 0);
+    assert_eq!(bench.store.import_under_way().await.unwrap(), None);
+    assert!(!bench.store.sweep_imports(second).await.unwrap());
 }
 
 async fn whoever_adds_what_is_being_imported_is_refused(bench: &Bench) {
@@ -360,7 +428,7 @@ async fn a_key_revoked_meanwhile_stops_the_import(bench: &Bench) {
     let refused = publish(bench, import, staged).await.unwrap_err();
     assert!(matches!(refused, ImportRefusal::KeyRevoked { .. }), "{refused}");
     bench.store.abandon(import).await.unwrap();
-    bench.store.sweep_imports(NOW).await.unwrap();
+    bench.store.sweep_imports(None).await.unwrap();
     // Revoked it is.
     let import = begin(bench).await;
     let staged = stage(bench, import, vec![a_certificate(1, "acme-1")]).await.unwrap();
@@ -375,7 +443,7 @@ async fn a_key_that_an_import_revokes_is_revoked_by_hand_for_good(bench: &Bench)
     stage(bench, import, vec![Entry::RevokedKey(key)]).await.unwrap();
     bench.registry.revoke_key(key_hash, because("in a hurry")).await.unwrap();
     bench.store.abandon(import).await.unwrap();
-    bench.store.sweep_imports(NOW).await.unwrap();
+    bench.store.sweep_imports(None).await.unwrap();
     let added = bench.registry.add_certificate(client_id("acme-1"), facts(1), because("x")).await;
     assert!(matches!(added, Err(EditRefusal::KeyRevoked)), "{added:?}");
 }
@@ -464,12 +532,16 @@ async fn a_certificate_enrolled_on_first_use_overtakes_an_import(bench: &Bench) 
     rewritten.thumbprint = Thumbprint::of(b"rewritten");
     let key_hash = facts(4).key_hash;
     let key = RevokedKey { key_hash, revoked_at: NOW, reason: RevocationReason::KeyCompromise };
-    // The certificate itself, for another client too; one with its serial number; one with a key that is to be revoked.
+    let mut api = resource_server("bulk-api");
+    api.certificates = vec![facts(5).thumbprint, facts(6).thumbprint];
+    // The certificate itself, for another client too; one with its serial number; one with a key that is to be revoked; one of a
+    // resource server.
     for (number, entry) in [
         (1, a_certificate(1, "acme-1")),
         (2, a_certificate(2, "bulk-1")),
         (3, Entry::Certificate(Box::new(rewritten))),
         (4, Entry::RevokedKey(key)),
+        (5, Entry::ResourceServer(api)),
     ] {
         let import = begin(bench).await;
         let staged =
@@ -479,7 +551,7 @@ async fn a_certificate_enrolled_on_first_use_overtakes_an_import(bench: &Bench) 
         let seen = bench.sighted("acme-1", &sighting(number, "ca"), NOW).await.unwrap();
         assert!(seen.record.certificate(&facts(number).thumbprint).is_some());
         assert!(matches!(publish(bench, import, staged).await, Err(ImportRefusal::GivenUp)), "{number}");
-        assert!(bench.store.sweep_imports(NOW).await.unwrap());
+        assert!(bench.store.sweep_imports(None).await.unwrap());
         assert_eq!(rows_of_imports(bench).await, 0);
         assert!(bench.registry.certificate(&facts(number).thumbprint).await.unwrap().is_some());
     }
@@ -500,7 +572,66 @@ async fn more_concerned_than_may_be_is_refused(bench: &Bench) {
     let too_many = Staged { concerns: (0..=limit).map(touched).collect(), ..Staged::default() };
     let refused = publish(bench, import, too_many).await.unwrap_err();
     assert!(matches!(refused, ImportRefusal::ConcernsTooMany { .. }), "{refused}");
-    let enough = Staged { concerns: (0..limit).map(touched).collect(), ..Staged::default() };
+    // New anchors do not count.
+    let anchor = Touched::Anchor(anchor_id("bulk-ca"));
+    let enough = Staged { concerns: (0..limit).map(touched).chain([anchor]).collect(), ..Staged::default() };
     publish(bench, import, enough).await.unwrap();
     bench.registry.catch_up().await.unwrap();
+}
+
+/// Nothing more is learnt of a certificate once it was seen: its issuer could revoke it, and nobody would find it.
+async fn a_certificate_out_of_reach_of_its_issuer_is_refused(bench: &Bench) {
+    bench.populate().await;
+    let import = begin(bench).await;
+    let of_no_issuer = |number: u32, client: &str, state: CertificateState| {
+        let mut certificate = facts(number).announced(client_id(client), NOW);
+        (certificate.issuer_key, certificate.state) = (None, state);
+        certificate
+    };
+    let second = Duration::from_secs(1);
+    let superseded = |at: UnixTime| CertificateState::Superseded { at };
+    for state in [CertificateState::Active, superseded(NOW.after(second))] {
+        let certificate = of_no_issuer(1, "acme-1", state);
+        let staged = stage(bench, import, vec![Entry::Certificate(Box::new(certificate.clone()))]).await.unwrap();
+        assert!(matches!(only(&staged), (1, EditRefusal::Malformed(_))), "{staged:?}");
+        let known = Certificate { issuer_key: facts(1).issuer_key, ..certificate };
+        let number = if known.state == CertificateState::Active { 2 } else { 3 };
+        let known = Certificate { thumbprint: facts(number).thumbprint, serial: facts(number).serial, ..known };
+        let staged = stage(bench, import, vec![Entry::Certificate(Box::new(known))]).await.unwrap();
+        assert!(staged.refused.is_empty(), "{staged:?}");
+    }
+    let mut itself = client("acme-2", "acme");
+    itself.authentication = ClientAuthentication::SelfSignedTlsClientAuth { jwks: r#"{"keys":[]}"#.to_owned() };
+    let mut expired = of_no_issuer(7, "acme-1", CertificateState::Active);
+    expired.not_after = NOW.before(second);
+    let entries = vec![
+        Entry::Client(Box::new(itself), vec![]),
+        Entry::Certificate(Box::new(of_no_issuer(4, "acme-2", CertificateState::Active))),
+        Entry::Certificate(Box::new(of_no_issuer(5, "acme-1", CertificateState::Announced))),
+        Entry::Certificate(Box::new(of_no_issuer(6, "acme-1", superseded(NOW)))),
+        Entry::Certificate(Box::new(expired)),
+    ];
+    let staged = stage(bench, import, entries).await.unwrap();
+    assert!(staged.refused.is_empty(), "{staged:?}");
+}
+
+/// A fail-over to a node that had not heard of the last lot: the store has the sign of life before it.
+async fn a_lot_that_the_database_has_lost_is_noticed(bench: &Bench) {
+    bench.populate().await;
+    let import = begin(bench).await;
+    stage(bench, import, one_of_each()).await.unwrap();
+    let later = Lease { import, until: UNTIL.after(Duration::from_millis(1)) };
+    let staged = bench.store.stage(later, vec![], because("bulk"), UNTIL.after(Duration::from_secs(30))).await;
+    assert!(matches!(staged, Err(ImportRefusal::Lost)), "{staged:?}");
+    let published = bench.store.publish(later, &Contents::default(), HashSet::new(), because("bulk")).await;
+    assert!(matches!(published, Err(ImportRefusal::Lost)), "{published:?}");
+    let unknown = Lease { import: ImportId(import.0 + 1), until: UNTIL };
+    let published = bench.store.publish(unknown, &Contents::default(), HashSet::new(), because("bulk")).await;
+    assert!(matches!(published, Err(ImportRefusal::Lost)), "{published:?}");
+    // With what the store has it goes on, and from then on with the next alone.
+    let until = UNTIL.after(Duration::from_secs(30));
+    bench.store.stage(of(import), vec![], because("bulk"), until).await.unwrap();
+    let staged = bench.store.stage(of(import), vec![], because("bulk"), until).await;
+    assert!(matches!(staged, Err(ImportRefusal::Lost)), "{staged:?}");
+    bench.store.publish(Lease { import, until }, &Contents::default(), HashSet::new(), because("bulk")).await.unwrap();
 }

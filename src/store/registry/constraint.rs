@@ -231,7 +231,9 @@ async fn enrolment_on_first_use(
 ) -> Result<(), EditRefusal> {
     let taken = "SELECT thumbprint FROM visible_certificate WHERE thumbprint = $1 \
                  UNION ALL \
-                 SELECT thumbprint FROM resource_server_certificate WHERE thumbprint = $1 LIMIT 1";
+                 SELECT held.thumbprint FROM resource_server_certificate AS held \
+                     JOIN visible_resource_server AS holder ON holder.id = held.resource_server_id \
+                     WHERE held.thumbprint = $1 LIMIT 1";
     nothing(connection, taken, &certificate.thumbprint, EditRefusal::CertificateTaken).await?;
     if key_revoked(connection, &certificate.key_hash).await? {
         return Err(EditRefusal::KeyRevoked);

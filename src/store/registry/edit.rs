@@ -24,7 +24,7 @@ use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{Applied, CertificateSelector, Edit, EditRefusal, Lost, RecordKind};
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Change, Explanation, Touched};
-use crate::registry::import::{Contents, ImportId, ImportRefusal};
+use crate::registry::import::{Contents, ImportId, ImportRefusal, Lease};
 use crate::registry::participant::{Participant, ParticipantState};
 use crate::registry::resource_server::{CERTIFICATES, ResourceServer, ResourceServerState};
 use crate::registry::store::{Document, StoreUnavailable};
@@ -133,17 +133,20 @@ impl Writing {
     /// under way.
     pub(super) async fn publish(
         &mut self,
-        import: ImportId,
+        lease: Lease,
         contents: &Contents,
         concerns: HashSet<Touched>,
     ) -> Result<(), ImportRefusal> {
-        let begun: Option<i64> =
-            sqlx::query_scalar("SELECT version FROM registry_import WHERE id = $1 AND state = 'staging'")
-                .bind(import.0)
-                .fetch_optional(&mut *self.transaction)
-                .await
-                .map_err(StoreUnavailable::from)?;
-        let begun = begun.ok_or(ImportRefusal::GivenUp)?;
+        let import = lease.import;
+        let begun: Option<i64> = sqlx::query_scalar(
+            "SELECT version FROM registry_import WHERE id = $1 AND state = 'staging' AND leased_until = $2",
+        )
+        .bind(import.0)
+        .bind(lease.until.as_millis())
+        .fetch_optional(&mut *self.transaction)
+        .await
+        .map_err(StoreUnavailable::from)?;
+        let Some(begun) = begun else { return Err(staging::ended(&mut self.transaction, import).await) };
         let revoked: Option<String> = sqlx::query_scalar(
             "SELECT certificate.thumbprint FROM revoked_key \
                  JOIN certificate ON certificate.key_hash = revoked_key.key_hash AND certificate.import_id = $1 \
@@ -159,10 +162,12 @@ impl Writing {
             return Err(ImportRefusal::KeyRevoked { certificate });
         }
         let published = sqlx::query(
-            "UPDATE registry_import SET state = 'published', version = $2 WHERE id = $1 AND state = 'staging'",
+            "UPDATE registry_import SET state = 'published', version = $2 \
+             WHERE id = $1 AND state = 'staging' AND leased_until = $3",
         )
         .bind(import.0)
         .bind(self.version.0)
+        .bind(lease.until.as_millis())
         .execute(&mut *self.transaction)
         .await
         .map_err(StoreUnavailable::from)?;
@@ -770,6 +775,12 @@ impl Writing {
             bound(issuers).execute(&mut *self.transaction).await?;
             bound(format!("DELETE {own}")).execute(&mut *self.transaction).await?;
         }
+        let held = format!(
+            "DELETE FROM resource_server_certificate WHERE thumbprint = $1 \
+                 AND resource_server_id IN (SELECT id FROM resource_server WHERE {hidden})"
+        );
+        let held = sqlx::query(AssertSqlSafe(held)).bind(seen.thumbprint.to_string());
+        is_in_the_way |= held.execute(&mut *self.transaction).await?.rows_affected() > 0;
         let key = format!("SELECT key_hash FROM revoked_key WHERE key_hash = $1 AND {hidden}");
         let key = sqlx::query(AssertSqlSafe(key)).bind(seen.key_hash.to_string());
         is_in_the_way |= key.fetch_optional(&mut *self.transaction).await?.is_some();

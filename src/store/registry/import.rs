@@ -1,12 +1,13 @@
 //! Imports: entered in short transactions, visible with one row, and removed again where they were given up.
 //!
-//! Every record carries the number of the import that entered it, and the views leave out those of an import that is under way
-//! or was given up. So what makes a million records visible is one row that says `published`. Between two transactions others
+//! Every record carries the number of the import that entered it, and of those that have one the views show what belongs to an
+//! import that is published. So what makes a million records visible is one row that says `published`. Between two transactions others
 //! have their turn.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use countersign_resource_server::time::UnixTime;
+use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use futures_util::FutureExt;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
@@ -17,7 +18,7 @@ use crate::registry::RegistryVersion;
 use crate::registry::edit::RecordKind;
 use crate::registry::history::{Explanation, Touched};
 use crate::registry::import::{
-    CONCERNED, Contents, ImportId, ImportRefusal, ImportStore, Numbered, Origin, Staged, Work,
+    CONCERNED, Contents, ImportId, ImportRefusal, ImportStore, Lease, Numbered, Origin, Staged, Work,
 };
 use crate::registry::store::{Answer, StoreUnavailable};
 
@@ -31,21 +32,24 @@ const LOOKED_AT: i64 = 5_000;
 /// Rows that are removed in one transaction: others wait to write meanwhile.
 const REMOVED: usize = 200;
 
+/// The shortest rest after each such transaction: as long as a server's append to the audit log may take.
+const SHORTEST_REST: Duration = Duration::from_millis(20);
+
 impl ImportStore for Store {
-    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, ImportId> {
+    fn begin_import(&self, origin: Origin, until: UnixTime) -> Work<'_, Lease> {
         async move {
             if let Engine::Sqlite { .. } = &self.engine {
                 sqlx::query(ROOM).execute(&self.writers).await.map_err(StoreUnavailable::from)?;
             }
             loop {
-                self.sweep(origin.begun_at).await?;
+                self.sweep(|other| other.until <= origin.begun_at).await?;
                 let (turn, mut transaction) =
                     self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
                 let begun = begin(&mut transaction, &origin, until).await?;
                 let Some(import) = begun else { continue };
                 transaction.commit().await.map_err(StoreUnavailable::from)?;
                 drop(turn);
-                return Ok(import);
+                return Ok(Lease { import, until });
             }
         }
         .boxed()
@@ -53,14 +57,14 @@ impl ImportStore for Store {
 
     fn stage(
         &self,
-        import: ImportId,
+        lease: Lease,
         entries: Vec<Numbered>,
         explanation: Explanation,
         until: UnixTime,
     ) -> Work<'_, Staged> {
         async move {
             let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
-            let mut staging = Staging::begin(transaction, import, explanation, until).await?;
+            let mut staging = Staging::begin(transaction, lease, explanation, until).await?;
             staging.enter_all(entries).await.map_err(unavailable)?;
             let staged = staging.commit().await?;
             drop(turn);
@@ -71,18 +75,20 @@ impl ImportStore for Store {
 
     fn publish<'a>(
         &'a self,
-        import: ImportId,
+        lease: Lease,
         contents: &'a Contents,
         concerns: HashSet<Touched>,
         explanation: Explanation,
     ) -> Work<'a, RegistryVersion> {
         async move {
-            if concerns.len() > CONCERNED {
+            // Nothing in memory rests on an anchor that comes along.
+            let participants = concerns.iter().filter(|touched| matches!(touched, Touched::Participant(_))).count();
+            if participants > CONCERNED {
                 return Err(ImportRefusal::ConcernsTooMany { limit: CONCERNED });
             }
             let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
             let mut writing = Writing::begin(transaction, explanation).await.map_err(unavailable)?;
-            writing.publish(import, contents, concerns).await?;
+            writing.publish(lease, contents, concerns).await?;
             let applied = writing.commit(&self.engine).await.map_err(unavailable)?;
             drop(turn);
             applied.version.ok_or_else(|| StoreUnavailable::because("an import without a version").into())
@@ -90,7 +96,7 @@ impl ImportStore for Store {
         .boxed()
     }
 
-    fn abandon(&self, import: ImportId) -> Work<'_, ()> {
+    fn abandon(&self, import: ImportId) -> Work<'_, Option<RegistryVersion>> {
         async move {
             let turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await.map_err(StoreUnavailable::from)?;
@@ -99,15 +105,31 @@ impl ImportStore for Store {
                 .execute(&mut *transaction)
                 .await
                 .map_err(StoreUnavailable::from)?;
+            // Whoever gave up while the last transaction was being committed has not learnt what came of it.
+            let published: Option<i64> =
+                sqlx::query_scalar("SELECT version FROM registry_import WHERE id = $1 AND state = 'published'")
+                    .bind(import.0)
+                    .fetch_optional(&mut *transaction)
+                    .await
+                    .map_err(StoreUnavailable::from)?;
             transaction.commit().await.map_err(StoreUnavailable::from)?;
             drop(turn);
-            Ok(())
+            Ok(published.map(RegistryVersion))
         }
         .boxed()
     }
 
-    fn sweep_imports(&self, now: UnixTime) -> Answer<'_, bool> {
-        self.sweep(now).boxed()
+    fn import_under_way(&self) -> Answer<'_, Option<Lease>> {
+        async move {
+            let statement = "SELECT id, leased_until FROM registry_import WHERE state = 'staging'";
+            let under_way: Option<(i64, i64)> = sqlx::query_as(statement).fetch_optional(&self.readers).await?;
+            Ok(under_way.map(|(id, until)| lease(id, until)))
+        }
+        .boxed()
+    }
+
+    fn sweep_imports(&self, silent: Option<Lease>) -> Answer<'_, bool> {
+        self.sweep(move |under_way| silent == Some(under_way)).boxed()
     }
 }
 
@@ -176,25 +198,27 @@ impl Store {
         })
     }
 
-    /// Removes what was given up. Asks for nothing but a row or two where nothing was.
-    async fn sweep(&self, now: UnixTime) -> Result<bool, StoreUnavailable> {
-        let left: Vec<(i64, String)> = sqlx::query_as(
-            "SELECT id, state FROM registry_import \
-             WHERE state = 'abandoned' OR (state = 'staging' AND leased_until <= $1)",
+    /// Removes what was given up, or is silent. Asks for nothing but a row or two where nothing was.
+    async fn sweep(&self, is_silent: impl Fn(Lease) -> bool + Send) -> Result<bool, StoreUnavailable> {
+        let unpublished: Vec<(i64, String, i64)> = sqlx::query_as(
+            "SELECT id, state, leased_until FROM registry_import WHERE state IN ('staging', 'abandoned')",
         )
-        .bind(now.as_millis())
         .fetch_all(&self.readers)
         .await?;
-        for (id, state) in &left {
+        let mut found = false;
+        for (id, state, until) in &unpublished {
             if state == "staging" {
+                if !is_silent(lease(*id, *until)) {
+                    continue;
+                }
                 let turn = self.turn_to_write().await;
                 let mut transaction = self.begin_write().await?;
                 let given_up = sqlx::query(
                     "UPDATE registry_import SET state = 'abandoned' \
-                     WHERE id = $1 AND state = 'staging' AND leased_until <= $2",
+                     WHERE id = $1 AND state = 'staging' AND leased_until = $2",
                 )
                 .bind(id)
-                .bind(now.as_millis())
+                .bind(until)
                 .execute(&mut *transaction)
                 .await?;
                 transaction.commit().await?;
@@ -204,6 +228,7 @@ impl Store {
                     continue;
                 }
             }
+            found = true;
             for table in LEFT {
                 self.sweep_table(table, *id).await?;
             }
@@ -216,7 +241,7 @@ impl Store {
             transaction.commit().await?;
             drop(turn);
         }
-        Ok(!left.is_empty())
+        Ok(found)
     }
 
     /// There is no index of what an import has entered: it would be as large as the registry, and of use on the day alone that
@@ -245,7 +270,16 @@ impl Store {
         }
     }
 
+    /// Removes some, and rests: whoever else writes has at least half of the time, also where no queue sees to that.
     async fn remove(&self, table: &Left, keys: &[String], import: i64) -> Result<(), StoreUnavailable> {
+        let clock = SystemClock::new();
+        let begun = clock.monotonic();
+        self.remove_at_once(table, keys, import).await?;
+        tokio::time::sleep(clock.monotonic().saturating_sub(begun).max(SHORTEST_REST)).await;
+        Ok(())
+    }
+
+    async fn remove_at_once(&self, table: &Left, keys: &[String], import: i64) -> Result<(), StoreUnavailable> {
         let places: Vec<String> = (2..=keys.len() + 1).map(|number| format!("${number}")).collect();
         let places = places.join(", ");
         let (turn, mut transaction) = self.begin_registry_write(CHANGE_TRIES).await?;
@@ -265,6 +299,10 @@ impl Store {
         drop(turn);
         Ok(())
     }
+}
+
+const fn lease(id: i64, until: i64) -> Lease {
+    Lease { import: ImportId(id), until: UnixTime::from_millis(until) }
 }
 
 /// A table with rows of imports.

@@ -194,7 +194,8 @@ impl Staging {
                 *count <= LIVE_CERTIFICATES
             };
             let key_is_good = !revoked.contains(&key) || matches!(certificate.state, CertificateState::Revoked { .. });
-            let meets_nothing = is_new && by_key && by_issuer && has_room && key_is_good;
+            let has_issuer = certificate.issuer_key.is_some() || certificate.state == CertificateState::Announced;
+            let meets_nothing = is_new && by_key && by_issuer && has_room && key_is_good && has_issuer;
             let Some(owner) = owner.filter(|_| meets_nothing && certificate.replaces.is_none()) else {
                 others.push((line, Entry::Certificate(Box::new(certificate))));
                 continue;

@@ -9,12 +9,12 @@ use super::{
     CLIENT, CLIENT_IMPORT, ENTITLEMENT, PARTICIPANT, PARTICIPANT_IMPORT, TRUST_ANCHOR, TRUST_ANCHOR_IMPORT, Writing,
     forbidden, grant_id,
 };
-use crate::registry::certificate::Certificate;
-use crate::registry::client::{Client, ClientState};
+use crate::registry::certificate::{Certificate, CertificateState};
+use crate::registry::client::{Client, ClientAuthentication, ClientState};
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::entitlement::Entitlement;
 use crate::registry::history::{Explanation, Touched};
-use crate::registry::import::{Entry, ImportId, ImportRefusal, Numbered, Refused, RevokedKey, Staged};
+use crate::registry::import::{Entry, ImportId, ImportRefusal, Lease, Numbered, Refused, RevokedKey, Staged};
 use crate::registry::participant::Participant;
 use crate::registry::trust_anchor::{AnchorGrant, AnchorOwner, AnchorState, TrustAnchor};
 use crate::registry::{ParticipantId, RegistryVersion, StoreUnavailable};
@@ -34,7 +34,7 @@ impl Staging {
     /// Takes the place of whoever changes the registry, without a version, and says that the import is alive until `until`.
     pub(in crate::store::registry) async fn begin(
         mut transaction: Transaction<'static, Any>,
-        import: ImportId,
+        lease: Lease,
         explanation: Explanation,
         until: UnixTime,
     ) -> Result<Self, ImportRefusal> {
@@ -42,19 +42,22 @@ impl Staging {
             .fetch_one(&mut *transaction)
             .await
             .map_err(StoreUnavailable::from)?;
-        let alive = sqlx::query("UPDATE registry_import SET leased_until = $2 WHERE id = $1 AND state = 'staging'")
-            .bind(import.0)
-            .bind(until.as_millis())
-            .execute(&mut *transaction)
-            .await
-            .map_err(StoreUnavailable::from)?;
+        let alive = sqlx::query(
+            "UPDATE registry_import SET leased_until = $2 WHERE id = $1 AND state = 'staging' AND leased_until = $3",
+        )
+        .bind(lease.import.0)
+        .bind(until.as_millis())
+        .bind(lease.until.as_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreUnavailable::from)?;
         if alive.rows_affected() == 0 {
-            return Err(ImportRefusal::GivenUp);
+            return Err(ended(&mut transaction, lease.import).await);
         }
         let writing = Writing {
             transaction,
             explanation,
-            import: Some(import),
+            import: Some(lease.import),
             version: RegistryVersion(version),
             steps: 0,
             touched: Vec::new(),
@@ -174,7 +177,14 @@ impl Staging {
     }
 
     async fn certificate(&mut self, certificate: Certificate) -> Result<(), EditRefusal> {
-        let owner = self.owner(certificate.client_id.as_str(), "given a certificate").await?;
+        let client = self.owner(certificate.client_id.as_str(), "given a certificate").await?;
+        let at = self.writing.explanation.at;
+        if !is_in_reach(&certificate, &client.authentication, at) {
+            return Err(super::malformed(
+                "a certificate that is active or superseded has its issuer_key, for what its issuer revokes to be found: give it, or say that the certificate is announced",
+            ));
+        }
+        let owner = self.concerned(client).await?;
         if let Some(replaces) = &certificate.replaces {
             let id = replaces.thumbprint.to_string();
             let other: Option<Certificate> =
@@ -185,7 +195,6 @@ impl Staging {
                 return Err(EditRefusal::NothingToReplace { client, thumbprint });
             }
         }
-        let at = self.writing.explanation.at;
         constraint::enrolment(&mut self.writing.transaction, &certificate, at).await?;
         self.writing.put_certificate(None, certificate, "").await?;
         self.staged.concerns.extend(owner.map(Touched::Participant));
@@ -195,23 +204,27 @@ impl Staging {
     async fn entitlement(&mut self, entitlement: Entitlement) -> Result<(), EditRefusal> {
         let id = entitlement.id.as_str();
         self.writing.absent::<Entitlement>(RecordKind::Entitlement, ENTITLEMENT, id).await?;
-        let owner = self.owner(entitlement.client_id.as_str(), "entitled").await?;
+        let client = self.owner(entitlement.client_id.as_str(), "entitled").await?;
+        let owner = self.concerned(client).await?;
         self.writing.entitlement_makes_sense(&entitlement).await?;
         self.writing.put_entitlement(None, entitlement, "").await?;
         self.staged.concerns.extend(owner.map(Touched::Participant));
         Ok(())
     }
 
-    /// Whose the client is, where it is in the registry already.
-    async fn owner(&mut self, client: &str, what: &'static str) -> Result<Option<ParticipantId>, EditRefusal> {
+    /// The client, where anything may still be entered for it.
+    async fn owner(&mut self, client: &str, what: &'static str) -> Result<Client, EditRefusal> {
         let owner: Client = self.writing.present(RecordKind::Client, CLIENT, client).await?;
-        if self.writing.came_along(CLIENT_IMPORT, client).await? {
-            return Ok(None);
-        }
-        if owner.state == ClientState::Retired {
+        if owner.state == ClientState::Retired && !self.writing.came_along(CLIENT_IMPORT, client).await? {
             return Err(forbidden(RecordKind::Client, client, owner.state.as_str(), what));
         }
-        Ok(Some(owner.participant_id))
+        Ok(owner)
+    }
+
+    /// Whose the client is, where it is in the registry already.
+    async fn concerned(&mut self, client: Client) -> Result<Option<ParticipantId>, EditRefusal> {
+        let came_along = self.writing.came_along(CLIENT_IMPORT, client.id.as_str()).await?;
+        Ok(if came_along { None } else { Some(client.participant_id) })
     }
 
     async fn revoked_key(&mut self, key: RevokedKey) -> Result<(), EditRefusal> {
@@ -249,6 +262,30 @@ impl Staging {
         writing.transaction.commit().await?;
         staged.newcomer = newcomer;
         Ok(staged)
+    }
+}
+
+/// Why an import does not go on that the store has no more, or under another lease.
+pub(super) async fn ended(transaction: &mut Transaction<'static, Any>, import: ImportId) -> ImportRefusal {
+    let state = "SELECT state FROM registry_import WHERE id = $1 AND state <> 'staging'";
+    let given_up = sqlx::query(state).bind(import.0).fetch_optional(&mut **transaction).await;
+    match given_up {
+        Ok(Some(_)) => ImportRefusal::GivenUp,
+        Ok(None) => ImportRefusal::Lost,
+        Err(error) => StoreUnavailable::from(error).into(),
+    }
+}
+
+/// Whether what its issuer revokes is found, or need not be: once it is seen, nothing more is learnt of a certificate. One that is
+/// over is good for nothing, and where the registered one itself is the proof, nobody asks who issued it.
+fn is_in_reach(certificate: &Certificate, method: &ClientAuthentication, now: UnixTime) -> bool {
+    let has_an_issuer =
+        matches!(method, ClientAuthentication::TlsClientAuth { .. } | ClientAuthentication::SpiffeX509 { .. });
+    match certificate.state {
+        CertificateState::Announced | CertificateState::Revoked { .. } => true,
+        CertificateState::Active | CertificateState::Superseded { .. } => {
+            certificate.issuer_key.is_some() || !has_an_issuer || certificate.live_until() <= now
+        }
     }
 }
 
