@@ -44,6 +44,8 @@ struct Counted {
     requests: u32,
     idle: u32,
     resets: u32,
+    /// The highest stream that HEADERS came on, in this window or before: a stream is opened once (RFC 9113 §5.1.1).
+    newest: u32,
 }
 
 /// How many frames of which kind one connection may send in a window.
@@ -68,7 +70,7 @@ impl Frames {
     const END_HEADERS: u8 = 0x4;
 
     pub(super) fn new(most: Most, now: Instant) -> Self {
-        let counted = Counted { most, since: now, frames: 0, requests: 0, idle: 0, resets: 0 };
+        let counted = Counted { most, since: now, frames: 0, requests: 0, idle: 0, resets: 0, newest: 0 };
         Self { header: [0; 9], header_len: 0, payload_left: 0, in_header_block: false, unfinished_since: None, counted }
     }
 
@@ -90,12 +92,14 @@ impl Frames {
                 if self.header_len < self.header.len() {
                     break;
                 }
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
                 self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 if matches!(kind, Self::HEADERS | Self::CONTINUATION) {
                     self.in_header_block = flags & Self::END_HEADERS == 0;
                 }
-                is_flood |= self.counted.add(kind, flags, self.payload_left, now);
+                // Without the reserved bit (RFC 9113 §4.1).
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                is_flood |= self.counted.add(kind, flags, stream, self.payload_left, now);
             }
             let taken = self.payload_left.min(bytes.len());
             self.payload_left -= taken;
@@ -117,15 +121,19 @@ impl Frames {
 
 impl Counted {
     /// Whether that was one too many.
-    fn add(&mut self, kind: u8, flags: u8, length: usize, now: Instant) -> bool {
+    fn add(&mut self, kind: u8, flags: u8, stream: u32, length: usize, now: Instant) -> bool {
         match kind {
-            Frames::HEADERS => self.requests += 1,
+            // On a stream that was there before they are trailers, which ask for nothing.
+            Frames::HEADERS if stream > self.newest => {
+                self.requests += 1;
+                self.newest = stream;
+            }
             Frames::DATA if length >= SMALL_DATA || flags & Frames::END_STREAM != 0 => {}
             Frames::RST_STREAM => {
                 self.resets += 1;
                 self.idle += 1;
             }
-            // SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, what is small, and whatever else there may be.
+            // SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, trailers, what is small, and whatever else there may be.
             _ => self.idle += 1,
         }
         self.frames += 1;
@@ -136,7 +144,7 @@ impl Counted {
             return false;
         }
         if now.saturating_duration_since(self.since) >= WINDOW {
-            *self = Self { most: self.most, since: now, frames: 0, requests: 0, idle: 0, resets: 0 };
+            *self = Self { since: now, frames: 0, requests: 0, idle: 0, resets: 0, ..*self };
             return false;
         }
         self.frames = 0;
@@ -173,9 +181,30 @@ mod tests {
         frame
     }
 
+    /// HEADERS of a stream that was opened before.
+    fn trailers() -> Vec<u8> {
+        let mut frame = frame(HEADERS, END_HEADERS | END_STREAM, 10);
+        frame[8] = 0;
+        frame
+    }
+
+    /// These frames with all that is on stream 1 on new ones: each HEADERS opens the next.
+    fn on_new_streams(frames: &Frames, sent: &[u8]) -> Vec<u8> {
+        let (mut sent, mut at, mut stream) = (sent.to_vec(), 0, frames.counted.newest);
+        while at < sent.len() {
+            let length = usize::from(sent[at + 2]);
+            if sent[at + 3] == HEADERS && sent[at + 8] == 1 {
+                stream = (stream + 1) | 1;
+            }
+            sent[at + 5..at + 9].copy_from_slice(&stream.to_be_bytes());
+            at += 9 + length;
+        }
+        sent
+    }
+
     /// How many of these come before there is one too many.
-    fn tolerated(frames: &mut Frames, frame: &[u8], now: Instant) -> usize {
-        (0..10_000).take_while(|_| frames.take(frame, now)).count()
+    fn tolerated(frames: &mut Frames, sent: &[u8], now: Instant) -> usize {
+        (0..10_000).take_while(|_| frames.take(&on_new_streams(frames, sent), now)).count()
     }
 
     #[test]
@@ -252,6 +281,31 @@ mod tests {
     }
 
     #[test]
+    fn trailers_ask_for_nothing() {
+        assert_eq!(tolerated(&mut frames(), &trailers(), *START), 100);
+        // A request may have some.
+        let request = [frame(HEADERS, END_HEADERS, 100), trailers()].concat();
+        assert_eq!(tolerated(&mut frames(), &request, *START), 10_000);
+        // But they allow no more of them to be taken back.
+        let back = [request, frame(RST_STREAM, 0, 4)].concat();
+        assert_eq!(tolerated(&mut frames(), &back, *START), 20);
+    }
+
+    #[test]
+    fn trailers_of_a_stream_of_an_earlier_window_ask_for_nothing_either() {
+        let mut frames = frames();
+        frames.take(&on_new_streams(&frames, &frame(HEADERS, END_HEADERS, 100)), *START);
+        assert_eq!(frames.counted.newest, 1);
+        assert!(tolerated(&mut frames, &trailers(), *START) >= 100);
+        // The first of the next window is not counted.
+        assert_eq!(tolerated(&mut frames, &trailers(), *START + WINDOW), 101);
+        // What is said with the reserved bit is no higher stream.
+        let mut reserved = trailers();
+        (reserved[5], reserved[8]) = (0x80, 1);
+        assert!(!frames.take(&reserved, *START + WINDOW));
+    }
+
+    #[test]
     fn a_window_is_ten_seconds() {
         let ping = frame(PING, 0, 8);
         let mut frames = frames();
@@ -269,7 +323,7 @@ mod tests {
         let (mut frames, request) = (frames(), frame(HEADERS, END_HEADERS | END_STREAM, 10));
         for second in 0..3_600 {
             for _ in 0..30 {
-                assert!(frames.take(&request, *START + Duration::from_secs(second)));
+                assert!(frames.take(&on_new_streams(&frames, &request), *START + Duration::from_secs(second)));
             }
         }
         let end = *START + Duration::from_secs(3_600);
