@@ -22,6 +22,12 @@ use super::turns::Turns;
 use crate::config::Limits;
 use crate::telemetry;
 
+/// The last connections, one part in so many of all, are for whoever has few.
+const SCARCE: usize = 4;
+
+/// Of all connections, an address has one part in so many where they are scarce.
+const SHARES_WHERE_SCARCE: usize = 64;
+
 /// How many connections there may be, in all and from one address, and whose handshake is computed next. Shared by the listeners that strangers reach.
 #[derive(Debug)]
 pub struct Permits {
@@ -50,15 +56,19 @@ impl Permits {
         &self.turns
     }
 
-    /// One more connection from `address`, until the permit is dropped.
+    /// One more connection from `address`, until the permit is dropped. Where few are left, not for whoever has many: otherwise
+    /// a handful of addresses could shut out all others.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Permit, HandshakeRefusal> {
         let address = neighbourhood(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.in_all >= self.in_all {
             return Err(HandshakeRefusal::ConnectionLimit);
         }
+        let is_scarce = open.in_all >= self.in_all - self.in_all / SCARCE;
+        let share = (self.in_all / SHARES_WHERE_SCARCE).max(1);
+        let per_address = if is_scarce { self.per_address.min(share) } else { self.per_address };
         let from_here = open.by_address.entry(address).or_default();
-        if *from_here >= self.per_address {
+        if *from_here >= per_address {
             return Err(HandshakeRefusal::AddressLimit);
         }
         *from_here += 1;
@@ -692,5 +702,43 @@ mod tests {
         drop(first);
         assert!(permits.take(one).is_ok());
         assert_eq!(permits.open.lock().unwrap().by_address.len(), 2);
+    }
+
+    /// `address` by number.
+    fn numbered(number: usize) -> IpAddr {
+        [192, 0, 2, u8::try_from(number).unwrap()].into()
+    }
+
+    #[test]
+    fn the_last_quarter_of_the_connections_is_for_whoever_has_few() {
+        let limits = Limits { connections: 256, connections_per_address: 64, ..Limits::default() };
+        let permits = Permits::new(&limits);
+        let take = |number, count| (0..count).map(|_| permits.take(numbered(number)).unwrap()).collect::<Vec<_>>();
+        let mut held: Vec<Permit> = [take(1, 64), take(2, 64), take(3, 63)].into_iter().flatten().collect();
+        held.extend(take(3, 1)); // the last of three quarters
+        let refused = |number| permits.take(numbered(number)).unwrap_err();
+        assert_eq!(refused(3), HandshakeRefusal::AddressLimit);
+        // A 64th of them for one address, whoever it is.
+        held.extend(take(4, 4));
+        assert_eq!(refused(4), HandshakeRefusal::AddressLimit);
+        for number in 5..20 {
+            held.extend(take(number, 4));
+        }
+        assert_eq!(refused(20), HandshakeRefusal::ConnectionLimit);
+        // Where there is room again, each may have as many as before.
+        held.truncate(191);
+        assert!(permits.take(numbered(4)).is_ok());
+        held.extend(take(4, 1));
+        assert_eq!(refused(3), HandshakeRefusal::AddressLimit);
+    }
+
+    #[test]
+    fn even_where_connections_are_few_each_address_may_have_one_of_the_last() {
+        let limits = Limits { connections: 4, connections_per_address: 4, ..Limits::default() };
+        let permits = Permits::new(&limits);
+        let _held: Vec<_> = (0..3).map(|_| permits.take(numbered(1)).unwrap()).collect();
+        assert_eq!(permits.take(numbered(1)).unwrap_err(), HandshakeRefusal::AddressLimit);
+        let _last = permits.take(numbered(2)).unwrap();
+        assert_eq!(permits.take(numbered(3)).unwrap_err(), HandshakeRefusal::ConnectionLimit);
     }
 }
