@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::HandshakeRefusal;
-use super::frames::{Frames, Most};
+use super::frames::{Flood, Frames, ILLEGAL, Most};
 use super::turns::Turns;
 use crate::config::Limits;
 use crate::telemetry;
@@ -388,9 +388,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 let fresh = &buf.filled()[filled..];
-                if !fresh.is_empty() && !this.reading.take(fresh, &this.activity, this.most) {
-                    // As if the peer had closed it, and nothing of what it sent last.
-                    buf.set_filled(filled);
+                if fresh.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                if let Err(Flood { boundary }) = this.reading.take(fresh, &this.activity, this.most) {
+                    // As if the peer had broken the protocol there, so that it is told by a GOAWAY; otherwise as if it had
+                    // closed the connection. What it sent last counts for nothing.
+                    buf.set_filled(filled + boundary.unwrap_or_default());
+                    if boundary.is_some() && buf.remaining() >= ILLEGAL.len() {
+                        buf.put_slice(&ILLEGAL);
+                    }
                     this.end(Limit::Frames);
                 }
                 Poll::Ready(Ok(()))
@@ -464,8 +471,12 @@ enum Reading {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Reading {
-    /// False where what is read is to be the last.
-    fn take(&mut self, mut bytes: &[u8], activity: &Activity, most: Most) -> bool {
+    /// Goes on with what was read.
+    ///
+    /// # Errors
+    /// [`Flood`]: nothing is to be read any more.
+    fn take(&mut self, read: &[u8], activity: &Activity, most: Most) -> Result<(), Flood> {
+        let mut bytes = read;
         if let Self::Nothing = self {
             *self = Self::Preface { since: Instant::now(), matched: 0 };
         }
@@ -478,9 +489,9 @@ impl Reading {
                 *self = Self::Http2(Frames::new(most, Instant::now()));
             } else if common < bytes.len() {
                 *self = Self::Http1 { head_since: Some(*since) };
-                return true;
+                return Ok(());
             } else {
-                return true;
+                return Ok(());
             }
         }
         match self {
@@ -488,10 +499,15 @@ impl Reading {
                 if activity.is_idle() && head_since.is_none_or(|since| since <= activity.last_begun()) {
                     *head_since = Some(Instant::now());
                 }
-                true
+                Ok(())
             }
-            Self::Http2(frames) => frames.take(bytes, Instant::now()),
-            Self::Nothing | Self::Preface { .. } => true,
+            Self::Http2(frames) => {
+                let preface = read.len() - bytes.len();
+                frames
+                    .take(bytes, Instant::now())
+                    .map_err(|Flood { boundary }| Flood { boundary: boundary.map(|boundary| preface + boundary) })
+            }
+            Self::Nothing | Self::Preface { .. } => Ok(()),
         }
     }
 }

@@ -61,6 +61,16 @@ impl Most {
     }
 }
 
+/// The peer sends more for its own sake than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flood {
+    /// Where in what was read a frame ends, the first that is too many or the one before it; none where both ends are elsewhere.
+    pub(super) boundary: Option<usize>,
+}
+
+/// DATA on stream zero, which whoever reads it has to answer by a GOAWAY (RFC 9113 §6.1).
+pub(super) const ILLEGAL: [u8; 9] = [0; 9];
+
 impl Frames {
     const DATA: u8 = 0x0;
     const HEADERS: u8 = 0x1;
@@ -79,12 +89,20 @@ impl Frames {
         self.unfinished_since
     }
 
-    /// Goes on with what was read by `now`. False where the peer sends more for its own sake than it may.
-    pub(super) fn take(&mut self, mut bytes: &[u8], now: Instant) -> bool {
+    /// Goes on with what was read by `now`.
+    ///
+    /// # Errors
+    /// [`Flood`].
+    pub(super) fn take(&mut self, read: &[u8], now: Instant) -> Result<(), Flood> {
+        let mut bytes = read;
         let mut finished_one = false;
-        let mut is_flood = false;
+        let mut flood: Option<Flood> = None;
+        let mut begins_at = None;
         while !bytes.is_empty() {
             if self.payload_left == 0 {
+                if self.header_len == 0 {
+                    begins_at = Some(read.len() - bytes.len());
+                }
                 let wanted = (self.header.len() - self.header_len).min(bytes.len());
                 self.header[self.header_len..self.header_len + wanted].copy_from_slice(&bytes[..wanted]);
                 self.header_len += wanted;
@@ -99,7 +117,9 @@ impl Frames {
                 }
                 // Without the reserved bit (RFC 9113 §4.1).
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-                is_flood |= self.counted.add(kind, flags, stream, self.payload_left, now);
+                if self.counted.add(kind, flags, stream, self.payload_left, now) {
+                    flood.get_or_insert(Flood { boundary: begins_at });
+                }
             }
             let taken = self.payload_left.min(bytes.len());
             self.payload_left -= taken;
@@ -107,6 +127,9 @@ impl Frames {
             if self.payload_left == 0 {
                 self.header_len = 0;
                 finished_one |= !self.in_header_block;
+                if let Some(Flood { boundary }) = &mut flood {
+                    boundary.get_or_insert(read.len() - bytes.len());
+                }
             }
         }
         let unfinished = self.header_len > 0 || self.in_header_block;
@@ -115,7 +138,7 @@ impl Frames {
         } else if finished_one || self.unfinished_since.is_none() {
             self.unfinished_since = Some(now);
         }
-        !is_flood
+        flood.map_or(Ok(()), Err)
     }
 }
 
@@ -204,7 +227,7 @@ mod tests {
 
     /// How many of these come before there is one too many.
     fn tolerated(frames: &mut Frames, sent: &[u8], now: Instant) -> usize {
-        (0..10_000).take_while(|_| frames.take(&on_new_streams(frames, sent), now)).count()
+        (0..10_000).take_while(|_| frames.take(&on_new_streams(frames, sent), now).is_ok()).count()
     }
 
     #[test]
@@ -226,10 +249,10 @@ mod tests {
             .collect();
         for cut in 0..=bytes.len() {
             let mut state = frames();
-            state.take(&bytes[..cut], *START);
+            state.take(&bytes[..cut], *START).unwrap();
             let whole = cut == 0 || (ends.contains(&cut) && cut != ends[2]);
             assert_eq!(state.unfinished_since.is_none(), whole, "{cut}");
-            state.take(&bytes[cut..], *START);
+            state.take(&bytes[cut..], *START).unwrap();
             assert!(state.unfinished_since.is_none(), "{cut}");
         }
     }
@@ -294,7 +317,7 @@ mod tests {
     #[test]
     fn trailers_of_a_stream_of_an_earlier_window_ask_for_nothing_either() {
         let mut frames = frames();
-        frames.take(&on_new_streams(&frames, &frame(HEADERS, END_HEADERS, 100)), *START);
+        frames.take(&on_new_streams(&frames, &frame(HEADERS, END_HEADERS, 100)), *START).unwrap();
         assert_eq!(frames.counted.newest, 1);
         assert!(tolerated(&mut frames, &trailers(), *START) >= 100);
         // The first of the next window is not counted.
@@ -302,7 +325,7 @@ mod tests {
         // What is said with the reserved bit is no higher stream.
         let mut reserved = trailers();
         (reserved[5], reserved[8]) = (0x80, 1);
-        assert!(!frames.take(&reserved, *START + WINDOW));
+        frames.take(&reserved, *START + WINDOW).unwrap_err();
     }
 
     #[test]
@@ -310,10 +333,10 @@ mod tests {
         let ping = frame(PING, 0, 8);
         let mut frames = frames();
         for _ in 0..100 {
-            assert!(frames.take(&ping, *START));
+            frames.take(&ping, *START).unwrap();
         }
-        assert!(!frames.take(&ping, *START + WINDOW - Duration::from_nanos(1)));
-        assert!(frames.take(&ping, *START + WINDOW), "counted anew");
+        frames.take(&ping, *START + WINDOW - Duration::from_nanos(1)).unwrap_err();
+        frames.take(&ping, *START + WINDOW).expect("counted anew");
         assert_eq!(tolerated(&mut frames, &ping, *START + WINDOW), 100);
     }
 
@@ -323,7 +346,7 @@ mod tests {
         let (mut frames, request) = (frames(), frame(HEADERS, END_HEADERS | END_STREAM, 10));
         for second in 0..3_600 {
             for _ in 0..30 {
-                assert!(frames.take(&on_new_streams(&frames, &request), *START + Duration::from_secs(second)));
+                frames.take(&on_new_streams(&frames, &request), *START + Duration::from_secs(second)).unwrap();
             }
         }
         let end = *START + Duration::from_secs(3_600);
@@ -335,9 +358,29 @@ mod tests {
         let flood: Vec<u8> = (0..200).flat_map(|_| frame(PING, 0, 8)).collect();
         for size in [1, 2, 3, 8, 9, 10, 17, 100, 3_399, 3_400] {
             let mut frames = frames();
-            let read: usize = flood.chunks(size).take_while(|piece| frames.take(piece, *START)).map(<[u8]>::len).sum();
+            let pieces = flood.chunks(size).take_while(|piece| frames.take(piece, *START).is_ok());
+            let read: usize = pieces.map(<[u8]>::len).sum();
             assert!(read <= 101 * 17, "{read} octets in pieces of {size}");
             assert!(read + size >= 100 * 17 + 9, "{read} octets in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_flood_can_be_ended_where_a_frame_ends() {
+        let flood: Vec<u8> = (0..102).flat_map(|_| frame(PING, 0, 8)).collect();
+        let last = 100 * 17; // where the first begins that is too many
+        for cut in 0..=flood.len() {
+            let mut frames = frames();
+            let found = match frames.take(&flood[..cut], *START) {
+                Err(Flood { boundary }) => boundary,
+                Ok(()) => frames.take(&flood[cut..], *START).unwrap_err().boundary.map(|boundary| cut + boundary),
+            };
+            // Where its header is cut, behind it.
+            let is_cut = (last + 1..last + 9).contains(&cut);
+            assert_eq!(found, Some(if is_cut { last + 17 } else { last }), "{cut}");
+        }
+        let mut frames = frames();
+        frames.take(&flood[..last + 8], *START).unwrap();
+        assert_eq!(frames.take(&flood[last + 8..last + 16], *START), Err(Flood { boundary: None }));
     }
 }

@@ -11,6 +11,7 @@ const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
+const GOAWAY: u8 = 0x7;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
@@ -148,8 +149,11 @@ async fn requests_with_trailers_that_are_taken_back_one_by_one_end_the_connectio
         [request(stream), trailers].concat()
     };
     // Twenty, and half of those that were opened.
-    let (taken_back, _) = taken_back_one_by_one(&rig, with_trailers, 1_000).await;
+    let (taken_back, frames) = taken_back_one_by_one(&rig, with_trailers, 1_000).await;
     assert_eq!(taken_back, 40);
+    // It is told so: PROTOCOL_ERROR (RFC 9113 §6.8, §7).
+    let told: Vec<_> = frames.each().into_iter().filter(|(kind, ..)| *kind == GOAWAY).collect();
+    assert!(matches!(told[..], [(_, 0, [_, _, _, _, 0, 0, 0, 1, ..])]), "{told:?}");
     let whole = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &head("/token"));
     let (taken_back, _) = taken_back_one_by_one(&rig, whole, 1_000).await;
     assert_eq!(taken_back, 40, "without trailers it is the same");
