@@ -145,8 +145,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Gives it back, for what was asked has been put on record, or could not be: that took as long as it takes at present.
-    /// What is refused before that says nothing of it, and a flood of it must not hide a queue.
+    /// Gives it back, for what was asked has been granted and put on record, or could not be: that took as long as it takes at
+    /// present. What is refused otherwise is not timed: a flood of it must not hide a queue.
     pub fn decided(self, now: Duration, commit: Duration) {
         let places = &self.places;
         places.decided.fetch_add(1, Ordering::Relaxed);
