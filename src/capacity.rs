@@ -131,7 +131,8 @@ impl Places {
         self.refused.store(0, Ordering::Relaxed);
         let open = self.open.load(Ordering::Relaxed);
         let patience = late_after(commit);
-        let stands_still = self.under_way.load(Ordering::Relaxed) > 0
+        // Fewer may all be waiting for somebody else's responder, which says nothing of this node.
+        let stands_still = self.under_way.load(Ordering::Relaxed) >= FEWEST
             && now.saturating_sub(self.moved.load(Ordering::Relaxed)) >= nanos(patience);
         let next = if late * 2 > decided {
             let in_time = decided as u128 * patience.as_nanos() / 2 / u128::from(passed);
@@ -175,8 +176,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Gives it back, for what was asked has been put on record, or could not be: that took as long as it takes at present.
-    /// What is refused before that says nothing of it, and a flood of it must not hide a queue.
+    /// Gives it back, for what was asked has been granted and put on record, or could not be: that took as long as it takes at
+    /// present. What is refused otherwise is not timed: a flood of it must not hide a queue.
     pub fn decided(self, now: Duration, commit: Duration) {
         let places = &self.places;
         places.decided.fetch_add(1, Ordering::Relaxed);
@@ -379,6 +380,19 @@ mod tests {
         node.run(1_000, 4, 8);
         node.run(1_000, 4, 8);
         assert_eq!(node.refused, 0);
+    }
+
+    /// They may wait for whoever is asked about their certificates; fewer places would only turn away the next burst.
+    #[test]
+    fn few_requests_that_wait_are_no_standstill() {
+        let open_beside = |waiting: usize| {
+            let places = places(4_096);
+            let _waiting: Vec<_> = (0..waiting).map(|_| places.take(START).unwrap()).collect();
+            places.look(START + LATE, FAST).unwrap_or_default();
+            places.open.load(Ordering::Relaxed)
+        };
+        assert_eq!(open_beside(FEWEST - 1), 4_096);
+        assert_eq!(open_beside(FEWEST), FEWEST);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! is in date, strong, and either registered itself or vouched for by an anchor of that client's participant, inside
 //! that anchor's name space. It knows nothing of OAuth beyond which of these a client's registration asks for.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use countersign_resource_server::time::UnixTime;
 
@@ -45,6 +46,9 @@ pub mod ocsp;
 
 /// Has its issuer taken this one back?
 pub mod revocation;
+
+/// How many requests wait for somebody else?
+mod waits;
 
 /// Where in a certificate its parts are.
 mod outline;
@@ -90,6 +94,7 @@ use crl::keeper::Keeper;
 use crl::{HeldLists, ListStatus};
 use revocation::{Link, Question, Status, StatusSource, UnknownStatus};
 use spiffe::{CarriedId, SpiffeId};
+use waits::Waits;
 
 refusals! {
     /// Why a certificate is not good now.
@@ -264,6 +269,8 @@ pub struct Verifier {
     keeper: Option<Arc<Keeper>>,
     /// Who is asked for the status of certificates, where somebody is.
     status: Option<Arc<dyn StatusSource>>,
+    /// Requests that wait for others.
+    waits: Waits,
 }
 
 /// Whether others may be asked about a certificate: a responder after its status, a distribution point for a list.
@@ -305,6 +312,7 @@ impl Verifier {
             lists,
             keeper: None,
             status: None,
+            waits: Waits::default(),
         }
     }
 
@@ -493,15 +501,17 @@ impl Verifier {
     }
 
     /// Where a path was refused because a list is missing, its intermediates may be what is missing to know that list by. Whoever
-    /// keeps lists takes those that an anchor has certified, and no others; what that brings is waited for, though not long.
-    /// Says whether anybody was told.
+    /// keeps lists takes those that an anchor has certified, and no others; what that brings is waited for, though not long and
+    /// not by too many. Says whether anybody was told.
     async fn learn_from_unknown(&self, peer: &PresentedChain, record: &ClientRecord) -> bool {
         let Some(keeper) = &self.keeper else { return false };
         let intermediates: Vec<Vec<u8>> = peer.intermediates().iter().map(|issuer| issuer.der.to_vec()).collect();
         let with_lists = record.anchors.iter().filter(|granted| revocation::uses_lists(&granted.anchor.revocation));
-        let told = with_lists.map(|granted| keeper.wait_to_learn(&granted.anchor.id, intermediates.clone()));
-        futures_util::future::join_all(told).await;
-        true
+        let who_may_wait = with_lists.filter_map(|granted| Some((granted, self.waits.begin(&granted.anchor.id)?)));
+        let told = who_may_wait.map(async |(granted, _wait)| {
+            keeper.wait_to_learn(&granted.anchor.id, intermediates.clone()).await;
+        });
+        !futures_util::future::join_all(told).await.is_empty()
     }
 
     /// What is left to ask about a path: lists at a distribution point that nobody has asked yet, and the status of a
@@ -518,6 +528,9 @@ impl Verifier {
         if !revocation::may_become_known(&anchor.revocation) {
             return Ok(());
         }
+        // One for all the certificates of the path, taken where somebody has to be waited for.
+        let wait = OnceLock::new();
+        let may_wait = || wait.get_or_init(|| self.waits.begin(&anchor.id)).is_some();
         let asked = path.links(leaf).map(async |link| {
             let question = Question {
                 anchor: &anchor.id,
@@ -535,12 +548,21 @@ impl Verifier {
             };
             if let (ListStatus::Unknown(_), Some(keeper)) = (status(), keeper) {
                 let points = allowed_points(&link, anchor);
-                if !points.is_empty() {
+                if !points.is_empty() && may_wait() {
                     keeper.wait_for(&anchor.id, points).await;
                 }
             }
             let answered = match (&anchor.revocation.ocsp, source) {
-                (Some(policy), Some(source)) => Some(source.status(question, policy, now).await),
+                (Some(policy), Some(source)) => {
+                    let mut asking = source.status(question, policy, now);
+                    // What is remembered is there at once. Whoever may not wait has had the question begun: its answer is there
+                    // for a later request, and a revocation has its consequences.
+                    Some(match futures_util::poll!(&mut asking) {
+                        Poll::Ready(status) => status,
+                        Poll::Pending if may_wait() => asking.await,
+                        Poll::Pending => Status::Unreachable,
+                    })
+                }
                 (Some(_), None) => Some(Status::Unreachable),
                 (None, _) => None,
             };

@@ -17,10 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::HandshakeRefusal;
-use super::frames::{Frames, Most};
+use super::frames::{Flood, Frames, ILLEGAL, Most};
 use super::turns::Turns;
 use crate::config::Limits;
 use crate::telemetry;
+
+/// The last connections, one part in so many of all, are for whoever has few.
+const SCARCE: usize = 4;
+
+/// Of all connections, an address has one part in so many where they are scarce.
+const SHARES_WHERE_SCARCE: usize = 64;
 
 /// How many connections there may be, in all and from one address, and whose handshake is computed next. Shared by the listeners that strangers reach.
 #[derive(Debug)]
@@ -50,15 +56,19 @@ impl Permits {
         &self.turns
     }
 
-    /// One more connection from `address`, until the permit is dropped.
+    /// One more connection from `address`, until the permit is dropped. Where few are left, not for whoever has many: otherwise
+    /// a handful of addresses could shut out all others.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Permit, HandshakeRefusal> {
         let address = neighbourhood(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.in_all >= self.in_all {
             return Err(HandshakeRefusal::ConnectionLimit);
         }
+        let is_scarce = open.in_all >= self.in_all - self.in_all / SCARCE;
+        let share = (self.in_all / SHARES_WHERE_SCARCE).max(1);
+        let per_address = if is_scarce { self.per_address.min(share) } else { self.per_address };
         let from_here = open.by_address.entry(address).or_default();
-        if *from_here >= self.per_address {
+        if *from_here >= per_address {
             return Err(HandshakeRefusal::AddressLimit);
         }
         *from_here += 1;
@@ -378,9 +388,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 let fresh = &buf.filled()[filled..];
-                if !fresh.is_empty() && !this.reading.take(fresh, &this.activity, this.most) {
-                    // As if the peer had closed it, and nothing of what it sent last.
-                    buf.set_filled(filled);
+                if fresh.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                if let Err(Flood { boundary }) = this.reading.take(fresh, &this.activity, this.most) {
+                    // As if the peer had broken the protocol there, so that it is told by a GOAWAY; otherwise as if it had
+                    // closed the connection. What it sent last counts for nothing.
+                    buf.set_filled(filled + boundary.unwrap_or_default());
+                    if boundary.is_some() && buf.remaining() >= ILLEGAL.len() {
+                        buf.put_slice(&ILLEGAL);
+                    }
                     this.end(Limit::Frames);
                 }
                 Poll::Ready(Ok(()))
@@ -454,8 +471,12 @@ enum Reading {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Reading {
-    /// False where what is read is to be the last.
-    fn take(&mut self, mut bytes: &[u8], activity: &Activity, most: Most) -> bool {
+    /// Goes on with what was read.
+    ///
+    /// # Errors
+    /// [`Flood`]: nothing is to be read any more.
+    fn take(&mut self, read: &[u8], activity: &Activity, most: Most) -> Result<(), Flood> {
+        let mut bytes = read;
         if let Self::Nothing = self {
             *self = Self::Preface { since: Instant::now(), matched: 0 };
         }
@@ -468,9 +489,9 @@ impl Reading {
                 *self = Self::Http2(Frames::new(most, Instant::now()));
             } else if common < bytes.len() {
                 *self = Self::Http1 { head_since: Some(*since) };
-                return true;
+                return Ok(());
             } else {
-                return true;
+                return Ok(());
             }
         }
         match self {
@@ -478,10 +499,15 @@ impl Reading {
                 if activity.is_idle() && head_since.is_none_or(|since| since <= activity.last_begun()) {
                     *head_since = Some(Instant::now());
                 }
-                true
+                Ok(())
             }
-            Self::Http2(frames) => frames.take(bytes, Instant::now()),
-            Self::Nothing | Self::Preface { .. } => true,
+            Self::Http2(frames) => {
+                let preface = read.len() - bytes.len();
+                frames
+                    .take(bytes, Instant::now())
+                    .map_err(|Flood { boundary }| Flood { boundary: boundary.map(|boundary| preface + boundary) })
+            }
+            Self::Nothing | Self::Preface { .. } => Ok(()),
         }
     }
 }
@@ -692,5 +718,43 @@ mod tests {
         drop(first);
         assert!(permits.take(one).is_ok());
         assert_eq!(permits.open.lock().unwrap().by_address.len(), 2);
+    }
+
+    /// `address` by number.
+    fn numbered(number: usize) -> IpAddr {
+        [192, 0, 2, u8::try_from(number).unwrap()].into()
+    }
+
+    #[test]
+    fn the_last_quarter_of_the_connections_is_for_whoever_has_few() {
+        let limits = Limits { connections: 256, connections_per_address: 64, ..Limits::default() };
+        let permits = Permits::new(&limits);
+        let take = |number, count| (0..count).map(|_| permits.take(numbered(number)).unwrap()).collect::<Vec<_>>();
+        let mut held: Vec<Permit> = [take(1, 64), take(2, 64), take(3, 63)].into_iter().flatten().collect();
+        held.extend(take(3, 1)); // the last of three quarters
+        let refused = |number| permits.take(numbered(number)).unwrap_err();
+        assert_eq!(refused(3), HandshakeRefusal::AddressLimit);
+        // A 64th of them for one address, whoever it is.
+        held.extend(take(4, 4));
+        assert_eq!(refused(4), HandshakeRefusal::AddressLimit);
+        for number in 5..20 {
+            held.extend(take(number, 4));
+        }
+        assert_eq!(refused(20), HandshakeRefusal::ConnectionLimit);
+        // Where there is room again, each may have as many as before.
+        held.truncate(191);
+        assert!(permits.take(numbered(4)).is_ok());
+        held.extend(take(4, 1));
+        assert_eq!(refused(3), HandshakeRefusal::AddressLimit);
+    }
+
+    #[test]
+    fn even_where_connections_are_few_each_address_may_have_one_of_the_last() {
+        let limits = Limits { connections: 4, connections_per_address: 4, ..Limits::default() };
+        let permits = Permits::new(&limits);
+        let _held: Vec<_> = (0..3).map(|_| permits.take(numbered(1)).unwrap()).collect();
+        assert_eq!(permits.take(numbered(1)).unwrap_err(), HandshakeRefusal::AddressLimit);
+        let _last = permits.take(numbered(2)).unwrap();
+        assert_eq!(permits.take(numbered(3)).unwrap_err(), HandshakeRefusal::ConnectionLimit);
     }
 }

@@ -44,6 +44,8 @@ struct Counted {
     requests: u32,
     idle: u32,
     resets: u32,
+    /// The highest stream that HEADERS came on, in this window or before: a stream is opened once (RFC 9113 §5.1.1).
+    newest: u32,
 }
 
 /// How many frames of which kind one connection may send in a window.
@@ -59,6 +61,16 @@ impl Most {
     }
 }
 
+/// The peer sends more for its own sake than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flood {
+    /// Where in what was read a frame ends, the first that is too many or the one before it; none where both ends are elsewhere.
+    pub(super) boundary: Option<usize>,
+}
+
+/// DATA on stream zero, which whoever reads it has to answer by a GOAWAY (RFC 9113 §6.1).
+pub(super) const ILLEGAL: [u8; 9] = [0; 9];
+
 impl Frames {
     const DATA: u8 = 0x0;
     const HEADERS: u8 = 0x1;
@@ -68,7 +80,7 @@ impl Frames {
     const END_HEADERS: u8 = 0x4;
 
     pub(super) fn new(most: Most, now: Instant) -> Self {
-        let counted = Counted { most, since: now, frames: 0, requests: 0, idle: 0, resets: 0 };
+        let counted = Counted { most, since: now, frames: 0, requests: 0, idle: 0, resets: 0, newest: 0 };
         Self { header: [0; 9], header_len: 0, payload_left: 0, in_header_block: false, unfinished_since: None, counted }
     }
 
@@ -77,12 +89,20 @@ impl Frames {
         self.unfinished_since
     }
 
-    /// Goes on with what was read by `now`. False where the peer sends more for its own sake than it may.
-    pub(super) fn take(&mut self, mut bytes: &[u8], now: Instant) -> bool {
+    /// Goes on with what was read by `now`.
+    ///
+    /// # Errors
+    /// [`Flood`].
+    pub(super) fn take(&mut self, read: &[u8], now: Instant) -> Result<(), Flood> {
+        let mut bytes = read;
         let mut finished_one = false;
-        let mut is_flood = false;
+        let mut flood: Option<Flood> = None;
+        let mut begins_at = None;
         while !bytes.is_empty() {
             if self.payload_left == 0 {
+                if self.header_len == 0 {
+                    begins_at = Some(read.len() - bytes.len());
+                }
                 let wanted = (self.header.len() - self.header_len).min(bytes.len());
                 self.header[self.header_len..self.header_len + wanted].copy_from_slice(&bytes[..wanted]);
                 self.header_len += wanted;
@@ -90,12 +110,16 @@ impl Frames {
                 if self.header_len < self.header.len() {
                     break;
                 }
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
                 self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 if matches!(kind, Self::HEADERS | Self::CONTINUATION) {
                     self.in_header_block = flags & Self::END_HEADERS == 0;
                 }
-                is_flood |= self.counted.add(kind, flags, self.payload_left, now);
+                // Without the reserved bit (RFC 9113 §4.1).
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                if self.counted.add(kind, flags, stream, self.payload_left, now) {
+                    flood.get_or_insert(Flood { boundary: begins_at });
+                }
             }
             let taken = self.payload_left.min(bytes.len());
             self.payload_left -= taken;
@@ -103,6 +127,9 @@ impl Frames {
             if self.payload_left == 0 {
                 self.header_len = 0;
                 finished_one |= !self.in_header_block;
+                if let Some(Flood { boundary }) = &mut flood {
+                    boundary.get_or_insert(read.len() - bytes.len());
+                }
             }
         }
         let unfinished = self.header_len > 0 || self.in_header_block;
@@ -111,21 +138,25 @@ impl Frames {
         } else if finished_one || self.unfinished_since.is_none() {
             self.unfinished_since = Some(now);
         }
-        !is_flood
+        flood.map_or(Ok(()), Err)
     }
 }
 
 impl Counted {
     /// Whether that was one too many.
-    fn add(&mut self, kind: u8, flags: u8, length: usize, now: Instant) -> bool {
+    fn add(&mut self, kind: u8, flags: u8, stream: u32, length: usize, now: Instant) -> bool {
         match kind {
-            Frames::HEADERS => self.requests += 1,
+            // On a stream that was there before they are trailers, which ask for nothing.
+            Frames::HEADERS if stream > self.newest => {
+                self.requests += 1;
+                self.newest = stream;
+            }
             Frames::DATA if length >= SMALL_DATA || flags & Frames::END_STREAM != 0 => {}
             Frames::RST_STREAM => {
                 self.resets += 1;
                 self.idle += 1;
             }
-            // SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, what is small, and whatever else there may be.
+            // SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, trailers, what is small, and whatever else there may be.
             _ => self.idle += 1,
         }
         self.frames += 1;
@@ -136,7 +167,7 @@ impl Counted {
             return false;
         }
         if now.saturating_duration_since(self.since) >= WINDOW {
-            *self = Self { most: self.most, since: now, frames: 0, requests: 0, idle: 0, resets: 0 };
+            *self = Self { since: now, frames: 0, requests: 0, idle: 0, resets: 0, ..*self };
             return false;
         }
         self.frames = 0;
@@ -173,9 +204,30 @@ mod tests {
         frame
     }
 
+    /// HEADERS of a stream that was opened before.
+    fn trailers() -> Vec<u8> {
+        let mut frame = frame(HEADERS, END_HEADERS | END_STREAM, 10);
+        frame[8] = 0;
+        frame
+    }
+
+    /// These frames with all that is on stream 1 on new ones: each HEADERS opens the next.
+    fn on_new_streams(frames: &Frames, sent: &[u8]) -> Vec<u8> {
+        let (mut sent, mut at, mut stream) = (sent.to_vec(), 0, frames.counted.newest);
+        while at < sent.len() {
+            let length = usize::from(sent[at + 2]);
+            if sent[at + 3] == HEADERS && sent[at + 8] == 1 {
+                stream = (stream + 1) | 1;
+            }
+            sent[at + 5..at + 9].copy_from_slice(&stream.to_be_bytes());
+            at += 9 + length;
+        }
+        sent
+    }
+
     /// How many of these come before there is one too many.
-    fn tolerated(frames: &mut Frames, frame: &[u8], now: Instant) -> usize {
-        (0..10_000).take_while(|_| frames.take(frame, now)).count()
+    fn tolerated(frames: &mut Frames, sent: &[u8], now: Instant) -> usize {
+        (0..10_000).take_while(|_| frames.take(&on_new_streams(frames, sent), now).is_ok()).count()
     }
 
     #[test]
@@ -197,10 +249,10 @@ mod tests {
             .collect();
         for cut in 0..=bytes.len() {
             let mut state = frames();
-            state.take(&bytes[..cut], *START);
+            state.take(&bytes[..cut], *START).unwrap();
             let whole = cut == 0 || (ends.contains(&cut) && cut != ends[2]);
             assert_eq!(state.unfinished_since.is_none(), whole, "{cut}");
-            state.take(&bytes[cut..], *START);
+            state.take(&bytes[cut..], *START).unwrap();
             assert!(state.unfinished_since.is_none(), "{cut}");
         }
     }
@@ -252,14 +304,39 @@ mod tests {
     }
 
     #[test]
+    fn trailers_ask_for_nothing() {
+        assert_eq!(tolerated(&mut frames(), &trailers(), *START), 100);
+        // A request may have some.
+        let request = [frame(HEADERS, END_HEADERS, 100), trailers()].concat();
+        assert_eq!(tolerated(&mut frames(), &request, *START), 10_000);
+        // But they allow no more of them to be taken back.
+        let back = [request, frame(RST_STREAM, 0, 4)].concat();
+        assert_eq!(tolerated(&mut frames(), &back, *START), 20);
+    }
+
+    #[test]
+    fn trailers_of_a_stream_of_an_earlier_window_ask_for_nothing_either() {
+        let mut frames = frames();
+        frames.take(&on_new_streams(&frames, &frame(HEADERS, END_HEADERS, 100)), *START).unwrap();
+        assert_eq!(frames.counted.newest, 1);
+        assert!(tolerated(&mut frames, &trailers(), *START) >= 100);
+        // The first of the next window is not counted.
+        assert_eq!(tolerated(&mut frames, &trailers(), *START + WINDOW), 101);
+        // What is said with the reserved bit is no higher stream.
+        let mut reserved = trailers();
+        (reserved[5], reserved[8]) = (0x80, 1);
+        frames.take(&reserved, *START + WINDOW).unwrap_err();
+    }
+
+    #[test]
     fn a_window_is_ten_seconds() {
         let ping = frame(PING, 0, 8);
         let mut frames = frames();
         for _ in 0..100 {
-            assert!(frames.take(&ping, *START));
+            frames.take(&ping, *START).unwrap();
         }
-        assert!(!frames.take(&ping, *START + WINDOW - Duration::from_nanos(1)));
-        assert!(frames.take(&ping, *START + WINDOW), "counted anew");
+        frames.take(&ping, *START + WINDOW - Duration::from_nanos(1)).unwrap_err();
+        frames.take(&ping, *START + WINDOW).expect("counted anew");
         assert_eq!(tolerated(&mut frames, &ping, *START + WINDOW), 100);
     }
 
@@ -269,7 +346,7 @@ mod tests {
         let (mut frames, request) = (frames(), frame(HEADERS, END_HEADERS | END_STREAM, 10));
         for second in 0..3_600 {
             for _ in 0..30 {
-                assert!(frames.take(&request, *START + Duration::from_secs(second)));
+                frames.take(&on_new_streams(&frames, &request), *START + Duration::from_secs(second)).unwrap();
             }
         }
         let end = *START + Duration::from_secs(3_600);
@@ -281,9 +358,29 @@ mod tests {
         let flood: Vec<u8> = (0..200).flat_map(|_| frame(PING, 0, 8)).collect();
         for size in [1, 2, 3, 8, 9, 10, 17, 100, 3_399, 3_400] {
             let mut frames = frames();
-            let read: usize = flood.chunks(size).take_while(|piece| frames.take(piece, *START)).map(<[u8]>::len).sum();
+            let pieces = flood.chunks(size).take_while(|piece| frames.take(piece, *START).is_ok());
+            let read: usize = pieces.map(<[u8]>::len).sum();
             assert!(read <= 101 * 17, "{read} octets in pieces of {size}");
             assert!(read + size >= 100 * 17 + 9, "{read} octets in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_flood_can_be_ended_where_a_frame_ends() {
+        let flood: Vec<u8> = (0..102).flat_map(|_| frame(PING, 0, 8)).collect();
+        let last = 100 * 17; // where the first begins that is too many
+        for cut in 0..=flood.len() {
+            let mut frames = frames();
+            let found = match frames.take(&flood[..cut], *START) {
+                Err(Flood { boundary }) => boundary,
+                Ok(()) => frames.take(&flood[cut..], *START).unwrap_err().boundary.map(|boundary| cut + boundary),
+            };
+            // Where its header is cut, behind it.
+            let is_cut = (last + 1..last + 9).contains(&cut);
+            assert_eq!(found, Some(if is_cut { last + 17 } else { last }), "{cut}");
+        }
+        let mut frames = frames();
+        frames.take(&flood[..last + 8], *START).unwrap();
+        assert_eq!(frames.take(&flood[last + 8..last + 16], *START), Err(Flood { boundary: None }));
     }
 }

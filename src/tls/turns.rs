@@ -30,8 +30,9 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct Lines {
     running: usize,
+    /// How many wait for their first turn: those that have begun cannot be refused any more, nor are others for them.
     waiting: usize,
-    /// Who waits, by address; no line is empty.
+    /// Who waits, by address, those that have begun in front; no line is empty.
     of: HashMap<IpAddr, VecDeque<Arc<Waiter>>>,
     /// The addresses that have a line, in the order they have their turns.
     round: VecDeque<IpAddr>,
@@ -102,7 +103,7 @@ impl Lines {
         } else {
             self.round.push_back(address);
         }
-        self.waiting -= usize::from(waiter.is_some());
+        self.waiting -= usize::from(waiter.as_ref().is_some_and(|waiter| !waiter.begun));
         waiter
     }
 
@@ -115,33 +116,39 @@ impl Lines {
             line.push_front(Arc::clone(waiter));
         } else {
             line.push_back(Arc::clone(waiter));
+            self.waiting += 1;
         }
-        self.waiting += 1;
     }
 
     /// Somebody who waits will not come.
     fn remove(&mut self, address: IpAddr, gone: &Arc<Waiter>) {
         let Some(line) = self.of.get_mut(&address) else { return };
-        let before = line.len();
+        let before = not_begun(line);
         line.retain(|waiter| !Arc::ptr_eq(waiter, gone));
-        self.waiting -= before - line.len();
+        self.waiting -= before - not_begun(line);
         if line.is_empty() {
             self.of.remove(&address);
             self.round.retain(|other| *other != address);
         }
     }
 
-    /// Makes room for one of `address` at the end of the longest line, if that is longer than its own would become.
+    /// Makes room for one of `address` at the end of the line in which most have not begun, if they are more than in its own
+    /// would be then.
     fn make_room(&mut self, address: IpAddr) -> Option<Arc<Waiter>> {
-        let own = self.of.get(&address).map_or(0, VecDeque::len);
-        let (longest, line) = self.of.iter().max_by_key(|(_, line)| line.len())?;
-        if line.len() <= own + 1 {
+        let own = self.of.get(&address).map_or(0, not_begun);
+        let (longest, line) = self.of.iter().max_by_key(|(_, line)| not_begun(line))?;
+        if not_begun(line) <= own + 1 {
             return None;
         }
-        let last = line.back().filter(|last| !last.begun).map(Arc::clone)?;
+        let last = line.back().map(Arc::clone)?;
         self.remove(*longest, &last);
         Some(last)
     }
+}
+
+/// How many of a line have not begun.
+fn not_begun(line: &VecDeque<Arc<Waiter>>) -> usize {
+    line.len() - line.partition_point(|waiter| waiter.begun)
 }
 
 impl Waiter {
@@ -393,6 +400,56 @@ mod tests {
         assert_eq!((&mut begun).now_or_never(), Some(Ok(())));
         assert_eq!((&mut newcomer).now_or_never(), Some(Ok(())));
         assert!(is_idle(&turns));
+    }
+
+    /// Handshakes of 192.0.2.1 that have begun and wait for their second turn, and somebody else's turn.
+    fn crowd_that_has_begun(
+        longest: usize,
+    ) -> (Arc<Turns>, Turn, Vec<Pin<Box<TakingTurns<impl Future<Output = ()>>>>>) {
+        let turns = Arc::new(Turns::with(1, longest));
+        let mut begun: Vec<_> = (0..longest + 3).map(|_| in_two_steps(&turns, 1)).collect();
+        for work in &mut begun {
+            assert_eq!(work.now_or_never(), None);
+        }
+        let mut place = turns.take_turns(address(9), async {}).place;
+        let Poll::Ready(Ok(turn)) = place.poll_turn(&Context::from_waker(Waker::noop())) else { panic!("no turn") };
+        for work in &mut begun {
+            assert_eq!(work.now_or_never(), None);
+        }
+        assert_eq!(turns.lock().of[&address(1)].len(), longest + 3);
+        (turns, turn, begun)
+    }
+
+    #[test]
+    fn those_that_have_begun_take_no_room_from_those_that_have_not() {
+        let (turns, turn, mut begun) = crowd_that_has_begun(2);
+        let noted = Arc::default();
+        let mut waiting: Vec<_> = [2, 3].map(|number| noting(&turns, number, &noted)).into();
+        for work in &mut waiting {
+            assert_eq!(work.now_or_never(), None);
+        }
+        assert_eq!((&mut noting(&turns, 4, &noted)).now_or_never(), Some(Err(HandshakeRefusal::NoTurn)));
+        drop(turn);
+        while !is_idle(&turns) {
+            begun.retain_mut(|work| work.now_or_never().is_none());
+            waiting.retain_mut(|work| work.now_or_never().is_none());
+        }
+        assert_eq!(*noted.lock().unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn where_the_longest_line_has_begun_room_is_made_in_another() {
+        let (turns, _turn, mut begun) = crowd_that_has_begun(4);
+        let noted = Arc::default();
+        let mut waiting: Vec<_> = [2, 3, 3, 3].map(|number| noting(&turns, number, &noted)).into();
+        for work in &mut waiting {
+            assert_eq!(work.now_or_never(), None);
+        }
+        assert_eq!((&mut noting(&turns, 4, &noted)).now_or_never(), None, "there is room for a newcomer");
+        assert_eq!((&mut waiting[3]).now_or_never(), Some(Err(HandshakeRefusal::NoTurn)));
+        for work in begun.iter_mut().map(|work| work.now_or_never()) {
+            assert_eq!(work, None, "what has begun stays");
+        }
     }
 
     #[test]

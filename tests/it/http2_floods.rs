@@ -11,6 +11,7 @@ const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
+const GOAWAY: u8 = 0x7;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
@@ -115,6 +116,47 @@ async fn requests_that_are_taken_back_at_once_end_the_connection() {
         [whole, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
     };
     assert!(ended_by(&rig().await, rapid, MANY).await);
+}
+
+/// Each is taken back when the server has begun with it, so that the library's own limit is never met.
+async fn taken_back_one_by_one(rig: &Rig, request: impl Fn(u32) -> Vec<u8>, most: u32) -> (u32, Frames) {
+    let mut connection = begun(rig, &[]).await;
+    let (mut octets, mut taken_back) = (Vec::new(), 0);
+    while taken_back < most {
+        let stream = taken_back * 2 + 1;
+        let back = frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        let marked = (u64::MAX - u64::from(taken_back)).to_be_bytes();
+        let sent = [request(stream), back, frame(PING, 0, 0, &marked)].concat();
+        if connection.send_or_fail(&sent).await.is_err() {
+            break;
+        }
+        while !octets.windows(marked.len()).any(|window| window == marked) {
+            match connection.read_some().await.expect("an answer, or the end") {
+                some if some.is_empty() => return (taken_back, Frames(octets)),
+                some => octets.extend(some),
+            }
+        }
+        taken_back += 1;
+    }
+    (taken_back, Frames(octets))
+}
+
+#[tokio::test]
+async fn requests_with_trailers_that_are_taken_back_one_by_one_end_the_connection() {
+    let rig = Rig::configured(&Engine::Sqlite, Time::Machine, |config| config.limits.http2_resets = 20).await;
+    let with_trailers = |stream| {
+        let trailers = frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x00\x01x\x01y");
+        [request(stream), trailers].concat()
+    };
+    // Twenty, and half of those that were opened.
+    let (taken_back, frames) = taken_back_one_by_one(&rig, with_trailers, 1_000).await;
+    assert_eq!(taken_back, 40);
+    // It is told so: PROTOCOL_ERROR (RFC 9113 §6.8, §7).
+    let told: Vec<_> = frames.each().into_iter().filter(|(kind, ..)| *kind == GOAWAY).collect();
+    assert!(matches!(told[..], [(_, 0, [_, _, _, _, 0, 0, 0, 1, ..])]), "{told:?}");
+    let whole = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &head("/token"));
+    let (taken_back, _) = taken_back_one_by_one(&rig, whole, 1_000).await;
+    assert_eq!(taken_back, 40, "without trailers it is the same");
 }
 
 /// CVE-2025-8671: the peer sends what the server has to answer by a reset.

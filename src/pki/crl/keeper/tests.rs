@@ -1,7 +1,8 @@
 //! What is held, for whom, and after what: against a registry and files of its own.
 
-use countersign_conformance::crl::RevocationList as Made;
-use countersign_conformance::pki::Authority;
+use countersign_conformance::KeyKind;
+use countersign_conformance::crl::{RevocationList as Made, distribution_points};
+use countersign_conformance::pki::{Authority, Name, Template};
 use countersign_resource_server::time::{ManualClock, UnixTime};
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -9,10 +10,11 @@ use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use super::*;
-use crate::pki::Verifier;
 use crate::pki::crl::Serial;
 use crate::pki::crl::verification::verify;
+use crate::pki::revocation::UnknownStatus;
 use crate::pki::scene::{NOW, Scene, now, presented};
+use crate::pki::{PeerRefusal, Verifier};
 use crate::registry::fixture::{because, registry};
 use crate::registry::trust_anchor::{AnchorOwner, CrlSource, NameSpace, Unknown};
 
@@ -270,4 +272,33 @@ async fn the_first_requests_under_an_intermediate_wait_for_its_list() {
     let other = rig.root.intermediate("Other").client("client");
     assert!(verifier.verify(&presented(&other), &client, now()).await.is_err());
     running.abort();
+}
+
+/// Neither for a distribution point nor for what an unknown intermediate may bring.
+#[tokio::test]
+async fn beyond_so_many_of_one_anchor_nobody_waits_for_lists_that_do_not_come() {
+    for prefixes in [vec!["http://crl.partner.example/".to_owned()], Vec::new()] {
+        let (root, other) = (Authority::root("root", NOW), Authority::root("other", NOW));
+        let asked = |authority: &Authority| {
+            let change = |anchor: &mut TrustAnchor| {
+                anchor.unknown_revocation = Unknown::Refuse;
+                anchor.revocation.crls = vec![CrlSource { location: "/nowhere/root.crl".to_owned(), issuer_der: None }];
+                anchor.revocation.crl_url_prefixes = prefixes.clone();
+            };
+            let everything = NameSpace { any: true, ..NameSpace::default() };
+            Scene::new("partner-a").granting(&authority.certificate, change, everything).client()
+        };
+        // Nobody hears what is wanted.
+        let (events, _unheard) = mpsc::channel(1_000);
+        let verifier = Verifier::new().kept_by(Arc::new(Keeper { events }));
+        let mut template = Template::client(Name::common("client"), NOW);
+        template.extensions.push(distribution_points(&["http://crl.partner.example/root.crl"]));
+        let (peer, client) = (presented(&root.issue(&template, KeyKind::P256)), asked(&root));
+        let mut waiting: Vec<_> = (0..64).map(|_| Box::pin(verifier.verify(&peer, &client, now()))).collect();
+        assert!(waiting.iter_mut().all(|request| request.now_or_never().is_none()), "so many wait");
+        let refused = verifier.verify(&peer, &client, now()).now_or_never().expect("one more is answered at once");
+        assert_eq!(refused.map(drop), Err(PeerRefusal::RevocationUnknown { why: UnknownStatus::NoList }));
+        let (peer, client) = (presented(&other.issue(&template, KeyKind::P256)), asked(&other));
+        assert!(verifier.verify(&peer, &client, now()).now_or_never().is_none(), "another anchor's may wait");
+    }
 }
