@@ -405,7 +405,7 @@ mod tests {
     /// Handshakes of 192.0.2.1 that have begun and wait for their second turn, and somebody else's turn.
     fn crowd_that_has_begun(
         longest: usize,
-    ) -> (Arc<Turns>, Turn, Vec<Pin<Box<TakingTurns<impl Future<Output = ()>>>>>) {
+    ) -> (Arc<Turns>, Turn, Vec<impl Future<Output = Result<(), HandshakeRefusal>> + Unpin>) {
         let turns = Arc::new(Turns::with(1, longest));
         let mut begun: Vec<_> = (0..longest + 3).map(|_| in_two_steps(&turns, 1)).collect();
         for work in &mut begun {
