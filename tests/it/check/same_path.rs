@@ -205,7 +205,15 @@ async fn rows_of_enrolment(rig: &Rig) -> Vec<Row> {
 
     let other = Credential::self_signed(&Template::client(Name::common("other"), now), KeyKind::P256);
     add("a-self", &other).await;
+
+    // As an import may have it, whose operator vouches for what a line says.
+    let mistaken = named("a-dn");
+    let mut with_anothers_key = facts(&mistaken);
+    with_anothers_key.key_hash = facts(&named("a-dn")).key_hash;
+    let client = ClientId::parse("a-dn").unwrap();
+    registry.add_certificate(client, with_anothers_key, rig.explanation()).await.unwrap();
     vec![
+        Row::new("on record with another key than it has", "a-dn", &mistaken),
         Row::new("a certificate enrolled for another client", "a-dn", &taken),
         Row::new("a seventeenth certificate", "a-full", &named("a-full")),
         Row::new("a serial number given twice", "a-dn", &second),
