@@ -127,7 +127,12 @@ async fn check(connection: &mut PgConnection, place: &str, migrate: Migrate) -> 
     match schema::next_step(place, MIGRATIONS, standing, migrate)? {
         NextStep::Nothing => Ok(()),
         NextStep::Migrate => {
-            connection.execute("SET client_min_messages = warning").await.map_err(unreachable)?;
+            // An index over a million rows takes longer than anything else may; a lock is waited for no longer than ever. The
+            // connection serves nothing afterwards.
+            connection
+                .execute("SET client_min_messages = warning; SET statement_timeout = 0")
+                .await
+                .map_err(unreachable)?;
             schema::migrator(MIGRATIONS)
                 .run_direct(None, connection, false)
                 .await
