@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::app::App;
+use countersign::app::{App, AppError};
 use countersign::audit::AuditEntry;
 use countersign::config::{Config, Issuer, NodeName, StoreUrl, TlsFiles};
 use countersign::mint::key_directory::KeyDirectory;
@@ -150,7 +150,7 @@ impl Rig {
         if config.key_encryption_key.is_none() {
             signing_keys(&config.keys_directory).await;
         }
-        let app = App::open(config, clock).await.unwrap();
+        let app = opened(config, clock).await;
         enrol(&app.registry, &world).await;
 
         let running = server::serve(&app, telemetry::start_metrics()).await.unwrap();
@@ -674,6 +674,18 @@ pub(crate) fn thumbprint(credential: &Credential) -> Thumbprint {
 /// What an operator enrols of a certificate.
 pub(crate) fn facts(credential: &Credential) -> CertificateFacts {
     ParsedCertificate::read(credential.certificate()).unwrap().for_enrolment()
+}
+
+/// The server, as whoever supervises it would have it: begun again where the database, just made and beside all the others',
+/// takes longer than its time-outs allow.
+async fn opened(config: Config, clock: Arc<dyn Clock>) -> Arc<App> {
+    for _ in 0..10 {
+        match App::open(config.clone(), Arc::clone(&clock)).await {
+            Err(AppError::Store(error)) => println!("begun again: {error}"),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the database does not answer")
 }
 
 /// A subject rule as an operator writes it.
