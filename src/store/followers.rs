@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::{Engine, Store};
+use super::{Engine, Store, in_time};
 use crate::followers::store::{FollowerStore, Heard, Row, Summary};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::Answer;
@@ -67,7 +67,7 @@ impl FollowerStore for Store {
         summary: &'a Summary,
         has_other_heard: bool,
     ) -> Answer<'a, ()> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let heard: Option<Vec<u8>> =
                 has_other_heard.then(|| summary.heard.iter().flat_map(|heard| heard.0).collect());
             let behind = serde_json::to_string(&summary.behind).map_err(StoreUnavailable::because)?;
@@ -92,7 +92,7 @@ impl FollowerStore for Store {
     }
 
     fn forget_followers<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             sqlx::query("DELETE FROM list_follower WHERE id = $1").bind(id).execute(&mut *transaction).await?;
@@ -102,7 +102,7 @@ impl FollowerStore for Store {
     }
 
     fn followers(&self) -> Answer<'_, Vec<Row>> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let rows = sqlx::query(self.follower_statements().read).fetch_all(&self.readers).await?;
             rows.iter().map(row).collect()
         })
@@ -139,16 +139,6 @@ fn counted(number: usize) -> i64 {
 
 fn count(number: i64) -> usize {
     usize::try_from(number).unwrap_or(0)
-}
-
-/// What `work` answers, if it does so in time.
-fn in_time<'a, T: Send + 'a>(work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a) -> Answer<'a, T> {
-    Box::pin(async move {
-        match tokio::time::timeout(PATIENCE, work).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreUnavailable::because("no answer in time")),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyPool, PgPool, SqlitePool, Transaction};
+use sqlx::{Any, AnyPool, Executor, PgPool, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use audit_index::IndexFile;
@@ -17,6 +17,7 @@ use audit_index::IndexFile;
 pub use durability::{Durability, Standby, Weakness};
 
 use crate::audit::AppendRefusal;
+use crate::registry::store::Answer;
 use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
@@ -237,6 +238,20 @@ impl Store {
         }
     }
 
+    /// Begins a transaction that sees everything as it is at one moment, for as long as it takes.
+    async fn begin_look(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        match &self.engine {
+            Engine::Postgres { .. } => {
+                let mut transaction =
+                    self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                transaction.execute(PATIENT).await?;
+                Ok(transaction)
+            }
+            // Sees the file as it is at the first statement; a writer goes on beside it in the WAL.
+            Engine::Sqlite { .. } => self.readers.begin_with("BEGIN DEFERRED").await,
+        }
+    }
+
     /// Whether servers on several machines can have it open.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.engine, Engine::Postgres { .. })
@@ -249,7 +264,12 @@ impl Store {
             match &self.engine {
                 Engine::Postgres { pool } => pool.close().await,
                 Engine::Sqlite { appender, readers, index, .. } => {
-                    tokio::join!(index.close(), readers.close(), appender.close());
+                    let appended = async {
+                        // Whoever appends has it until the batch is written.
+                        let _turn = self.turn_to_write().await;
+                        appender.close().await;
+                    };
+                    tokio::join!(index.close(), readers.close(), appended);
                 }
             }
         };
@@ -258,6 +278,17 @@ impl Store {
             tracing::warn!("not every connection to the database was closed in time: it is slow, or nobody answers");
         }
     }
+}
+
+/// What `work` answers, if it does so in time: a network that swallows everything keeps nobody waiting.
+fn in_time<'a, T: Send + 'a>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a,
+) -> Answer<'a, T> {
+    Box::pin(async move {
+        let answered = tokio::time::timeout(patience, work).await;
+        answered.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer in time")))
+    })
 }
 
 /// Options every pool has in common.

@@ -9,7 +9,7 @@ use countersign_resource_server::time::UnixTime;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::Store;
+use super::{Store, in_time};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::Answer;
 use crate::status_list::scatter::SIZE;
@@ -58,7 +58,7 @@ const DEAD: &str = "\
 
 impl StatusListStore for Store {
     fn reserve<'a>(&'a self, reservation: &'a Reservation) -> Answer<'a, Reserved> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             let facts = &reservation.facts;
@@ -129,7 +129,7 @@ impl StatusListStore for Store {
     }
 
     fn status_list_ids(&self, now: UnixTime) -> Answer<'_, Vec<String>> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let ids = sqlx::query_scalar("SELECT id FROM status_list WHERE ends_at > $1 ORDER BY id")
                 .bind(now.as_millis())
                 .fetch_all(&self.readers)
@@ -139,7 +139,7 @@ impl StatusListStore for Store {
     }
 
     fn status_lists(&self, now: UnixTime) -> Answer<'_, ListsState> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             // First the lists: one that is begun between the two statements has nothing dead in it yet.
             let lists =
                 sqlx::query("SELECT id, epoch, scatter, placed FROM status_list WHERE ends_at > $1 ORDER BY id")
@@ -163,7 +163,7 @@ impl StatusListStore for Store {
     }
 
     fn forget_status(&self, ended_before: UnixTime) -> Answer<'_, bool> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             // Most of the time there is nothing: for that nobody waits to write.
             let ended: i64 = sqlx::query_scalar(
                 "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM status_block WHERE ends_at <= $1 LIMIT 1) AS block) \
@@ -203,16 +203,6 @@ impl StatusListStore for Store {
             Ok(left > 0)
         })
     }
-}
-
-/// What `work` answers, if it does so in time.
-fn in_time<'a, T: Send + 'a>(work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a) -> Answer<'a, T> {
-    Box::pin(async move {
-        match tokio::time::timeout(PATIENCE, work).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreUnavailable::because("no answer in time")),
-        }
-    })
 }
 
 fn list(row: &AnyRow) -> Result<StoredList, StoreUnavailable> {

@@ -42,16 +42,7 @@ impl BackupStore for Store {
 
     fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, StoreUnavailable>> {
         Box::pin(async move {
-            let transaction = match &self.engine {
-                Engine::Postgres { .. } => {
-                    let mut transaction =
-                        self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-                    transaction.execute(PATIENT).await?;
-                    transaction
-                }
-                // Sees the file as it is at the first statement; a writer goes on beside it in the WAL.
-                Engine::Sqlite { .. } => self.readers.begin_with("BEGIN DEFERRED").await?,
-            };
+            let transaction = self.begin_look().await?;
             let look = Look { transaction, schema: self.schema(), table: 0, after: None };
             Ok(Box::new(look) as Box<dyn Snapshot>)
         })

@@ -3,9 +3,9 @@
 use countersign_resource_server::time::UnixTime;
 use futures_util::FutureExt;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Executor, Row, Transaction};
+use sqlx::{Any, Row, Transaction};
 
-use super::super::{Engine, PATIENT, Store};
+use super::super::Store;
 use super::document;
 use crate::registry::export::{ExportStore, Look};
 use crate::registry::import::{Entry, RevokedKey};
@@ -18,16 +18,7 @@ const PAGE: i64 = 500;
 impl ExportStore for Store {
     fn look(&self) -> Answer<'_, Box<dyn Look>> {
         async move {
-            let mut transaction = match &self.engine {
-                Engine::Postgres { .. } => {
-                    let mut transaction =
-                        self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-                    transaction.execute(PATIENT).await?;
-                    transaction
-                }
-                // Sees the file as it is at the first statement; a writer goes on beside it in the WAL.
-                Engine::Sqlite { .. } => self.readers.begin_with("BEGIN DEFERRED").await?,
-            };
+            let mut transaction = self.begin_look().await?;
             let version: i64 =
                 sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&mut *transaction).await?;
             let after = [String::new(), String::new()];
