@@ -169,6 +169,11 @@ impl Rig {
 
     /// The command line, on this server's store.
     pub(crate) async fn command(&self, arguments: &[&str]) -> std::process::Output {
+        self.process(arguments).output().await.unwrap()
+    }
+
+    /// The same, not begun yet.
+    pub(crate) fn process(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
         if let Some(roots) = &self.app.config.fetch_roots {
             command.env("COUNTERSIGN_FETCH__ROOTS", roots);
@@ -181,10 +186,8 @@ impl Rig {
             .current_dir(self.directory.path())
             .env("COUNTERSIGN_DATA_DIRECTORY", self.directory.path())
             .env("COUNTERSIGN_STORE", self.store.as_str())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .unwrap()
+            .kill_on_drop(true);
+        command
     }
 
     /// A peer with this credential on TLS 1.3 and HTTP/1.1.

@@ -25,7 +25,7 @@ use crate::registry::import::{Contents, ImportId, ImportStore, Lease, Numbered, 
 use crate::registry::{ParticipantId, RegistryVersion};
 use crate::store::Store;
 
-/// Lines that are entered in one transaction.
+/// Records that are entered in one transaction.
 const LOT: usize = 500;
 
 /// Octets of lines after which a lot is full.
@@ -96,35 +96,30 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
     let UnderWay { contents, may_be_published, .. } = under_way;
-    let (version, failure) = match outcome {
-        Ok(version) => (Ok(Some(version)), String::new()),
-        Err(failure) => (store.abandon(import).await, failure.to_string()),
+    let done = |version| {
+        let sentence = in_words(&contents, version);
+        session.output.done(&sentence, &Done { registry_version: version, import, contents: &contents })
     };
-    match (version, failure) {
-        // Also where that it was committed was not heard.
-        (Ok(Some(version)), _) => {
-            let sentence = in_words(&contents, version);
-            session.output.done(&sentence, &Done { registry_version: version, import, contents: &contents })
-        }
-        (Ok(None), failure) => {
-            // Where that does not succeed, another command or a node does it.
-            let left = match store.sweep_imports(None).await {
-                Ok(_) => "nothing was imported".to_owned(),
-                Err(error) => {
-                    format!("nothing was imported; what it has left is removed by the next command ({error})")
-                }
-            };
-            Err(format!("{failure}\n{left}").into())
-        }
-        (Err(error), failure) if may_be_published => Err(format!(
-            "{failure}\nwhether it was imported is not known ({error}): `countersign history --subject import:{import}` has an entry where it was, and otherwise nothing was imported"
-        )
-        .into()),
-        (Err(error), failure) => {
-            let left = format!("nothing was imported; what it has left is removed by the next command ({error})");
-            Err(format!("{failure}\n{left}").into())
-        }
-    }
+    let failure = match outcome {
+        Ok(version) => return done(version),
+        Err(failure) => failure,
+    };
+    let not_removed =
+        |error: String| format!("nothing was imported; what it has left is removed by the next command ({error})");
+    let left = match store.abandon(import).await {
+        // It was committed, and that was not heard.
+        Ok(Some(version)) => return done(version),
+        // Where that does not succeed, another command or a node does it.
+        Ok(None) => match store.sweep_imports(None).await {
+            Ok(_) => "nothing was imported".to_owned(),
+            Err(error) => not_removed(error.to_string()),
+        },
+        Err(error) if may_be_published => format!(
+            "whether it was imported is not known ({error}): `countersign history --subject import:{import}` has an entry where it was, and otherwise nothing was imported"
+        ),
+        Err(error) => not_removed(error.to_string()),
+    };
+    Err(format!("{failure}\n{left}").into())
 }
 
 /// An import under way.
@@ -161,7 +156,13 @@ impl UnderWay<'_> {
                 self.contents.count(&numbered.entry);
             }
             self.contents.lines += lines;
-            self.enter(entries).await?;
+            // One line may enter thousands: the grants of an anchor.
+            let mut rest = entries;
+            while rest.len() > LOT {
+                let later = rest.split_off(LOT);
+                self.enter(std::mem::replace(&mut rest, later)).await?;
+            }
+            self.enter(rest).await?;
             progress.count().store(self.contents.lines, Ordering::Relaxed);
             if self.has_enough() {
                 break;
@@ -305,7 +306,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next line, without its end; false where there is none.
+    /// The next line, with its end, which counts; false where there is none.
     fn next(&mut self, text: &mut Vec<u8>) -> Result<bool, String> {
         use io::BufRead;
         text.clear();
@@ -371,5 +372,15 @@ mod tests {
         }
         assert!(under_way.has_enough());
         assert_eq!(under_way.listed(), "line 1: it has no name\nthere may be more");
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_it_may_be_and_not_an_octet_longer() {
+        let limit = usize::try_from(LINE_BYTES).unwrap();
+        for (length, is_taken) in [(limit, true), (limit + 1, false)] {
+            let source: Box<dyn Read + Send> = Box::new(io::Cursor::new(vec![b'x'; length]));
+            let mut lines = Lines { source: BufReader::new(source), hash: Sha256::new(), number: 0 };
+            assert_eq!(lines.next(&mut Vec::new()).is_ok(), is_taken, "{length}");
+        }
     }
 }

@@ -138,7 +138,7 @@ pub(super) struct AnchorLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unknown_revocation: Option<Unknown>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) revocation: Option<serde_json::Value>,
+    pub(super) revocation: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) grants: Vec<NamesLine>,
     #[serde(default = "anchor_state")]
@@ -151,7 +151,7 @@ pub(super) struct TrustDomainLine {
     pub(super) trust_domain: TrustDomain,
     pub(super) bundle: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) endpoint: Option<serde_json::Value>,
+    pub(super) endpoint: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<ParticipantId>,
     #[serde(default = "eku_policy_of_trust_domain")]
@@ -159,7 +159,7 @@ pub(super) struct TrustDomainLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unknown_revocation: Option<Unknown>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) revocation: Option<serde_json::Value>,
+    pub(super) revocation: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) grants: Vec<NamesLine>,
     #[serde(default = "anchor_state")]

@@ -9,6 +9,7 @@ use countersign_resource_server::time::UnixTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::super::session::Failure;
 use super::super::{client, participant, resource_server};
@@ -23,7 +24,7 @@ use crate::pki::bundle::Bundle;
 use crate::pki::bundle::refresh::endpoint_of;
 use crate::pki::certificate::{KeyStrength, ParsedCertificate};
 use crate::pki::identity;
-use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState};
+use crate::registry::certificate::{Certificate, CertificateFacts, CertificateState, Replacement};
 use crate::registry::client::{Client, ClientAuthentication, Environment, SubjectAttribute, SubjectRule};
 use crate::registry::edit::RecordKind;
 use crate::registry::entitlement::Entitlement;
@@ -134,7 +135,7 @@ fn read_anchor(line: AnchorLine, now: UnixTime) -> Result<Entries, Failure> {
 fn read_trust_domain(line: TrustDomainLine) -> Result<Entries, Failure> {
     let endpoint = match line.endpoint {
         None => BundleEndpoint::File,
-        Some(value) => exactly(value)?,
+        Some(value) => exactly(&value)?,
     };
     let checked = match &endpoint {
         BundleEndpoint::File => BundleEndpoint::File,
@@ -147,10 +148,6 @@ fn read_trust_domain(line: TrustDomainLine) -> Result<Entries, Failure> {
     let (revocation, unknown_revocation) = sources(line.revocation, line.unknown_revocation)?;
     let id = AnchorId::of_trust_domain(&line.trust_domain);
     let own = line.trust_domain.prefix();
-    let elsewhere = |grant: &NamesLine| !grant.uri_prefixes.iter().all(|prefix| prefix.starts_with(&own));
-    if line.grants.iter().any(elsewhere) {
-        return Err(format!("a trust domain vouches for ids of its own only: prefixes begin with {own}").into());
-    }
     let subject = format!("spiffe://{}", line.trust_domain);
     let anchor = TrustAnchor {
         id: id.clone(),
@@ -166,7 +163,14 @@ fn read_trust_domain(line: TrustDomainLine) -> Result<Entries, Failure> {
             bundle: line.bundle,
         },
     };
-    with_grants(Entry::Anchor { anchor, subject_der: subject.into_bytes() }, line.grants, &id)
+    let entries = with_grants(Entry::Anchor { anchor, subject_der: subject.into_bytes() }, line.grants, &id)?;
+    let is_own = |prefix: &String| prefix.starts_with(&own);
+    let is_elsewhere =
+        |entry: &Entry| matches!(entry, Entry::Grant(grant) if !grant.name_space.uri_prefixes.iter().all(is_own));
+    if entries.iter().any(is_elsewhere) {
+        return Err(format!("a trust domain vouches for ids of its own only: prefixes begin with {own}").into());
+    }
+    Ok(entries)
 }
 
 fn owner(owner: Option<ParticipantId>) -> AnchorOwner {
@@ -188,8 +192,8 @@ fn grant(names: NamesLine, anchor_id: AnchorId) -> Result<Entry, Failure> {
 }
 
 /// Where revocations are, and what it means that they are not known.
-fn sources(given: Option<Value>, unknown: Option<Unknown>) -> Result<(RevocationSources, Unknown), Failure> {
-    let sources: RevocationSources = given.map(exactly).transpose()?.unwrap_or_default();
+fn sources(given: Option<Box<RawValue>>, unknown: Option<Unknown>) -> Result<(RevocationSources, Unknown), Failure> {
+    let sources: RevocationSources = given.as_deref().map(exactly).transpose()?.unwrap_or_default();
     let url = "an http or https URL with a whole host and a slash after it";
     let ocsp = sources.ocsp.as_ref();
     let prefixes = sources.crl_url_prefixes.iter().chain(ocsp.into_iter().flat_map(|ocsp| &ocsp.url_prefixes));
@@ -219,8 +223,10 @@ fn sources(given: Option<Value>, unknown: Option<Unknown>) -> Result<(Revocation
 }
 
 /// A value of this type, with no member that the type does not have.
-fn exactly<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, Failure> {
-    let read: T = serde_json::from_value(value.clone())?;
+fn exactly<T: DeserializeOwned + Serialize>(given: &RawValue) -> Result<T, Failure> {
+    // From the text itself: a `Value` has the last of two members of one name.
+    let read: T = serde_json::from_str(given.get()).map_err(|error| in_words(&error))?;
+    let value: Value = serde_json::from_str(given.get()).map_err(|error| in_words(&error))?;
     match stranger(&value, &serde_json::to_value(&read)?) {
         Some(name) => Err(format!("unknown field `{name}`").into()),
         None => Ok(read),
@@ -461,11 +467,19 @@ fn read_certificate(line: CertificateLine, now: UnixTime) -> Result<Certificate,
             not_after: issuer.not_after.0,
         });
     }
+    let replaces = line.replaces.map(Replacement::from);
+    if replaces.is_some_and(|replaces| replaces.overlap_seconds > LONGEST_OVERLAP_SECONDS) {
+        return Err("overlap_seconds is ten years at most".into());
+    }
+    // It would end its own time when it is first seen.
+    if replaces.is_some_and(|replaces| replaces.thumbprint == facts.thumbprint) {
+        return Err("a certificate does not replace itself".into());
+    }
     Ok(Certificate {
         issuers,
         state,
         announced_at,
-        replaces: line.replaces.map(Into::into),
+        replaces,
         first_seen: line.first_seen.map(|at| at.0),
         last_seen: line.last_seen.map(|at| at.0),
         ..facts.announced(line.client_id, now)

@@ -268,8 +268,24 @@ fn a_line_with_one_thing_wrong_is_refused() {
 
 #[test]
 fn a_line_of_another_kind_with_one_thing_wrong_is_refused() {
-    let der = base64(authority().client("one").certificate());
+    let one = authority().client("one");
+    let der = base64(one.certificate());
     for (value, says) in [
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "replaces": { "thumbprint": facts(1).thumbprint,
+                "overlap_seconds": 87_600_u64 * 3_600 + 1 } } }),
+            "ten years",
+        ),
+        (
+            json!({ "certificate": { "client_id": "c", "der": der, "replaces": { "thumbprint": one.thumbprint(),
+                "overlap_seconds": 0 } } }),
+            "itself",
+        ),
+        (
+            json!({ "trust_domain": { "trust_domain": "a.example", "bundle": "{\"keys\":[]}", "state": "retired",
+                "grants": [{ "participant_id": "p", "uri_prefixes": ["spiffe://b.example/"] }] } }),
+            "of its own only",
+        ),
         (json!({ "participant": { "id": "p", "legal_name": " " } }), "has a name"),
         (json!({ "participant": { "id": "p", "legal_name": "P", "country": "de" } }), "ISO 3166-1"),
         (
@@ -318,6 +334,9 @@ fn a_line_of_another_kind_with_one_thing_wrong_is_refused() {
     }
     let twice = r#"{"participant":{"id":"p","id":"p","legal_name":"P"}}"#;
     assert!(read(twice.as_bytes(), 1, CONTEXT).unwrap_err().to_string().contains("duplicate"));
+    let der = base64(&authority().certificate);
+    let within = format!(r#"{{"anchor":{{"der":"{der}","revocation":{{"crls":[{{"location":"/a"}}],"crls":[]}}}}}}"#);
+    assert!(read(within.as_bytes(), 1, CONTEXT).unwrap_err().to_string().contains("duplicate"));
     let two = r#"{"participant":{"id":"p","legal_name":"P"},"client":{}}"#;
     assert!(read(two.as_bytes(), 1, CONTEXT).is_err());
     assert!(read(b"\xff{}", 1, CONTEXT).is_err());

@@ -75,7 +75,7 @@ fn anchor_line(anchor: TrustAnchor) -> Result<Line, Failure> {
         AnchorOwner::Operator => None,
         AnchorOwner::Participant(owner) => Some(owner),
     };
-    let revocation = if anchor.revocation.is_empty() { None } else { Some(serde_json::to_value(&anchor.revocation)?) };
+    let revocation = if anchor.revocation.is_empty() { None } else { Some(to_raw_value(&anchor.revocation)?) };
     let unknown_revocation = Some(anchor.unknown_revocation);
     Ok(match anchor.material {
         AnchorMaterial::X509 { certificate_der } => Line::Anchor(AnchorLine {
@@ -90,7 +90,7 @@ fn anchor_line(anchor: TrustAnchor) -> Result<Line, Failure> {
         AnchorMaterial::TrustDomain { trust_domain, endpoint, bundle } => Line::TrustDomain(TrustDomainLine {
             trust_domain,
             bundle,
-            endpoint: if endpoint == BundleEndpoint::File { None } else { Some(serde_json::to_value(&endpoint)?) },
+            endpoint: if endpoint == BundleEndpoint::File { None } else { Some(to_raw_value(&endpoint)?) },
             owner,
             eku_policy: anchor.eku_policy,
             unknown_revocation,

@@ -152,7 +152,7 @@ impl Staging {
                 Value::Text(Some(json(&client)?)),
                 Value::Integer(import),
             ]);
-            self.newcomer.get_or_insert(client.participant_id);
+            self.staged.newcomer.get_or_insert(client.participant_id);
             certificates.extend(own.into_iter().map(|certificate| (line, certificate)));
         }
         let statement =

@@ -26,8 +26,6 @@ use sqlx::{Any, Transaction};
 pub(in crate::store::registry) struct Staging {
     pub(super) writing: Writing,
     pub(super) staged: Staged,
-    /// Whose the first new client is.
-    pub(super) newcomer: Option<ParticipantId>,
 }
 
 impl Staging {
@@ -63,7 +61,7 @@ impl Staging {
             touched: Vec::new(),
             marks: Vec::new(),
         };
-        Ok(Self { writing, staged: Staged::default(), newcomer: None })
+        Ok(Self { writing, staged: Staged::default() })
     }
 
     /// Enters `entries`: each kind after those that it refers to.
@@ -123,7 +121,7 @@ impl Staging {
             Entry::Client(client, certificates) => {
                 let participant = client.participant_id.clone();
                 writing.enter_client(*client, certificates).await?;
-                self.newcomer.get_or_insert(participant);
+                self.staged.newcomer.get_or_insert(participant);
                 Ok(())
             }
             Entry::Certificate(certificate) => self.certificate(*certificate).await,
@@ -143,27 +141,24 @@ impl Staging {
         if matches!(&anchor.owner, AnchorOwner::Participant(owner) if *owner != participant) {
             return Err(EditRefusal::AnchorOfAnother);
         }
-        let held = sqlx::query(
-            "SELECT state FROM anchor_grant WHERE participant_id = $1 AND anchor_id = $2 AND state = 'granted'",
-        )
-        .bind(participant.as_str())
-        .bind(anchor_id.as_str())
-        .fetch_optional(&mut *writing.transaction)
-        .await?;
-        if held.is_some() {
-            let id = grant_id(&participant, &anchor_id);
-            return Err(EditRefusal::AlreadyExists { kind: RecordKind::AnchorGrant, id });
-        }
-        // One that was withdrawn stands in the way of a row that nobody sees yet.
-        let withdrawn = sqlx::query("SELECT state FROM anchor_grant WHERE participant_id = $1 AND anchor_id = $2")
-            .bind(participant.as_str())
-            .bind(anchor_id.as_str())
-            .fetch_optional(&mut *writing.transaction)
-            .await?;
-        if withdrawn.is_some() {
-            return Err(super::malformed(
-                "this grant was withdrawn once: give it again with `countersign anchor grant`, and take the line out of the file",
-            ));
+        let held: Option<String> =
+            sqlx::query_scalar("SELECT state FROM anchor_grant WHERE participant_id = $1 AND anchor_id = $2")
+                .bind(participant.as_str())
+                .bind(anchor_id.as_str())
+                .fetch_optional(&mut *writing.transaction)
+                .await?;
+        match held.as_deref() {
+            None => {}
+            Some("granted") => {
+                let id = grant_id(&participant, &anchor_id);
+                return Err(EditRefusal::AlreadyExists { kind: RecordKind::AnchorGrant, id });
+            }
+            // One that was withdrawn stands in the way of a row that nobody sees yet.
+            Some(_) => {
+                return Err(super::malformed(
+                    "this grant was withdrawn once: give it again with `countersign anchor grant`, and take the line out of the file",
+                ));
+            }
         }
         if anchor.state == AnchorState::Active {
             constraint::anchor_limit(&mut writing.transaction, &participant, &anchor_id).await?;
@@ -258,9 +253,8 @@ impl Staging {
 
     /// Keeps what was entered, for nobody to see yet.
     pub(in crate::store::registry) async fn commit(self) -> Result<Staged, StoreUnavailable> {
-        let Self { writing, mut staged, newcomer } = self;
+        let Self { writing, staged } = self;
         writing.transaction.commit().await?;
-        staged.newcomer = newcomer;
         Ok(staged)
     }
 }
