@@ -38,7 +38,7 @@ struct Done<'a> {
 /// [`backup::BackupFailure`], as a sentence, or the record of it cannot be written: then there is no file.
 pub(super) async fn run(arguments: &BackupArguments, session: &Session) -> Result<(), Failure> {
     let config = &session.config;
-    let at_hand = KeysAtHand::of(config, Some(session.store()))?;
+    let at_hand = KeysAtHand::of(config, Some(session.store())).await?;
     let keys = at_hand.read().await?;
     let origins = Origins {
         issuer: config.issuer.as_str().to_owned(),
@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: &BackupArguments, session: &Session) -> Resul
             "NOT in it: the signing keys in {}. Keep a copy of that directory, apart from this file and as well guarded as the keys themselves: without them a restored server signs with new keys, and nobody can prove the old checkpoints.",
             directory.display()
         ),
-        KeysAtHand::Store(_) | KeysAtHand::Unreachable => "NOT in it: the key-encryption key, by which the signing keys in it are encrypted. Keep a copy of that, apart from this file: without it they are lost, and this backup cannot be proven; whoever has both can issue tokens.".to_owned(),
+        KeysAtHand::Store(_) | KeysAtHand::Encrypted(_) | KeysAtHand::Unreachable => "NOT in it: the key-encryption key, by which the signing keys in it are encrypted. Keep a copy of that, apart from this file: without it they are lost, and this backup cannot be proven; whoever has both can issue tokens.".to_owned(),
     })?;
     if !signed {
         session.output.note(

@@ -139,7 +139,13 @@ pub(super) async fn run(
         }
         KeyCommand::Retire { kid, why, .. } => {
             // First of all, and whatever becomes of the rest: a key in other hands must not sign.
-            let Opened { keys, store } = Opened::of(&config, output).await?;
+            let Opened { keys, store } = match Opened::of(&config, output).await {
+                // The mark needs none.
+                Err(lost) if matches!(lost.downcast_ref(), Some(AppError::NoEncryptionKey(_))) => {
+                    return Err(mark_only(kid, &lost, true, config, operator, why, output).await);
+                }
+                opened => opened?,
+            };
             let is_shared = keys.is_shared();
             let retired = key_ring::retire(&*keys, &kid, now).await;
             close(store).await;
@@ -279,7 +285,7 @@ async fn mark(
 /// The mark and the history's word for it, of a key that cannot be withdrawn where it is: gives what holds of that, and what does not.
 async fn mark_only(
     kid: String,
-    unread: &KeyRingError,
+    unread: &impl std::fmt::Display,
     is_shared: bool,
     config: Config,
     operator: Option<String>,
@@ -318,7 +324,7 @@ fn is_thumbprint(kid: &str) -> bool {
     URL_SAFE_NO_PAD.decode(kid).is_ok_and(|octets| octets.len() == 32)
 }
 
-/// A key takes over once and is withdrawn once.
+/// A key takes over, is moved and is withdrawn once; with each change of the key-encryption key there is one more.
 const HISTORY: u32 = 100;
 
 fn changes(rotations: &[Rotation]) -> Vec<SigningKeyChange> {

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::session::Failure;
+use crate::app::AppError;
 use crate::config::Config;
 use crate::mint::key_directory::KeyDirectory;
 use crate::mint::key_ring::{KeyStore, KeyStoreError};
-use crate::mint::shared_keys::SharedKeys;
+use crate::mint::shared_keys::{SealedKeyStore, SharedKeys};
 use crate::mint::{KeyRing, SigningKeys};
 use crate::store::Store;
 
@@ -19,6 +20,8 @@ pub(super) enum KeysAtHand {
     Directory(PathBuf),
     /// In the store.
     Store(Arc<dyn KeyStore>),
+    /// In the store, encrypted by this key-encryption key, and none is configured.
+    Encrypted(String),
     /// In the store, and that is not at hand.
     Unreachable,
 }
@@ -27,8 +30,16 @@ impl KeysAtHand {
     /// Those of `config`, whose store is `store`.
     ///
     /// # Errors
-    /// The key-encryption key is not there.
-    pub(super) fn of(config: &Config, store: Option<&Store>) -> Result<Self, Failure> {
+    /// The key-encryption key is not there, or the store does not answer.
+    pub(super) async fn of(config: &Config, store: Option<&Store>) -> Result<Self, Failure> {
+        // Those that were left in the directory when they were moved are nobody's.
+        let ring = match (&config.key_encryption_key, store) {
+            (None, Some(store)) => store.sealed_keys().await?.ring,
+            _ => None,
+        };
+        if let Some(ring) = ring {
+            return Ok(Self::Encrypted(ring.encrypted_by));
+        }
         Ok(match (&config.key_encryption_key, store) {
             (None, _) => Self::Directory(config.keys_directory.clone()),
             (Some(_), None) => Self::Unreachable,
@@ -49,6 +60,7 @@ impl KeysAtHand {
             // Whoever may not read it sees that it is there.
             Self::Directory(path) => KeyRing::read(&KeyDirectory::open(path)?).await.map(Some),
             Self::Store(keys) => KeyRing::read(&**keys).await.map(Some),
+            Self::Encrypted(id) => Err(KeyStoreError(AppError::KeysEncrypted(id.clone()).to_string())),
             Self::Unreachable => {
                 Err(KeyStoreError("the signing keys are in the store, which is not at hand".to_owned()))
             }
@@ -59,7 +71,7 @@ impl KeysAtHand {
     pub(super) fn place(&self) -> String {
         match self {
             Self::Directory(path) => path.display().to_string(),
-            Self::Store(_) | Self::Unreachable => "the store".to_owned(),
+            Self::Store(_) | Self::Encrypted(_) | Self::Unreachable => "the store".to_owned(),
         }
     }
 }

@@ -72,10 +72,8 @@ pub struct RingState {
     pub revision: i64,
     /// That of the ring; empty where there is none.
     pub proof: Vec<u8>,
-    /// How many keys there are, whatever the ring says.
-    pub keys: i64,
-    /// All the revisions they claim to be written in, added up: an older row in the place of another makes it less.
-    pub revisions: i64,
+    /// Which keys there are, whatever the ring says, and the revision that each claims to be written in; in order.
+    pub members: Vec<(String, i64)>,
     /// As of [`SealedRing`].
     pub told: i64,
 }
@@ -192,21 +190,19 @@ impl SharedKeys {
     }
 
     /// Those that are known, or those in the file now where the one that `ring` is encrypted by is not among them.
-    fn keys_for(&self, ring: &SealedRing) -> EncryptionKeys {
+    fn keys_for(&self, ring: &SealedRing) -> Result<EncryptionKeys, KeyStoreError> {
         let known = self.known();
-        let is_known = ring.ring.as_ref().is_none_or(|row| known.with_id(&row.encrypted_by).is_some());
-        match self.source.read() {
-            Ok(read) if !is_known => {
-                *self.known.lock().unwrap_or_else(PoisonError::into_inner) = read.clone();
-                read
-            }
-            _ => known,
+        if ring.ring.as_ref().is_none_or(|row| known.with_id(&row.encrypted_by).is_some()) {
+            return Ok(known);
         }
+        let read = self.source.read().map_err(|error| KeyStoreError(format!("key_encryption_key: {error}")))?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = read.clone();
+        Ok(read)
     }
 
     async fn read_ring(&self) -> Result<(SealedRing, StoredKeys), KeyStoreError> {
         let ring = self.store.sealed_keys().await?;
-        let keys = self.keys_for(&ring);
+        let keys = self.keys_for(&ring)?;
         let stored = Self::open_sealed(&ring, &keys)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let state = ring.state();
@@ -273,13 +269,13 @@ pub struct ChangedEncryption {
 impl SealedRing {
     /// What of it a glance can tell.
     pub fn state(&self) -> RingState {
+        let mut members: Vec<_> = self.keys.iter().map(|key| (key.kid.clone(), key.revision)).collect();
+        members.sort_unstable();
         RingState {
             epoch: self.epoch,
             revision: self.ring.as_ref().map_or(0, |ring| ring.revision),
             proof: self.ring.as_ref().map_or_else(Vec::new, |ring| ring.proof.clone()),
-            keys: i64::try_from(self.keys.len()).unwrap_or(i64::MAX),
-            // As an engine adds them up: one that would not fit is refused there.
-            revisions: self.keys.iter().fold(0, |sum, key| sum.saturating_add(key.revision)),
+            members,
             told: self.told,
         }
     }
@@ -287,10 +283,16 @@ impl SealedRing {
 
 impl RingState {
     fn fingerprint(&self) -> u64 {
-        let Self { epoch, revision, proof, keys, revisions, told } = self;
+        let Self { epoch, revision, proof, members, told } = self;
+        let count = i64::try_from(members.len()).unwrap_or(i64::MAX);
         let mut digest = Sha256::new();
-        for number in [epoch, revision, keys, revisions, told] {
+        for number in [*epoch, *revision, *told, count] {
             digest.update(number.to_be_bytes());
+        }
+        for (kid, revision) in members {
+            digest.update(u64::try_from(kid.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(kid);
+            digest.update(revision.to_be_bytes());
         }
         digest.update(proof);
         let digest = digest.finalize();

@@ -9,7 +9,7 @@ use countersign_resource_server::time::UnixTime;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::Store;
+use super::{Store, in_time};
 use crate::mint::shared_keys::{RingRow, RingState, SealedKey, SealedKeyStore, SealedRing};
 use crate::registry::StoreUnavailable;
 use crate::registry::store::Answer;
@@ -30,12 +30,10 @@ const READ: &str = "SELECT state.epoch, ring.revision, ring.encrypted_by, ring.p
                         LEFT JOIN signing_key AS own ON 1 = 1";
 
 /// For each key one probe of the history's index, and nothing that grows with the history.
-const STATE: &str = "SELECT state.epoch, COALESCE(ring.revision, 0), ring.proof, \
-                         (SELECT COUNT(*) FROM signing_key), \
-                         (SELECT CAST(COALESCE(SUM(own.revision), 0) AS BIGINT) FROM signing_key AS own), \
-                         COALESCE((SELECT MAX((SELECT MAX(history.version) FROM history \
-                             WHERE history.subject = 'signing_key:' || own.kid)) FROM signing_key AS own), 0) \
-                     FROM registry_state AS state LEFT JOIN signing_key_ring AS ring ON 1 = 1";
+const STATE: &str = "SELECT state.epoch, COALESCE(ring.revision, 0), ring.proof, own.kid, own.revision, \
+                         (SELECT MAX(history.version) FROM history WHERE history.subject = 'signing_key:' || own.kid) \
+                     FROM registry_state AS state LEFT JOIN signing_key_ring AS ring ON 1 = 1 \
+                         LEFT JOIN signing_key AS own ON 1 = 1";
 
 const FIRST: &str = "INSERT INTO signing_key_ring (singleton, revision, encrypted_by, proof) VALUES (1, $1, $2, $3) \
                      ON CONFLICT (singleton) DO NOTHING";
@@ -50,7 +48,7 @@ const KEY: &str = "INSERT INTO signing_key (kid, alg, created_at, signs_from, re
 
 impl SealedKeyStore for Store {
     fn sealed_keys(&self) -> Answer<'_, SealedRing> {
-        within(PATIENCE, async move {
+        in_time(PATIENCE, async move {
             let rows = sqlx::query(READ).fetch_all(&self.readers).await?;
             let first = rows.first().ok_or_else(|| StoreUnavailable::because("it has no registry"))?;
             let ring = match first.try_get(1)? {
@@ -72,21 +70,28 @@ impl SealedKeyStore for Store {
     }
 
     fn sealed_state(&self) -> Answer<'_, RingState> {
-        within(GLANCE, async move {
-            let row = sqlx::query(STATE).fetch_one(&self.readers).await?;
+        in_time(GLANCE, async move {
+            let rows = sqlx::query(STATE).fetch_all(&self.readers).await?;
+            let first = rows.first().ok_or_else(|| StoreUnavailable::because("it has no registry"))?;
+            let (mut members, mut told) = (Vec::new(), 0);
+            for row in &rows {
+                let Some(kid) = row.try_get::<Option<String>, _>(3)? else { continue };
+                members.push((kid, row.try_get::<i64, _>(4)?));
+                told = told.max(row.try_get::<Option<i64>, _>(5)?.unwrap_or(0));
+            }
+            members.sort_unstable();
             Ok(RingState {
-                epoch: row.try_get(0)?,
-                revision: row.try_get(1)?,
-                proof: row.try_get::<Option<Vec<u8>>, _>(2)?.unwrap_or_default(),
-                keys: row.try_get(3)?,
-                revisions: row.try_get(4)?,
-                told: row.try_get(5)?,
+                epoch: first.try_get(0)?,
+                revision: first.try_get(1)?,
+                proof: first.try_get::<Option<Vec<u8>>, _>(2)?.unwrap_or_default(),
+                members,
+                told,
             })
         })
     }
 
     fn write_sealed(&self, ring: RingRow, keys: Vec<SealedKey>) -> Answer<'_, bool> {
-        within(PATIENCE, async move {
+        in_time(PATIENCE, async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             let statement = if ring.revision == 1 { FIRST } else { NEXT };
@@ -128,17 +133,6 @@ fn key(kid: String, row: &AnyRow) -> Result<SealedKey, sqlx::Error> {
         retired_at: instant(8)?,
         revision: row.try_get(9)?,
         sealed: row.try_get(10)?,
-    })
-}
-
-/// What `work` answers, if it does so in time: a network that swallows everything keeps nobody waiting.
-fn within<'a, T: Send + 'a>(
-    patience: Duration,
-    work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a,
-) -> Answer<'a, T> {
-    Box::pin(async move {
-        let answered = tokio::time::timeout(patience, work).await;
-        answered.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer in time")))
     })
 }
 

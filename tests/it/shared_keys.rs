@@ -84,6 +84,11 @@ async fn keys_left_in_a_directory_are_not_taken_for_those_in_the_store() {
             assert!(told.contains("configure key_encryption_key"), "{words:?}: {told}");
             assert!(!told.contains("withdrawn"), "{words:?}: {told}");
         }
+        // Nor is a backup signed by what was left there, or the log held against it.
+        for words in [&["backup", "--to", "b.gz"][..], &["audit", "verify"]] {
+            let told = refused(&rig, &rig.store, words).await;
+            assert!(told.contains("configure key_encryption_key"), "{words:?}: {told}");
+        }
         assert_eq!(files(directory), before);
         assert_eq!(with_key(&rig, &kek, &["key", "list"]).await.unwrap(), table);
         // Where nobody can tell, the directory is all that there is to go by, and that is said.
@@ -100,7 +105,12 @@ async fn a_key_is_withdrawn_by_the_mark_where_the_ring_cannot_be_read() {
     for engine in Engine::every() {
         let rig = Rig::configured(&engine, Time::Machine, encrypted).await;
         let of_before = rig.ask(&rig.world.a_dn).await.token();
-        let (kid, before) = (kid(&of_before), marks(&rig).await);
+        let kid = kid(&of_before);
+        // The list with everything that was done to set this up.
+        rig.app.registry.catch_up().await.unwrap();
+        let made = rig.app.registry.version();
+        assert!(rig.app.status.has_come_to(made, Duration::from_secs(10)).await);
+        let before = marks(&rig).await;
         run(&rig, "CREATE TABLE kept AS SELECT * FROM signing_key").await;
         let row = format!("FROM kept WHERE alg = 'ES256' AND kid <> '{kid}'");
         run(&rig, &format!("DELETE FROM signing_key WHERE kid IN (SELECT kid {row})")).await;

@@ -57,7 +57,10 @@ impl EvidenceArguments {
         }
         copies.sort_unstable();
         copies.dedup();
-        let at_hand = config.map(|config| KeysAtHand::of(config, store)).transpose()?;
+        let at_hand = match config {
+            Some(config) => Some(KeysAtHand::of(config, store).await?),
+            None => None,
+        };
         let keys = match (&self.jwks, at_hand) {
             (Some(file), at_hand) => published(file, at_hand.as_ref()).await?,
             (None, Some(at_hand)) => own(&at_hand).await?,

@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: &ExportArguments, session: &Session) -> Resul
     let store = session.store();
     let source: Arc<dyn AuditReading> = Arc::new(store.clone());
     // Before anything is read or written: without it nothing can be removed.
-    let at_hand = KeysAtHand::of(&session.config, Some(store))?;
+    let at_hand = KeysAtHand::of(&session.config, Some(store)).await?;
     let signer = if arguments.prune { Some(evidence::signer(&at_hand, session.now).await?) } else { None };
     let keys = evidence::own(&at_hand).await?;
     let node = session.config.node.as_str();

@@ -43,6 +43,7 @@ contract!(
     an_older_state_of_all_of_it_is_not_taken_by_whoever_saw_a_later_one,
     a_glance_tells_what_reading_all_of_it_does,
     a_running_node_misses_a_row_that_is_removed_and_goes_on_once_it_is_back,
+    a_running_node_misses_a_key_that_was_given_another_id,
     a_running_node_sees_that_an_older_row_is_in_the_place_of_another,
     a_running_node_takes_no_other_state_of_the_revision_it_has_seen,
     a_running_node_takes_a_withdrawal_from_the_history_alone_and_keeps_to_it,
@@ -395,7 +396,16 @@ async fn a_glance_tells_what_reading_all_of_it_does(bench: &Bench) {
     scene.withdrawn_by_the_history(&kid).await;
     assert!(same().await.told > 0);
     bench.tamper(&format!("DELETE FROM signing_key WHERE kid = '{kid}'")).await;
-    assert_eq!(same().await.keys, 3);
+    assert_eq!(same().await.members.len(), 3);
+}
+
+async fn a_running_node_misses_a_key_that_was_given_another_id(bench: &Bench) {
+    let scene = Scene::of(bench).await;
+    let (kid, ring) = (scene.signing().await, scene.ring().await);
+    ring.follow(Arc::new(ManualClock::at(NOW))).await.unwrap();
+    bench.tamper(&format!("UPDATE signing_key SET kid = 'another' WHERE kid = '{kid}'")).await;
+    assert!(ring.reload().await.is_err());
+    assert!(!ring.may_sign());
 }
 
 async fn a_running_node_misses_a_row_that_is_removed_and_goes_on_once_it_is_back(bench: &Bench) {
