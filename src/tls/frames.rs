@@ -44,6 +44,8 @@ struct Counted {
     requests: u32,
     idle: u32,
     resets: u32,
+    /// Requests, of this window or before, whose body has not ended yet.
+    unended: u32,
     /// The highest stream that HEADERS came on, in this window or before: a stream is opened once (RFC 9113 §5.1.1).
     newest: u32,
 }
@@ -80,7 +82,7 @@ impl Frames {
     const END_HEADERS: u8 = 0x4;
 
     pub(super) fn new(most: Most, now: Instant) -> Self {
-        let counted = Counted { most, since: now, frames: 0, requests: 0, idle: 0, resets: 0, newest: 0 };
+        let counted = Counted { most, since: now, frames: 0, requests: 0, idle: 0, resets: 0, unended: 0, newest: 0 };
         Self { header: [0; 9], header_len: 0, payload_left: 0, in_header_block: false, unfinished_since: None, counted }
     }
 
@@ -145,19 +147,26 @@ impl Frames {
 impl Counted {
     /// Whether that was one too many.
     fn add(&mut self, kind: u8, flags: u8, stream: u32, length: usize, now: Instant) -> bool {
+        let ends = matches!(kind, Frames::DATA | Frames::HEADERS) && flags & Frames::END_STREAM != 0;
         match kind {
             // On a stream that was there before they are trailers, which ask for nothing.
             Frames::HEADERS if stream > self.newest => {
                 self.requests += 1;
+                self.unended = self.unended.saturating_add(1);
                 self.newest = stream;
             }
-            Frames::DATA if length >= SMALL_DATA || flags & Frames::END_STREAM != 0 => {}
+            Frames::DATA if length >= SMALL_DATA => {}
+            // A body ends once. More of them are dropped on a stream that was reset, and nobody else counts them.
+            Frames::DATA if ends && self.unended > 0 => {}
             Frames::RST_STREAM => {
                 self.resets += 1;
                 self.idle += 1;
             }
             // SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, trailers, what is small, and whatever else there may be.
             _ => self.idle += 1,
+        }
+        if ends {
+            self.unended = self.unended.saturating_sub(1);
         }
         self.frames += 1;
         // Half of the requests may be taken back: a client that does not wait any longer does so.
@@ -266,6 +275,8 @@ mod tests {
             (WINDOW_UPDATE, 0, 4),
             (DATA, 0, 0),
             (DATA, 0, SMALL_DATA - 1),
+            (DATA, END_STREAM, 0),
+            (DATA, END_STREAM, SMALL_DATA - 1),
             (CONTINUATION, END_HEADERS, 0),
             (CONTINUATION, 0, 16),
             (0x2, 0, 5),
@@ -290,6 +301,23 @@ mod tests {
         ]
         .concat();
         assert_eq!(tolerated(&mut frames, &request, *START), 10_000);
+    }
+
+    #[test]
+    fn a_body_ends_once_also_where_it_began_in_an_earlier_window() {
+        let begun = frame(HEADERS, END_HEADERS, 100);
+        let end = frame(DATA, END_STREAM, 0);
+        let mut frames = frames();
+        for _ in 0..500 {
+            frames.take(&on_new_streams(&frames, &begun), *START).unwrap();
+        }
+        let later = *START + WINDOW;
+        // It is looked whether the window is over.
+        for _ in 0..LOOKED_AT_EVERY {
+            frames.take(&frame(DATA, 0, SMALL_DATA), later).unwrap();
+        }
+        assert_eq!(frames.counted.requests, 0, "another window");
+        assert_eq!(tolerated(&mut frames, &end, later), 500 + 100);
     }
 
     #[test]
