@@ -16,9 +16,6 @@ use pin_project_lite::pin_project;
 use super::HandshakeRefusal;
 use super::connection::neighbourhood;
 
-/// Turns for each processor: one is computed while the next one is being woken.
-const TURNS_A_PROCESSOR: usize = 2;
-
 /// The turns of one node.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -55,8 +52,10 @@ enum State {
 impl Turns {
     /// So many may wait in all.
     pub(super) fn new(longest: usize) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self::with(processors * TURNS_A_PROCESSOR, longest)
+        // A turn is held only while a thread computes: as many turns as threads would never be missed by anybody. One thread is
+        // left for requests.
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self::with((threads - 1).max(1), longest)
     }
 
     fn with(at_once: usize, longest: usize) -> Self {
@@ -113,7 +112,7 @@ impl Lines {
             self.round.push_back(address);
         }
         if waiter.begun {
-            line.push_front(Arc::clone(waiter));
+            line.insert(line.partition_point(|other| other.begun), Arc::clone(waiter));
         } else {
             line.push_back(Arc::clone(waiter));
             self.waiting += 1;
@@ -418,6 +417,14 @@ mod tests {
         }
         assert_eq!(turns.lock().of[&address(1)].len(), longest + 3);
         (turns, turn, begun)
+    }
+
+    #[test]
+    fn of_those_that_have_begun_whoever_waits_longest_is_first() {
+        let (_turns, turn, mut begun) = crowd_that_has_begun(0);
+        drop(turn);
+        assert_eq!((&mut begun[2]).now_or_never(), None);
+        assert_eq!((&mut begun[0]).now_or_never(), Some(Ok(())));
     }
 
     #[test]
