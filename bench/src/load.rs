@@ -226,9 +226,13 @@ impl<'a> Asking<'a> {
                 let store = Resumption::store(Arc::<Tickets>::clone(&tickets));
                 let config = Arc::new(population.caller(client, store)?);
                 while tickets.count() < load.tickets(target) {
+                    let before = tickets.count();
                     let mut line = asking.connect(client, Arc::clone(&config))?;
                     good(&mut line, &target.request(client))?;
                     line.close();
+                    if tickets.count() == before {
+                        return Err(format!("{} gives no tickets", target.name).into());
+                    }
                 }
                 tickets.use_them();
                 asking.returning = Some((config, tickets));
@@ -270,9 +274,10 @@ impl<'a> Asking<'a> {
         Ok(latencies)
     }
 
-    /// Whether a session cannot be resumed any more.
+    /// Whether no tickets are left that were gathered beforehand. Where each answer brings one there is no such end: the
+    /// next handshake is then a full one, and `ask` says so.
     fn has_run_out(&self) -> bool {
-        self.returning.as_ref().is_some_and(|(_, tickets)| tickets.count() == 0)
+        !self.target.renews_tickets && self.returning.as_ref().is_some_and(|(_, tickets)| tickets.count() == 0)
     }
 
     fn ask(&mut self) -> Result<(), Failure> {

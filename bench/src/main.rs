@@ -122,6 +122,7 @@ mod tests {
     fn without_a_subcommand_it_is_the_whole_programme() {
         let said = |words: &[&str]| CommandLine::try_parse_from([&["bench"], words].concat()).is_ok();
         assert!(said(&[]) && said(&["--short"]) && said(&["all", "--short", "--only", "tokens,check"]));
+        assert!(!said(&["--rounds", "0"]) && !said(&["--seconds", "0"]));
         assert!(!said(&["--short", "drive"]) && !said(&["all", "--only", "everything"]));
     }
 }

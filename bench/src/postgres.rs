@@ -20,8 +20,9 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) -> Result<(), Failure>
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let name = format!("countersign_bench_{}", std::process::id());
+    let store = of_database(url, &name)?;
     let postmaster = runtime.block_on(create(url, &name))?;
-    let measured = compare(stage, report, &of_database(url, &name)?, postmaster);
+    let measured = compare(stage, report, &store, postmaster);
     runtime.block_on(drop_database(url, &name))?;
     measured
 }
@@ -100,6 +101,26 @@ async fn drop_database(url: &str, name: &str) -> Result<(), Failure> {
 /// The URL of another database of the same server.
 fn of_database(url: &str, name: &str) -> Result<String, Failure> {
     let (base, query) = url.split_once('?').map_or((url, String::new()), |(base, query)| (base, format!("?{query}")));
-    let (server, _) = base.rsplit_once('/').ok_or("a PostgreSQL URL without a database")?;
+    // What the query says of it goes before the path: everything would be written into that one.
+    if query.contains("dbname=") {
+        return Err("a PostgreSQL URL has to name its database in its path here, not by dbname".into());
+    }
+    let named = base.rsplit_once('/').filter(|(server, _)| !server.ends_with(":/"));
+    let (server, _) = named.ok_or("a PostgreSQL URL without a database")?;
     Ok(format!("{server}/{name}{query}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_database_of_the_same_server_or_none() {
+        let of = |url| of_database(url, "own").ok();
+        assert_eq!(of("postgres://u@h:1/db?sslmode=disable").as_deref(), Some("postgres://u@h:1/own?sslmode=disable"));
+        assert_eq!(of("postgres:///db?host=/run/pg").as_deref(), Some("postgres:///own?host=/run/pg"));
+        for url in ["postgres://h", "postgres://h/db?dbname=theirs", "nothing"] {
+            assert_eq!(of(url), None, "{url}");
+        }
+    }
 }

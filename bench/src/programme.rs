@@ -3,6 +3,7 @@
 //! Takes the command line, makes clients, registries and servers in a directory, hands them to one part after the other, and
 //! tells the figures. Each part measures its sides in turn, with the floor before and after every single measurement.
 
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,10 +30,10 @@ pub(crate) struct Arguments {
     short: bool,
     /// How often each side is measured; medians are told
     #[arg(long)]
-    rounds: Option<usize>,
+    rounds: Option<NonZeroUsize>,
     /// How long each measurement lasts
     #[arg(long)]
-    seconds: Option<u64>,
+    seconds: Option<NonZeroU64>,
     /// Where npm's oidc-provider is installed, once; otherwise below $XDG_CACHE_HOME or ~/.cache
     #[arg(long, value_name = "DIRECTORY")]
     peer_cache: Option<PathBuf>,
@@ -159,12 +160,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let program = server_program(arguments.server_binary.as_deref())?;
     let (rounds, seconds, sizes, working_set): (usize, u64, &[u32], u32) =
         if arguments.short { (1, 1, &[100, 1_000], 500) } else { (3, 5, &[100, 10_000, 1_000_000], 10_000) };
-    let length = Duration::from_secs(arguments.seconds.unwrap_or(seconds));
+    let length = Duration::from_secs(arguments.seconds.map_or(seconds, NonZeroU64::get));
     let largest = sizes.last().copied().unwrap_or_default();
     eprintln!("everything is made in {}", directory.display());
-    let population = Population::open(&directory.join("population"), largest)?;
+    // One of each size: a short run beside a whole one makes neither anew.
+    let population = Population::open(&directory.join(format!("population-{largest}")), largest)?;
     let floors = Floors::new(&population, length / 20)?;
-    let rounds = arguments.rounds.unwrap_or(rounds);
+    let rounds = arguments.rounds.map_or(rounds, NonZeroUsize::get);
     let stage = Stage {
         directory,
         program,

@@ -6,6 +6,10 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 
+#[path = "../machine.rs"]
+#[expect(dead_code, reason = "the programme uses the rest of it")]
+mod machine;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +35,9 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 use countersign_resource_server::verification::{self, Binding, Judgement, Requirement, Revocation};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Uri};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
+
+use machine::thread_time;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -58,6 +63,7 @@ struct Arguments {
 
 fn main() -> Result<(), Failure> {
     let Arguments { rounds, times, json } = Arguments::parse();
+    let times = times.max(1);
     let few = (times / 10).max(1);
     let bench = Bench::new()?;
     let mut turns = Vec::new();
@@ -260,11 +266,6 @@ const REMEMBERED_BYTES: u64 = 256 * 1024 * 1024;
 fn compact(typ: &str, claims: Members, kid: &str, key: &Key) -> String {
     let header = Members::new().with("typ", typ).with("alg", "ES256").with("kid", kid);
     Token { header, claims, algorithm: JwsAlgorithm::Es256, key }.compact()
-}
-
-fn thread_time() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
 }
 
 fn median(mut values: Vec<f64>) -> Result<f64, Failure> {

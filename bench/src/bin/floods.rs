@@ -14,9 +14,13 @@
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 
+#[path = "../machine.rs"]
+#[expect(dead_code, reason = "the programme uses the rest of it")]
+mod machine;
+
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +29,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use countersign_conformance::key::KeyKind;
 use countersign_conformance::pki::{Credential, Name, Template};
+use futures_util::FutureExt;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -136,6 +141,10 @@ fn main() -> Result<(), Failure> {
     command.env("COUNTERSIGN_LISTEN", format!("127.0.0.1:{}", arguments.port));
     command.env("COUNTERSIGN_OPERATIONS__LISTEN", format!("127.0.0.1:{}", arguments.port + 1));
     command.env("COUNTERSIGN_LIMITS__CONNECTIONS", CONNECTIONS);
+    if matches!(arguments.measure, Measure::Idle { .. }) {
+        // The first are to be there still when the last comes.
+        command.env("COUNTERSIGN_LIMITS__IDLE_SECONDS", "3600");
+    }
     if !matches!(arguments.measure, Measure::Flood { .. }) {
         // All of them come from one address here.
         command.env("COUNTERSIGN_LIMITS__CONNECTIONS_PER_ADDRESS", CONNECTIONS);
@@ -291,6 +300,14 @@ async fn measure_idle(site: &Site, connections: usize, http2: bool) -> Result<()
     let opened = memory(site.pid)?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let idle = memory(site.pid)?;
+    for connection in &mut open {
+        // Unconstrained: tokio would say of most of them that nothing has come, without having looked.
+        let mut octet = [0];
+        let read = tokio::task::unconstrained(connection.read(&mut octet)).now_or_never();
+        if matches!(read, Some(Ok(0) | Err(_))) {
+            return Err("the server closed a connection that was to be idle".into());
+        }
+    }
     let each = |now: u64| now.saturating_sub(before) as f64 / connections as f64;
     println!("connections with a certificate  {connections}");
     println!("server CPU for each             {:.0} µs", cpu.as_secs_f64() * 1e6 / connections as f64);
@@ -621,17 +638,11 @@ fn quantiles(of: &mut [Duration]) -> String {
     format!("{:.1?} / {:.1?} / {:.1?}", quantile(0.5), quantile(0.99), quantile(1.0))
 }
 
-/// User and system time of a process (proc(5), fields 14 and 15 of `stat`, in ticks of 10 ms).
 fn cpu_time(pid: u32) -> Result<Duration, Failure> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
-    let after_name = stat.rsplit_once(") ").ok_or("unreadable /proc/PID/stat")?.1;
-    let ticks: Vec<u64> = after_name.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
+    machine::Process(pid).cpu_time()
 }
 
 /// Resident memory in kB.
 fn memory(pid: u32) -> Result<u64, Failure> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("unreadable /proc/PID/status")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    Ok(machine::Process(pid).memory(machine::RESIDENT)? / 1_024)
 }

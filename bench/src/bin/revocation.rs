@@ -19,6 +19,10 @@
 #[expect(unreachable_pub, reason = "the file is an example first")]
 mod guarded_api;
 
+#[path = "../machine.rs"]
+#[expect(dead_code, reason = "the programme uses the rest of it")]
+mod machine;
+
 use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -429,19 +433,13 @@ async fn get(connection: &mut SendRequest<Full<Bytes>>, target: &str) -> Result<
     if status.is_success() { Ok(body) } else { Err(format!("{target}: {status}").into()) }
 }
 
-/// User and system time of a process (proc(5), fields 14 and 15 of `stat`, in ticks of 10 ms).
 fn cpu_time(pid: u32) -> Result<Duration, Failure> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after_name = stat.rsplit_once(") ").ok_or("unreadable /proc/PID/stat")?.1;
-    let ticks: Vec<u64> = after_name.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
+    machine::Process(pid).cpu_time()
 }
 
 /// Resident memory in kB.
 fn memory(pid: u32) -> Result<u64, Failure> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("unreadable /proc/PID/status")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    Ok(machine::Process(pid).memory(machine::RESIDENT)? / 1_024)
 }
 
 type Api = (SocketAddr, Guard, oneshot::Sender<()>);
