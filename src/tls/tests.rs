@@ -9,11 +9,13 @@ use countersign_conformance::key::{Key, KeyKind};
 use countersign_conformance::pki::{Authority, BasicConstraints, Credential, Name, Template, Version};
 use countersign_resource_server::time::{Clock, SystemClock};
 use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion, version,
+    CipherSuite, ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    version,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -325,6 +327,27 @@ async fn the_hybrid_group_comes_first() {
     let connection = stream.get_ref().1;
     assert_eq!(connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(connection.negotiated_key_exchange_group().map(|group| group.name()), Some(NamedGroup::X25519MLKEM768));
+}
+
+#[tokio::test]
+async fn the_suite_is_the_servers_choice_among_those_offered() {
+    let rig = Rig::start().await;
+    let suite = async |config| {
+        let stream = rig.connect(config).await.unwrap();
+        stream.get_ref().1.negotiated_cipher_suite().map(|suite| suite.suite())
+    };
+    let provider = default_provider();
+    assert_ne!(provider.cipher_suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256, "this client prefers another");
+    assert_eq!(suite(rig.client(None)).await, Some(CipherSuite::TLS13_AES_128_GCM_SHA256));
+    let one = vec![cipher_suite::TLS13_AES_256_GCM_SHA384];
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(rig.authority.certificate.clone())).unwrap();
+    let strict = ClientConfig::builder_with_provider(Arc::new(CryptoProvider { cipher_suites: one, ..provider }))
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    assert_eq!(suite(strict).await, Some(CipherSuite::TLS13_AES_256_GCM_SHA384));
 }
 
 #[tokio::test]
