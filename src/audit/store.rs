@@ -157,15 +157,19 @@ impl Batch {
     pub fn sealed(&self, replayed: &[usize]) -> Option<Vec<Sealed<'_>>> {
         let mut sealed = Vec::with_capacity(self.entries.len());
         let mut head = self.lease.head;
-        for (index, entry) in self.entries.iter().enumerate() {
-            let body = match &entry.assertion {
-                Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => if_replayed,
-                _ => &entry.body,
-            };
-            head = head.followed_by(entry.at, body)?;
-            sealed.push(Sealed { head, at: entry.at, body });
+        for (at, body) in self.bodies(replayed) {
+            head = head.followed_by(at, body)?;
+            sealed.push(Sealed { head, at, body });
         }
         Some(sealed)
+    }
+
+    /// What each record says, with its instant.
+    pub fn bodies<'a>(&'a self, replayed: &[usize]) -> impl Iterator<Item = (UnixTime, &'a str)> {
+        self.entries.iter().enumerate().map(move |(index, entry)| match &entry.assertion {
+            Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => (entry.at, if_replayed.as_str()),
+            _ => (entry.at, entry.body.as_str()),
+        })
     }
 
     /// Whether a record with this body may be the first of this batch.

@@ -169,7 +169,7 @@ impl AuditStore for Store {
     fn append(&self, batch: Arc<Batch>) -> BoxFuture<'static, Result<Appended, AppendRefusal>> {
         let store = self.clone();
         Box::pin(async move {
-            match &store.engine {
+            let appended = match &store.engine {
                 Engine::Sqlite { appender, .. } => {
                     let _turn = store.turn_to_write().await;
                     let mut connection = appender.take().await?;
@@ -180,7 +180,9 @@ impl AuditStore for Store {
                     appended
                 }
                 Engine::Postgres { pool } => append_postgres(pool, &batch).await,
-            }
+            }?;
+            store.recent.note(batch, &appended);
+            Ok(appended)
         })
     }
 

@@ -75,6 +75,8 @@ pub struct Store {
     /// Whose turn it is to write. SQLite lets waiting writers race, and one that commits all the time wins; here they
     /// queue. PostgreSQL needs no such queue, and there nobody waits for it.
     turn: Option<Arc<Mutex<()>>>,
+    /// What has just been appended to the audit log, for its index.
+    recent: Arc<audit_index::Recent>,
     /// Whether it is served only while no fail-over can lose what was acknowledged.
     standby: Standby,
 }

@@ -3,6 +3,7 @@
 //! Takes a URL, gives a [`Store`]. Every statement gives up before those who wait for it do.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -87,7 +88,14 @@ pub(super) async fn open(url: &str, migrate: Migrate, standby: Standby) -> Resul
             .after_connect(move |connection, _| async move { begin_session::<Any>(connection, standby).await }.boxed())
             .connect_lazy_with(any_options.clone())
     };
-    Ok(Store { engine: Engine::Postgres { pool }, readers: any(READERS), writers: any(WRITERS), turn: None, standby })
+    Ok(Store {
+        engine: Engine::Postgres { pool },
+        readers: any(READERS),
+        writers: any(WRITERS),
+        turn: None,
+        recent: Arc::default(),
+        standby,
+    })
 }
 
 /// Makes a connection one to work with. A standby's is none: what it has is as old as it is behind, and whoever may read

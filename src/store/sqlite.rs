@@ -111,6 +111,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
         readers: any(READERS, READER_PRAGMAS),
         writers: any(1, PATIENT_WRITER_PRAGMAS),
         turn: Some(Arc::new(Mutex::new(()))),
+        recent: Arc::default(),
         standby: Standby::Optional,
     })
 }

@@ -1,13 +1,13 @@
 //! The task that keeps the index up with the log.
 //!
-//! Looks a few times a second whether there is anything new, and works in small steps while there is. It fails without
+//! Looks every second whether there is anything new, and works in small steps while there is. It fails without
 //! anybody being the worse for it: what is not indexed is found more slowly.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Advanced, AuditIndex};
 use crate::registry::StoreUnavailable;
@@ -15,6 +15,9 @@ use crate::registry::StoreUnavailable;
 /// How often to look. What came meanwhile is written at once, which costs less the more it is: each page of the index that it
 /// belongs to is written once.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How often to look through what has been appended meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -39,25 +42,33 @@ pub fn keep(index: Arc<dyn AuditIndex>) -> JoinHandle<()> {
                         tracing::info!("the index of the audit log is written again");
                     }
                     if !is_behind {
-                        sleep(POLL).await;
+                        rest(&*index, POLL).await;
                     }
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "the index of the audit log cannot be written: searching takes longer");
                     }
-                    sleep(PAUSE).await;
+                    rest(&*index, PAUSE).await;
                 }
             }
         }
     })
 }
 
+async fn rest(index: &dyn AuditIndex, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sleep(LOOK).await;
+        index.look_through();
+    }
+}
+
 /// Whether it is worth going on at once.
 async fn step(index: &dyn AuditIndex) -> Result<bool, StoreUnavailable> {
     match index.advance(STEP).await? {
         Advanced::Busy => Ok(false),
-        Advanced::By(STEP) => Ok(true),
+        Advanced::By(STEP..) => Ok(true),
         Advanced::Emptied => {
             tracing::info!("the index of the audit log is built anew");
             Ok(true)

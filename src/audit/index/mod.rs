@@ -35,7 +35,11 @@ pub trait AuditIndex: fmt::Debug + Send + Sync + 'static {
     /// nowhere.
     fn standing(&self) -> BoxFuture<'_, Result<Standing, StoreUnavailable>>;
 
-    /// Brings at most `limit` records more into the index.
+    /// Looks through what this process has just appended to the log, if it keeps that for the index: the sooner, the less
+    /// memory it takes.
+    fn look_through(&self);
+
+    /// Brings some `limit` records more into the index.
     fn advance(&self, limit: usize) -> BoxFuture<'_, Result<Advanced, StoreUnavailable>>;
 
     /// Looks at `limit` rows of the index and removes those whose records are removed. Whether there may be more.

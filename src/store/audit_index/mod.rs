@@ -7,10 +7,14 @@
 /// The file of its own that it is with SQLite.
 mod file;
 
+/// What has just been written.
+mod recent;
+
 /// Writing, engine by engine.
 mod write;
 
 pub(super) use file::IndexFile;
+pub(super) use recent::Recent;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,13 +45,19 @@ impl AuditIndex for Store {
 
     fn advance(&self, limit: usize) -> BoxFuture<'_, Result<Advanced, StoreUnavailable>> {
         Box::pin(async move {
+            self.recent.look_through();
             let looked = self.looked_at().await?;
+            self.recent.forget(&looked.indexed());
             if looked.is_of_this_past && looked.standing()?.behind() <= 0 {
                 return Ok(Advanced::By(0));
             }
             let advanced = write::advance(self, &looked, limit).await;
             self.unless_damaged(advanced, Advanced::Emptied).await
         })
+    }
+
+    fn look_through(&self) {
+        self.recent.look_through();
     }
 
     fn sweep(&self, limit: u32) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {
@@ -230,6 +240,12 @@ impl LogChain {
 }
 
 impl Looked {
+    /// How far the index is with each chain.
+    fn indexed(&self) -> HashMap<i64, i64> {
+        let of = |chain: &LogChain| (chain.id.number(), chain.indexed(self.progress.get(&chain.id.number())));
+        self.log.iter().map(of).collect()
+    }
+
     fn standing(&self) -> Result<Standing, sqlx::Error> {
         let chains = self.log.iter().map(|chain| {
             let progress = self.progress.get(&chain.id.number()).filter(|_| self.is_of_this_past);

@@ -38,6 +38,10 @@ contract!(
     what_is_known_by_its_kind_alone_is_found_together_with_the_rest,
     close_together_or_far_apart,
     what_is_no_record_hides_no_other,
+    what_this_process_has_written_is_not_read_again,
+    what_is_not_in_memory_is_read_and_what_follows_it_is_taken_from_memory,
+    what_another_has_indexed_is_not_indexed_again_from_memory,
+    what_was_written_before_a_store_was_put_back_is_not_taken_for_what_is_there,
 );
 
 fn at(milliseconds: i64) -> UnixTime {
@@ -88,9 +92,11 @@ fn body(number: i64) -> String {
     body.to_string()
 }
 
-/// Two chains that were written at the same time.
+/// Two chains that another process has written at the same time: the index reads them.
 async fn written(bench: &Bench, records: i64) {
-    written_to(&bench.store, records).await;
+    let another = open(&bench.url, Migrate::Check).await.unwrap();
+    written_to(&another, records).await;
+    another.close().await;
 }
 
 async fn written_to(store: &Store, records: i64) {
@@ -584,6 +590,68 @@ async fn what_is_no_record_hides_no_other(bench: &Bench) {
     spoil(true).await;
 }
 
+async fn what_this_process_has_written_is_not_read_again(bench: &Bench) {
+    let store = &bench.store;
+    written_to(store, 60).await;
+    let expected = expected_rows(store).await;
+    // Whoever reads it now finds the last record of each chain, and no other.
+    let last = "SELECT MAX(position) FROM audit_record GROUP BY position / 1099511627776";
+    on_store(store, format!("DELETE FROM audit_record WHERE position NOT IN ({last})")).await;
+    assert_eq!(store.advance(1_000).await.unwrap(), Advanced::By(60));
+    assert_eq!(rows(store).await, expected);
+    assert_eq!(store.standing().await.unwrap().behind(), 0);
+    assert_eq!(store.advance(1_000).await.unwrap(), Advanced::By(0));
+}
+
+async fn what_is_not_in_memory_is_read_and_what_follows_it_is_taken_from_memory(bench: &Bench) {
+    let store = &bench.store;
+    let another = open(&bench.url, Migrate::Check).await.unwrap();
+    let mut chain = Chain::of(store).await;
+    for round in 0..4 {
+        // Each time the chain goes from hand to hand.
+        let writer = if round % 2 == 0 { store } else { &another };
+        let mut written = Chain { store: writer, lease: chain.lease };
+        written.write((0..10).map(|number| (round * 1_000 + number, body(round * 10 + number)))).await;
+        chain.lease = written.lease;
+    }
+    indexed(store).await;
+    assert_eq!(rows(store).await, expected_rows(store).await);
+    agrees_on_all(store).await;
+    another.close().await;
+}
+
+async fn what_another_has_indexed_is_not_indexed_again_from_memory(bench: &Bench) {
+    let store = &bench.store;
+    written_to(store, 40).await;
+    let another = open(&bench.url, Migrate::Check).await.unwrap();
+    indexed(&another).await;
+    assert_eq!(store.advance(1_000).await.unwrap(), Advanced::By(0));
+    assert!(store.recent.is_empty());
+    assert_eq!(rows(store).await, expected_rows(store).await);
+    another.close().await;
+}
+
+async fn what_was_written_before_a_store_was_put_back_is_not_taken_for_what_is_there(bench: &Bench) {
+    let store = &bench.store;
+    let mut chain = Chain::of(store).await;
+    chain.write([(0, body(0))]).await;
+    indexed(store).await;
+    let put_back = chain.lease;
+    chain.write((1..20).map(|number| (number, body(number)))).await;
+    store.look_through();
+    // The store as it was before them, and others in their place.
+    on_store(store, format!("DELETE FROM audit_record WHERE position > {}", put_back.head.position.number())).await;
+    let another = open(&bench.url, Migrate::Check).await.unwrap();
+    Chain { store: &another, lease: put_back }.write((1..20).map(|number| (number, body(number + 100)))).await;
+    store.advance(1_000).await.unwrap();
+    // Whatever it took, nothing that is there is missed.
+    agrees_on_all(store).await;
+    indexed(store).await;
+    agrees_on_all(store).await;
+    assert_eq!(rows(store).await, expected_rows(store).await);
+    another.close().await;
+}
+
 /// An index that is thrown away while it is asked.
 #[derive(Debug)]
 struct Losing {
@@ -598,6 +666,10 @@ impl AuditIndex for Losing {
 
     fn advance(&self, limit: usize) -> BoxFuture<'_, Result<Advanced, StoreUnavailable>> {
         self.store.advance(limit)
+    }
+
+    fn look_through(&self) {
+        self.store.look_through();
     }
 
     fn sweep(&self, limit: u32) -> BoxFuture<'_, Result<bool, StoreUnavailable>> {

@@ -23,7 +23,13 @@ const CHUNK: usize = 250;
 const CHUNK_POSTGRES: usize = 4_000;
 
 /// A row of the index: kind, value, at, position.
-type TermRow = (i64, i64, i64, i64);
+pub(super) type TermRow = (i64, i64, i64, i64);
+
+/// The rows of one record.
+pub(super) fn rows(position: i64, at: UnixTime, body: &str) -> impl Iterator<Item = TermRow> + use<> {
+    let row = move |Term { kind, value }| (kind as i64, value, at.as_millis(), position);
+    Named::of(body).rows(at).collect::<Vec<_>>().into_iter().map(row)
+}
 
 /// What one step adds.
 #[derive(Default)]
@@ -36,9 +42,21 @@ struct Step {
 
 impl Step {
     fn add(&mut self, position: i64, at: UnixTime, body: &str) {
-        let row = |Term { kind, value }| (kind as i64, value, at.as_millis(), position);
-        self.rows.extend(Named::of(body).rows(at).map(row));
+        self.rows.extend(rows(position, at, body));
         self.records += 1;
+    }
+
+    /// What this process has appended after `from`, a place and its hash. Gives the last of it.
+    fn add_recent(&mut self, store: &Store, from: &(i64, Vec<u8>), limit: usize) -> Option<(i64, Vec<u8>)> {
+        let mut last = None;
+        while self.records < limit {
+            let (position, hash) = last.as_ref().unwrap_or(from);
+            let Some(stretch) = store.recent.after(*position, hash) else { break };
+            self.rows.extend(stretch.rows);
+            self.records += stretch.records;
+            last = Some((stretch.last.position.number(), stretch.last.hash.octets().to_vec()));
+        }
+        last
     }
 
     /// Neighbours in the index are written one after the other.
@@ -65,9 +83,8 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
                 index.replace(&opened).await?;
                 return Ok(Advanced::Emptied);
             }
-            let progress: Vec<(i64, i64)> =
-                sqlx::query_as("SELECT chain, position FROM audit_index_progress").fetch_all(&mut *transaction).await?;
-            let step = read_step(store, looked, &progress.into_iter().collect(), limit).await?;
+            let progress: Vec<Come> = sqlx::query_as(COME).fetch_all(&mut *transaction).await?;
+            let step = read_step(store, looked, progress, limit).await?;
             insert_sqlite(&mut transaction, &step).await?;
             transaction.commit().await?;
             Ok(Advanced::By(step.records))
@@ -96,15 +113,14 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
                 transaction.commit().await?;
                 return Ok(Advanced::Emptied);
             }
-            let progress: Vec<(i64, i64)> =
-                sqlx::query_as("SELECT chain, position FROM audit_index_progress").fetch_all(&mut *transaction).await?;
+            let progress: Vec<Come> = sqlx::query_as(COME).fetch_all(&mut *transaction).await?;
             if format < FORMAT {
                 if !progress.is_empty() {
                     return Ok(Advanced::Busy);
                 }
                 set_format(&mut transaction).await?;
             }
-            let step = read_step(store, looked, &progress.into_iter().collect(), limit).await?;
+            let step = read_step(store, looked, progress, limit).await?;
             insert_postgres(&mut transaction, &step).await?;
             transaction.commit().await?;
             Ok(Advanced::By(step.records))
@@ -116,13 +132,16 @@ async fn set_format(transaction: &mut Transaction<'_, Postgres>) -> Result<(), s
     sqlx::query("UPDATE audit_index SET format = $1").bind(FORMAT).execute(&mut **transaction).await.map(drop)
 }
 
-/// The next records of the log, chain by chain, and where the index is with them.
-async fn read_step(
-    store: &Store,
-    looked: &Looked,
-    progress: &HashMap<i64, i64>,
-    limit: usize,
-) -> Result<Step, sqlx::Error> {
+/// How far the index has come: chain, place and hash.
+type Come = (i64, i64, Vec<u8>);
+
+const COME: &str = "SELECT chain, position, hash FROM audit_index_progress";
+
+/// The next records of the log, chain by chain, and where the index is with them: from memory what this process has just
+/// written, and what is not there from the log.
+async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize) -> Result<Step, sqlx::Error> {
+    let come: HashMap<i64, (i64, Vec<u8>)> =
+        come.into_iter().map(|(chain, position, hash)| (chain, (position, hash))).collect();
     let mut step = Step::default();
     // The one that is furthest behind first: a busy chain keeps no other waiting for ever.
     let mut chains: Vec<&LogChain> = looked.log.iter().collect();
@@ -131,8 +150,13 @@ async fn read_step(
     for chain in chains {
         let id = chain.id.number();
         // Somebody else may have come further since.
-        let indexed = progress.get(&id).copied().unwrap_or(0).max(chain.cut.0);
-        let (mut read, mut last) = (indexed, None);
+        let from = come.get(&id).filter(|come| come.0 >= chain.cut.0).unwrap_or(&chain.cut);
+        if let Some((position, hash)) = step.add_recent(store, from, limit) {
+            // What was appended since is there the next time, if it is not there now.
+            step.progress.push((id, position, hash, chain.cut.0));
+            continue;
+        }
+        let (mut read, mut last) = (from.0, None);
         while read < chain.last.0 && step.records < limit {
             let most = u32::try_from(READ.min(limit - step.records)).unwrap_or(u32::MAX);
             let (after, to) = (position(read)?, position(chain.last.0)?);

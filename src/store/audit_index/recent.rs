@@ -1,0 +1,200 @@
+//! What this process has just appended to the log: the index takes it from memory, and need not read it again.
+//!
+//! Takes batches once they are durable, gives the rows of those that follow a place, by its number and its hash: what does not
+//! follow, another past's for instance, is of no use and is dropped. Nothing is missed by what is not here, because the
+//! index reads the log for that.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::write::{TermRow, rows};
+use crate::audit::chain::Head;
+use crate::audit::{Appended, Batch};
+
+/// Octets of records that wait to be looked through. They are looked through ten times a second.
+const MOST_WAITING: usize = 8 << 20;
+
+/// Records whose rows are kept until the index takes them, which it does every second: each has a few rows of 32 octets.
+const MOST_KEPT: usize = 65_536;
+
+/// Appended and not yet indexed, as far as memory allows.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Recent {
+    waiting: Mutex<Waiting>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: VecDeque<(Arc<Batch>, Appended)>,
+    octets: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By the place they follow.
+    stretches: BTreeMap<i64, Stretch>,
+    records: usize,
+}
+
+/// The rows of one batch.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    after: Head,
+    pub(super) last: Head,
+    pub(super) rows: Vec<TermRow>,
+    pub(super) records: usize,
+}
+
+impl Recent {
+    /// Notes what was appended.
+    pub(in crate::store) fn note(&self, batch: Arc<Batch>, appended: &Appended) {
+        let octets: usize = batch.entries.iter().map(|entry| entry.body.len()).sum();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.octets + octets > MOST_WAITING {
+            // Nobody looks at it. What follows it is of no use either, until the index has read the log up to there.
+            *waiting = Waiting::default();
+        }
+        waiting.octets += octets;
+        waiting.batches.push_back((batch, appended.clone()));
+    }
+
+    /// Looks through what has been noted, and lets go of the records.
+    pub(super) fn look_through(&self) {
+        let Waiting { batches, .. } = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for (batch, appended) in batches {
+            let stretch = Stretch::of(&batch, &appended);
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.records + stretch.records > MOST_KEPT {
+                *kept = Kept::default();
+            }
+            kept.records += stretch.records;
+            let replaced = kept.stretches.insert(stretch.after.position.number(), stretch);
+            kept.records -= replaced.map_or(0, |replaced| replaced.records);
+        }
+    }
+
+    /// What follows the record with this place and hash.
+    pub(super) fn after(&self, position: i64, hash: &[u8]) -> Option<Stretch> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let stretch = kept.stretches.remove(&position)?;
+        kept.records -= stretch.records;
+        (stretch.after.hash.octets() == hash).then_some(stretch)
+    }
+
+    /// Lets go of what is indexed: `indexed` says how far each chain is.
+    pub(super) fn forget(&self, indexed: &HashMap<i64, i64>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = |stretch: &Stretch| {
+            let chain = stretch.after.chain().number();
+            indexed.get(&chain).is_none_or(|indexed| stretch.after.position.number() >= *indexed)
+        };
+        kept.stretches.retain(|_, stretch| is_wanted(stretch));
+        kept.records = kept.stretches.values().map(|stretch| stretch.records).sum();
+    }
+}
+
+#[cfg(test)]
+impl Recent {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().unwrap().batches.is_empty() && self.kept.lock().unwrap().records == 0
+    }
+}
+
+impl Stretch {
+    fn of(batch: &Batch, appended: &Appended) -> Self {
+        let after = batch.lease.head;
+        let places = after.position.number() + 1..;
+        let found = places.zip(batch.bodies(&appended.replayed)).flat_map(|(place, (at, body))| rows(place, at, body));
+        Self { after, last: appended.head, rows: found.collect(), records: batch.entries.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::chain::{ChainId, LogId};
+    use crate::audit::{Entry, Lease};
+    use crate::registry::RegistryVersion;
+    use crate::registry::fixture::NOW;
+
+    /// Records after `head`, each of so many octets.
+    fn appended(head: Head, records: usize, octets: usize) -> (Arc<Batch>, Appended) {
+        let body = format!("\"{}\"", "x".repeat(octets - 2));
+        let entry = || Entry { at: NOW, body: body.clone(), assertion: None };
+        let entries = std::iter::repeat_with(entry).take(records).collect();
+        let batch = Batch { lease: Lease { number: 1, head }, entries, given_back: Vec::new(), history: None };
+        let head = batch.sealed(&[]).unwrap().last().unwrap().head;
+        (Arc::new(batch), Appended { replayed: Vec::new(), version: RegistryVersion(1), head })
+    }
+
+    fn first() -> Head {
+        let log = LogId::parse("0123456789abcdef0123456789abcdef").unwrap();
+        Head::before_first(log, ChainId::new(1).unwrap())
+    }
+
+    fn after(recent: &Recent, head: Head) -> Option<Head> {
+        recent.after(head.position.number(), head.hash.octets()).map(|stretch| stretch.last)
+    }
+
+    #[test]
+    fn what_waits_too_long_is_let_go_and_what_follows_is_kept() {
+        let recent = Recent::default();
+        let (batch, one) = appended(first(), 1, MOST_WAITING / 2);
+        recent.note(batch, &one);
+        let (batch, two) = appended(one.head, 1, MOST_WAITING / 2);
+        recent.note(batch, &two);
+        let (batch, three) = appended(two.head, 1, 2);
+        recent.note(batch, &three);
+        recent.look_through();
+        assert_eq!(after(&recent, first()), None);
+        assert_eq!(after(&recent, one.head), None);
+        assert_eq!(after(&recent, two.head), Some(three.head));
+        assert!(recent.is_empty());
+    }
+
+    #[test]
+    fn of_more_than_is_kept_the_last_is_kept() {
+        let recent = Recent::default();
+        let (batch, one) = appended(first(), MOST_KEPT, 2);
+        recent.note(batch, &one);
+        recent.look_through();
+        let (batch, two) = appended(one.head, 1, 2);
+        recent.note(Arc::clone(&batch), &two);
+        recent.look_through();
+        assert_eq!(after(&recent, first()), None);
+        // Noted twice it counts once.
+        recent.note(batch, &two);
+        recent.look_through();
+        assert_eq!(after(&recent, one.head), Some(two.head));
+        assert!(recent.is_empty());
+    }
+
+    #[test]
+    fn what_follows_another_hash_is_another_past() {
+        let recent = Recent::default();
+        let (batch, one) = appended(first(), 1, 2);
+        let (another, other) = appended(first(), 1, 3);
+        recent.note(batch, &one);
+        let (batch, two) = appended(one.head, 1, 2);
+        recent.note(batch, &two);
+        recent.look_through();
+        drop(another);
+        assert_eq!(other.head.position, one.head.position);
+        assert_eq!(after(&recent, other.head), None);
+        assert_eq!(after(&recent, first()), Some(one.head));
+    }
+
+    #[test]
+    fn what_is_indexed_is_forgotten_and_the_rest_is_not() {
+        let recent = Recent::default();
+        let (batch, one) = appended(first(), 3, 2);
+        recent.note(batch, &one);
+        let (batch, two) = appended(one.head, 3, 2);
+        recent.note(batch, &two);
+        recent.look_through();
+        recent.forget(&HashMap::from([(1, one.head.position.number())]));
+        assert_eq!(after(&recent, first()), None);
+        assert_eq!(after(&recent, one.head), Some(two.head));
+    }
+}
