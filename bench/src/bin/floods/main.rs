@@ -7,16 +7,19 @@
 //! soon, and what a refusal costs.
 //!
 //! `flood`: an honest client asks for 200 tokens a second, a fifth of them on new connections with a full handshake, while
-//! others hold connections that say nothing, stall, dribble, or shake hands as fast as they can.
+//! others hold connections that say nothing, stall, dribble, shake hands as fast as they can, or misuse HTTP/2.
 //!
 //! Takes a directory in which `countersign quickstart --exit` has been run, and starts the server there.
 
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 
-#[path = "../machine.rs"]
+#[path = "../../machine.rs"]
 #[expect(dead_code, reason = "the programme uses the rest of it")]
 mod machine;
+
+/// Frames.
+mod http2;
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,6 +42,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use http2::Misuse;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -120,6 +125,10 @@ enum Kind {
     Handshakes,
     /// With one that nobody has enrolled
     Unregistered,
+    /// HTTP/2: requests that are taken back at once
+    Resets,
+    /// HTTP/2: a head that never ends
+    Continuations,
 }
 
 /// Stops the server however this ends.
@@ -442,6 +451,9 @@ fn measure_flood(
     println!("connections of it held          {}", counts.held.load(Ordering::Relaxed));
     println!("handshakes of it done a second  {hands:.0}");
     println!("attempts of it refused, in all  {}", counts.refused.load(Ordering::Relaxed));
+    if matches!(kind, Kind::Resets | Kind::Continuations) {
+        println!("ended by the server, with GOAWAY {}", counts.told.load(Ordering::Relaxed));
+    }
     println!("server CPU                      {busy:.2} cores");
     println!("server memory before / during   {before} / {full} kB");
     for (what, answers) in [("on kept connections", &mut answers.0), ("on new connections", &mut answers.1)] {
@@ -461,6 +473,8 @@ struct Counts {
     held: AtomicUsize,
     done: AtomicUsize,
     refused: AtomicUsize,
+    /// Those that were told why they were ended.
+    told: AtomicUsize,
 }
 
 async fn flood(
@@ -478,6 +492,7 @@ async fn flood(
         Kind::Unregistered => site.unregistered()?,
         Kind::None | Kind::Silent | Kind::Stalled | Kind::Handshakes => site.tls(None, &[])?,
         Kind::Heads | Kind::Bodies => site.enrolled(&[b"http/1.1"])?,
+        Kind::Resets | Kind::Continuations => site.enrolled(&[b"h2"])?,
     };
     let tasks: Vec<_> = (0..connections)
         .map(|at| {
@@ -550,6 +565,16 @@ async fn attack(
             let connection = timeout(PATIENCE, connect(source, site.address, tls)).await??;
             counts.done.fetch_add(1, Ordering::Relaxed);
             drop(connection);
+            Ok(())
+        }
+        Kind::Resets | Kind::Continuations => {
+            let connection = timeout(PATIENCE, connect(source, site.address, tls)).await??;
+            let _held = Held::one(counts);
+            counts.done.fetch_add(1, Ordering::Relaxed);
+            let how = if kind == Kind::Resets { Misuse::RapidReset } else { Misuse::Continuations };
+            if http2::misuse(connection, how).await? {
+                counts.told.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(())
         }
         Kind::Heads | Kind::Bodies => {
