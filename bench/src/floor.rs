@@ -132,6 +132,7 @@ fn with_path(settings: &Arc<ServerConfig>, roots: RootCertStore) -> Result<Arc<S
     config.ticketer = Arc::clone(&settings.ticketer);
     config.session_storage = Arc::clone(&settings.session_storage);
     config.send_tls13_tickets = settings.send_tls13_tickets;
+    config.ignore_client_order = settings.ignore_client_order;
     Ok(Arc::new(config))
 }
 
