@@ -84,7 +84,7 @@ pub(super) fn check(
         max_bytes: MAX_TOKEN_BYTES,
     };
     let verified = jws::verify(assertion, keys, &expected).map_err(refusal_of)?;
-    let claims: Map<String, Value> = verified.claims().map_err(refusal_of)?;
+    let claims = verified.members().map_err(refusal_of)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
 
     // RFC 7523 §3 items 1 and 2.B: the client is issuer and subject.

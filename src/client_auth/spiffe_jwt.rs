@@ -11,7 +11,7 @@ use countersign_resource_server::token::jwks::KeySet;
 use countersign_resource_server::token::jws::{
     self, Expectation, KeyChoice, MAX_TOKEN_BYTES, SigningAlgorithm, Untyped,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,7 +39,7 @@ pub(super) fn check(
     };
     let verified = jws::verify(assertion, keys, &expected).map_err(refusal_of)?;
     check_header(assertion)?;
-    let claims: Map<String, Value> = verified.claims().map_err(refusal_of)?;
+    let claims = verified.members().map_err(refusal_of)?;
     // §3.1: the SPIFFE ID of the workload, which is compared as text because it has one spelling.
     if claims.get("sub").and_then(Value::as_str) != Some(spiffe_id) {
         return Err(ClientAuthRefusal::AssertionSubjectWrong);

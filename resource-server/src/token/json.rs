@@ -12,6 +12,9 @@ use serde_json::{Map, Number, Value};
 /// How deep objects and arrays may nest; the outermost object is the first level.
 pub const MAX_DEPTH: usize = 16;
 
+/// How many members the outermost object has room for from the start: as many as a token says.
+const CLAIMS: usize = 16;
+
 /// Reads one JSON object and nothing after it.
 ///
 /// # Errors
@@ -97,7 +100,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
+        let mut members = Map::with_capacity(if self.depth == MAX_DEPTH { CLAIMS } else { 0 });
         while let Some(name) = access.next_key::<String>()? {
             let value = access.next_value_seed(self.deeper()?)?;
             if members.insert(name, value).is_some() {

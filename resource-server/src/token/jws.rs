@@ -177,13 +177,20 @@ impl Verified {
         &self.key
     }
 
-    /// The payload, a JSON object with every member named once, read into `T`: a structure, or `Map<String, Value>`.
+    /// The payload, a JSON object with every member named once.
+    ///
+    /// # Errors
+    /// [`JwsError::Payload`] if it is no such object.
+    pub fn members(&self) -> Result<Map<String, Value>, JwsError> {
+        json::parse_object(&self.payload).map_err(|_| JwsError::Payload)
+    }
+
+    /// The same, read into a structure.
     ///
     /// # Errors
     /// [`JwsError::Payload`] if it is no such object, [`JwsError::Claims`] if the object is no `T`.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
-        let object = json::parse_object(&self.payload).map_err(|_| JwsError::Payload)?;
-        serde_json::from_value(Value::Object(object)).map_err(|_| JwsError::Claims)
+        serde_json::from_value(Value::Object(self.members()?)).map_err(|_| JwsError::Claims)
     }
 }
 
@@ -450,7 +457,7 @@ mod tests {
             let verified = verify(&token.compact(), &signer.keys, &EXPECTED).unwrap();
             assert_eq!(verified.algorithm().as_str(), name);
             assert_eq!(verified.key().kid(), Some("k1"));
-            assert_eq!(verified.claims::<Map<String, Value>>().unwrap()["sub"], "c");
+            assert_eq!(verified.members().unwrap()["sub"], "c");
             // The same for a reader that does not allow it.
             let others: Vec<_> =
                 SigningAlgorithm::ALL.iter().copied().filter(|algorithm| algorithm.as_str() != name).collect();
@@ -692,7 +699,7 @@ mod tests {
         let signer = Signer::new(KeyKind::P256);
         let token = signer.token(Alg::Es256).claims(|claims| claims.and("sub", "d")).compact();
         let verified = verify(&token, &signer.keys, &EXPECTED).unwrap();
-        assert_eq!(verified.claims::<Map<String, Value>>().unwrap_err(), JwsError::Payload);
+        assert_eq!(verified.members().unwrap_err(), JwsError::Payload);
         assert_eq!(peek(&token).unwrap().claims().unwrap_err(), JwsError::Payload);
     }
 
