@@ -25,6 +25,31 @@ pub(crate) struct Facts {
     pub(crate) troubles: Vec<String>,
 }
 
+impl Facts {
+    /// Whether the target itself offers what a case needs, and the reason not to ask where it does not; nothing where the
+    /// need is not one that the target could speak of.
+    pub(crate) fn says(&self, need: &str) -> Option<(bool, String)> {
+        if let Some(name) = need.strip_prefix("endpoint.") {
+            let why = format!("neither metadata nor file name its {name} endpoint");
+            return Some((self.endpoints.contains_key(name), why));
+        }
+        if let Some(member) = need.strip_prefix("metadata.") {
+            let Some((member, value)) = member.split_once('=') else {
+                return Some((!self.metadata[member].is_null(), format!("its metadata has no {member}")));
+            };
+            let found = &self.metadata[member];
+            let among = found.as_array().is_some_and(|all| all.contains(&Value::from(value)));
+            let says = among || super::template::plain(found) == value;
+            return Some((says, format!("its metadata does not say {member} {value}")));
+        }
+        match need {
+            "token.jwt" => Some((self.access_tokens_are_jwts, "its access tokens are not JWTs".to_owned())),
+            "metadata" => Some((self.metadata.is_object(), "it publishes no metadata".to_owned())),
+            _ => None,
+        }
+    }
+}
+
 /// Asks.
 pub(crate) async fn gather(target: &Target) -> Facts {
     let mut facts = Facts::default();

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::bench::{self, Court, Verdict};
 use super::case::{Case, Profile, Step};
 use super::catalogue::Catalogue;
@@ -183,30 +181,7 @@ fn has(need: &str, target: &Target, facts: &Facts) -> (bool, String) {
         "forged" => (target.forged.is_some(), file()),
         "resource" => (target.resource.is_some(), file()),
         "other_scope" => (target.other_scope.is_some(), file()),
-        "token.jwt" => (facts.access_tokens_are_jwts, "its access tokens are not JWTs".to_owned()),
-        "metadata" => (facts.metadata.is_object(), "it publishes no metadata".to_owned()),
-        _ => {
-            if let Some(name) = need.strip_prefix("endpoint.") {
-                return (
-                    facts.endpoints.contains_key(name),
-                    format!("neither metadata nor file name its {name} endpoint"),
-                );
-            }
-            if let Some(member) = need.strip_prefix("metadata.") {
-                let (member, value) =
-                    member.split_once('=').map_or((member, None), |(member, value)| (member, Some(value)));
-                let found = &facts.metadata[member];
-                return match value {
-                    None => (!found.is_null(), format!("its metadata has no {member}")),
-                    Some(value) => {
-                        let says = found.as_array().is_some_and(|all| all.contains(&Value::from(value)))
-                            || super::template::plain(found) == value;
-                        (says, format!("its metadata does not say {member} {value}"))
-                    }
-                };
-            }
-            (target.parties.contains_key(need), file())
-        }
+        _ => facts.says(need).unwrap_or_else(|| (target.parties.contains_key(need), file())),
     }
 }
 
@@ -234,5 +209,39 @@ async fn wait_for_forged(court: &Court<'_>) {
     let since = Since::now();
     while bench::run(&case, court).await.0 != Verdict::Pass && since.elapsed().as_secs() < forged.wait_seconds {
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_are_met_by_metadata_and_tokens() {
+        let metadata = serde_json::json!({ "a": ["x", "y"], "b": true });
+        let mut facts = Facts { metadata, ..Facts::default() };
+        facts.endpoints.insert("jwks".to_owned(), "https://as.example/jwks".to_owned());
+        let says = |need: &str| facts.says(need).map(|(has, _)| has);
+        for need in ["metadata", "metadata.a", "metadata.a=x", "metadata.b=true", "endpoint.jwks"] {
+            assert_eq!(says(need), Some(true), "{need}");
+        }
+        for need in ["metadata.c", "metadata.a=z", "metadata.c=x", "endpoint.introspection", "token.jwt"] {
+            assert_eq!(says(need), Some(false), "{need}");
+        }
+        assert_eq!(says("ca"), None);
+    }
+
+    #[test]
+    fn cases_are_chosen_by_id_beginning_and_section() {
+        let catalogue = Catalogue::built_in().unwrap();
+        let chosen = |only: &str, short: bool| {
+            let choice = Choice { short, only: vec![only.to_owned()] };
+            catalogue.cases.iter().filter(|case| choice.takes(case)).count()
+        };
+        assert_eq!(chosen("rfc6749-4.4-token", false), 1);
+        assert_eq!(chosen("rfc6749-4.4", false), 0);
+        assert!(chosen("rfc6749-*", false) > 40);
+        assert!(chosen("RFC 8705 3", false) > chosen("RFC 8705 3.1", false));
+        assert!(chosen("RFC 8705", true) < chosen("RFC 8705", false));
     }
 }

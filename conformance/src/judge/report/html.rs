@@ -79,15 +79,21 @@ impl Report {
             }
             out.push_str("</tr>\n");
         };
-        for (specification, section, cases) in self.sections() {
-            let link = format!(
-                "<a href=\"#{}\">{} §{}</a>",
-                anchor(specification, section),
-                escaped(specification),
-                escaped(section)
-            );
-            let cells = Outcome::ALL.map(|outcome| cases.iter().filter(|judged| judged.outcome == outcome).count());
-            row(out, link, cells);
+        let sections = self.sections();
+        for group in sections.chunk_by(|one, other| one.0 == other.0) {
+            let cases = || group.iter().flat_map(|(_, _, cases)| cases);
+            let cells = Outcome::ALL.map(|outcome| cases().filter(|judged| judged.outcome == outcome).count());
+            let links = group.iter().map(|(specification, section, cases)| {
+                format!(
+                    "<a class=\"{}\" href=\"#{}\">§{}</a>",
+                    worst(cases),
+                    anchor(specification, section),
+                    escaped(section)
+                )
+            });
+            let links: Vec<String> = links.collect();
+            let name = group.first().map_or("", |(specification, _, _)| specification);
+            row(out, format!("{} <small>{}</small>", escaped(name), links.join(" ")), cells);
         }
         out.push_str("</tbody>\n<tfoot>\n");
         row(out, "in all".to_owned(), Outcome::ALL.map(|outcome| self.count(outcome)));
@@ -140,6 +146,13 @@ fn case(judged: &Judged, out: &mut String) {
         ));
     }
     out.push_str("</details>\n");
+}
+
+/// What a section is coloured by.
+fn worst(cases: &[&Judged]) -> &'static str {
+    let gravest = [Outcome::Error, Outcome::Fail, Outcome::Excepted, Outcome::Pass];
+    let found = gravest.into_iter().find(|outcome| cases.iter().any(|judged| judged.outcome == *outcome));
+    found.unwrap_or(Outcome::Skipped).as_str()
 }
 
 fn anchor(specification: &str, section: &str) -> String {
