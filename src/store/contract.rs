@@ -328,7 +328,7 @@ async fn a_record_is_assembled_from_all_it_rests_on(bench: &Bench) {
     let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
     let record = &found.record;
     assert_eq!(record.client, client("acme-1", "acme"));
-    assert_eq!(record.participant, participant("acme"));
+    assert_eq!(*record.participant, participant("acme"));
     assert_eq!(record.anchors.len(), 1);
     assert_eq!(*record.anchors[0].anchor, anchor("ca"));
     assert_eq!(record.anchors[0].name_space, any_name());
@@ -860,7 +860,7 @@ async fn records_are_changed_within_their_limits(bench: &Bench) {
     let mut renamed = participant("acme");
     renamed.legal_name = "Acme International".to_owned();
     registry.change_participant(renamed.clone(), because("renamed")).await.unwrap();
-    assert_eq!(bench.record("acme-1").await.participant, renamed);
+    assert_eq!(*bench.record("acme-1").await.participant, renamed);
     renamed.state = ParticipantState::Withdrawn;
     let refused = registry.change_participant(renamed, because("by the back door")).await;
     assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
