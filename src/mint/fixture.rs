@@ -120,7 +120,7 @@ pub(crate) fn client(id: &str, participant: &str, version: i64) -> FoundClient {
             software_id: None,
             state: ClientState::Active,
         },
-        participant: Participant {
+        participant: Arc::new(Participant {
             id: participant_id,
             legal_name: "Partner".to_owned(),
             registration_number: None,
@@ -128,7 +128,7 @@ pub(crate) fn client(id: &str, participant: &str, version: i64) -> FoundClient {
             roles: vec!["payments".to_owned()],
             contacts: Contacts::default(),
             state: ParticipantState::Active,
-        },
+        }),
         anchors: Vec::new(),
         anchor_set: AnchorSetId([0; 32]),
         certificates: Vec::new(),

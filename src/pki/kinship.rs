@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn an_anchor_of_another_participant_says_nothing() {
         let root = Authority::root("CA", NOW);
-        let other = Scene::new("partner-b").record.participant.id;
+        let other = Scene::new("partner-b").record.participant.id.clone();
         let scene = Scene::new("partner-a").granting(
             &root.certificate,
             |anchor| anchor.owner = AnchorOwner::Participant(other),

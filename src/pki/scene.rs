@@ -60,7 +60,7 @@ impl Scene {
                     software_id: None,
                     state: ClientState::Active,
                 },
-                participant: Participant {
+                participant: Arc::new(Participant {
                     id: participant_id,
                     legal_name: participant.to_owned(),
                     registration_number: None,
@@ -68,7 +68,7 @@ impl Scene {
                     roles: Vec::new(),
                     contacts: Contacts::default(),
                     state: ParticipantState::Active,
-                },
+                }),
                 anchors: Vec::new(),
                 anchor_set: AnchorSetId::of(&[]),
                 certificates: Vec::new(),

@@ -110,6 +110,14 @@ impl ClientAuthentication {
         }
     }
 
+    /// The registered keys, where there are any.
+    pub const fn jwks(&self) -> Option<&String> {
+        match self {
+            Self::SelfSignedTlsClientAuth { jwks } | Self::PrivateKeyJwt { jwks, .. } => Some(jwks),
+            Self::TlsClientAuth { .. } | Self::SpiffeX509 { .. } | Self::SpiffeJwt { .. } => None,
+        }
+    }
+
     /// The registered name, where there is one.
     pub const fn subject(&self) -> Option<&SubjectRule> {
         match self {

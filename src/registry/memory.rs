@@ -5,6 +5,7 @@
 //! where they differ, walks the few changes between. It knows nothing of what is in a record but what it rests on.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,10 +14,11 @@ use moka::future::Cache;
 use moka::ops::compute::Op;
 
 use super::history::{Change, Touched};
-use super::resource_server::Asker;
+use super::participant::Participant;
+use super::resource_server::{Asker, ResourceServer};
 use super::store::{Head, RegistryStore, StoreUnavailable};
 use super::trust_anchor::TrustAnchor;
-use super::{AnchorId, ClientId, ClientRecord, KeyHash, RegistryVersion, Thumbprint};
+use super::{AnchorId, ClientId, ClientRecord, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
 
 /// How many versions back a record can be checked without asking the store.
 pub(super) const REACH: u32 = 8_192;
@@ -27,8 +29,14 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// How often a record is loaded again because a change overtook the load.
 const OVERTAKEN_LIMIT: usize = 4;
 
-/// How many anchors are shared between the records that have them.
-const SHARED_ANCHORS: u64 = 4_096;
+/// How many anchors, participants and resource servers are shared between the records that have them, of each kind.
+const SHARED: u64 = 4_096;
+
+/// Certificates and entitlements that a record has before it counts for two.
+const PARTS_OF_ONE: usize = 4;
+
+/// Octets of a client's keys that count like a certificate.
+const JWKS_BYTES_OF_ONE: usize = 512;
 
 /// How many certificates are remembered as resource servers'.
 const ASKERS: u64 = 16_384;
@@ -36,7 +44,7 @@ const ASKERS: u64 = 16_384;
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemorySize {
-    /// Records of clients.
+    /// Records of clients: so many where each has a certificate and an entitlement or two. One with more counts for several.
     pub clients: u64,
     /// Ids that are no client's.
     pub unknown_clients: u64,
@@ -69,8 +77,7 @@ pub(super) enum Missing {
 pub(super) struct Memory {
     known: Cache<ClientId, Arc<Entry>>,
     unknown: Cache<ClientId, Arc<Entry>>,
-    /// The anchors of the records last loaded: all that have one share it, a trust domain's whole bundle among them.
-    anchors: moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
+    shared: Shared,
     /// Whose a certificate is that asks about tokens, and where the registry stood before this was read.
     askers: moka::sync::Cache<(Thumbprint, KeyHash), (Stand, Arc<Asker>)>,
     /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
@@ -95,6 +102,48 @@ struct Recent {
     changes: VecDeque<Change>,
 }
 
+/// What the records last loaded have in common: all that have one share it, a trust domain's whole bundle among them.
+#[derive(Debug)]
+struct Shared {
+    anchors: moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
+    participants: moka::sync::Cache<ParticipantId, Arc<Participant>>,
+    resource_servers: moka::sync::Cache<ResourceServerId, Arc<ResourceServer>>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            anchors: moka::sync::Cache::new(SHARED),
+            participants: moka::sync::Cache::new(SHARED),
+            resource_servers: moka::sync::Cache::new(SHARED),
+        }
+    }
+
+    /// Puts what other records have as well in the place of what is the same in this one.
+    fn share(&self, record: &mut ClientRecord) {
+        for granted in &mut record.anchors {
+            share(&self.anchors, |anchor| &anchor.id, &mut granted.anchor);
+        }
+        share(&self.participants, |participant| &participant.id, &mut record.participant);
+        for granted in &mut record.entitlements {
+            share(&self.resource_servers, |resource_server| &resource_server.id, &mut granted.resource_server);
+        }
+    }
+}
+
+fn share<K, V>(cache: &moka::sync::Cache<K, Arc<V>>, id: impl FnOnce(&V) -> &K, own: &mut Arc<V>)
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: PartialEq + Send + Sync + 'static,
+{
+    let id = id(own);
+    match cache.get(id) {
+        Some(shared) if shared == *own => *own = shared,
+        // The first, or changed since. What others were loaded with they keep until the change is noticed.
+        Some(_) | None => cache.insert(id.clone(), Arc::clone(own)),
+    }
+}
+
 /// What the store said about a client: its record, or that there is none.
 #[derive(Debug)]
 struct Entry {
@@ -104,6 +153,14 @@ struct Entry {
 }
 
 impl Entry {
+    /// For how many records it counts: what it takes is for the most part its certificates, its entitlements and its keys.
+    fn weight(&self) -> u32 {
+        let Some(record) = &self.record else { return 1 };
+        let keys = record.client.authentication.jwks().map_or(0, String::len) / JWKS_BYTES_OF_ONE;
+        let parts = record.certificates.len() + record.entitlements.len() + keys;
+        u32::try_from(parts / PARTS_OF_ONE).unwrap_or(u32::MAX).max(1)
+    }
+
     fn rests_on(&self, id: &ClientId, touched: &Touched) -> bool {
         match &self.record {
             Some(record) => record.rests_on(touched),
@@ -120,9 +177,9 @@ impl Entry {
 impl Memory {
     pub(super) fn new(size: MemorySize, head: Head) -> Self {
         Self {
-            known: Cache::new(size.clients),
+            known: Cache::builder().weigher(|_, entry: &Arc<Entry>| entry.weight()).max_capacity(size.clients).build(),
             unknown: Cache::builder().max_capacity(size.unknown_clients).time_to_live(size.unknown_for).build(),
-            anchors: moka::sync::Cache::new(SHARED_ANCHORS),
+            shared: Shared::new(),
             askers: moka::sync::Cache::new(ASKERS),
             seen: AtomicI64::new(head.version.0),
             epoch: AtomicI64::new(head.epoch),
@@ -156,7 +213,7 @@ impl Memory {
         }
         let mut overtaken = 0;
         loop {
-            let loaded = self.known.try_get_with_by_ref(id, load(id, store, &self.anchors)).await;
+            let loaded = self.known.try_get_with_by_ref(id, load(id, store, &self.shared)).await;
             let entry = match loaded {
                 Ok(entry) => entry,
                 Err(failure) => match Arc::unwrap_or_clone(failure) {
@@ -325,19 +382,11 @@ enum Failure {
     Unavailable(StoreUnavailable),
 }
 
-async fn load(
-    id: &ClientId,
-    store: &dyn RegistryStore,
-    anchors: &moka::sync::Cache<AnchorId, Arc<TrustAnchor>>,
-) -> Result<Arc<Entry>, Failure> {
+async fn load(id: &ClientId, store: &dyn RegistryStore, shared: &Shared) -> Result<Arc<Entry>, Failure> {
     let (head, mut record) = store.client_record(id).await.map_err(Failure::Unavailable)?;
     let known = record.is_some();
-    for granted in record.iter_mut().flat_map(|record| &mut record.anchors) {
-        match anchors.get(&granted.anchor.id) {
-            Some(shared) if shared == granted.anchor => granted.anchor = shared,
-            // The first, or changed since. What others were loaded with they keep until the change is noticed.
-            Some(_) | None => anchors.insert(granted.anchor.id.clone(), Arc::clone(&granted.anchor)),
-        }
+    if let Some(record) = &mut record {
+        shared.share(record);
     }
     let entry = Arc::new(Entry {
         record: record.map(Arc::new),
@@ -364,7 +413,12 @@ async fn forget(cache: &Cache<ClientId, Arc<Entry>>, id: &ClientId, entry: &Arc<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::fixture::{anchor, any_name, because, client, client_id, participant, registry};
+    use countersign_resource_server::scope::Scope;
+
+    use crate::registry::client::ClientAuthentication;
+    use crate::registry::fixture::{
+        NOW, anchor, any_name, because, client, client_id, entitlement, facts, participant, registry, resource_server,
+    };
 
     const HEAD: Head = Head { epoch: 1, version: RegistryVersion(10) };
 
@@ -485,6 +539,53 @@ mod tests {
         let after = anchor_of("one").await;
         assert_eq!(*after, changed);
         assert!(Arc::ptr_eq(&after, &anchor_of("other").await));
+    }
+
+    #[tokio::test]
+    async fn records_share_their_participant_and_their_resource_servers() {
+        let (_directory, registry) = registry().await;
+        registry.add_participant(participant("acme"), because("x")).await.unwrap();
+        registry.add_resource_server(resource_server("api"), because("x")).await.unwrap();
+        for name in ["one", "other"] {
+            registry.add_client(client(name, "acme"), vec![], because("x")).await.unwrap();
+            registry.add_entitlement(entitlement(name, name, "api"), because("x")).await.unwrap();
+        }
+        let record = async |name: &str| registry.client(&client_id(name)).await.unwrap().record;
+        let (one, other) = (record("one").await, record("other").await);
+        assert!(Arc::ptr_eq(&one.participant, &other.participant));
+        let server_of = |record: &ClientRecord| Arc::clone(&record.entitlements[0].resource_server);
+        assert!(Arc::ptr_eq(&server_of(&one), &server_of(&other)));
+
+        // What was changed is not shared with what was read before.
+        let mut renamed = participant("acme");
+        renamed.legal_name = "Renamed".to_owned();
+        registry.change_participant(renamed.clone(), because("x")).await.unwrap();
+        let mut changed = resource_server("api");
+        changed.scopes = Scope::parse("read write more").unwrap();
+        registry.change_resource_server(changed.clone(), because("x")).await.unwrap();
+        let (one, other) = (record("one").await, record("other").await);
+        assert_eq!((one.participant.as_ref(), server_of(&one).as_ref()), (&renamed, &changed));
+        assert!(Arc::ptr_eq(&one.participant, &other.participant));
+        assert!(Arc::ptr_eq(&server_of(&one), &server_of(&other)));
+    }
+
+    #[tokio::test]
+    async fn a_record_with_many_certificates_counts_for_several() {
+        let (_directory, registry) = registry().await;
+        registry.add_participant(participant("acme"), because("x")).await.unwrap();
+        registry.add_client(client("acme-1", "acme"), vec![], because("x")).await.unwrap();
+        let plain = registry.client(&client_id("acme-1")).await.unwrap().record;
+        let weight = |certificates: u32, jwks: usize| {
+            let mut record = ClientRecord::clone(&plain);
+            record.certificates = (0..certificates).map(|n| facts(n).announced(client_id("acme-1"), NOW)).collect();
+            if jwks > 0 {
+                record.client.authentication = ClientAuthentication::SelfSignedTlsClientAuth { jwks: "x".repeat(jwks) };
+            }
+            Entry { record: Some(Arc::new(record)), epoch: 1, checked_through: AtomicI64::new(10) }.weight()
+        };
+        assert_eq!([0, 1, 7, 8, 256].map(|certificates| weight(certificates, 0)), [1, 1, 1, 2, 64]);
+        assert_eq!([1, 8 * JWKS_BYTES_OF_ONE].map(|jwks| weight(0, jwks)), [1, 2]);
+        assert_eq!(entry(10).weight(), 1);
     }
 
     #[tokio::test]

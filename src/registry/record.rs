@@ -23,7 +23,7 @@ pub struct ClientRecord {
     /// The client.
     pub client: Client,
     /// Whose it is.
-    pub participant: Participant,
+    pub participant: Arc<Participant>,
     /// The anchors granted to its participant, retired ones too, so that a refusal can say so.
     pub anchors: Vec<GrantedAnchor>,
     /// Identifies the anchors' keys and policies as a set: what a remembered path was validated under.

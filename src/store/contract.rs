@@ -328,7 +328,7 @@ async fn a_record_is_assembled_from_all_it_rests_on(bench: &Bench) {
     let found = bench.registry.client(&client_id("acme-1")).await.unwrap();
     let record = &found.record;
     assert_eq!(record.client, client("acme-1", "acme"));
-    assert_eq!(record.participant, participant("acme"));
+    assert_eq!(*record.participant, participant("acme"));
     assert_eq!(record.anchors.len(), 1);
     assert_eq!(*record.anchors[0].anchor, anchor("ca"));
     assert_eq!(record.anchors[0].name_space, any_name());
@@ -860,7 +860,7 @@ async fn records_are_changed_within_their_limits(bench: &Bench) {
     let mut renamed = participant("acme");
     renamed.legal_name = "Acme International".to_owned();
     registry.change_participant(renamed.clone(), because("renamed")).await.unwrap();
-    assert_eq!(bench.record("acme-1").await.participant, renamed);
+    assert_eq!(*bench.record("acme-1").await.participant, renamed);
     renamed.state = ParticipantState::Withdrawn;
     let refused = registry.change_participant(renamed, because("by the back door")).await;
     assert!(matches!(refused, Err(EditRefusal::Malformed(_))), "{refused:?}");
@@ -1680,6 +1680,23 @@ async fn a_database_that_does_not_wait_for_its_disk_is_told_to() {
         let records: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(pool).await.unwrap();
         assert_eq!((changes.as_str(), records.as_str()), (kept, kept), "given {given}");
     }
+}
+
+/// A statement that is compiled before it reads one row takes a second, and as often as it is asked.
+#[tokio::test]
+async fn a_database_that_compiles_statements_is_told_not_to() {
+    let Some(bench) = Bench::postgres("a_database_that_compiles_statements_is_told_not_to").await else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    let store = open(&format!("{}%20-cjit%3Don", bench.url), Migrate::Check).await.unwrap();
+    let Engine::Postgres { pool } = &store.engine else { panic!("another engine") };
+    for connections in [&store.readers, &store.writers] {
+        let compiles: String = sqlx::query_scalar("SHOW jit").fetch_one(connections).await.unwrap();
+        assert_eq!(compiles, "off");
+    }
+    let compiles: String = sqlx::query_scalar("SHOW jit").fetch_one(pool).await.unwrap();
+    assert_eq!(compiles, "off");
 }
 
 /// A rule is checked under the counter row's lock, by statements that see what was committed before they began.

@@ -40,8 +40,9 @@ pub(super) const SCHEMA: i64 = schema::known(MIGRATIONS);
 /// to be written or refused; rules are checked by statements that each see what was committed before them; and a
 /// commit is on disk before it is acknowledged. Whether it has to be on a standby's as well is the database's to say, unless
 /// that is [`Standby::Required`]: `synchronous_commit` stays what it is when the session begins, but for off. A reload of the
-/// server's configuration changes nothing in a session that has set it.
-const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; \
+/// server's configuration changes nothing in a session that has set it. And nothing is compiled: a table that was never counted is
+/// guessed to be so large that a statement which reads one row of it is compiled first, for a second of CPU each time.
+const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; SET jit = off; \
                        SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = warning; \
                        SET default_transaction_isolation = 'read committed'; \
                        SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \

@@ -475,7 +475,7 @@ fn assemble(rows: &[AnyRow]) -> Result<(Head, Option<ClientRecord>), StoreUnavai
         match row.try_get::<i64, _>(0)? {
             0 => head = Some(Head { epoch: number(row, 2)?, version: RegistryVersion(row.try_get(1)?) }),
             1 => client = Some(Record::read(&document(row, 2, 1)?)?),
-            2 => participant = Some(Record::read(&document(row, 2, 1)?)?),
+            2 => participant = Some(Arc::new(Record::read(&document(row, 2, 1)?)?)),
             3 => {
                 let grant: AnchorGrant = Record::read(&document(row, 3, 1)?)?;
                 let anchor: TrustAnchor = Record::read(&document(row, 2, 1)?)?;
@@ -492,6 +492,10 @@ fn assemble(rows: &[AnyRow]) -> Result<(Head, Option<ClientRecord>), StoreUnavai
     let (Some(client), Some(participant)) = (client, participant) else { return Ok((head, None)) };
     anchors.sort_by(|one, other| one.anchor.id.cmp(&other.anchor.id));
     entitlements.sort_by(|one, other| one.entitlement.id.cmp(&other.entitlement.id));
+    // It is kept, and most have one of each, which grew to have room for four.
+    anchors.shrink_to_fit();
+    certificates.shrink_to_fit();
+    entitlements.shrink_to_fit();
     let anchor_set = AnchorSetId::of(&anchors);
     let as_of = head.version;
     Ok((head, Some(ClientRecord { as_of, client, participant, anchors, anchor_set, certificates, entitlements })))

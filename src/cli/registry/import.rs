@@ -1,7 +1,8 @@
 //! `countersign registry import`: read and judged on one core, entered on another, visible at the end.
 //!
-//! Lines are read in lots. While one lot is written, the next is parsed. Between two transactions it rests about as long as the
-//! last one took, so that whoever else writes has at least half of the time.
+//! Lines are read in lots. While one lot is written, the next is parsed. Certificates are held back, and entered in the order of
+//! their thumbprints. Between two transactions on SQLite, which has one writer at a time, it rests about as long as the last one
+//! took, so that whoever else writes has at least half of the time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -19,14 +20,22 @@ use super::super::audit::progress::Progress;
 use super::super::session::{Failure, Session};
 use super::ImportArguments;
 use super::reading::{self, Context};
+use crate::registry::certificate::Certificate;
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::{Explanation, Touched};
-use crate::registry::import::{Contents, ImportId, ImportStore, Lease, Numbered, Origin, Refused};
+use crate::registry::import::{Contents, Entry, ImportId, ImportStore, Lease, Numbered, Origin, Refused};
 use crate::registry::{ParticipantId, RegistryVersion};
 use crate::store::Store;
 
-/// Records that are entered in one transaction.
+/// Records that are read together, and the most that are entered in one transaction.
 const LOT: usize = 500;
+
+/// The least that are entered in one transaction, however long it takes.
+const SMALLEST_LOT: usize = 50;
+
+/// How long a transaction may take before the next one is made smaller: a request gives up after two seconds, and on SQLite what it is
+/// recorded with waits for this transaction. On a busy machine 500 certificates take longer than that.
+const SHORT: Duration = Duration::from_millis(150);
 
 /// Octets of lines after which a lot is full.
 const LOT_BYTES: usize = 1024 * 1024;
@@ -36,6 +45,10 @@ const LINE_BYTES: u64 = 256 * 1024;
 
 /// Lots that wait to be entered.
 const WAITING: usize = 2;
+
+/// Certificates that are held back before they are entered. A thumbprint is a hash: in the order of the file each one lies on another
+/// page of the indexes that it is in, and every such page is read and written for it alone.
+const HELD: usize = 100_000;
 
 /// How many mistakes are looked for.
 const MISTAKES: usize = 20;
@@ -84,6 +97,8 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
         clock: &clock,
         lease,
         explanation: Explanation { at: begun_at, ..session.explain(why) },
+        held: Vec::new(),
+        lot: LOT,
         mistakes: BTreeMap::new(),
         missing: HashSet::new(),
         concerns: HashSet::new(),
@@ -128,6 +143,10 @@ struct UnderWay<'a> {
     clock: &'a SystemClock,
     lease: Lease,
     explanation: Explanation,
+    /// Certificates that were read and are not entered yet, each with its line.
+    held: Vec<(u64, Box<Certificate>)>,
+    /// How many records the next transaction enters.
+    lot: usize,
     mistakes: BTreeMap<u64, String>,
     /// Records that were refused: what is missing on their account is no mistake of its own.
     missing: HashSet<(RecordKind, String)>,
@@ -156,18 +175,18 @@ impl UnderWay<'_> {
                 self.contents.count(&numbered.entry);
             }
             self.contents.lines += lines;
-            // One line may enter thousands: the grants of an anchor.
-            let mut rest = entries;
-            while rest.len() > LOT {
-                let later = rest.split_off(LOT);
-                self.enter(std::mem::replace(&mut rest, later)).await?;
+            let others = self.hold_certificates(entries);
+            // One line may enter thousands: the grants of an anchor. Where there is none, it says that it is alive.
+            self.enter_in_lots(others).await?;
+            if self.held.len() >= HELD {
+                self.enter_held().await?;
             }
-            self.enter(rest).await?;
             progress.count().store(self.contents.lines, Ordering::Relaxed);
             if self.has_enough() {
                 break;
             }
         }
+        self.enter_held().await?;
         drop(progress);
         if !self.mistakes.is_empty() {
             return Err(self.listed().into());
@@ -195,6 +214,36 @@ impl UnderWay<'_> {
         }
     }
 
+    /// Keeps the certificates for later, and gives everything else. Nothing refers to a certificate but another one, which may come
+    /// before it or after it.
+    fn hold_certificates(&mut self, entries: Vec<Numbered>) -> Vec<Numbered> {
+        let mut others = Vec::with_capacity(entries.len());
+        for Numbered { line, entry } in entries {
+            match entry {
+                Entry::Certificate(certificate) => self.held.push((line, certificate)),
+                entry => others.push(Numbered { line, entry }),
+            }
+        }
+        others
+    }
+
+    /// Enters what is held back, as far as mistakes are still looked for.
+    async fn enter_held(&mut self) -> Result<(), Failure> {
+        let held = in_order(std::mem::take(&mut self.held));
+        self.enter_in_lots(held).await
+    }
+
+    /// Enters these, in as many transactions as it takes, and begins one at least.
+    async fn enter_in_lots(&mut self, entries: impl IntoIterator<Item = Numbered>) -> Result<(), Failure> {
+        let mut entries = entries.into_iter().peekable();
+        loop {
+            self.enter(entries.by_ref().take(self.lot).collect()).await?;
+            if entries.peek().is_none() || self.has_enough() {
+                return Ok(());
+            }
+        }
+    }
+
     async fn enter(&mut self, entries: Vec<Numbered>) -> Result<(), Failure> {
         let begun = self.clock.monotonic();
         // Never the same twice: one of two lots may be lost.
@@ -202,6 +251,7 @@ impl UnderWay<'_> {
         let staged = self.store.stage(self.lease, entries, self.explanation.clone(), until).await?;
         self.lease.until = until;
         let took = self.clock.monotonic().saturating_sub(begun);
+        self.lot = next_lot(self.lot, took);
         for refused in staged.refused {
             self.note(refused);
         }
@@ -209,7 +259,10 @@ impl UnderWay<'_> {
         if let Some(newcomer) = staged.newcomer {
             self.newcomer.get_or_insert(newcomer);
         }
-        tokio::time::sleep(took.min(LONGEST_REST)).await;
+        // PostgreSQL has others write at the same time, and keeps a queue of those who want to change the registry.
+        if !self.store.is_shared() {
+            tokio::time::sleep(took.min(LONGEST_REST)).await;
+        }
         Ok(())
     }
 
@@ -236,6 +289,23 @@ impl UnderWay<'_> {
         let more = if self.has_enough() { "\nthere may be more" } else { "" };
         format!("{}{more}", lines.join("\n"))
     }
+}
+
+/// How many records the transaction after one of `lot` enters that took so long.
+fn next_lot(lot: usize, took: Duration) -> usize {
+    if took > SHORT {
+        (lot / 2).max(SMALLEST_LOT)
+    } else if took < SHORT / 2 {
+        (lot + SMALLEST_LOT).min(LOT)
+    } else {
+        lot
+    }
+}
+
+/// In the order of their thumbprints. Of two that are the same, the one that comes later in the file comes later here, and is refused.
+fn in_order(mut certificates: Vec<(u64, Box<Certificate>)>) -> impl Iterator<Item = Numbered> {
+    certificates.sort_by(|(_, one), (_, other)| one.thumbprint.cmp(&other.thumbprint));
+    certificates.into_iter().map(|(line, certificate)| Numbered { line, entry: Entry::Certificate(certificate) })
 }
 
 /// Some lines, read.
@@ -342,25 +412,108 @@ fn in_words(contents: &Contents, version: RegistryVersion) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::fixture::{NOW, because};
+    use crate::registry::fixture::{NOW, because, client, client_id, facts, participant};
     use crate::store::contract::Bench;
+
+    fn under_way<'a>(store: &'a Store, clock: &'a SystemClock, lease: Lease) -> UnderWay<'a> {
+        UnderWay {
+            store,
+            clock,
+            lease,
+            explanation: because("bulk"),
+            held: Vec::new(),
+            lot: LOT,
+            mistakes: BTreeMap::new(),
+            missing: HashSet::new(),
+            concerns: HashSet::new(),
+            newcomer: None,
+            contents: Contents::default(),
+            may_be_published: false,
+        }
+    }
+
+    async fn begin(store: &Store) -> Lease {
+        let origin = Origin { actor: because("x").actor, begun_at: NOW, file: "bulk.jsonl".to_owned() };
+        store.begin_import(origin, NOW.after(LEASE)).await.unwrap()
+    }
+
+    fn a_certificate(line: u64, number: u32) -> Numbered {
+        let certificate = facts(number).announced(client_id("acme-1"), NOW);
+        Numbered { line, entry: Entry::Certificate(Box::new(certificate)) }
+    }
+
+    #[test]
+    fn certificates_are_entered_in_the_order_of_their_thumbprints() {
+        let mut certificates = Vec::new();
+        for (line, number) in (1..).zip([1, 2, 3, 4, 2, 5]) {
+            let Numbered { line, entry: Entry::Certificate(certificate) } = a_certificate(line, number) else {
+                panic!()
+            };
+            certificates.push((line, certificate));
+        }
+        let mut entered = Vec::new();
+        for Numbered { line, entry } in in_order(certificates) {
+            let Entry::Certificate(certificate) = entry else { panic!() };
+            entered.push((certificate.thumbprint, line));
+        }
+        assert_eq!(entered.len(), 6);
+        // By line where the thumbprint is the same: lines 2 and 5.
+        assert!(entered.is_sorted(), "{entered:?}");
+    }
+
+    #[test]
+    fn a_transaction_that_took_long_is_followed_by_a_smaller_one() {
+        let longer = SHORT + Duration::from_nanos(1);
+        assert_eq!([500, 300, 99, 50].map(|lot| next_lot(lot, longer)), [250, 150, 50, 50]);
+        assert_eq!([500, 300, 50].map(|lot| next_lot(lot, SHORT)), [500, 300, 50]);
+        assert_eq!([50, 300, 480, 500].map(|lot| next_lot(lot, Duration::from_millis(74))), [100, 350, 500, 500]);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_entered_after_the_client_of_a_later_line_of_its_lot() {
+        let bench = Bench::sqlite().await;
+        bench.registry.add_participant(participant("acme"), because("x")).await.unwrap();
+        let clock = SystemClock::new();
+        let mut under_way = under_way(&bench.store, &clock, begin(&bench.store).await);
+        let client = Entry::Client(Box::new(client("acme-1", "acme")), vec![]);
+        let client = Numbered { line: 3, entry: client };
+        let others =
+            under_way.hold_certificates(vec![a_certificate(1, 1), a_certificate(2, 2), client, a_certificate(4, 1)]);
+        assert_eq!(others.iter().map(|numbered| numbered.line).collect::<Vec<_>>(), [3]);
+        under_way.enter_in_lots(others).await.unwrap();
+        under_way.enter_held().await.unwrap();
+        // The fourth line has the certificate of the first.
+        assert_eq!(under_way.mistakes.keys().collect::<Vec<_>>(), [&4]);
+        under_way.mistakes.clear();
+        assert!(under_way.held.is_empty());
+        under_way.enter_held().await.unwrap();
+        assert!(under_way.mistakes.is_empty());
+    }
+
+    /// Whoever writes one certificate every nine seconds is alive, though nothing is entered before the end.
+    #[tokio::test]
+    async fn a_lot_of_nothing_but_certificates_says_that_the_import_is_alive() {
+        let bench = Bench::sqlite().await;
+        let clock = SystemClock::new();
+        let lease = begin(&bench.store).await;
+        let mut under_way = under_way(&bench.store, &clock, lease);
+        let others = under_way.hold_certificates(vec![a_certificate(1, 1)]);
+        under_way.enter_in_lots(others).await.unwrap();
+        assert!(under_way.lease.until > lease.until);
+        assert_eq!(bench.store.import_under_way().await.unwrap(), Some(under_way.lease));
+        assert_eq!(under_way.held.len(), 1);
+    }
 
     /// A million clients of one participant whose line is bad are a million strings.
     #[tokio::test]
     async fn what_is_missing_on_account_of_one_mistake_is_remembered_up_to_a_limit() {
         let bench = Bench::sqlite().await;
         let clock = SystemClock::new();
+        let lease = Lease { import: ImportId(1), until: NOW };
         let mut under_way = UnderWay {
-            store: &bench.store,
-            clock: &clock,
-            lease: Lease { import: ImportId(1), until: NOW },
-            explanation: because("bulk"),
             mistakes: BTreeMap::from([(1, "it has no name".to_owned())]),
             missing: HashSet::from([(RecordKind::Participant, "p".to_owned())]),
-            concerns: HashSet::new(),
-            newcomer: None,
-            contents: Contents::default(),
-            may_be_published: false,
+            ..under_way(&bench.store, &clock, lease)
         };
         let mut line = 1;
         while under_way.missing.len() < REMEMBERED {

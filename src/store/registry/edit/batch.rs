@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use countersign_resource_server::time::UnixTime;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Database, Postgres, Row};
 
 use super::staging::Staging;
 use super::{fits_its_server, fits_itself, json};
@@ -40,7 +40,7 @@ pub(super) async fn insert(
 ) -> Result<(), EditRefusal> {
     for rows in rows.chunks(TOGETHER) {
         let width = rows.first().map_or(0, Vec::len);
-        let statement = format!("{insert} VALUES {} {end}", places(rows.len(), width));
+        let statement = format!("{insert} VALUES {} {end}", places(connection, rows.len(), width));
         let mut query = sqlx::query(AssertSqlSafe(statement));
         for value in rows.iter().flatten() {
             query = match value {
@@ -53,14 +53,21 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// `($1, $2), ($3, $4), …`
-fn places(rows: usize, width: usize) -> String {
+/// `($1, $2), ($3, $4), …`; with SQLite `(?, ?), (?, ?), …`, for there whoever binds a thousand places that have names
+/// goes through all the names before each.
+fn places(connection: &AnyConnection, rows: usize, width: usize) -> String {
+    let is_named = connection.backend_name() == Postgres::NAME;
     let mut text = String::with_capacity(rows * width * 6);
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
         for column in 1..=width {
             let comma = if column == 1 { "" } else { ", " };
-            text.push_str(&format!("{comma}${}", row * width + column));
+            if is_named {
+                text.push_str(&format!("{comma}${}", row * width + column));
+            } else {
+                text.push_str(comma);
+                text.push('?');
+            }
         }
         text.push(')');
     }
@@ -75,7 +82,7 @@ async fn ask<const WIDTH: usize>(
     keys: Vec<[String; WIDTH]>,
 ) -> Result<Vec<AnyRow>, EditRefusal> {
     let mut found = Vec::new();
-    let statement = ask.replace("{}", &format!("VALUES {}", places(TOGETHER, WIDTH)));
+    let statement = ask.replace("{}", &format!("VALUES {}", places(connection, TOGETHER, WIDTH)));
     for keys in keys.chunks(TOGETHER) {
         let Some(last) = keys.last() else { continue };
         let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
