@@ -1682,6 +1682,23 @@ async fn a_database_that_does_not_wait_for_its_disk_is_told_to() {
     }
 }
 
+/// Compiling takes longer than any statement here: on tables that were never analysed it came to that twice a second.
+#[tokio::test]
+async fn a_database_that_compiles_statements_is_told_not_to() {
+    let Some(bench) = Bench::postgres("a_database_that_compiles_statements_is_told_not_to").await else {
+        println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+        return;
+    };
+    let store = open(&format!("{}%20-cjit%3Don", bench.url), Migrate::Check).await.unwrap();
+    let Engine::Postgres { pool } = &store.engine else { panic!("another engine") };
+    let records: String = sqlx::query_scalar("SHOW jit").fetch_one(pool).await.unwrap();
+    assert_eq!(records, "off");
+    for connections in [&store.readers, &store.writers] {
+        let others: String = sqlx::query_scalar("SHOW jit").fetch_one(connections).await.unwrap();
+        assert_eq!(others, "off");
+    }
+}
+
 /// A rule is checked under the counter row's lock, by statements that see what was committed before they began.
 #[tokio::test]
 async fn a_database_with_another_isolation_by_default_serves_concurrent_writers() {
