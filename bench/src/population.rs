@@ -124,6 +124,13 @@ impl Population {
         Ok(config)
     }
 
+    /// The TLS settings of somebody without a certificate.
+    pub(crate) fn stranger(&self) -> ClientConfig {
+        let mut config = self.base.clone();
+        config.resumption = Resumption::disabled();
+        config
+    }
+
     /// What the clients' certificates lead to.
     pub(crate) fn client_roots(&self) -> Result<RootCertStore, Failure> {
         roots(&self.client_authority())
