@@ -174,8 +174,8 @@ impl Subject {
     }
 
     async fn suspend(&self, registry: &Registry, step: usize) -> Result<Suspension, Failure> {
-        self.has_worked(Instant::now()).await?;
         self.held().clear();
+        self.has_worked(Instant::now()).await?;
         sleep(WORK).await;
         let clock = SystemClock::new();
         let change = |state, why: &str| {
