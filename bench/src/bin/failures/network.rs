@@ -3,13 +3,15 @@
 //!
 //! Takes where it leads to, gives an address that leads there. It knows nothing of what goes through it.
 
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::Failure;
 
@@ -48,8 +50,11 @@ impl State {
 /// How long ends that nobody carries anything between stay open after the way is.
 const FOUND_OUT: Duration = Duration::from_secs(30);
 
-/// Connections that wait to be accepted: beyond these the kernel drops what asks for one, as a network does.
-const BACKLOG: u32 = 1;
+/// Connections that wait to be accepted: as many as ask for one at a time, or they would have to ask again a second later.
+const BACKLOG: u32 = 1_024;
+
+/// How often somebody who waits for the way to open is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Network {
     /// A way to `to`, open.
@@ -74,19 +79,35 @@ impl Network {
     }
 }
 
-async fn accept(listener: TcpListener, mut state: watch::Receiver<State>) {
-    // Whoever is cut off gets no connection: nobody takes it. Where connections break, those that come do as well.
-    while state.wait_for(|state| matches!(state.way, Way::Broken | Way::Open)).await.is_ok() {
+async fn accept(listener: TcpListener, state: watch::Receiver<State>) {
+    while state.has_changed().is_ok() {
         let Ok((near, _)) = listener.accept().await else { continue };
         tokio::spawn(relay(near, state.clone()));
     }
 }
 
+/// Until the way is open; no longer than whoever asked waits: nothing is told of one that has gone by then.
+async fn opens(near: &TcpStream, state: &mut watch::Receiver<State>) -> Option<SocketAddr> {
+    loop {
+        if let Ok(opened) = timeout(LOOK_EVERY, state.wait_for(State::carries)).await {
+            return Some(opened.ok()?.to);
+        }
+        if near.ready(Interest::READABLE).now_or_never().is_some_and(|ready| ready.is_ok_and(|it| it.is_read_closed()))
+        {
+            return None;
+        }
+    }
+}
+
 async fn relay(mut near: TcpStream, mut state: watch::Receiver<State>) {
-    let (broken, forgotten) = (becomes(state.clone(), Way::Broken), becomes(state.clone(), Way::Forgetful));
+    // What was asked for while nothing came through has never been known to anybody.
+    let is_of_before = state.borrow().carries();
+    let broken = becomes(state.clone(), Way::Broken);
+    let forgotten = async |state| if is_of_before { becomes(state, Way::Forgetful).await } else { pending().await };
+    let forgotten = forgotten(state.clone());
     let opened = state.clone();
     let relaying = async {
-        let Ok(to) = state.wait_for(State::carries).await.map(|state| state.to) else { return };
+        let Some(to) = opens(&near, &mut state).await else { return };
         let Ok(mut far) = TcpStream::connect(to).await else { return };
         let _delayed_where_that_fails = (near.set_nodelay(true), far.set_nodelay(true));
         let ((from_near, to_near), (from_far, to_far)) = (near.split(), far.split());
