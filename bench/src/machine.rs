@@ -49,7 +49,8 @@ impl Process {
         Ok(std::fs::read_to_string(format!("/proc/{}/comm", self.0))?.trim_end().to_owned())
     }
 
-    fn children(self) -> Result<Vec<Self>, Failure> {
+    /// Whoever is its child now.
+    pub(crate) fn children(self) -> Result<Vec<Self>, Failure> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
             let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

@@ -147,7 +147,8 @@ impl Default for AuditLimits {
         Self {
             queue: 8_192,
             batch: 512,
-            patience: Duration::from_secs(2),
+            // Design §4 has two seconds for the answer, which has to be written and sent after that.
+            patience: Duration::from_millis(1_900),
             hang: Duration::from_secs(5),
             tally: Duration::from_millis(500),
             tally_rows: 512,

@@ -16,7 +16,7 @@ use moka::ops::compute::Op;
 use super::history::{Change, Touched};
 use super::participant::Participant;
 use super::resource_server::{Asker, ResourceServer};
-use super::store::{Head, RegistryStore, StoreUnavailable};
+use super::store::{Head, Look, Origin, RegistryStore, StoreUnavailable};
 use super::trust_anchor::TrustAnchor;
 use super::{AnchorId, ClientId, ClientRecord, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
 
@@ -98,6 +98,8 @@ struct Stand {
 #[derive(Debug)]
 struct Recent {
     history: u64,
+    /// What made the version that was the newest when the store was last asked.
+    newest: Option<(RegistryVersion, Origin)>,
     floor: i64,
     changes: VecDeque<Change>,
 }
@@ -183,7 +185,7 @@ impl Memory {
             askers: moka::sync::Cache::new(ASKERS),
             seen: AtomicI64::new(head.version.0),
             epoch: AtomicI64::new(head.epoch),
-            recent: RwLock::new(Recent { history: 0, floor: head.version.0, changes: VecDeque::new() }),
+            recent: RwLock::new(Recent { history: 0, newest: None, floor: head.version.0, changes: VecDeque::new() }),
         }
     }
 
@@ -269,18 +271,25 @@ impl Memory {
     }
 
     /// Takes in what the store says has happened after version `since`.
-    pub(super) fn absorb(&self, since: RegistryVersion, head: Head, changes: Vec<Change>) {
+    pub(super) fn absorb(&self, since: RegistryVersion, look: Look) {
+        let Look { head, since: origin, newest, changes } = look;
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         let seen = self.seen.load(Ordering::Acquire);
-        if head.epoch != self.epoch.load(Ordering::Acquire) || head.version.0 < since.0 {
+        // A fail-over that lost changes may have made as many others before this node looks again.
+        let is_made_otherwise = recent.newest.as_ref().is_some_and(|(of, known)| *of == since && *known != origin);
+        if head.epoch != self.epoch.load(Ordering::Acquire) || head.version.0 < since.0 || is_made_otherwise {
             // Another history: nothing that is remembered can be compared with it.
             self.epoch.store(head.epoch, Ordering::Release);
             recent.history += 1;
             self.known.invalidate_all();
             self.unknown.invalidate_all();
             recent.begin_at(head.version.0);
+            recent.newest = Some((head.version, newest));
             self.seen.store(head.version.0, Ordering::Release);
             return;
+        }
+        if head.version.0 >= seen {
+            recent.newest = Some((head.version, newest));
         }
         if changes.is_empty() && head.version.0 > seen {
             // Versions without a change on record: nothing older can be checked.
@@ -432,7 +441,12 @@ mod tests {
 
     fn absorb(memory: &Memory, changes: Vec<Change>) {
         let version = changes.last().unwrap().version;
-        memory.absorb(memory.seen(), Head { epoch: 1, version }, changes);
+        memory.absorb(memory.seen(), look(1, version.0, ["", ""], changes));
+    }
+
+    fn look(epoch: i64, version: i64, [since, newest]: [&str; 2], changes: Vec<Change>) -> Look {
+        let head = Head { epoch, version: RegistryVersion(version) };
+        Look { head, since: Origin(since.to_owned()), newest: Origin(newest.to_owned()), changes }
     }
 
     #[test]
@@ -501,9 +515,24 @@ mod tests {
     #[test]
     fn a_registry_that_went_back_leaves_nothing_current() {
         let memory = Memory::new(MemorySize::default(), HEAD);
-        memory.absorb(RegistryVersion(10), Head { epoch: 2, version: RegistryVersion(7) }, vec![]);
+        memory.absorb(RegistryVersion(10), look(2, 7, ["", ""], vec![]));
         assert_eq!(memory.seen(), RegistryVersion(7));
         assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
+    }
+
+    #[test]
+    fn a_registry_whose_newest_version_was_made_otherwise_leaves_nothing_current() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        memory.absorb(RegistryVersion(10), look(1, 10, ["made", "made"], vec![]));
+        // The same again, and one more.
+        memory.absorb(RegistryVersion(10), look(1, 11, ["made", "then"], vec![change(11, "other")]));
+        assert_eq!(memory.current_through(&client_id("this"), &entry(10)), Some(RegistryVersion(11)));
+        // Version 11 was lost, others have come, and what was changed in its place is not among them.
+        memory.absorb(RegistryVersion(11), look(1, 12, ["otherwise", "newer"], vec![change(12, "other")]));
+        assert_eq!(memory.seen(), RegistryVersion(12));
+        assert_eq!(memory.current_through(&client_id("this"), &entry(11)), None);
+        memory.absorb(RegistryVersion(12), look(1, 13, ["newer", "newest"], vec![change(13, "other")]));
+        assert_eq!(memory.current_through(&client_id("this"), &entry(12)), Some(RegistryVersion(13)));
     }
 
     #[tokio::test]

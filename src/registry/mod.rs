@@ -68,7 +68,7 @@ use history::{Actor, Change, Explanation, HistoryEntry};
 use memory::{Memory, Missing, Remembered};
 use participant::{Participant, ParticipantState};
 use resource_server::{Asker, ResourceServer};
-use store::{Document, RegistryStore};
+use store::{Document, Look, RegistryStore};
 use token::{SigningKeyChange, TokenRevocation};
 use trust_anchor::{AnchorGrant, AnchorMaterial, NameSpace, TrustAnchor};
 
@@ -309,7 +309,7 @@ impl Registry {
         let mut changes = Vec::new();
         let mut from = version;
         loop {
-            let (head, page) = self.store.changes_since(from, memory::REACH).await?;
+            let Look { head, changes: page, .. } = self.store.changes_since(from, memory::REACH).await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else {
                 return if from >= head.version { Ok(changes) } else { Err(gap_after(from)) };
             };
@@ -332,10 +332,11 @@ impl Registry {
     pub async fn catch_up(&self) -> Result<RegistryVersion, StoreUnavailable> {
         loop {
             let seen = self.memory.seen();
-            let (head, changes) = self.store.changes_since(seen, memory::REACH).await?;
-            self.memory.absorb(seen, head, changes);
+            let look = self.store.changes_since(seen, memory::REACH).await?;
+            let newest = look.head.version;
+            self.memory.absorb(seen, look);
             self.announce();
-            if self.memory.seen() >= head.version {
+            if self.memory.seen() >= newest {
                 self.learn_served_from().await?;
                 return Ok(self.memory.seen());
             }

@@ -25,7 +25,7 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
     fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)>;
 
     /// The changes of the first `reach` versions after `version`, in order, and where the registry stood when they were read.
-    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)>;
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look>;
 
     /// Makes one change: its rows, its history, the next version, what it touches and what it revokes, or nothing at all.
     fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>>;
@@ -108,6 +108,24 @@ pub struct Head {
     /// How many changes it has seen.
     pub version: RegistryVersion,
 }
+
+/// What has happened since a version, read at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Where the registry stood.
+    pub head: Head,
+    /// What made the version that was asked about.
+    pub since: Origin,
+    /// What made the version of `head`.
+    pub newest: Origin,
+    /// The changes after the former, in order.
+    pub changes: Vec<Change>,
+}
+
+/// What made a version: when, what, and whose. After a fail-over that lost changes others have their numbers, and no two are
+/// made alike. Empty where nothing is on record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin(pub String);
 
 /// A record as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

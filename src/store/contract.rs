@@ -28,7 +28,7 @@ use crate::registry::fixture::{
 use crate::registry::history::{Actor, Change, Explanation, HistoryEntry, Touched};
 use crate::registry::participant::ParticipantState;
 use crate::registry::resource_server::Asker;
-use crate::registry::store::{Answer, Document, Head, RegistryStore, Watch};
+use crate::registry::store::{Answer, Document, Head, Look, RegistryStore, Watch};
 use crate::registry::trust_anchor::{AnchorOwner, NameSpace};
 use crate::registry::{
     ClientId, ClientRecord, FoundClient, KeyHash, LookupRefusal, MemorySize, Page, Registry, RegistryVersion,
@@ -140,6 +140,7 @@ contract!(
     a_load_overtaken_by_a_change_is_discarded,
     those_who_ask_at_the_same_time_load_once,
     another_history_that_comes_as_far_is_not_taken_for_the_one_before,
+    another_history_that_has_come_farther_is_not_taken_for_the_one_before,
     a_resource_servers_certificate_is_looked_up_once_and_again_after_a_change,
     another_epoch_empties_the_memory,
     a_gap_in_the_changes_is_not_passed_over,
@@ -1182,7 +1183,7 @@ async fn changes_come_in_order_and_all_of_them(bench: &Bench) {
     assert_eq!(bench.registry.changes_since(RegistryVersion(0)).await.unwrap(), expected);
     assert_eq!(bench.registry.changes_since(RegistryVersion(4)).await.unwrap(), expected[4..]);
     assert_eq!(bench.registry.changes_since(RegistryVersion(6)).await.unwrap(), []);
-    let (head, first) = bench.store.changes_since(RegistryVersion(0), 2).await.unwrap();
+    let Look { head, changes: first, .. } = bench.store.changes_since(RegistryVersion(0), 2).await.unwrap();
     assert_eq!((head.version, first), (RegistryVersion(6), expected[..2].to_vec()));
 }
 
@@ -1322,6 +1323,34 @@ async fn another_history_that_comes_as_far_is_not_taken_for_the_one_before(bench
     assert!(!is_known().await);
 }
 
+/// The same, where it has come farther by the time this node looks again: what was made in place of what was lost is not among
+/// the changes after the last one it knows of.
+async fn another_history_that_has_come_farther_is_not_taken_for_the_one_before(bench: &Bench) {
+    bench.populate().await;
+    let suspend = |state, at| {
+        let why = because_at("x", UnixTime::from_seconds(NOW.as_seconds() + at));
+        bench.registry.set_participant_state(participant_id("acme"), state, why)
+    };
+    suspend(ParticipantState::Suspended, 1).await.unwrap();
+    let known = suspend(ParticipantState::Active, 2).await.unwrap();
+    assert_eq!(bench.registry.catch_up().await.unwrap(), known);
+    assert_eq!(bench.record("acme-1").await.client.state, ClientState::Active);
+    // A fail-over loses both.
+    bench.run("DELETE FROM history WHERE version > (SELECT version - 2 FROM registry_state)").await;
+    bench.run("DELETE FROM registry_change WHERE version > (SELECT version - 2 FROM registry_state)").await;
+    bench.run("UPDATE registry_state SET version = version - 2").await;
+
+    let other = bench.another().await;
+    let at = |seconds| because_at("x", UnixTime::from_seconds(NOW.as_seconds() + seconds));
+    other.set_client_state(client_id("acme-1"), ClientState::Suspended, at(3)).await.unwrap();
+    for id in ["b", "c", "d"] {
+        other.add_participant(participant(id), at(4)).await.unwrap();
+    }
+    assert!(other.version() > known);
+    assert_eq!(bench.registry.catch_up().await.unwrap(), other.version());
+    assert_eq!(bench.record("acme-1").await.client.state, ClientState::Suspended);
+}
+
 async fn another_epoch_empties_the_memory(bench: &Bench) {
     bench.populate().await;
     let before = bench.record("acme-1").await;
@@ -1444,7 +1473,7 @@ async fn what_changed_is_kept_for_as_long_as_anybody_may_ask(bench: &Bench) {
     bench.run("UPDATE registry_state SET version = version + 65534").await;
     let suspend = |state| bench.registry.set_client_state(client_id("acme-1"), state, because("x"));
     let version = suspend(ClientState::Suspended).await.unwrap();
-    let (_, oldest) = bench.store.changes_since(RegistryVersion(0), 100).await.unwrap();
+    let oldest = bench.store.changes_since(RegistryVersion(0), 100).await.unwrap().changes;
     assert_eq!(oldest.first().map(|change| change.version), Some(RegistryVersion(version.0 - 65_535)));
     let latest = bench.registry.changes_since(RegistryVersion(version.0 - 1)).await.unwrap();
     assert_eq!(latest, [Change { version, touched: Touched::Client(client_id("acme-1")) }]);
@@ -1773,7 +1802,7 @@ impl RegistryStore for Slow {
         .boxed()
     }
 
-    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)> {
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look> {
         self.store.changes_since(version, reach)
     }
 

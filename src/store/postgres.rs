@@ -42,9 +42,9 @@ pub(super) const SCHEMA: i64 = schema::known(MIGRATIONS);
 /// that is [`Standby::Required`]: `synchronous_commit` stays what it is when the session begins, but for off. A reload of the
 /// server's configuration changes nothing in a session that has set it. And nothing is compiled: a table that was never counted is
 /// guessed to be so large that a statement which reads one row of it is compiled first, for a second of CPU each time.
-const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; SET jit = off; \
+const SESSION: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1500ms'; \
                        SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = warning; \
-                       SET default_transaction_isolation = 'read committed'; \
+                       SET default_transaction_isolation = 'read committed'; SET jit = off; \
                        SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
                            WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false);";
 
@@ -83,10 +83,12 @@ pub(super) async fn open(url: &str, migrate: Migrate, standby: Standby) -> Resul
         .max_connections(WRITERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |connection, _| async move { begin_session::<Postgres>(connection, standby).await }.boxed())
+        .after_release(|connection, _| is_good(connection).boxed())
         .connect_lazy_with(options);
     let any = |connections: u32| {
         pool_options(connections)
             .after_connect(move |connection, _| async move { begin_session::<Any>(connection, standby).await }.boxed())
+            .after_release(|connection, _| is_good(connection).boxed())
             .connect_lazy_with(any_options.clone())
     };
     Ok(Store {
@@ -114,6 +116,17 @@ where
     let is_standby: bool = connection.fetch_one(IS_STANDBY).await?.try_get(0)?;
     if is_standby { Err(sqlx::Error::Configuration(STANDBY.into())) } else { Ok(()) }
 }
+
+/// Whether a connection that is given back answers. Whoever gave it back may have left a statement behind, which ends by its
+/// time-out. One that was forgotten on the way never answers, and sqlx by itself waits for it for good, in the place of one that
+/// would: where all were in use when that happened there was none left.
+async fn is_good(connection: &mut impl Connection) -> Result<bool, sqlx::Error> {
+    let answered = tokio::time::timeout(GIVEN_BACK, connection.ping()).await;
+    answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+}
+
+/// Longer than a statement may take.
+const GIVEN_BACK: Duration = Duration::from_secs(2);
 
 const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
 const STANDBY: &str = "this PostgreSQL server is a standby: authority is read from the primary alone";

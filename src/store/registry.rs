@@ -30,7 +30,7 @@ use crate::registry::client::{Client, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, Edit, EditRefusal};
 use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::resource_server::Asker;
-use crate::registry::store::{Answer, Document, Head, RegistryStore, StoreUnavailable, Watch};
+use crate::registry::store::{Answer, Document, Head, Look, Origin, RegistryStore, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
     AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, KeyHash, Mark, Page, Record,
@@ -77,12 +77,19 @@ impl RegistryStore for Store {
         .boxed()
     }
 
-    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, (Head, Vec<Change>)> {
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look> {
         in_time(async move {
             let rows = sqlx::query(
                 "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
                  UNION ALL \
-                 SELECT CAST(1 AS BIGINT), version, kind, id FROM registry_change WHERE version > $1 AND version <= $2 \
+                 SELECT CAST(1 AS BIGINT), version, \
+                     COALESCE((SELECT CAST(at AS TEXT) || ' ' || action || ' ' || subject FROM history \
+                               WHERE history.version = $1 ORDER BY step LIMIT 1), ''), \
+                     COALESCE((SELECT CAST(at AS TEXT) || ' ' || action || ' ' || subject FROM history \
+                               WHERE history.version = registry_state.version ORDER BY step LIMIT 1), '') \
+                 FROM registry_state \
+                 UNION ALL \
+                 SELECT CAST(2 AS BIGINT), version, kind, id FROM registry_change WHERE version > $1 AND version <= $2 \
                  ORDER BY 1, 2, 3, 4",
             )
             .bind(version.0)
@@ -94,8 +101,12 @@ impl RegistryStore for Store {
                 Some(row) => Head { epoch: number(row, 2)?, version: RegistryVersion(row.try_get(1)?) },
                 None => return Err(no_counter()),
             };
+            let (since, newest) = match rows.next() {
+                Some(row) => (Origin(row.try_get(2)?), Origin(row.try_get(3)?)),
+                None => return Err(no_counter()),
+            };
             let changes = rows.map(change).collect::<Result<_, _>>()?;
-            Ok((head, changes))
+            Ok(Look { head, since, newest, changes })
         })
         .boxed()
     }

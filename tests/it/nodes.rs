@@ -1,6 +1,6 @@
 //! Several nodes on one PostgreSQL, with nothing between them but that: keys, changes, and one that is cut off.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,6 +18,7 @@ use countersign_resource_server::token::jws::SigningAlgorithm;
 use serde_json::Value;
 use sqlx::{Connection, Executor};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::crash::site::readiness;
@@ -205,6 +206,55 @@ async fn in_force(nodes: &Nodes, status: u16) {
     within(PROMISED, "both know of the same change", || version()[0] == version()[1]).await;
 }
 
+/// A client asks the other node on several connections, at once again, while it is suspended and let in again on this one: what
+/// it asks for after the suspension is there is refused, and no token of before comes later than within the second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_on_one_node_ends_what_the_other_gives_under_load() {
+    const CONNECTIONS: usize = 4;
+    let Some(nodes) = Nodes::start(Time::Machine).await else { return };
+    let (party, clock) = (nodes.rig.world.a_dn.clone(), Arc::clone(&nodes.rig.app.clock));
+    let client = ClientId::parse(party.id).unwrap();
+    let set = |state| nodes.rig.app.registry.set_client_state(client.clone(), state, nodes.rig.explanation());
+    let (at_work, _) = watch::channel(true);
+    let answers: Arc<Mutex<Vec<(Duration, Duration, u16)>>> = Arc::default();
+    let mut callers = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = nodes.rig.peer(&party.credential).connect(nodes.other.address).await.unwrap();
+        let (request, clock) = (party.request(), Arc::clone(&clock));
+        let (answers, at_work) = (Arc::clone(&answers), at_work.subscribe());
+        callers.push(tokio::spawn(async move {
+            while *at_work.borrow() {
+                let asked = clock.monotonic();
+                let status = connection.ask(&request).await.unwrap().status;
+                answers.lock().unwrap().push((asked, clock.monotonic(), status));
+            }
+        }));
+    }
+    for _ in 0..10 {
+        within(PATIENCE, "the client has tokens", || answers.lock().unwrap().iter().any(|answer| answer.2 == 200))
+            .await;
+        set(ClientState::Suspended).await.unwrap();
+        let told = clock.monotonic();
+        let since = || answers.lock().unwrap().iter().filter(|(asked, ..)| *asked > told).count();
+        within(PATIENCE, "everybody has asked again", || since() >= 4 * CONNECTIONS).await;
+        for (asked, answered, status) in answers.lock().unwrap().drain(..) {
+            assert!(status == 200 || status == 400, "{status}");
+            assert!(
+                status == 400 || asked <= told,
+                "a token that was asked for {:?} after the suspension",
+                asked - told
+            );
+            assert!(status == 400 || answered <= told + PROMISED, "a token {:?} after it", answered - told);
+        }
+        set(ClientState::Active).await.unwrap();
+    }
+    at_work.send_replace(false);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    nodes.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_connections_break_says_so_and_comes_back() {
     cut_off(Network::Broken).await;
@@ -218,6 +268,38 @@ async fn a_node_that_hears_nothing_any_more_says_so_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_connections_are_forgotten_says_so_and_comes_back() {
     cut_off(Network::Forgetful).await;
+}
+
+/// All connections with which it reads are in use when they are forgotten: each of them waits for an answer that never comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_connections_are_forgotten_in_use_comes_back() {
+    let Some(nodes) = Nodes::start(Time::Machine).await else { return };
+    nodes.token_of_other().await;
+    let mut blocking = sqlx::PgConnection::connect(nodes.rig.store.as_str()).await.unwrap();
+    let mut looking = sqlx::PgConnection::connect(nodes.rig.store.as_str()).await.unwrap();
+    blocking.execute("BEGIN; LOCK TABLE registry_state IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let world = &nodes.rig.world;
+    // Of clients that it has not in memory.
+    let asking = [&world.a_dns, &world.a_uri, &world.a_self, &world.b_dn, &world.a_email, &world.c_ip].map(|party| {
+        let (peer, request, address) = (nodes.rig.peer(&party.credential), party.request(), nodes.other.address);
+        tokio::spawn(async move { peer.ask(address, &request).await.unwrap().status })
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waited = timeout(PATIENCE, async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() < 6 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "nobody waits");
+    nodes.relay.set(Network::Forgetful);
+    blocking.execute("ROLLBACK").await.unwrap();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap(), 503);
+    }
+    nodes.relay.set(Network::Open);
+    timeout(PATIENCE, nodes.token_of_other()).await.expect("it issues tokens again");
+    nodes.stop().await;
 }
 
 async fn cut_off(network: Network) {

@@ -246,7 +246,7 @@ fn client(anchors: &[&Authority]) -> Result<FoundClient, Failure> {
             software_id: None,
             state: ClientState::Active,
         },
-        participant: Participant {
+        participant: Arc::new(Participant {
             id: participant,
             legal_name: String::new(),
             registration_number: None,
@@ -254,7 +254,7 @@ fn client(anchors: &[&Authority]) -> Result<FoundClient, Failure> {
             roles: Vec::new(),
             contacts: Contacts::default(),
             state: ParticipantState::Active,
-        },
+        }),
         anchor_set: AnchorSetId::of(&granted),
         anchors: granted,
         certificates: Vec::new(),

@@ -6,13 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_resource_server::time::Clock;
+use countersign_resource_server::time::{Clock, SystemClock};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::load::Load;
+use super::load::{Load, Told};
 use super::site::{Server, Site, readiness};
 use super::{Moments, Starts, WORK, crashes, judge, reading};
 use crate::cluster::Cluster;
+use crate::wire::Peer;
+use crate::world::Party;
 
 /// What happens in a round.
 const EVENTS: [Event; 4] = [Event::ServerKilled, Event::DatabaseStopped, Event::DatabaseKilled, Event::BothKilled];
@@ -126,6 +129,93 @@ async fn nothing_that_was_told_is_lost_when_one_of_two_nodes_is_killed() {
     starts.hold("PostgreSQL, one of two nodes killed");
     judge(&site, &journal).await;
     cluster.stop().await;
+}
+
+/// Issue 6: killed, upgraded and started again while the other serves. A client that asks the other node once, where one gives it no
+/// token, sees no failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_ask_the_other_node_see_no_failure_when_one_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = match Cluster::make(directory.path()).await {
+        Ok(cluster) => cluster,
+        Err(why) => return println!("SKIPPED, no PostgreSQL can be started here: {why}"),
+    };
+    cluster.start().await;
+    let place = tempfile::tempdir().unwrap();
+    let site = Arc::new(Site::at(place.path(), &cluster.url()).await);
+    let another = Arc::new(site.another_node());
+    let mut starts = Starts::default();
+    let mut nodes = [started(&site, &mut starts).await, started(&another, &mut starts).await];
+    let (told, (at_work, _)) = (Arc::new(Told::default()), watch::channel(true));
+    let world = &site.world;
+    let clients = [&world.a_dn, &world.a_uri, &world.a_self, &world.b_dn].map(|party| {
+        let sites = [Arc::clone(&site), Arc::clone(&another)];
+        tokio::spawn(asks_both(sites, party.clone(), Arc::clone(&told), at_work.subscribe()))
+    });
+    for round in 0..6 {
+        sleep(WORK).await;
+        let [node, other] = nodes;
+        nodes = if round % 2 == 0 {
+            node.kill().await;
+            [started(&site, &mut starts).await, other]
+        } else {
+            other.kill().await;
+            [node, started(&another, &mut starts).await]
+        };
+    }
+    at_work.send_replace(false);
+    let mut asked_twice = 0;
+    for client in clients {
+        asked_twice += client.await.unwrap();
+    }
+    assert!(asked_twice > 0, "nobody was in the way of a kill");
+    reading::settled(site.store()).await;
+    for node in nodes {
+        node.stop().await;
+    }
+    judge(&site, &told.journal()).await;
+    cluster.stop().await;
+}
+
+/// A client that asks the nodes in turn, and the other one where one gives no token: how often that was.
+async fn asks_both(sites: [Arc<Site>; 2], party: Party, told: Arc<Told>, at_work: watch::Receiver<bool>) -> usize {
+    let [one, _] = &sites;
+    let clock = SystemClock::new();
+    let peer = Peer::new(&one.world.server_authority.certificate, Some(&party.credential));
+    let mut known = sites.each_ref().map(|site| site.addresses().borrow().expect("it listens").mtls);
+    let mut open = [None, None];
+    let (mut first, mut twice) = (0, 0);
+    while *at_work.borrow() {
+        first = 1 - first;
+        let mut seen = Vec::new();
+        for node in [first, 1 - first] {
+            // One that is gone is asked where it was.
+            known[node] = sites[node].addresses().borrow().map_or(known[node], |addresses| addresses.mtls);
+            let asked = clock.now();
+            let answer = async {
+                let mut connection = match open[node].take() {
+                    Some(connection) => connection,
+                    None => peer.connect(known[node]).await?,
+                };
+                let answer = connection.ask(&party.request()).await?;
+                open[node] = Some(connection);
+                std::io::Result::Ok(answer)
+            };
+            match answer.await {
+                Ok(answer) => {
+                    told.answered(asked, clock.now(), &answer);
+                    if answer.status == 200 {
+                        break;
+                    }
+                    seen.push(answer.to_string());
+                }
+                Err(error) => seen.push(error.to_string()),
+            }
+        }
+        assert!(seen.len() < 2, "no token of either node: {seen:?}");
+        twice += seen.len();
+    }
+    twice
 }
 
 /// The server that has been running all the time issues tokens again, and says that it is ready: after how long.
