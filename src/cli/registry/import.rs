@@ -304,7 +304,7 @@ fn next_lot(lot: usize, took: Duration) -> usize {
 
 /// In the order of their thumbprints. Of two that are the same, the one that comes later in the file comes later here, and is refused.
 fn in_order(mut certificates: Vec<(u64, Box<Certificate>)>) -> impl Iterator<Item = Numbered> {
-    certificates.sort_by(|(_, one), (_, other)| one.thumbprint.cmp(&other.thumbprint));
+    certificates.sort_by_key(|(_, one)| one.thumbprint);
     certificates.into_iter().map(|(line, certificate)| Numbered { line, entry: Entry::Certificate(certificate) })
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use countersign_resource_server::time::{Clock, SystemClock, UnixTime};
 use futures_util::FutureExt;
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Executor, Row, Transaction};
 
-use super::super::{Engine, Store};
+use super::super::{Engine, Store, Turn};
 use super::CHANGE_TRIES;
 use super::edit::{Staging, Writing, unavailable};
 use crate::registry::RegistryVersion;
@@ -25,6 +25,13 @@ use crate::registry::store::{Answer, StoreUnavailable};
 /// 64 MiB for pages of SQLite's one writer, in this process and for as long as it lasts. Keys that are hashes come in no order: with
 /// less, pages are read again for every lot, and written before its transaction ends.
 const ROOM: &str = "PRAGMA cache_size = -65536";
+
+/// What PostgreSQL is told where an import writes. A session's time-outs are for what a request waits for: a statement of a hundred rows
+/// takes longer on a busy machine, and what cannot be entered once is the end of the whole import. These are shorter than its lease.
+/// And a statement is planned once, when the tables are still empty and reading all of one is the cheapest: that plan stays for the
+/// million, so the indexes are used from the first row on.
+const PATIENT: &str = "SET LOCAL statement_timeout = '20s'; SET LOCAL lock_timeout = '20s'; \
+                       SET LOCAL idle_in_transaction_session_timeout = '20s'; SET LOCAL enable_seqscan = off;";
 
 /// Rows that are looked at together where an import has left some.
 const LOOKED_AT: i64 = 5_000;
@@ -43,8 +50,7 @@ impl ImportStore for Store {
             }
             loop {
                 self.sweep(|other| other.until <= origin.begun_at).await?;
-                let (turn, mut transaction) =
-                    self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
+                let (turn, mut transaction) = self.begin_patiently().await.map_err(StoreUnavailable::from)?;
                 let begun = begin(&mut transaction, &origin, until).await?;
                 let Some(import) = begun else { continue };
                 transaction.commit().await.map_err(StoreUnavailable::from)?;
@@ -63,7 +69,7 @@ impl ImportStore for Store {
         until: UnixTime,
     ) -> Work<'_, Staged> {
         async move {
-            let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
+            let (turn, transaction) = self.begin_patiently().await.map_err(StoreUnavailable::from)?;
             let mut staging = Staging::begin(transaction, lease, explanation, until).await?;
             staging.enter_all(entries).await.map_err(unavailable)?;
             let staged = staging.commit().await?;
@@ -86,7 +92,7 @@ impl ImportStore for Store {
             if participants > CONCERNED {
                 return Err(ImportRefusal::ConcernsTooMany { limit: CONCERNED });
             }
-            let (turn, transaction) = self.begin_registry_write(CHANGE_TRIES).await.map_err(StoreUnavailable::from)?;
+            let (turn, transaction) = self.begin_patiently().await.map_err(StoreUnavailable::from)?;
             let mut writing = Writing::begin(transaction, explanation).await.map_err(unavailable)?;
             writing.publish(lease, contents, concerns).await?;
             let applied = writing.commit(&self.engine).await.map_err(unavailable)?;
@@ -198,6 +204,15 @@ impl Store {
         })
     }
 
+    /// Begins a transaction in which an import writes.
+    async fn begin_patiently(&self) -> Result<(Turn, Transaction<'static, Any>), sqlx::Error> {
+        let (turn, mut transaction) = self.begin_registry_write(CHANGE_TRIES).await?;
+        if let Engine::Postgres { .. } = &self.engine {
+            transaction.execute(PATIENT).await?;
+        }
+        Ok((turn, transaction))
+    }
+
     /// Removes what was given up, or is silent. Asks for nothing but a row or two where nothing was.
     async fn sweep(&self, is_silent: impl Fn(Lease) -> bool + Send) -> Result<bool, StoreUnavailable> {
         let unpublished: Vec<(i64, String, i64)> = sqlx::query_as(
@@ -282,7 +297,7 @@ impl Store {
     async fn remove_at_once(&self, table: &Left, keys: &[String], import: i64) -> Result<(), StoreUnavailable> {
         let places: Vec<String> = (2..=keys.len() + 1).map(|number| format!("${number}")).collect();
         let places = places.join(", ");
-        let (turn, mut transaction) = self.begin_registry_write(CHANGE_TRIES).await?;
+        let (turn, mut transaction) = self.begin_patiently().await?;
         let condition = format!("{} IN ({places}) AND import_id = $1", table.key);
         let own = format!("FROM {} WHERE {condition}", table.name);
         let dependents = table.dependents.map(|(dependent, refers)| {
@@ -329,3 +344,25 @@ const LEFT: &[Left] = &[
     left("trust_anchor", "id"),
     left("participant", "id"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::store::contract::Bench;
+
+    /// What a request waits for gives up in time; an import of a million records does not end with one slow statement.
+    #[tokio::test]
+    async fn an_import_is_more_patient_than_a_request() {
+        let Some(bench) = Bench::postgres("an_import_is_more_patient_than_a_request").await else {
+            println!("skipped: COUNTERSIGN_TEST_POSTGRES names no database");
+            return;
+        };
+        let (_turn, mut transaction) = bench.store.begin_patiently().await.unwrap();
+        let patience: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(patience, "20s");
+        transaction.rollback().await.unwrap();
+        for connections in [&bench.store.writers, &bench.store.readers] {
+            let patience: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(connections).await.unwrap();
+            assert_eq!(patience, "1500ms");
+        }
+    }
+}
