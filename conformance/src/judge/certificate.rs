@@ -96,6 +96,14 @@ fn p256() -> String {
     "p256".to_owned()
 }
 
+/// The same common name in another organisation.
+fn namesake(mut subject: Name) -> Name {
+    const COMMON_NAME: &[u64] = &[2, 5, 4, 3];
+    subject.0.retain(|relative| relative.iter().any(|attribute| attribute.oid == COMMON_NAME));
+    subject.0.splice(0..0, Name::of(&[("O", "judge.invalid")]).0);
+    subject
+}
+
 /// Mints it.
 pub(crate) fn mint<'a>(
     wanted: &Mint,
@@ -107,6 +115,17 @@ pub(crate) fn mint<'a>(
     let named = match wanted.name.as_str() {
         "nobody" => Names { subject: Name::common("nobody.judge.invalid"), alternative: Vec::new() },
         "empty" => Names::default(),
+        // No alternative names: whatever the target compares, the subject alone is nearly right.
+        "namesake" => {
+            let own = Names::of(known("client")?.certificate()).ok_or("the certificate could not be read")?;
+            Names { subject: namesake(own.subject), alternative: Vec::new() }
+        }
+        "below" => {
+            let own = Names::of(known("client")?.certificate()).ok_or("the certificate could not be read")?;
+            let mut subject = own.subject;
+            subject.0.extend(Name::of(&[("OU", "judge.invalid")]).0);
+            Names { subject, alternative: Vec::new() }
+        }
         other => Names::of(known(other)?.certificate()).ok_or("the certificate could not be read")?,
     };
     let alternative = named.alternative;
