@@ -132,10 +132,10 @@ enum Ended {
 async fn one(pools: [Pool; 2], count: u32, journal: Arc<Journal>) -> Ended {
     let at = Instant::now();
     let [first, second] = &pools;
-    let in_turn = if count % 2 == 0 { [(0, first), (1, second)] } else { [(1, second), (0, first)] };
+    let in_turn = if count.is_multiple_of(2) { [(0, first), (1, second)] } else { [(1, second), (0, first)] };
     let mut told = Vec::new();
     for (node, pool) in in_turn {
-        let (is_new, outcome) = pool.ask(count / 2, count % NEW == 0).await;
+        let (is_new, outcome) = pool.ask(count / 2, count.is_multiple_of(NEW)).await;
         let has_token = matches!(outcome, Outcome::Token(_));
         let may_ask_again = matches!(outcome, Outcome::Failed(_) | Outcome::Refused(503));
         told.push(format!("{outcome:?}"));
