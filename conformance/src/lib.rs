@@ -25,4 +25,7 @@ pub mod forge;
 /// What a SPIFFE trust domain issues.
 pub mod spiffe;
 
+/// Who takes part in a trial, as files.
+pub mod cast;
+
 pub use key::{JwsAlgorithm, Key, KeyKind};
