@@ -52,6 +52,18 @@ pub enum JwsAlgorithm {
 }
 
 impl JwsAlgorithm {
+    /// The algorithm of this `alg`, if it is one of these.
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "ES256" => Some(Self::Es256),
+            "ES384" => Some(Self::Es384),
+            "EdDSA" | "Ed25519" => Some(Self::EdDsa),
+            "PS256" => Some(Self::Ps256),
+            "RS256" => Some(Self::Rs256),
+            _ => None,
+        }
+    }
+
     /// The `alg` on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,6 +118,40 @@ impl Key {
             }
             KeyKind::Rsa1024 => Self::fixed(kind, include_str!("../keys/rsa_1024.pem")),
             KeyKind::Rsa4224 => Self::fixed(kind, include_str!("../keys/rsa_4224.pem")),
+        }
+    }
+
+    /// A private key that somebody else made: PKCS #8, the ECPrivateKey of RFC 5915, or the RSAPrivateKey of RFC 8017 §A.1.2.
+    /// Nothing where it is of another kind.
+    pub fn from_der(private: &[u8]) -> Option<Self> {
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(private) {
+            let pkcs8 = pair.to_pkcs8v1().ok()?.as_ref().to_vec();
+            return Some(Self { kind: KeyKind::Ed25519, pkcs8, public: pair.public_key().as_ref().to_vec() });
+        }
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521] {
+            if let Ok(pair) = EcdsaKeyPair::from_private_key_der(ecdsa_for_certificates(kind), private) {
+                let pkcs8 = pair.to_pkcs8v1().ok()?.as_ref().to_vec();
+                return Some(Self { kind, pkcs8, public: pair.public_key().as_ref().to_vec() });
+            }
+        }
+        let pair = rsa::KeyPair::from_pkcs8(private).or_else(|_| rsa::KeyPair::from_der(private)).ok()?;
+        let kind = match pair.public_modulus_len() {
+            ..=256 => KeyKind::Rsa2048,
+            ..=384 => KeyKind::Rsa3072,
+            _ => KeyKind::Rsa4096,
+        };
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).ok()?.as_ref().to_vec();
+        Some(Self { kind, pkcs8, public: pair.public_key().as_ref().to_vec() })
+    }
+
+    /// The algorithm that a token signed with this key carries where nothing else is said.
+    pub const fn jws_algorithm(&self) -> Option<JwsAlgorithm> {
+        match self.kind {
+            KeyKind::Ed25519 => Some(JwsAlgorithm::EdDsa),
+            KeyKind::P256 => Some(JwsAlgorithm::Es256),
+            KeyKind::P384 => Some(JwsAlgorithm::Es384),
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 | KeyKind::Rsa4224 => Some(JwsAlgorithm::Ps256),
+            KeyKind::P521 | KeyKind::Rsa1024 => None,
         }
     }
 
@@ -341,6 +387,16 @@ mod tests {
             assert_eq!(public, key.jwk(), "{kind:?}");
         }
         assert_eq!(Key::generate(KeyKind::Rsa2048).private_jwk(), None);
+    }
+
+    #[test]
+    fn a_key_read_again_is_the_same() {
+        for kind in [KeyKind::Ed25519, KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Rsa2048] {
+            let key = Key::generate(kind);
+            let again = Key::from_der(key.pkcs8()).unwrap();
+            assert_eq!((again.kind(), again.spki()), (kind, key.spki()));
+        }
+        assert!(Key::from_der(b"nothing").is_none());
     }
 
     #[test]

@@ -561,6 +561,11 @@ impl Authority {
         }
     }
 
+    /// An authority whose certificate and key somebody else made: `above` is what a client has to send above the leaf.
+    pub const fn of(name: Name, certificate: Vec<u8>, key: Arc<Key>, above: Vec<Vec<u8>>, now: i64) -> Self {
+        Self { name, key, certificate, above, now }
+    }
+
     /// Another authority of the same name, with a key of its own.
     pub fn twin(&self) -> Self {
         Self::root_with(Template::authority(self.name.clone(), self.now), self.key.kind(), self.now)

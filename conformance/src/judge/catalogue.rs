@@ -1,0 +1,135 @@
+//! The cases built in, or those of a directory.
+
+use std::path::Path;
+
+use super::case::{self, Case, CaseError, Words};
+use super::expectation;
+
+/// The files, in the order they are asked.
+const FILES: &[(&str, &str)] = &[
+    ("token-endpoint.toml", include_str!("../../cases/token-endpoint.toml")),
+];
+
+const WORDS: &str = include_str!("../../cases/words.toml");
+
+/// All cases and the words they use.
+#[derive(Debug)]
+pub struct Catalogue {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) words: Words,
+}
+
+/// Why the cases could not be read.
+#[derive(Debug)]
+pub struct CatalogueError(String);
+
+impl std::fmt::Display for CatalogueError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CatalogueError {}
+
+impl From<CaseError> for CatalogueError {
+    fn from(error: CaseError) -> Self {
+        Self(error.0)
+    }
+}
+
+impl Catalogue {
+    /// The cases built in.
+    ///
+    /// # Errors
+    /// Never for the files of this crate: its tests read them all.
+    pub fn built_in() -> Result<Self, CatalogueError> {
+        Self::of(FILES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())), WORDS)
+    }
+
+    /// The cases of a directory: every `.toml` in it, in order of name, with the words of its `words.toml`.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or says what no case can say.
+    pub fn of_directory(directory: &Path) -> Result<Self, CatalogueError> {
+        let unreadable = |path: &Path, error: std::io::Error| CatalogueError(format!("{}: {error}", path.display()));
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(|error| unreadable(directory, error))? {
+            let path = entry.map_err(|error| unreadable(directory, error))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+                files.push((name, text));
+            }
+        }
+        files.sort();
+        let words = files.iter().position(|(name, _)| name == "words.toml").map(|at| files.remove(at).1);
+        Self::of(files.into_iter(), &words.unwrap_or_else(|| WORDS.to_owned()))
+    }
+
+    fn of(files: impl Iterator<Item = (String, String)>, words: &str) -> Result<Self, CatalogueError> {
+        let words = case::parse_words(words)?;
+        let mut cases: Vec<Case> = Vec::new();
+        for (name, text) in files {
+            cases.extend(case::parse(&name, &text)?);
+        }
+        for case in &cases {
+            check(case, &cases, &words).map_err(|why| CatalogueError(format!("{}: {why}", case.id)))?;
+        }
+        for (name, expected) in &words.expect {
+            expectation::check(expected, &words).map_err(|why| CatalogueError(format!("expect.{name}: {why}")))?;
+        }
+        Ok(Self { cases, words })
+    }
+
+    /// The case of this id.
+    pub(crate) fn case(&self, id: &str) -> Option<&Case> {
+        self.cases.iter().find(|case| case.id == id)
+    }
+}
+
+/// What one file cannot know of itself.
+fn check(case: &Case, all: &[Case], words: &Words) -> Result<(), String> {
+    if all.iter().filter(|other| other.id == case.id).count() > 1 {
+        return Err("two cases of this id".to_owned());
+    }
+    if case.id.is_empty() || !case.id.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet)) {
+        return Err("an id is made of letters, digits, '-', '.' and '_'".to_owned());
+    }
+    if let Some(control) = &case.control
+        && !all.iter().any(|other| other.id == *control && other.control.is_none())
+    {
+        return Err(format!("its control {control:?} is no case without a control of its own"));
+    }
+    let mut expects = false;
+    for step in &case.steps {
+        step.upon(words)?;
+        for token in step.forge.values().filter_map(|forge| forge.from.as_ref()) {
+            if !token.contains("${") && !words.token.contains_key(token) {
+                return Err(format!("no token {token:?} in words.toml"));
+            }
+        }
+        if let Some(expected) = &step.expect {
+            expects = true;
+            expectation::check(expected, words)?;
+        }
+    }
+    if expects { Ok(()) } else { Err("it expects nothing".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_cases_is_built_in_and_can_be_read() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+        let built_in = Catalogue::built_in().unwrap();
+        let read = Catalogue::of_directory(&directory).unwrap();
+        let ids = |catalogue: &Catalogue| {
+            let mut ids: Vec<String> = catalogue.cases.iter().map(|case| case.id.clone()).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids(&built_in), ids(&read));
+    }
+}

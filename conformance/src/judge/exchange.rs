@@ -1,0 +1,151 @@
+//! What was sent and what came back, for a report: secrets masked, sizes bounded.
+//!
+//! A report may be published: nobody may use what stands in it. Tokens and assertions are shortened, `Authorization` keeps
+//! its scheme alone, and no private key ever comes here.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::expectation::told;
+use super::wire::{Answer, Request};
+
+/// How much of a body a report shows.
+const SHOWN: usize = 4_000;
+
+/// A run of characters from here on may be a token.
+const LONG: usize = 60;
+
+/// One request and its answer.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Exchange {
+    /// Whose certificate.
+    pub(crate) party: String,
+    /// What was forged for it: header and claims, without a signature.
+    pub(crate) forged: Vec<String>,
+    pub(crate) sent: String,
+    pub(crate) received: String,
+    pub(crate) milliseconds: u64,
+}
+
+/// A request as text.
+pub(crate) fn request(request: &Request, secrets: &[String]) -> String {
+    let mut text = format!("{} {}\n", request.method, request.url);
+    for (name, value) in &request.headers {
+        text.push_str(&header(name, value));
+    }
+    if let Some(body) = &request.body {
+        text.push('\n');
+        text.push_str(body);
+    }
+    bounded(&masked(&text, secrets))
+}
+
+/// An answer as text.
+pub(crate) fn answer(answer: &Answer, secrets: &[String]) -> String {
+    let Answer::Response(response) = answer else { return bounded(&masked(&told(answer), secrets)) };
+    let mut text = format!("{}\n", response.status);
+    for (name, value) in &response.headers {
+        text.push_str(&header(name, value));
+    }
+    if !response.body.is_empty() {
+        text.push('\n');
+        text.push_str(&response.body);
+    }
+    bounded(&masked(&text, secrets))
+}
+
+/// What has to be masked wherever it comes again: tokens that are not recognised by their length.
+pub(crate) fn secrets(answer: &Answer) -> Vec<String> {
+    let Answer::Response(response) = answer else { return Vec::new() };
+    let Ok(body) = serde_json::from_str::<Value>(&response.body) else { return Vec::new() };
+    ["access_token", "refresh_token", "id_token", "client_secret"]
+        .iter()
+        .filter_map(|member| body[*member].as_str())
+        .filter(|secret| secret.len() >= 8)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn header(name: &str, value: &str) -> String {
+    if name.eq_ignore_ascii_case("authorization") {
+        let scheme = value.split_once(' ').map_or("", |(scheme, _)| scheme);
+        return format!("{name}: {scheme} … ({} characters)\n", value.chars().count());
+    }
+    format!("{name}: {value}\n")
+}
+
+/// Shortens every secret, and every run of characters that is long enough to be one.
+pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets {
+        text = text.replace(secret.as_str(), &shortened(secret));
+    }
+    let mut out = String::new();
+    let mut run = String::new();
+    for character in text.chars().chain(['\n']) {
+        if character.is_ascii_alphanumeric() || "-_.=~+".contains(character) {
+            run.push(character);
+            continue;
+        }
+        if run.len() > LONG {
+            out.push_str(&shortened(&run));
+        } else {
+            out.push_str(&run);
+        }
+        run.clear();
+        out.push(character);
+    }
+    out.pop();
+    out
+}
+
+fn shortened(secret: &str) -> String {
+    let kept: String = secret.chars().take(8.min(secret.chars().count() / 2)).collect();
+    format!("{kept}…({} characters)", secret.chars().count())
+}
+
+fn bounded(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}\n… ({} characters in all)", &text[..end], text.chars().count()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::wire::Response;
+
+    #[test]
+    fn tokens_and_authorization_are_masked() {
+        let token = format!("eyJ{}.{}.{}", "a".repeat(40), "b".repeat(40), "c".repeat(40));
+        let sent = request(
+            &Request {
+                method: "POST".to_owned(),
+                url: "https://as.example/revoke".to_owned(),
+                headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
+                body: Some(format!("token={token}&client_id=a")),
+            },
+            &[],
+        );
+        assert!(!sent.contains(&token) && !sent.contains("bbbb"), "{sent}");
+        assert!(sent.contains("Authorization: Bearer … (") && sent.contains("&client_id=a"), "{sent}");
+    }
+
+    #[test]
+    fn an_opaque_token_is_masked_wherever_it_comes_again() {
+        let body = r#"{"access_token":"0123456789abcdef","token_type":"Bearer"}"#;
+        let came = Answer::Response(Response { status: 200, headers: Vec::new(), body: body.to_owned() });
+        let secrets = secrets(&came);
+        assert_eq!(secrets, ["0123456789abcdef"]);
+        assert!(!answer(&came, &secrets).contains("0123456789abcdef"));
+        assert_eq!(masked("token=0123456789abcdef", &secrets), "token=01234567…(16 characters)");
+    }
+
+    #[test]
+    fn a_long_answer_is_cut() {
+        let body = "a b ".repeat(10_000);
+        let came = Answer::Response(Response { status: 200, headers: Vec::new(), body });
+        assert!(answer(&came, &[]).len() < 5_000);
+    }
+}

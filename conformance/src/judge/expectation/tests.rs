@@ -1,0 +1,143 @@
+use serde_json::json;
+
+use super::*;
+
+const NOW: i64 = 1_000;
+
+fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Answer::Response(Response { status, headers, body: body.to_owned() })
+}
+
+fn ask(expected: &Value, answer: &Answer) -> Result<(), String> {
+    let words = Words {
+        expect: BTreeMap::from([
+            ("error".to_owned(), json!({ "status": [400, 401], "json": { "error": { "type": "string" } } })),
+            ("refused".to_owned(), json!(["error", { "tls": "refused" }])),
+        ]),
+        ..Words::default()
+    };
+    check(expected, &words)?;
+    let sight = Sight { words: &words, jwks: &json!({ "keys": [] }), now: NOW, fetched: false };
+    judge(expected, answer, &sight, &|value| Ok(value.clone()))
+}
+
+#[test]
+fn each_expectation_fails_when_it_should() {
+    let good = response(
+        200,
+        &[("Cache-Control", "no-store, private"), ("WWW-Authenticate", "Bearer error=\"x\"")],
+        r#"{"a":1,"b":{"c":["d"]}}"#,
+    );
+    let pairs = [
+        (json!({ "status": 200 }), json!({ "status": 400 })),
+        (json!({ "status": "2xx" }), json!({ "status": "4xx" })),
+        (json!({ "status": [400, 200] }), json!({ "status": [400, 401] })),
+        (json!({ "headers": { "cache-control": { "contains": "no-store" } } }), json!({ "headers": { "pragma": "no-cache" } })),
+        (json!({ "challenge": { "error": "x" } }), json!({ "challenge": { "error": "y" } })),
+        (json!({ "json": { "a": 1, "/b/c": { "contains": "d" } } }), json!({ "json": { "/b/c": { "contains": "e" } } })),
+        (json!({ "json": { "e": { "present": false } } }), json!({ "json": { "a": { "present": false } } })),
+        (json!({ "body": { "contains": "\"a\"" } }), json!({ "body": { "contains": "nothing" } })),
+        (json!({ "status": 200, "fetched": false }), json!({ "status": 200, "fetched": true })),
+        (json!([{ "status": 400 }, { "status": 200 }]), json!([{ "status": 400 }, { "tls": "refused" }])),
+    ];
+    for (holds, fails) in pairs {
+        assert_eq!(ask(&holds, &good), Ok(()), "{holds}");
+        assert!(ask(&fails, &good).is_err(), "{fails}");
+    }
+    for jwt in [json!({ "of": "/a" }), json!({ "of": "a.b.c" }), json!({ "of": "/b/e" })] {
+        assert!(ask(&json!({ "jwt": jwt }), &good).is_err());
+    }
+}
+
+#[test]
+fn a_refused_connection_is_a_refusal_and_trouble_is_not() {
+    assert_eq!(ask(&json!("refused"), &Answer::Refused("alert".to_owned())), Ok(()));
+    assert!(ask(&json!("refused"), &Answer::Unfit("no answer".to_owned())).is_err());
+    assert!(ask(&json!({ "status": 400 }), &Answer::Refused("alert".to_owned())).is_err());
+    assert_eq!(ask(&json!("refused"), &response(400, &[], r#"{"error":"invalid_client"}"#)), Ok(()));
+    assert!(ask(&json!("refused"), &response(200, &[], r#"{"error":"invalid_client"}"#)).is_err());
+    assert!(ask(&json!("refused"), &response(400, &[], "<html>")).is_err());
+}
+
+#[test]
+fn named_expectations_join_a_table() {
+    let answer = response(400, &[], r#"{"error":"invalid_scope"}"#);
+    assert_eq!(ask(&json!({ "is": ["error"], "json": { "error": "invalid_scope" } }), &answer), Ok(()));
+    assert!(ask(&json!({ "is": ["error"], "json": { "error": "invalid_grant" } }), &answer).is_err());
+    assert!(ask(&json!({ "is": ["error"], "status": 400 }), &response(400, &[], "[]")).is_err());
+}
+
+#[test]
+fn hellos_are_chosen_or_refused() {
+    let chosen = Answer::Hello(Heard::Chosen { version: 0x0303, cipher: 0xC02B });
+    let refused = Answer::Hello(Heard::Refused("alert".to_owned()));
+    let wanted = json!({ "hello": { "version": "1.2", "cipher": { "contains": "GCM" } } });
+    assert_eq!(ask(&wanted, &chosen), Ok(()));
+    assert!(ask(&json!({ "hello": { "version": "1.3" } }), &chosen).is_err());
+    assert!(ask(&wanted, &refused).is_err());
+    assert_eq!(ask(&json!({ "hello": "refused" }), &refused), Ok(()));
+    assert!(ask(&json!({ "hello": "refused" }), &chosen).is_err());
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_before_it_runs() {
+    let words = Words::default();
+    for bad in [
+        json!({}),
+        json!("nothing"),
+        json!({ "stauts": 200 }),
+        json!({ "status": "400" }),
+        json!({ "tls": "accepted" }),
+        json!({ "json": { "a": { "equal": 1 } } }),
+        json!({ "json": { "a": {} } }),
+        json!({ "json": { "a": { "each": { "grammer": "x" } } } }),
+        json!({ "json": { "a": { "grammar": "x" } } }),
+        json!({ "is": ["nothing"] }),
+        json!({ "hello": "accepted" }),
+        json!([{ "status": 200 }, {}]),
+    ] {
+        assert!(check(&bad, &words).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn each_matcher_fails_when_it_should() {
+    let pairs = [
+        (json!(1), json!(1.0), json!(2)),
+        (json!({ "equals": "a" }), json!("a"), json!("b")),
+        (json!({ "not": "a" }), json!("b"), json!("a")),
+        (json!({ "any_of": ["a", "b"] }), json!("b"), json!("c")),
+        (json!({ "contains": "a" }), json!(["a"]), json!(["ab"])),
+        (json!({ "contains": "no-store" }), json!("private, No-Store"), json!("private")),
+        (json!({ "lacks": "a" }), json!(["b"]), json!(["a"])),
+        (json!({ "type": "integer" }), json!(300), json!("300")),
+        (json!({ "type": "integer" }), json!(300), json!(300.5)),
+        (json!({ "starts_with": "a" }), json!("ab"), json!("ba")),
+        (json!({ "ends_with": "a" }), json!("ba"), json!("ab")),
+        (json!({ "at_least": 1 }), json!(1), json!(0)),
+        (json!({ "at_most": 1 }), json!(1), json!(2)),
+        (json!({ "longer_than": 1 }), json!("ab"), json!("a")),
+        (json!({ "grammar": "scope" }), json!("a b"), json!("a  b")),
+        (json!({ "grammar": "nqschar" }), json!("a b"), json!("a\"b")),
+        (json!({ "grammar": "base64url" }), json!("a-_"), json!("a+/=")),
+        (json!({ "grammar": "https_uri" }), json!("https://a/b"), json!("http://a/b")),
+        (json!({ "near_now": 5 }), json!(1_005), json!(1_006)),
+        (json!({ "after_now": true }), json!(1_001), json!(1_000)),
+        (json!({ "each": { "type": "string" } }), json!(["a"]), json!(["a", 1])),
+        (json!({ "some": { "type": "string" } }), json!([1, "a"]), json!([1])),
+        (json!({ "member": { "a": 1 } }), json!({ "a": 1, "b": 2 }), json!({ "b": 2 })),
+        (json!({ "unique": true }), json!(["a", "b"]), json!(["a", "a"])),
+        (json!({ "scope_within": "a b" }), json!("b"), json!("b c")),
+        (json!({ "scope_equals": "a b" }), json!("b a"), json!("a")),
+    ];
+    for (wanted, holds, fails) in pairs {
+        assert_eq!(matcher::check(&wanted), Ok(()));
+        assert_eq!(matches(&wanted, Some(&holds), NOW), Ok(()), "{wanted}");
+        assert!(matches(&wanted, Some(&fails), NOW).is_err(), "{wanted}");
+    }
+    assert!(matches(&json!({ "type": "string" }), None, NOW).is_err());
+    assert_eq!(matches(&json!({ "type": "string", "optional": true }), None, NOW), Ok(()));
+    assert!(matches(&json!({ "type": "string", "optional": true }), Some(&json!(1)), NOW).is_err());
+    assert_eq!(matches(&json!({ "present": false }), None, NOW), Ok(()));
+}

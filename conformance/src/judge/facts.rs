@@ -1,0 +1,129 @@
+//! What the target says of itself: metadata, keys, and one token.
+//!
+//! Asked once, before any case, so that a case may be skipped where the target offers no such thing. Nothing here is judged.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::jws;
+use super::target::Target;
+use super::wire::{Address, Answer, Request, Response, send};
+
+/// What it said.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Its metadata (RFC 8414 §2), or null.
+    pub(crate) metadata: Value,
+    /// Its JWK set (RFC 7517 §5), or null.
+    pub(crate) jwks: Value,
+    /// URLs of `token`, `introspection`, `revocation`, `jwks`, `metadata`, `resource`, `resource_metadata`, `forged`.
+    pub(crate) endpoints: BTreeMap<String, String>,
+    /// Whether its access tokens are JWTs.
+    pub(crate) access_tokens_are_jwts: bool,
+    /// The first word of the published signing algorithms and the like is for cases; this is what went wrong on the way.
+    pub(crate) troubles: Vec<String>,
+}
+
+/// Asks.
+pub(crate) async fn gather(target: &Target) -> Facts {
+    let mut facts = Facts::default();
+    let well_known = target.metadata.clone().unwrap_or_else(|| well_known(&target.issuer, "oauth-authorization-server"));
+    if let Some(document) = document(target, &well_known, &mut facts.troubles).await {
+        facts.metadata = document;
+    } else if target.metadata.is_none() {
+        // OpenID Connect Discovery §4: behind the issuer. Its content serves; RFC 8414 is a case of its own.
+        let other = format!("{}/.well-known/openid-configuration", target.issuer.trim_end_matches('/'));
+        facts.metadata = document(target, &other, &mut facts.troubles).await.unwrap_or_default();
+    }
+    facts.endpoints.insert("metadata".to_owned(), well_known);
+    for name in ["token", "introspection", "revocation"] {
+        let member = format!("{name}_endpoint");
+        // RFC 8705 §5: the alias, where there is one, is what a client with a certificate uses.
+        let said = || {
+            let alias = &facts.metadata["mtls_endpoint_aliases"][&member];
+            alias.as_str().or_else(|| facts.metadata[&member].as_str()).map(str::to_owned)
+        };
+        if let Some(url) = target.endpoints.get(name).cloned().or_else(said) {
+            facts.endpoints.insert(name.to_owned(), url);
+        }
+    }
+    if let Some(url) = facts.metadata["jwks_uri"].as_str().map(str::to_owned) {
+        facts.jwks = document(target, &url, &mut facts.troubles).await.unwrap_or_default();
+        facts.endpoints.insert("jwks".to_owned(), url);
+    }
+    if let Some(resource) = &target.protected_resource {
+        facts.endpoints.insert("resource".to_owned(), resource.url.clone());
+        let metadata = resource.metadata.clone();
+        if let Some(url) = metadata {
+            facts.endpoints.insert("resource_metadata".to_owned(), url);
+        }
+    }
+    if let Some(forged) = &target.forged {
+        facts.endpoints.insert("forged".to_owned(), forged.resource.url.clone());
+    }
+    let token = one_token(target, &facts).await;
+    facts.access_tokens_are_jwts = token.is_some_and(|token| jws::decode(&token).is_some());
+    facts
+}
+
+/// RFC 8414 §3.1: the well-known segment goes between host and path.
+pub(crate) fn well_known(issuer: &str, suffix: &str) -> String {
+    let issuer = issuer.trim_end_matches('/');
+    let rest = issuer.strip_prefix("https://").unwrap_or(issuer);
+    let (host, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+    format!("https://{host}/.well-known/{suffix}{path}")
+}
+
+/// A JSON object, asked for without a certificate and then, where that is refused, with one.
+async fn document(target: &Target, url: &str, troubles: &mut Vec<String>) -> Option<Value> {
+    Address::parse(url)?;
+    for party in [None, target.parties.get("client")] {
+        let request = Request { method: "GET".to_owned(), url: url.to_owned(), headers: Vec::new(), body: None };
+        match send(&request, party, &target.roots).await {
+            Ok(Answer::Response(Response { status: 200, body, .. })) => {
+                let object = serde_json::from_str::<Value>(&body).ok().filter(Value::is_object);
+                if object.is_some() {
+                    return object;
+                }
+                troubles.push(format!("{url}: not a JSON object"));
+            }
+            Ok(answer) => troubles.push(format!("{url}: {}", super::expectation::told(&answer))),
+            Err(why) => troubles.push(format!("{url}: {why}")),
+        }
+    }
+    None
+}
+
+/// A token for `client`, if it gets one.
+async fn one_token(target: &Target, facts: &Facts) -> Option<String> {
+    let party = target.parties.get("client")?;
+    let mut form = vec![("grant_type", "client_credentials"), ("client_id", &party.id), ("scope", &target.scope)];
+    form.extend(target.resource.iter().map(|resource| ("resource", resource.as_str())));
+    let request = Request {
+        method: "POST".to_owned(),
+        url: facts.endpoints.get("token")?.clone(),
+        headers: vec![("content-type".to_owned(), super::bench::FORM.to_owned())],
+        body: Some(super::bench::form(form.into_iter())),
+    };
+    match send(&request, Some(party), &target.roots).await {
+        Ok(Answer::Response(response)) => {
+            let body: Value = serde_json::from_str(&response.body).ok()?;
+            body["access_token"].as_str().map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn well_known_goes_between_host_and_path() {
+        let of = |issuer| well_known(issuer, "x");
+        assert_eq!(of("https://as.example"), "https://as.example/.well-known/x");
+        assert_eq!(of("https://as.example/"), "https://as.example/.well-known/x");
+        assert_eq!(of("https://as.example:8443/a/b"), "https://as.example:8443/.well-known/x/a/b");
+    }
+}

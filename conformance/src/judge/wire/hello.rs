@@ -1,0 +1,290 @@
+//! A ClientHello written octet by octet, and the first thing that comes back.
+//!
+//! Takes the versions and cipher suites to offer, gives what the server chose, or its alert. It computes no key and finishes
+//! no handshake, so that it can offer what no library speaks any more (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Address;
+
+/// How long a server may take to choose.
+const CHOICE: Duration = Duration::from_secs(10);
+
+/// The most that is read for a ServerHello.
+const HELLO_BYTES: usize = 16 * 1_024;
+
+/// What is offered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Offer {
+    /// `1.0` to `1.3`.
+    pub(crate) versions: Vec<String>,
+    /// By IANA name or as `0x…`.
+    pub(crate) ciphers: Vec<String>,
+}
+
+/// What the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A ServerHello: version and suite as they are on the wire.
+    Chosen { version: u16, cipher: u16 },
+    /// An alert's description (RFC 8446 §6), or the connection's end.
+    Refused(String),
+}
+
+impl Heard {
+    /// `1.2` and the like.
+    pub(crate) fn version(version: u16) -> String {
+        match version {
+            0x0300 => "SSL 3.0".to_owned(),
+            0x0301..=0x0304 => format!("1.{}", version - 0x0301),
+            other => format!("{other:#06x}"),
+        }
+    }
+
+    /// The suite's IANA name, or its number.
+    pub(crate) fn cipher(cipher: u16) -> String {
+        CIPHERS
+            .iter()
+            .find(|(_, number)| *number == cipher)
+            .map_or_else(|| format!("{cipher:#06x}"), |(name, _)| (*name).to_owned())
+    }
+}
+
+/// The suites that cases name (the IANA registry of TLS cipher suites).
+const CIPHERS: &[(&str, u16)] = &[
+    ("TLS_RSA_WITH_NULL_SHA256", 0x003B),
+    ("TLS_RSA_WITH_RC4_128_SHA", 0x0005),
+    ("TLS_RSA_WITH_3DES_EDE_CBC_SHA", 0x000A),
+    ("TLS_RSA_EXPORT_WITH_RC4_40_MD5", 0x0003),
+    ("TLS_RSA_WITH_AES_128_CBC_SHA", 0x002F),
+    ("TLS_RSA_WITH_AES_256_CBC_SHA", 0x0035),
+    ("TLS_RSA_WITH_AES_128_CBC_SHA256", 0x003C),
+    ("TLS_RSA_WITH_AES_128_GCM_SHA256", 0x009C),
+    ("TLS_RSA_WITH_AES_256_GCM_SHA384", 0x009D),
+    ("TLS_DH_anon_WITH_AES_128_GCM_SHA256", 0x00A6),
+    ("TLS_DH_anon_WITH_AES_128_CBC_SHA", 0x0034),
+    ("TLS_DHE_RSA_WITH_AES_128_CBC_SHA", 0x0033),
+    ("TLS_DHE_RSA_WITH_AES_256_CBC_SHA", 0x0039),
+    ("TLS_DHE_RSA_WITH_AES_128_GCM_SHA256", 0x009E),
+    ("TLS_DHE_RSA_WITH_AES_256_GCM_SHA384", 0x009F),
+    ("TLS_DH_RSA_WITH_AES_128_GCM_SHA256", 0x00A0),
+    ("TLS_ECDH_ECDSA_WITH_AES_128_GCM_SHA256", 0xC02D),
+    ("TLS_ECDH_RSA_WITH_AES_128_GCM_SHA256", 0xC031),
+    ("TLS_ECDHE_ECDSA_WITH_NULL_SHA", 0xC006),
+    ("TLS_ECDHE_RSA_WITH_NULL_SHA", 0xC010),
+    ("TLS_ECDHE_ECDSA_WITH_RC4_128_SHA", 0xC007),
+    ("TLS_ECDHE_RSA_WITH_RC4_128_SHA", 0xC011),
+    ("TLS_ECDHE_ECDSA_WITH_3DES_EDE_CBC_SHA", 0xC008),
+    ("TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", 0xC012),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", 0xC009),
+    ("TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", 0xC00A),
+    ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", 0xC013),
+    ("TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", 0xC014),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", 0xC023),
+    ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256", 0xC027),
+    ("TLS_ECDH_anon_WITH_AES_128_CBC_SHA", 0xC018),
+    ("TLS_PSK_WITH_AES_128_GCM_SHA256", 0x00A8),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", 0xC02B),
+    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", 0xC02C),
+    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", 0xC02F),
+    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", 0xC030),
+    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", 0xCCA9),
+    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", 0xCCA8),
+    ("TLS_AES_128_GCM_SHA256", 0x1301),
+    ("TLS_AES_256_GCM_SHA384", 0x1302),
+    ("TLS_CHACHA20_POLY1305_SHA256", 0x1303),
+];
+
+/// Sends the offer.
+///
+/// # Errors
+/// In words, where nobody can be reached or the offer cannot be written.
+pub(crate) async fn greet(address: &Address, offer: &Offer, random: [u8; 32]) -> Result<Heard, String> {
+    let record = client_hello(&address.host, offer, random)?;
+    let mut stream = address.connect().await?;
+    let heard = async {
+        if let Err(error) = stream.write_all(&record).await {
+            return Heard::Refused(error.to_string());
+        }
+        let mut read = Vec::new();
+        let mut part = [0; 2_048];
+        loop {
+            if let Some(heard) = parse(&read) {
+                return heard;
+            }
+            match stream.read(&mut part).await {
+                Ok(0) => return Heard::Refused("the connection was closed".to_owned()),
+                Ok(count) => read.extend_from_slice(part.get(..count).unwrap_or_default()),
+                Err(error) => return Heard::Refused(error.to_string()),
+            }
+            if read.len() > HELLO_BYTES {
+                return Heard::Refused("what came was neither ServerHello nor alert".to_owned());
+            }
+        }
+    };
+    tokio::time::timeout(CHOICE, heard).await.map_err(|_| format!("no ServerHello and no alert within {CHOICE:?}"))
+}
+
+/// A TLSPlaintext record with the ClientHello (RFC 8446 §4.1.2, §5.1).
+fn client_hello(host: &str, offer: &Offer, random: [u8; 32]) -> Result<Vec<u8>, String> {
+    let versions = offer.versions.iter().map(|name| match name.as_str() {
+        "1.0" => Ok(0x0301_u16),
+        "1.1" => Ok(0x0302),
+        "1.2" => Ok(0x0303),
+        "1.3" => Ok(0x0304),
+        other => Err(format!("no TLS version {other:?}")),
+    });
+    let mut versions: Vec<u16> = versions.collect::<Result<_, _>>()?;
+    versions.sort_unstable_by(|one, other| other.cmp(one));
+    let highest = *versions.first().ok_or("a ClientHello without a version")?;
+    let ciphers = offer.ciphers.iter().map(|name| {
+        let number = name.strip_prefix("0x").and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        let named = || CIPHERS.iter().find(|(own, _)| own == name).map(|(_, number)| *number);
+        number.or_else(named).ok_or_else(|| format!("no cipher suite {name:?}"))
+    });
+    let ciphers: Vec<u16> = ciphers.collect::<Result<_, _>>()?;
+
+    let mut extensions = Vec::new();
+    let mut extension = |number: u16, content: &[u8]| {
+        extensions.extend_from_slice(&number.to_be_bytes());
+        extensions.extend(vector(content));
+    };
+    // RFC 6066 §3: a host name, never an address.
+    if host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[') {
+        extension(0, &vector(&[&[0][..], &vector(host.as_bytes())].concat()));
+    }
+    // RFC 8422 §5.1: x25519, secp256r1, secp384r1; and for the suites of RFC 7919, ffdhe2048 and ffdhe3072.
+    extension(10, &vector(&numbers(&[0x001D, 0x0017, 0x0018, 0x0100, 0x0101])));
+    extension(11, &[1, 0]);
+    // RFC 8446 §4.2.3: ECDSA, Ed25519, PSS, PKCS #1, and SHA-1 for what is old.
+    let schemes = [0x0403, 0x0503, 0x0603, 0x0807, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0203, 0x0201];
+    extension(13, &vector(&numbers(&schemes)));
+    // RFC 7627 §5.1: what a server of TLS 1.2 may insist on.
+    extension(23, &[]);
+    extension(0xFF01, &[0]);
+    if highest >= 0x0304 {
+        let list = numbers(&versions);
+        extension(43, &[&[list.len() as u8][..], &list].concat());
+        // RFC 8446 §4.2.8: the base point 9 is a public key of X25519 that any server can go on with.
+        let mut share = vec![0x00, 0x1D, 0x00, 0x20, 9];
+        share.resize(36, 0);
+        extension(51, &vector(&share));
+    }
+
+    let mut hello = Vec::new();
+    hello.extend_from_slice(&highest.min(0x0303).to_be_bytes());
+    hello.extend_from_slice(&random);
+    // RFC 8446 §D.4: a session id, as boxes in the middle expect one.
+    hello.push(32);
+    hello.extend_from_slice(&random);
+    hello.extend(vector(&numbers(&ciphers)));
+    hello.extend_from_slice(&[1, 0]);
+    hello.extend(vector(&extensions));
+
+    let length = u32::try_from(hello.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let message = [&[1][..], &length[1..], &hello].concat();
+    Ok([&[22, 3, 1][..], &vector(&message)].concat())
+}
+
+fn numbers(all: &[u16]) -> Vec<u8> {
+    all.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+/// Content behind its length in two octets. Nothing here is longer.
+fn vector(content: &[u8]) -> Vec<u8> {
+    let mut out = u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
+    out.extend_from_slice(content);
+    out
+}
+
+/// What the octets so far say; nothing where more is needed.
+fn parse(read: &[u8]) -> Option<Heard> {
+    let (head, rest) = read.split_at_checked(5)?;
+    let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
+    let content = rest.get(..length);
+    match head[0] {
+        // RFC 8446 §6: level and description.
+        21 => content.map(|alert| Heard::Refused(described(alert.get(1).copied()))),
+        22 => {
+            let Some(hello) = content.or_else(|| (rest.len() > 2_048).then_some(rest)) else { return None };
+            Some(server_hello(hello).unwrap_or_else(|| Heard::Refused("a handshake message that is none".to_owned())))
+        }
+        _ => Some(Heard::Refused("what came was not TLS".to_owned())),
+    }
+}
+
+/// RFC 8446 §4.1.3, RFC 5246 §7.4.1.3.
+fn server_hello(message: &[u8]) -> Option<Heard> {
+    let body = message.strip_prefix(&[2])?.get(3..)?;
+    let mut version = u16::from_be_bytes([*body.first()?, *body.get(1)?]);
+    let session = usize::from(*body.get(34)?);
+    let rest = body.get(35 + session..)?;
+    let cipher = u16::from_be_bytes([*rest.first()?, *rest.get(1)?]);
+    let mut extensions = rest.get(5..).unwrap_or_default();
+    while let [one, two, high, low, more @ ..] = extensions {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let content = more.get(..length)?;
+        // RFC 8446 §4.2.1: what TLS 1.3 chose stands here alone.
+        if let ([0, 43], [high, low]) = ([*one, *two], content) {
+            version = u16::from_be_bytes([*high, *low]);
+        }
+        extensions = more.get(length..)?;
+    }
+    Some(Heard::Chosen { version, cipher })
+}
+
+fn described(description: Option<u8>) -> String {
+    let name = match description {
+        Some(40) => "handshake_failure",
+        Some(47) => "illegal_parameter",
+        Some(50) => "decode_error",
+        Some(70) => "protocol_version",
+        Some(71) => "insufficient_security",
+        Some(80) => "internal_error",
+        Some(86) => "inappropriate_fallback",
+        Some(other) => return format!("alert {other}"),
+        None => return "an alert without a description".to_owned(),
+    };
+    format!("alert {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(versions: &[&str], ciphers: &[&str]) -> Offer {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Offer { versions: owned(versions), ciphers: owned(ciphers) }
+    }
+
+    #[test]
+    fn a_hello_is_a_record_of_the_length_it_says() {
+        let record = client_hello("as.example", &offer(&["1.3", "1.2"], &["0x1301"]), [7; 32]).unwrap();
+        assert_eq!(record[..3], [22, 3, 1]);
+        assert_eq!(usize::from(u16::from_be_bytes([record[3], record[4]])), record.len() - 5);
+        assert_eq!(record[9..11], [3, 3]);
+        let old = client_hello("127.0.0.1", &offer(&["1.0"], &["TLS_RSA_WITH_AES_128_CBC_SHA"]), [7; 32]).unwrap();
+        assert_eq!(old[9..11], [3, 1]);
+        assert!(client_hello("a", &offer(&["2.0"], &[]), [0; 32]).is_err());
+        assert!(client_hello("a", &offer(&["1.2"], &["TLS_NOTHING"]), [0; 32]).is_err());
+    }
+
+    #[test]
+    fn answers_are_read_and_nonsense_is_a_refusal() {
+        assert_eq!(parse(&[21, 3, 3, 0, 2, 2, 70]), Some(Heard::Refused("alert protocol_version".to_owned())));
+        assert_eq!(parse(&[21, 3, 3, 0, 2, 2]), None);
+        let mut hello = vec![2, 0, 0, 0, 3, 3];
+        hello.extend([0; 32]);
+        hello.extend([0, 0x13, 0x01, 0, 0, 6, 0, 43, 0, 2, 3, 4]);
+        let record = [&[22, 3, 3][..], &vector(&hello)].concat();
+        assert_eq!(parse(&record), Some(Heard::Chosen { version: 0x0304, cipher: 0x1301 }));
+        assert_eq!(parse(&record[..20]), None);
+        for octets in [&b"HTTP/1.1 400"[..], &[22, 3, 3, 0, 1, 9], &[22, 3, 3, 0, 0]] {
+            assert!(matches!(parse(octets), Some(Heard::Refused(_))), "{octets:?}");
+        }
+    }
+}
