@@ -79,17 +79,23 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The API is ready when it has the server's keys and revocation list: until then it answers 503, and 401 afterwards. A name
-# that only containers know is not asked for here.
+# Ready is who can do the whole of it: a token, and the API with it. A name that only containers know
+# is not asked for here.
+ask() {
+    curl --silent --max-time 5 --cacert servers-ca.pem --cert suite-mtls-1.pem --key suite-mtls-1.key "$@" || true
+}
 for _ in $(seq 200); do
-    status=$(curl --silent --cacert servers-ca.pem --max-time 2 --output /dev/null --write-out '%{http_code}' \
-        --header 'Authorization: Bearer none' "https://localhost:$api_port/accounts" || true)
-    if [ "$status" = 401 ]; then
+    kill -0 "$server" "$guarded"
+    token=$(ask "https://localhost:$port/token" --data grant_type=client_credentials --data client_id=suite-mtls-1 |
+        sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p')
+    status=$(ask --output /dev/null --write-out '%{http_code}' --header "Authorization: Bearer $token" \
+        "https://localhost:$api_port/accounts")
+    if [ "$status" = 200 ]; then
         echo "ready: $directory/plan-mtls.json $directory/plan-private_key_jwt.json"
         wait -n "$server" "$guarded"
         exit 1
     fi
     sleep 0.1
 done
-echo "the API is not ready after twenty seconds" >&2
+echo "no token that the API takes: $status" >&2
 exit 1

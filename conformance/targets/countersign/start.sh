@@ -142,16 +142,22 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The API is ready when it has the server's keys and revocation list: until then it answers 503, and 401 afterwards.
+# Ready is who can do the whole of it: a token, and the API with it.
+ask() {
+    curl --silent --max-time 5 --cacert servers-ca.pem --cert client.pem --key client.key "$@" || true
+}
 for _ in $(seq 200); do
-    status=$(curl --silent --cacert servers-ca.pem --max-time 2 --output /dev/null --write-out '%{http_code}' \
-        --header 'Authorization: Bearer none' "$api/accounts" || true)
-    if [ "$status" = 401 ]; then
+    kill -0 "$server" "$guarded" "$forged"
+    token=$(ask "https://localhost:$port/token" --data grant_type=client_credentials --data client_id=client |
+        sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p')
+    status=$(ask --output /dev/null --write-out '%{http_code}' --header "Authorization: Bearer $token" \
+        "https://localhost:$api_port/accounts")
+    if [ "$status" = 200 ]; then
         echo "ready: $directory/target.toml"
         wait -n "$server" "$guarded" "$forged"
         exit 1
     fi
     sleep 0.1
 done
-echo "the API is not ready after twenty seconds" >&2
+echo "no token that the API takes: $status" >&2
 exit 1
