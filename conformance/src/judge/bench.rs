@@ -231,9 +231,18 @@ impl Bench<'_> {
         };
         let mut missing = Vec::new();
         for (name, pointer) in &step.capture {
-            match body.pointer(pointer) {
+            // `/access_token>/jti`: into the claims of the JWT that stands there.
+            let found = match pointer.split_once('>') {
+                None => body.pointer(pointer).cloned(),
+                Some((token, claim)) => body
+                    .pointer(token)
+                    .and_then(Value::as_str)
+                    .and_then(super::jws::decode)
+                    .and_then(|(_, claims)| claims.pointer(claim).cloned()),
+            };
+            match found {
                 Some(value) => {
-                    self.kept.borrow_mut().insert(name.clone(), value.clone());
+                    self.kept.borrow_mut().insert(name.clone(), value);
                 }
                 None => missing.push(name.clone()),
             }

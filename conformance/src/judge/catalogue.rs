@@ -7,7 +7,13 @@ use super::expectation;
 
 /// The files, in the order they are asked.
 const FILES: &[(&str, &str)] = &[
+    ("metadata.toml", include_str!("../../cases/metadata.toml")),
+    ("keys.toml", include_str!("../../cases/keys.toml")),
     ("token-endpoint.toml", include_str!("../../cases/token-endpoint.toml")),
+    ("client-authentication.toml", include_str!("../../cases/client-authentication.toml")),
+    ("assertions.toml", include_str!("../../cases/assertions.toml")),
+    ("binding.toml", include_str!("../../cases/binding.toml")),
+    ("access-tokens.toml", include_str!("../../cases/access-tokens.toml")),
 ];
 
 const WORDS: &str = include_str!("../../cases/words.toml");

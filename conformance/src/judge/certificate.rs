@@ -104,7 +104,13 @@ pub(crate) fn mint<'a>(
         None | Some("broken_signature" | "trailing_octet") => {}
         Some(defect) => {
             let known = Defect::ALL.iter().find(|known| known.as_str() == defect);
-            template = template.with(*known.ok_or_else(|| format!("no defect {defect:?}"))?, now);
+            // Days and not seconds: the target's clock is its own.
+            let at = match known {
+                Some(Defect::NotYetValid) => now + 86_400,
+                Some(Defect::Expired) => now - 86_400,
+                _ => now,
+            };
+            template = template.with(*known.ok_or_else(|| format!("no defect {defect:?}"))?, at);
         }
     }
     let key = match &wanted.of {

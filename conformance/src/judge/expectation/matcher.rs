@@ -25,6 +25,7 @@ const WORDS: &[&str] = &[
     "some",
     "member",
     "unique",
+    "unique_by",
     "scope_within",
     "scope_equals",
     "optional",
@@ -129,6 +130,10 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
         },
         "member" => members(argument.as_object(), value, now),
         "unique" => value.as_array().is_some_and(|all| all.iter().enumerate().all(|(at, one)| !all[..at].contains(one))),
+        "unique_by" => value.as_array().is_some_and(|all| {
+            let values: Vec<&Value> = all.iter().filter_map(|one| one.get(argument.as_str()?)).collect();
+            values.iter().enumerate().all(|(at, one)| !values[..at].contains(one))
+        }),
         "scope_within" => scope(value).iter().all(|token| scope(argument).contains(token)) && text.is_some(),
         "scope_equals" => {
             let (mut one, mut other) = (scope(value), scope(argument));

@@ -128,6 +128,7 @@ fn each_matcher_fails_when_it_should() {
         (json!({ "some": { "type": "string" } }), json!([1, "a"]), json!([1])),
         (json!({ "member": { "a": 1 } }), json!({ "a": 1, "b": 2 }), json!({ "b": 2 })),
         (json!({ "unique": true }), json!(["a", "b"]), json!(["a", "a"])),
+        (json!({ "unique_by": "a" }), json!([{ "a": 1 }, { "a": 2 }, {}, {}]), json!([{ "a": 1 }, { "a": 1 }])),
         (json!({ "scope_within": "a b" }), json!("b"), json!("b c")),
         (json!({ "scope_equals": "a b" }), json!("b a"), json!("a")),
     ];
