@@ -74,7 +74,10 @@ done
 server=$!
 "$EXAMPLES/guarded_api" "$issuer" server.pem server.key servers-ca.pem "$address:$api_port" "$api" &
 guarded=$!
-stop() { kill "$server" "$guarded" 2>/dev/null || true; }
+stop() {
+    kill "$server" "$guarded" 2>/dev/null || true
+    wait
+}
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

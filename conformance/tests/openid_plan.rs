@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -26,6 +27,7 @@ impl Drop for Directory {
 
 fn prepared(name: &str, arguments: &[&str]) -> Directory {
     let directory = Directory(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("openid-plan-{name}")));
+    let _gone_or_not = fs::remove_dir_all(&directory.0);
     let ran = Command::new(env!("CARGO_BIN_EXE_openid-plan")).arg(&directory.0).args(arguments).status().unwrap();
     assert!(ran.success());
     directory
@@ -47,14 +49,15 @@ fn members(object: &Value) -> Vec<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-const STANDARD_ARGUMENTS: [&str; 4] =
-    ["https://localhost:21443", "https://localhost:21444/accounts", "accounts:read", "localhost"];
+/// What most tests look at: RSA keys take their time. It stays in the target directory until the next run.
+static STANDARD_PLANS: LazyLock<Directory> = LazyLock::new(|| {
+    prepared("standard", &["https://localhost:21443", "https://localhost:21444/accounts", "accounts:read", "localhost"])
+});
 
 #[test]
 fn a_plan_has_the_members_that_the_suite_reads() {
-    let directory = prepared("members", &STANDARD_ARGUMENTS);
     for authentication in PLANS {
-        let plan = plan(&directory, authentication);
+        let plan = plan(&STANDARD_PLANS, authentication);
         assert_eq!(
             members(&plan),
             ["alias", "client", "client2", "description", "mtls", "mtls2", "resource", "server"],
@@ -77,9 +80,8 @@ fn a_plan_has_the_members_that_the_suite_reads() {
 
 #[test]
 fn keys_are_those_of_their_certificates_and_the_certificates_those_of_the_ca() {
-    let directory = prepared("keys", &STANDARD_ARGUMENTS);
     for authentication in PLANS {
-        let plan = plan(&directory, authentication);
+        let plan = plan(&STANDARD_PLANS, authentication);
         for (client, tls) in [("client", "mtls"), ("client2", "mtls2")] {
             let (certificate, ca) = (der(&plan[tls]["cert"], "CERTIFICATE"), der(&plan[tls]["ca"], "CERTIFICATE"));
             let (_, certificate) = X509Certificate::from_der(&certificate).unwrap();
@@ -98,9 +100,8 @@ fn keys_are_those_of_their_certificates_and_the_certificates_those_of_the_ca() {
 
 #[test]
 fn every_jwk_is_a_whole_key_pair_and_its_public_half_is_what_is_registered() {
-    let directory = prepared("jwks", &STANDARD_ARGUMENTS);
     for authentication in PLANS {
-        let plan = plan(&directory, authentication);
+        let plan = plan(&STANDARD_PLANS, authentication);
         for client in ["client", "client2"] {
             let [jwk] = plan[client]["jwks"]["keys"].as_array().unwrap().as_slice() else { panic!("one key") };
             assert_eq!(members(jwk), ["alg", "crv", "d", "kid", "kty", "use", "x", "y"]);
@@ -111,7 +112,7 @@ fn every_jwk_is_a_whole_key_pair_and_its_public_half_is_what_is_registered() {
                 .unwrap();
             let mut public = jwk.clone();
             public.as_object_mut().unwrap().remove("d");
-            let file = directory.0.join(format!("{}.jwks.json", plan[client]["client_id"].as_str().unwrap()));
+            let file = STANDARD_PLANS.0.join(format!("{}.jwks.json", plan[client]["client_id"].as_str().unwrap()));
             let registered: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
             assert_eq!(registered, json!({ "keys": [public] }), "{authentication} {client}");
         }
@@ -120,10 +121,9 @@ fn every_jwk_is_a_whole_key_pair_and_its_public_half_is_what_is_registered() {
 
 #[test]
 fn no_client_has_anything_of_another() {
-    let directory = prepared("distinct", &STANDARD_ARGUMENTS);
     let mut seen = BTreeSet::new();
     for authentication in PLANS {
-        let plan = plan(&directory, authentication);
+        let plan = plan(&STANDARD_PLANS, authentication);
         for (client, tls) in [("client", "mtls"), ("client2", "mtls2")] {
             let jwk = &plan[client]["jwks"]["keys"][0];
             for own in [&plan[client]["client_id"], &jwk["kid"], &jwk["d"], &plan[tls]["cert"], &plan[tls]["key"]] {
@@ -136,9 +136,8 @@ fn no_client_has_anything_of_another() {
 
 #[test]
 fn what_is_private_is_its_owners_alone() {
-    let directory = prepared("private", &STANDARD_ARGUMENTS);
     let mut private = 0;
-    for entry in fs::read_dir(&directory.0).unwrap() {
+    for entry in fs::read_dir(&STANDARD_PLANS.0).unwrap() {
         let entry = entry.unwrap();
         let text = fs::read_to_string(entry.path()).unwrap();
         if text.contains("PRIVATE KEY") || text.contains("\"d\"") {

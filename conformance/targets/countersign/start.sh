@@ -137,7 +137,10 @@ guarded=$!
 "$EXAMPLES/forged_api" "https://localhost:$judge_port" api.pem api.key servers-ca.pem "127.0.0.1:$forged_port" \
     "https://localhost:$forged_port" &
 forged=$!
-stop() { kill "$server" "$guarded" "$forged" 2>/dev/null || true; }
+stop() {
+    kill "$server" "$guarded" "$forged" 2>/dev/null || true
+    wait
+}
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
