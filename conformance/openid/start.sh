@@ -38,6 +38,12 @@ api=https://$host:$api_port
 address=127.0.0.1
 [ "$host" = localhost ] || address=0.0.0.0
 
+# The guarded API asks the server for its keys by the same name.
+if ! getent hosts "$host" >/dev/null; then
+    echo "this machine does not know itself as $host: add the line \"127.0.0.1 $host\" to /etc/hosts" >&2
+    exit 1
+fi
+
 mkdir -p "$directory"
 directory=$(cd "$directory" && pwd)
 rm -rf "$directory/data"

@@ -51,7 +51,7 @@ judge() {
     mv "$2.named" "$2"
     target/debug/countersign-conformance run --quiet --config "$2" --json "$here/$1.json" --html "$here/$1.html" || status=$?
     [ "$status" -le 1 ] || exit "$status"
-    sed -i "s#$scratch##g; s#$root##g; s#${HOME:-/root}#~#g" "$here/$1.json" "$here/$1.html"
+    sed -i "s#$scratch##g; s#$root##g; s#${HOME:-/root}/#~/#g" "$here/$1.json" "$here/$1.html"
 }
 
 wanted=" ${*:-countersign oidc-provider oidc-provider-opaque} "
