@@ -83,7 +83,7 @@ const provider = new Provider(`https://localhost:${port}`, {
       allowedPolicy: (_ctx, client, token) => client.clientId === 'introspection' || client.clientId === token.clientId,
     },
     jwtIntrospection: { enabled: true },
-    revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => client.clientId === token.clientId },
+    revocation: { enabled: true },
     mTLS: {
       enabled: true,
       tlsClientAuth: true,
