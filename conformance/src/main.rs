@@ -1,10 +1,6 @@
 //! Points the judge at a target, and shows what it asks.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the table is this program's output, and its progress"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is this program's output, and its progress")]
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -114,9 +110,8 @@ fn judge(arguments: &RunArguments, catalogue: &Catalogue) -> Result<ExitCode, Bo
     let mut shown = Shown { terminal: std::io::stderr().is_terminal(), quiet: arguments.quiet, place: String::new() };
     let report = runtime.block_on(run(&arguments.config, catalogue, &arguments.choice.choice(), &mut shown))?;
     shown.clear();
-    let written = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
+    let written =
+        |path: &Path, text: String| std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
     if let Some(path) = &arguments.json {
         written(path, serde_json::to_string_pretty(&report.to_json())? + "\n")?;
     }

@@ -28,6 +28,9 @@ pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 /// How long a target that follows an address may take to do so after it has answered.
 const AFTERMATH: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// How long to wait before a step is asked again.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// What every case is judged with.
 pub(crate) struct Court<'a> {
     pub(crate) target: &'a Target,
@@ -81,7 +84,7 @@ impl Bench<'_> {
         let before = self.court.trap.touched();
         for (at, step) in case.steps.iter().enumerate() {
             let place = |why: String| if case.steps.len() > 1 { format!("step {}: {why}", at + 1) } else { why };
-            match self.step(step, before).await {
+            match self.in_time(step, before).await {
                 Ok(()) => {}
                 Err(Ended::Fail(why)) => return (Verdict::Fail(place(self.clean(&why))), self.exchanges),
                 Err(Ended::Error(why)) => return (Verdict::Error(place(self.clean(&why))), self.exchanges),
@@ -92,6 +95,22 @@ impl Bench<'_> {
 
     fn clean(&self, why: &str) -> String {
         exchange::masked(why, &self.secrets)
+    }
+
+    /// The step; where it may take a while, again and again until it holds or the time is over.
+    async fn in_time(&mut self, step: &Step, touched_before: usize) -> Result<(), Ended> {
+        let since = Since::now();
+        loop {
+            let seen = self.exchanges.len();
+            match self.step(step, touched_before).await {
+                Err(Ended::Fail(_)) if step.within.is_some_and(|seconds| since.elapsed().as_secs() < seconds) => {
+                    // Only the last attempt is shown.
+                    self.exchanges.truncate(seen);
+                    tokio::time::sleep(AGAIN).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn step(&mut self, step: &Step, touched_before: usize) -> Result<(), Ended> {
@@ -225,14 +244,16 @@ impl Bench<'_> {
 
     /// Keeps what is to be kept, and says what was not there.
     fn capture(&self, step: &Step, answer: &Answer) -> Vec<String> {
-        let body = match answer {
-            Answer::Response(response) => serde_json::from_str(&response.body).unwrap_or(Value::Null),
-            _ => Value::Null,
+        let text = match answer {
+            Answer::Response(response) => response.body.as_str(),
+            _ => "",
         };
+        let body: Value = serde_json::from_str(text).unwrap_or_default();
         let mut missing = Vec::new();
         for (name, pointer) in &step.capture {
             // `/access_token>/jti`: into the claims of the JWT that stands there.
             let found = match pointer.split_once('>') {
+                None if pointer == "body" => Some(text.trim().into()),
                 None => body.pointer(pointer).cloned(),
                 Some((token, claim)) => body
                     .pointer(token)

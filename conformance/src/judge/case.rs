@@ -93,6 +93,8 @@ pub(crate) struct Step {
     pub(crate) forge: BTreeMap<String, Forge>,
     pub(crate) hello: Option<Offer>,
     pub(crate) expect: Option<Value>,
+    /// Asked again until it holds, for so many seconds.
+    pub(crate) within: Option<u64>,
     #[serde(default)]
     pub(crate) capture: BTreeMap<String, String>,
 }

@@ -14,6 +14,11 @@ const FILES: &[(&str, &str)] = &[
     ("assertions.toml", include_str!("../../cases/assertions.toml")),
     ("binding.toml", include_str!("../../cases/binding.toml")),
     ("access-tokens.toml", include_str!("../../cases/access-tokens.toml")),
+    ("introspection.toml", include_str!("../../cases/introspection.toml")),
+    ("revocation.toml", include_str!("../../cases/revocation.toml")),
+    ("resource.toml", include_str!("../../cases/resource.toml")),
+    ("transport.toml", include_str!("../../cases/transport.toml")),
+    ("forged.toml", include_str!("../../cases/forged.toml")),
 ];
 
 const WORDS: &str = include_str!("../../cases/words.toml");

@@ -123,6 +123,9 @@ impl Catalogue {
                 line("", format!("{name} = {meaning}"));
             }
         }
+        if let Some(seconds) = step.within {
+            line("within", format!("{seconds} s, asked again until it holds"));
+        }
         for (name, pointer) in &step.capture {
             line("keeps", format!("{pointer} as {name}"));
         }

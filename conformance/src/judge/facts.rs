@@ -28,7 +28,8 @@ pub(crate) struct Facts {
 /// Asks.
 pub(crate) async fn gather(target: &Target) -> Facts {
     let mut facts = Facts::default();
-    let well_known = target.metadata.clone().unwrap_or_else(|| well_known(&target.issuer, "oauth-authorization-server"));
+    let well_known =
+        target.metadata.clone().unwrap_or_else(|| well_known(&target.issuer, "oauth-authorization-server"));
     if let Some(document) = document(target, &well_known, &mut facts.troubles).await {
         facts.metadata = document;
     } else if target.metadata.is_none() {
@@ -54,7 +55,10 @@ pub(crate) async fn gather(target: &Target) -> Facts {
     }
     if let Some(resource) = &target.protected_resource {
         facts.endpoints.insert("resource".to_owned(), resource.url.clone());
+        // RFC 9728 §3.1: from the resource identifier, where it is known.
+        let said = target.resource.as_ref().filter(|resource| Address::parse(resource).is_some());
         let metadata = resource.metadata.clone();
+        let metadata = metadata.or_else(|| said.map(|resource| self::well_known(resource, "oauth-protected-resource")));
         if let Some(url) = metadata {
             facts.endpoints.insert("resource_metadata".to_owned(), url);
         }

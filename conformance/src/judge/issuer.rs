@@ -42,7 +42,8 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn generate(now: i64) -> Self {
-        let stranger = Credential::self_signed(&Template::client(Name::common("stranger.judge.invalid"), now), KeyKind::P256);
+        let stranger =
+            Credential::self_signed(&Template::client(Name::common("stranger.judge.invalid"), now), KeyKind::P256);
         let certificate = stranger.certificate().to_vec();
         Self {
             forged: identity(Key::generate(KeyKind::P256).into()),

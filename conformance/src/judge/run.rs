@@ -28,7 +28,9 @@ impl Choice {
     pub(crate) fn takes(&self, case: &Case) -> bool {
         let named = |wanted: &String| {
             let place = format!("{} {}", case.specification, case.section);
-            case.id == *wanted || (wanted.ends_with('*') && case.id.starts_with(wanted.trim_end_matches('*'))) || place.starts_with(wanted.as_str())
+            case.id == *wanted
+                || (wanted.ends_with('*') && case.id.starts_with(wanted.trim_end_matches('*')))
+                || place.starts_with(wanted.as_str())
         };
         (!self.short || case.profile == Profile::Short) && (self.only.is_empty() || self.only.iter().any(named))
     }
@@ -67,10 +69,11 @@ pub async fn run(
     let facts = facts::gather(&target).await;
     if !facts.endpoints.contains_key("token") {
         return Err(TargetError(
-            ["nothing says where the token endpoint is: neither token_endpoint in the file nor the metadata".to_owned()]
-                .into_iter()
-                .chain(facts.troubles)
-                .collect(),
+            ["nothing says where the token endpoint is: neither token_endpoint in the file nor the metadata"
+                .to_owned()]
+            .into_iter()
+            .chain(facts.troubles)
+            .collect(),
         ));
     }
     let mut words = catalogue.words.clone();
@@ -96,7 +99,12 @@ pub async fn run(
             forged_waited = true;
         }
         let result = one(case, &court, &judged).await;
-        progress.ended(result.outcome.as_str(), &format!("{} §{}", case.specification, case.section), &case.id, &printable(&result.why));
+        progress.ended(
+            result.outcome.as_str(),
+            &format!("{} §{}", case.specification, case.section),
+            &case.id,
+            &printable(&result.why),
+        );
         judged.insert(&case.id, result);
     }
     let mut cases: Vec<Judged> = judged.into_values().collect();
@@ -113,7 +121,8 @@ pub async fn run(
 }
 
 async fn one(case: &Case, court: &Court<'_>, judged: &BTreeMap<&str, Judged>) -> Judged {
-    let ended = |outcome, why: String| Judged { case: case.clone(), outcome, why, exchanges: Vec::new(), milliseconds: 0 };
+    let ended =
+        |outcome, why: String| Judged { case: case.clone(), outcome, why, exchanges: Vec::new(), milliseconds: 0 };
     if let Some(why) = lacks(case, court.target, court.facts) {
         return ended(Outcome::Skipped, why);
     }
@@ -159,10 +168,14 @@ fn has(need: &str, target: &Target, facts: &Facts) -> (bool, String) {
         "metadata" => (facts.metadata.is_object(), "it publishes no metadata".to_owned()),
         _ => {
             if let Some(name) = need.strip_prefix("endpoint.") {
-                return (facts.endpoints.contains_key(name), format!("neither metadata nor file name its {name} endpoint"));
+                return (
+                    facts.endpoints.contains_key(name),
+                    format!("neither metadata nor file name its {name} endpoint"),
+                );
             }
             if let Some(member) = need.strip_prefix("metadata.") {
-                let (member, value) = member.split_once('=').map_or((member, None), |(member, value)| (member, Some(value)));
+                let (member, value) =
+                    member.split_once('=').map_or((member, None), |(member, value)| (member, Some(value)));
                 let found = &facts.metadata[member];
                 return match value {
                     None => (!found.is_null(), format!("its metadata has no {member}")),

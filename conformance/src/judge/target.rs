@@ -10,8 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
-use crate::key::{JwsAlgorithm, Key};
 use crate::judge::certificate::{self, Identity, Party};
+use crate::key::{JwsAlgorithm, Key};
 use crate::pki::Authority;
 
 /// The file as it is written.
@@ -182,8 +182,8 @@ impl std::error::Error for TargetError {}
 impl Target {
     /// Reads the file and everything it names.
     pub(crate) fn read(path: &Path, now: i64) -> Result<Self, TargetError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| TargetError(vec![format!("{}: {error}", path.display())]))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| TargetError(vec![format!("{}: {error}", path.display())]))?;
         let written: Written =
             toml::from_str(&text).map_err(|error| TargetError(vec![format!("{}: {error}", path.display())]))?;
         let folder = path.parent().unwrap_or(Path::new("."));

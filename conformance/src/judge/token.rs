@@ -157,12 +157,18 @@ pub(crate) fn forge(
     let kid = serde_json::from_str::<Value>(&header).ok().and_then(|header| Some(header["kid"].as_str()?.to_owned()));
     let token = match sign.split(':').collect::<Vec<_>>()[..] {
         ["none"] => compact(&header, &claims, Signature::None),
+        ["zeros", count] => {
+            let count =
+                count.parse::<usize>().ok().filter(|count| *count <= 1_024).ok_or("zeros: a number up to 1024")?;
+            compact(&header, &claims, Signature::Octets(&vec![0; count]))
+        }
         ["octets", text] => compact(&header, &claims, Signature::Octets(text.as_bytes())),
         ["hs256", form, whose] => {
             let secret = secret(form, whose, kid.as_deref(), signers)?;
             compact(&header, &claims, Signature::Hs256(&secret))
         }
-        [name] => {
+        [name] | [name, _] => {
+            let alg = sign.split_once(':').map(|(_, alg)| alg.to_owned()).or(alg);
             let identity = signers.identity(name).ok_or_else(|| format!("no key of {name:?}"))?;
             let algorithm = match alg.as_deref() {
                 None => identity.algorithm,

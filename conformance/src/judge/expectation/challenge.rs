@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn parameters_of_the_bearer_challenge_alone() {
-        let found = of(r#"Basic realm="a, b", bearer error="invalid_token", error_description="a \"b\", c", Digest x=y"#);
+        let found =
+            of(r#"Basic realm="a, b", bearer error="invalid_token", error_description="a \"b\", c", Digest x=y"#);
         let found = found.unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found["error"], "invalid_token");

@@ -129,7 +129,9 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
             None => false,
         },
         "member" => members(argument.as_object(), value, now),
-        "unique" => value.as_array().is_some_and(|all| all.iter().enumerate().all(|(at, one)| !all[..at].contains(one))),
+        "unique" => {
+            value.as_array().is_some_and(|all| all.iter().enumerate().all(|(at, one)| !all[..at].contains(one)))
+        }
         "unique_by" => value.as_array().is_some_and(|all| {
             let values: Vec<&Value> = all.iter().filter_map(|one| one.get(argument.as_str()?)).collect();
             values.iter().enumerate().all(|(at, one)| !values[..at].contains(one))

@@ -173,7 +173,9 @@ fn table(
     if !asks_for_a_response {
         return Ok(());
     }
-    let Answer::Response(response) = answer else { return Err(format!("a response was expected, but {}", told(answer))) };
+    let Answer::Response(response) = answer else {
+        return Err(format!("a response was expected, but {}", told(answer)));
+    };
     if let Some(status) = &expected.status
         && !status_is(status, response.status)?
     {

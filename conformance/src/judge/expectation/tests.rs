@@ -33,9 +33,15 @@ fn each_expectation_fails_when_it_should() {
         (json!({ "status": 200 }), json!({ "status": 400 })),
         (json!({ "status": "2xx" }), json!({ "status": "4xx" })),
         (json!({ "status": [400, 200] }), json!({ "status": [400, 401] })),
-        (json!({ "headers": { "cache-control": { "contains": "no-store" } } }), json!({ "headers": { "pragma": "no-cache" } })),
+        (
+            json!({ "headers": { "cache-control": { "contains": "no-store" } } }),
+            json!({ "headers": { "pragma": "no-cache" } }),
+        ),
         (json!({ "challenge": { "error": "x" } }), json!({ "challenge": { "error": "y" } })),
-        (json!({ "json": { "a": 1, "/b/c": { "contains": "d" } } }), json!({ "json": { "/b/c": { "contains": "e" } } })),
+        (
+            json!({ "json": { "a": 1, "/b/c": { "contains": "d" } } }),
+            json!({ "json": { "/b/c": { "contains": "e" } } }),
+        ),
         (json!({ "json": { "e": { "present": false } } }), json!({ "json": { "a": { "present": false } } })),
         (json!({ "body": { "contains": "\"a\"" } }), json!({ "body": { "contains": "nothing" } })),
         (json!({ "status": 200, "fetched": false }), json!({ "status": 200, "fetched": true })),

@@ -41,7 +41,8 @@ impl Report {
     }
 
     fn head(&self, out: &mut String, name: &str) {
-        let verdict = if self.failed() { ("fail", "A MUST failed") } else { ("pass", "Every MUST that was asked holds") };
+        let verdict =
+            if self.failed() { ("fail", "A MUST failed") } else { ("pass", "Every MUST that was asked holds") };
         out.push_str(&format!(
             "<header>\n<h1>Conformance of {name}</h1>\n<p class=\"verdict {}\">{}</p>\n\
              <p>Issuer <code>{}</code>. Judged {} by countersign-conformance {}, profile {}, in {:.1} s.</p>\n",
@@ -54,7 +55,8 @@ impl Report {
             self.seconds,
         ));
         if !self.clients.is_empty() {
-            let clients = self.clients.iter().map(|client| format!("{} {}", escaped(&client.name), escaped(&client.version)));
+            let clients =
+                self.clients.iter().map(|client| format!("{} {}", escaped(&client.name), escaped(&client.version)));
             out.push_str(&format!(
                 "<p>Real clients that its own tests run against it: {}.</p>\n",
                 clients.collect::<Vec<_>>().join(", ")
@@ -78,8 +80,12 @@ impl Report {
             out.push_str("</tr>\n");
         };
         for (specification, section, cases) in self.sections() {
-            let link =
-                format!("<a href=\"#{}\">{} §{}</a>", anchor(specification, section), escaped(specification), escaped(section));
+            let link = format!(
+                "<a href=\"#{}\">{} §{}</a>",
+                anchor(specification, section),
+                escaped(specification),
+                escaped(section)
+            );
             let cells = Outcome::ALL.map(|outcome| cases.iter().filter(|judged| judged.outcome == outcome).count());
             row(out, link, cells);
         }
@@ -138,7 +144,9 @@ fn case(judged: &Judged, out: &mut String) {
 
 fn anchor(specification: &str, section: &str) -> String {
     let text = format!("{specification}-{section}");
-    text.chars().map(|character| if character.is_ascii_alphanumeric() || character == '.' { character } else { '-' }).collect()
+    text.chars()
+        .map(|character| if character.is_ascii_alphanumeric() || character == '.' { character } else { '-' })
+        .collect()
 }
 
 #[cfg(test)]
