@@ -115,15 +115,15 @@ impl Bench<'_> {
 
     async fn step(&mut self, step: &Step, touched_before: usize) -> Result<(), Ended> {
         let step = step.upon(self.court.words).map_err(Ended::Error)?;
-        self.mint(&step).map_err(Ended::Error)?;
-        let forged = self.forge(&step).map_err(Ended::Error)?;
+        let mut made = self.mint(&step).map_err(Ended::Error)?;
+        made.extend(self.forge(&step).map_err(Ended::Error)?);
         let since = Since::now();
         let (sent, party, answer) = match &step.hello {
             Some(offer) => {
                 let url = self.url(step.to.as_deref().unwrap_or("token")).map_err(Ended::Error)?;
                 let address = Address::parse(&url).ok_or_else(|| Ended::Error(format!("{url}: not an https URL")))?;
                 let heard = greet(&address, offer, octets()).await.map_err(Ended::Error)?;
-                let sent = format!("ClientHello to {}:{}: {offer:?}", address.host, address.port);
+                let sent = format!("ClientHello to {}:{}\n{}", address.host, address.port, offer.told());
                 (sent, "none".to_owned(), Answer::Hello(heard))
             }
             None if step.to.is_none() => return Ok(()),
@@ -135,7 +135,7 @@ impl Bench<'_> {
         self.secrets.extend(exchange::secrets(&answer));
         self.exchanges.push(Exchange {
             party,
-            forged: forged.iter().map(|shown| self.clean(shown)).collect(),
+            made: made.iter().map(|shown| self.clean(shown)).collect(),
             sent: self.clean(&sent),
             received: exchange::answer(&answer, &self.secrets),
             milliseconds: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -223,13 +223,15 @@ impl Bench<'_> {
         Ok((exchange::request(&request, &self.secrets), name.to_owned(), answer))
     }
 
-    fn mint(&mut self, step: &Step) -> Result<(), String> {
+    fn mint(&mut self, step: &Step) -> Result<Vec<String>, String> {
+        let mut shown = Vec::new();
         for (name, wanted) in &step.mint {
             let known = |name: &str| self.party(name);
             let party = certificate::mint(wanted, self.court.target.ca.as_ref(), &known, clock::now())?;
+            shown.push(format!("{name}: a certificate {}", wanted.told()));
             self.minted.insert(name.clone(), party);
         }
-        Ok(())
+        Ok(shown)
     }
 
     fn forge(&self, step: &Step) -> Result<Vec<String>, String> {

@@ -92,6 +92,11 @@ impl Catalogue {
         Ok(Self { cases, words })
     }
 
+    /// The id of every case, in the order they are asked.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.cases.iter().map(|case| case.id.as_str())
+    }
+
     /// The case of this id.
     pub(crate) fn case(&self, id: &str) -> Option<&Case> {
         self.cases.iter().find(|case| case.id == id)
@@ -111,6 +116,9 @@ fn check(case: &Case, all: &[Case], words: &Words) -> Result<(), String> {
     {
         return Err(format!("its control {control:?} is no case without a control of its own"));
     }
+    if let Some(need) = case.needs.iter().find(|need| !is_need(need.trim_start_matches('!'))) {
+        return Err(format!("nothing that a target has is called {need:?}"));
+    }
     let mut expects = false;
     for step in &case.steps {
         step.upon(words)?;
@@ -125,6 +133,25 @@ fn check(case: &Case, all: &[Case], words: &Words) -> Result<(), String> {
         }
     }
     if expects { Ok(()) } else { Err("it expects nothing".to_owned()) }
+}
+
+/// Whether a target can have it. What is misspelt would skip the case for ever.
+fn is_need(need: &str) -> bool {
+    const TABLES: &[&str] = &[
+        "ca",
+        "client_jwt",
+        "client_self_signed",
+        "introspection",
+        "protected_resource",
+        "forged",
+        "resource",
+        "other_scope",
+        "token.jwt",
+        "metadata",
+    ];
+    const ENDPOINTS: &[&str] = &["introspection", "revocation", "jwks", "resource_metadata"];
+    let endpoint = need.strip_prefix("endpoint.").is_some_and(|name| ENDPOINTS.contains(&name));
+    TABLES.contains(&need) || endpoint || need.strip_prefix("metadata.").is_some_and(|member| !member.is_empty())
 }
 
 #[cfg(test)]

@@ -77,6 +77,17 @@ pub(crate) struct Mint {
     pub(crate) through: Option<String>,
 }
 
+impl Mint {
+    /// In words.
+    pub(crate) fn told(&self) -> String {
+        let mut parts = vec![format!("by {}", self.by), format!("named like {}", self.name)];
+        parts.extend(self.of.as_ref().map(|of| format!("with the key of {of}")));
+        parts.extend(self.through.as_ref().map(|through| format!("through one more certificate: {through}")));
+        parts.extend(self.defect.as_ref().map(|defect| format!("with the defect {defect}")));
+        parts.join(", ")
+    }
+}
+
 fn client() -> String {
     "client".to_owned()
 }

@@ -20,8 +20,8 @@ const LONG: usize = 60;
 pub(crate) struct Exchange {
     /// Whose certificate.
     pub(crate) party: String,
-    /// What was forged for it: header and claims, without a signature.
-    pub(crate) forged: Vec<String>,
+    /// What was made for it: certificates in words, tokens as header and claims without a signature.
+    pub(crate) made: Vec<String>,
     pub(crate) sent: String,
     pub(crate) received: String,
     pub(crate) milliseconds: u64,
@@ -83,7 +83,7 @@ pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
     let mut out = String::new();
     let mut run = String::new();
     for character in text.chars().chain(['\n']) {
-        if character.is_ascii_alphanumeric() || "-_.=~+".contains(character) {
+        if character.is_ascii_alphanumeric() || "-_.~+".contains(character) {
             run.push(character);
             continue;
         }

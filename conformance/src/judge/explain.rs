@@ -74,14 +74,13 @@ impl Catalogue {
     fn step(&self, step: &Step, out: &mut String) {
         let mut line = |what: &str, text: String| out.push_str(&format!("  {what:10} {text}\n"));
         for (name, mint) in &step.mint {
-            let defect = mint.defect.as_ref().map_or(String::new(), |defect| format!(", defect {defect}"));
-            line("mints", format!("{name}: by {}, named like {}{defect}", mint.by, mint.name));
+            line("mints", format!("{name}: a certificate {}", mint.told()));
         }
         for (name, forge) in &step.forge {
             line("forges", format!("{name}: {}", forge.told()));
         }
         if let Some(offer) = &step.hello {
-            line("offers", format!("TLS {} with {}", offer.versions.join(", "), offer.ciphers.join(", ")));
+            line("offers", offer.told());
         }
         if let Some(to) = &step.to {
             line("to", to.clone());

@@ -4,8 +4,8 @@
 //! `jku` and the like: whoever connects to it followed what a stranger wrote.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -40,6 +40,9 @@ pub(crate) struct Keys {
     pub(crate) certificate: Vec<u8>,
 }
 
+/// Made once in a process: it takes longer than all the other keys of a run together.
+static RSA: OnceLock<Arc<Key>> = OnceLock::new();
+
 impl Keys {
     pub(crate) fn generate(now: i64) -> Self {
         let stranger =
@@ -47,7 +50,7 @@ impl Keys {
         let certificate = stranger.certificate().to_vec();
         Self {
             forged: identity(Key::generate(KeyKind::P256).into()),
-            forged_rsa: identity(Key::generate(KeyKind::Rsa2048).into()),
+            forged_rsa: identity(Arc::clone(RSA.get_or_init(|| Key::generate(KeyKind::Rsa2048).into()))),
             stranger: identity(stranger.key),
             certificate,
         }

@@ -15,6 +15,15 @@ use super::issuer::{Keys, Trap, serve};
 use super::report::{Judged, Outcome, Report, Subject, printable};
 use super::target::{Target, TargetError};
 
+/// A case that took this long was spent waiting.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// So many of them and the target is given up: it would hold the judge for hours.
+const SLOW_CASES: usize = 12;
+
+/// So many cases in a row that could not be asked, and the target is given up.
+const ERRORS: usize = 25;
+
 /// Which cases to ask.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
@@ -92,13 +101,21 @@ pub async fn run(
 
     let mut judged: BTreeMap<&str, Judged> = BTreeMap::new();
     let mut forged_waited = false;
+    let (mut slow, mut errors) = (0, 0);
     for (done, case) in cases.iter().enumerate() {
         progress.begins(done, cases.len(), &case.id);
         if !forged_waited && case.needs.iter().any(|need| need == "forged") && target.forged.is_some() {
             wait_for_forged(&court).await;
             forged_waited = true;
         }
-        let result = one(case, &court, &judged).await;
+        let result = if slow < SLOW_CASES && errors < ERRORS {
+            one(case, &court, &judged).await
+        } else {
+            let why = "not asked: the target has been given up, as too much before went unanswered";
+            Judged::unasked(case, Outcome::Error, why)
+        };
+        slow += usize::from(u128::from(result.milliseconds) >= SLOW.as_millis());
+        errors = if result.outcome == Outcome::Error { errors + 1 } else { 0 };
         progress.ended(
             result.outcome.as_str(),
             &format!("{} §{}", case.specification, case.section),
@@ -121,15 +138,14 @@ pub async fn run(
 }
 
 async fn one(case: &Case, court: &Court<'_>, judged: &BTreeMap<&str, Judged>) -> Judged {
-    let ended =
-        |outcome, why: String| Judged { case: case.clone(), outcome, why, exchanges: Vec::new(), milliseconds: 0 };
     if let Some(why) = lacks(case, court.target, court.facts) {
-        return ended(Outcome::Skipped, why);
+        return Judged::unasked(case, Outcome::Skipped, &why);
     }
     if let Some(control) = &case.control
         && judged.get(control.as_str()).is_none_or(|judged| judged.outcome != Outcome::Pass)
     {
-        return ended(Outcome::Skipped, format!("its control {control} did not pass, so that it would prove nothing"));
+        let why = format!("its control {control} did not pass, so that it would prove nothing");
+        return Judged::unasked(case, Outcome::Skipped, &why);
     }
     let since = Since::now();
     let (verdict, exchanges) = bench::run(case, court).await;

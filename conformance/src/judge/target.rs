@@ -356,3 +356,73 @@ impl Reading<'_> {
         key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyKind;
+    use crate::pki::{Name, Template};
+
+    const NOW: i64 = 1_800_000_000;
+
+    const GOOD: &str = "issuer = \"https://as.example\"\nroots = \"ca.pem\"\nscope = \"a\"\n\
+        [client]\nid = \"one\"\ncertificate = \"one.pem\"\nkey = \"one.key\"\n\
+        [client2]\nid = \"two\"\ncertificate = \"two.pem\"\nkey = \"two.key\"\n";
+
+    /// What is said of this text, beside the files that it names.
+    fn read(text: &str) -> Result<Target, String> {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("countersign-conformance-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let root = Authority::root("Root", NOW);
+        std::fs::write(folder.join("ca.pem"), root.to_pem()).unwrap();
+        std::fs::write(folder.join("ca.key"), root.key.to_pem()).unwrap();
+        for name in ["one", "two"] {
+            let credential = root.issue(&Template::client(Name::common(name), NOW), KeyKind::P256);
+            std::fs::write(folder.join(format!("{name}.pem")), credential.chain_pem()).unwrap();
+            std::fs::write(folder.join(format!("{name}.key")), credential.key.to_pem()).unwrap();
+        }
+        std::fs::write(folder.join("target.toml"), text).unwrap();
+        let target = Target::read(&folder.join("target.toml"), NOW).map_err(|error| error.to_string());
+        std::fs::remove_dir_all(&folder).unwrap();
+        target
+    }
+
+    #[test]
+    fn a_file_with_two_clients_is_enough() {
+        let target = read(GOOD).unwrap();
+        assert_eq!(target.parties.keys().collect::<Vec<_>>(), ["client", "client2"]);
+        assert!(target.ca.is_none() && target.forged.is_none());
+        let whole = format!("{GOOD}[ca]\ncertificate = \"ca.pem\"\nkey = \"ca.key\"\n[except]\nx = \"y\"\n");
+        let target = read(&whole).unwrap();
+        assert_eq!(target.ca.unwrap().name, Name::common("Root"));
+        assert_eq!(target.except["x"], "y");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let bad = GOOD.replace("one.pem", "gone.pem").replace("two.key", "two.pem").replace("https://as", "http://as");
+        let told = read(&bad).unwrap_err();
+        assert_eq!(told.lines().count(), 3, "{told}");
+        assert!(told.contains("gone.pem") && told.contains("issuer: not an https URL"), "{told}");
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_refused() {
+        let jwt = "[client_jwt]\nid = \"j\"\nkey = \"one.key\"\nalg = \"HS256\"\ncertificate = \"one.pem\"\n\
+            certificate_key = \"one.key\"\n";
+        for (text, word) in [
+            ("issuer = 1".to_owned(), "issuer"),
+            (GOOD.replace("scope", "scopes"), "unknown field"),
+            (GOOD.replace("two.pem", "one.pem").replace("two.key", "one.key"), "have to be two parties"),
+            (GOOD.replace("[client2]", "[client3]"), "client3"),
+            (format!("token_endpoint = \"as.example/token\"\n{GOOD}"), "token_endpoint"),
+            (format!("{GOOD}{jwt}"), "client_jwt.alg"),
+        ] {
+            let told = read(&text).unwrap_err();
+            assert!(told.contains(word), "{word}: {told}");
+        }
+    }
+}

@@ -130,8 +130,8 @@ fn case(judged: &Judged, out: &mut String) {
             escaped(&exchange.party),
             exchange.milliseconds
         ));
-        for forged in &exchange.forged {
-            out.push_str(&format!("<pre class=\"forged\">{}</pre>\n", escaped(forged)));
+        for made in &exchange.made {
+            out.push_str(&format!("<pre class=\"made\">{}</pre>\n", escaped(made)));
         }
         out.push_str(&format!(
             "<pre class=\"sent\">{}</pre>\n<pre class=\"received\">{}</pre>\n",

@@ -60,6 +60,13 @@ pub(crate) struct Judged {
     pub(crate) milliseconds: u64,
 }
 
+impl Judged {
+    /// A case that was not asked, and why.
+    pub(crate) fn unasked(case: &Case, outcome: Outcome, why: &str) -> Self {
+        Self { case: case.clone(), outcome, why: why.to_owned(), exchanges: Vec::new(), milliseconds: 0 }
+    }
+}
+
 /// Who was judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
@@ -150,7 +157,7 @@ pub(crate) mod tests {
             let case = crate::judge::case::parse("sample", &written).unwrap().remove(0);
             let exchange = Exchange {
                 party: "client".to_owned(),
-                forged: vec![text.to_owned()],
+                made: vec![text.to_owned()],
                 sent: text.to_owned(),
                 received: text.to_owned(),
                 milliseconds: 1,

@@ -26,6 +26,13 @@ pub(crate) struct Offer {
     pub(crate) ciphers: Vec<String>,
 }
 
+impl Offer {
+    /// In words.
+    pub(crate) fn told(&self) -> String {
+        format!("TLS {} with {}", self.versions.join(", "), self.ciphers.join(", "))
+    }
+}
+
 /// What the server said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {

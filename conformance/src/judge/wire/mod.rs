@@ -23,17 +23,26 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate::Party;
 
-/// How long a connection may take, TLS included.
+/// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take after it.
-const ANSWER: Duration = Duration::from_secs(15);
+/// What a target may make the judge wait for and hold.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// For the handshake.
+    handshake: Duration,
+    /// For the whole answer after it.
+    answer: Duration,
+    head_bytes: usize,
+    body_bytes: usize,
+}
 
-/// How long an answer's body may be.
-const BODY_BYTES: usize = 256 * 1_024;
-
-/// How long an answer's head may be.
-const HEAD_BYTES: usize = 64 * 1_024;
+const LIMITS: Limits = Limits {
+    handshake: Duration::from_secs(10),
+    answer: Duration::from_secs(15),
+    head_bytes: 64 * 1_024,
+    body_bytes: 256 * 1_024,
+};
 
 /// Where a request goes: an https URL taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +135,15 @@ pub(crate) async fn send(
     party: Option<&Party>,
     roots: &[CertificateDer<'static>],
 ) -> Result<Answer, String> {
+    send_within(request, party, roots, LIMITS).await
+}
+
+async fn send_within(
+    request: &Request,
+    party: Option<&Party>,
+    roots: &[CertificateDer<'static>],
+    limits: Limits,
+) -> Result<Answer, String> {
     let address = Address::parse(&request.url).ok_or_else(|| format!("{}: not an https URL", request.url))?;
     let mut builder = hyper::Request::builder().method(request.method.as_str()).uri(address.path.as_str());
     if !request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -136,13 +154,13 @@ pub(crate) async fn send(
     }
     let body = Full::new(Bytes::from(request.body.clone().unwrap_or_default()));
     let message = builder.body(body).map_err(|error| format!("a request that cannot be written: {error}"))?;
-    let stream = match handshake(&address, party, roots).await? {
+    let stream = match handshake(&address, party, roots, limits.handshake).await? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
-    match tokio::time::timeout(ANSWER, exchange(stream, message)).await {
+    match tokio::time::timeout(limits.answer, exchange(stream, message, limits)).await {
         Ok(answer) => Ok(answer),
-        Err(_) => Ok(Answer::Unfit(format!("no whole answer within {ANSWER:?}"))),
+        Err(_) => Ok(Answer::Unfit(format!("no whole answer within {:?}", limits.answer))),
     }
 }
 
@@ -151,6 +169,7 @@ async fn handshake(
     address: &Address,
     party: Option<&Party>,
     roots: &[CertificateDer<'static>],
+    patience: Duration,
 ) -> Result<Result<TlsStream<TcpStream>, Answer>, String> {
     let config = client_config(party, roots)?;
     let name = ServerName::try_from(address.host.trim_start_matches('[').trim_end_matches(']').to_owned())
@@ -158,7 +177,7 @@ async fn handshake(
     let stream = address.connect().await?;
     // A request is one write, and its answer is waited for.
     let _kept_slow = stream.set_nodelay(true);
-    match tokio::time::timeout(CONNECT, TlsConnector::from(Arc::new(config)).connect(name, stream)).await {
+    match tokio::time::timeout(patience, TlsConnector::from(Arc::new(config)).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Ok(stream)),
         Ok(Err(error)) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(why)) => {
@@ -167,12 +186,12 @@ async fn handshake(
             Some(rustls::Error::AlertReceived(_)) | None => Ok(Err(Answer::Refused(error.to_string()))),
             Some(other) => Ok(Err(Answer::Unfit(format!("the handshake went wrong: {other}")))),
         },
-        Err(_) => Ok(Err(Answer::Unfit(format!("no handshake within {CONNECT:?}")))),
+        Err(_) => Ok(Err(Answer::Unfit(format!("no handshake within {patience:?}")))),
     }
 }
 
-async fn exchange(stream: TlsStream<TcpStream>, message: hyper::Request<Full<Bytes>>) -> Answer {
-    let begun = http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await;
+async fn exchange(stream: TlsStream<TcpStream>, message: hyper::Request<Full<Bytes>>, limits: Limits) -> Answer {
+    let begun = http1::Builder::new().max_buf_size(limits.head_bytes).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = match begun {
         Ok(pair) => pair,
         Err(error) => return Answer::Refused(described(&error)),
@@ -181,7 +200,7 @@ async fn exchange(stream: TlsStream<TcpStream>, message: hyper::Request<Full<Byt
     let answer = match sender.send_request(message).await {
         Ok(response) => {
             let (head, body) = response.into_parts();
-            match Limited::new(body, BODY_BYTES).collect().await {
+            match Limited::new(body, limits.body_bytes).collect().await {
                 Ok(body) => Answer::Response(Response {
                     status: head.status.as_u16(),
                     headers: head
@@ -257,25 +276,4 @@ impl ResolvesClientCert for Always {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_https_urls() {
-        let address = Address::parse("https://as.example/token?a=b").unwrap();
-        assert_eq!((address.host.as_str(), address.port, address.path.as_str()), ("as.example", 443, "/token?a=b"));
-        assert_eq!(Address::parse("https://as.example:8443").unwrap().path, "/");
-        assert_eq!(Address::parse("https://[::1]:8443/x").unwrap().host, "[::1]");
-        for other in ["http://as.example/", "as.example", "https:///x", "", "https://as.example/#a", "https://a b/"] {
-            assert_eq!(Address::parse(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_field_sent_twice_reads_as_one_list() {
-        let headers = vec![("Vary".to_owned(), "a".to_owned()), ("vary".to_owned(), "b".to_owned())];
-        let response = Response { headers, ..Response::default() };
-        assert_eq!(response.header("VARY").as_deref(), Some("a, b"));
-        assert_eq!(response.header("accept"), None);
-    }
-}
+mod tests;
