@@ -4,13 +4,13 @@
 #     conformance/reports/publish.sh [countersign] [oidc-provider] [oidc-provider-opaque]
 #
 # All of them where none is named. COUNTERSIGN names the server's program; otherwise it is built as a release.
-# Ports are the same each time, so that two reports can be compared; paths of this machine are taken out.
+# Ports are the same each time (PORT, 24443 unless told), so that two reports can be compared; paths of this machine are taken out.
 
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cd "$root"
-port=21443
+port=${PORT:-24443}
 
 cargo build --quiet --locked -p countersign-conformance
 cargo build --quiet --locked -p countersign-resource-server --examples
