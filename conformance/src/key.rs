@@ -137,7 +137,7 @@ impl Key {
         let pair = rsa::KeyPair::from_pkcs8(private).or_else(|_| rsa::KeyPair::from_der(private)).ok()?;
         let kind = match pair.public_modulus_len() {
             ..=256 => KeyKind::Rsa2048,
-            ..=384 => KeyKind::Rsa3072,
+            257..=384 => KeyKind::Rsa3072,
             _ => KeyKind::Rsa4096,
         };
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).ok()?.as_ref().to_vec();

@@ -14,6 +14,7 @@ const FILES: &[(&str, &str)] = &[
     ("assertions.toml", include_str!("../../cases/assertions.toml")),
     ("binding.toml", include_str!("../../cases/binding.toml")),
     ("access-tokens.toml", include_str!("../../cases/access-tokens.toml")),
+    ("best-practice.toml", include_str!("../../cases/best-practice.toml")),
     ("introspection.toml", include_str!("../../cases/introspection.toml")),
     ("revocation.toml", include_str!("../../cases/revocation.toml")),
     ("resource.toml", include_str!("../../cases/resource.toml")),
@@ -97,6 +98,11 @@ impl Catalogue {
         self.cases.iter().map(|case| case.id.as_str())
     }
 
+    /// The cases that have to pass before this one is asked, the nearest first.
+    pub(crate) fn controls<'a>(&'a self, case: &'a Case) -> impl Iterator<Item = &'a Case> {
+        std::iter::successors(Some(case), |case| self.case(case.control.as_deref()?)).skip(1)
+    }
+
     /// The case of this id.
     pub(crate) fn case(&self, id: &str) -> Option<&Case> {
         self.cases.iter().find(|case| case.id == id)
@@ -111,10 +117,17 @@ fn check(case: &Case, all: &[Case], words: &Words) -> Result<(), String> {
     if case.id.is_empty() || !case.id.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet)) {
         return Err("an id is made of letters, digits, '-', '.' and '_'".to_owned());
     }
-    if let Some(control) = &case.control
-        && !all.iter().any(|other| other.id == *control && other.control.is_none())
-    {
-        return Err(format!("its control {control:?} is no case without a control of its own"));
+    let mut controls = vec![case.id.as_str()];
+    let mut control = case.control.as_deref();
+    while let Some(id) = control {
+        let Some(other) = all.iter().find(|other| other.id == id) else {
+            return Err(format!("its control {id:?} is no case"));
+        };
+        if controls.contains(&id) {
+            return Err(format!("its control {id:?} is its own control"));
+        }
+        controls.push(id);
+        control = other.control.as_deref();
     }
     if let Some(need) = case.needs.iter().find(|need| !is_need(need.trim_start_matches('!'))) {
         return Err(format!("nothing that a target has is called {need:?}"));
@@ -169,5 +182,31 @@ mod tests {
             ids
         };
         assert_eq!(ids(&built_in), ids(&read));
+    }
+
+    const CASE: &str = "[[case]]\nid = \"ID\"\nspecification = \"RFC 1\"\nsection = \"1\"\nlevel = \"MUST\"\n\
+        title = \"t\"\nsentence = \"s\"\nEXTRA\n[[case.step]]\nexpect = { status = 200 }\n";
+
+    fn of(cases: &[(&str, &str)]) -> Result<Catalogue, CatalogueError> {
+        let text = cases.iter().map(|(id, extra)| CASE.replace("ID", id).replace("EXTRA", extra)).collect();
+        Catalogue::of([("f".to_owned(), text)].into_iter(), "")
+    }
+
+    #[test]
+    fn controls_come_in_a_row_and_never_in_a_circle() {
+        let catalogue = of(&[("c", "control = \"b\""), ("b", "control = \"a\""), ("a", "")]).unwrap();
+        let case = catalogue.case("c").unwrap();
+        assert_eq!(catalogue.controls(case).map(|case| case.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert!(of(&[("a", "control = \"b\""), ("b", "control = \"a\"")]).is_err());
+        assert!(of(&[("a", "control = \"a\"")]).is_err());
+        assert!(of(&[("a", "control = \"b\"")]).is_err());
+    }
+
+    #[test]
+    fn what_no_run_could_meet_is_refused() {
+        assert!(of(&[("a", ""), ("a", "")]).is_err());
+        assert!(of(&[("a b", "")]).is_err());
+        assert!(of(&[("a", "needs = [\"cat\"]")]).is_err());
+        assert!(of(&[("a", "needs = [\"!metadata.x=y\", \"endpoint.jwks\"]")]).is_ok());
     }
 }

@@ -92,12 +92,12 @@ pub async fn run(
     let court = Court { target: &target, facts: &facts, words: &words, keys: &keys, trap: &trap };
 
     let chosen: Vec<&Case> = catalogue.cases.iter().filter(|case| choice.takes(case)).collect();
-    let controls = chosen.iter().filter_map(|case| case.control.as_ref());
-    let controls: Vec<&Case> = controls.filter_map(|id| catalogue.case(id)).collect();
-    let wanted = |case: &&Case| [&chosen, &controls].iter().any(|list| list.iter().any(|other| other.id == case.id));
+    let controls: Vec<&Case> = chosen.iter().flat_map(|case| catalogue.controls(case)).collect();
+    let among = |list: &[&Case], case: &Case| list.iter().any(|other| other.id == case.id);
+    let wanted = |case: &&Case| among(&chosen, case) || among(&controls, case);
     let mut cases: Vec<&Case> = catalogue.cases.iter().filter(wanted).collect();
-    // Controls first: what they say decides over others.
-    cases.sort_by_key(|case| !controls.iter().any(|control| control.id == case.id));
+    // Controls first, and theirs before them: what they say decides over others.
+    cases.sort_by_key(|case| (!among(&controls, case), catalogue.controls(case).count()));
 
     let mut judged: BTreeMap<&str, Judged> = BTreeMap::new();
     let mut forged_waited = false;

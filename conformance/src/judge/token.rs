@@ -189,13 +189,13 @@ fn members(object: &Value) -> Members {
 }
 
 const fn fits(algorithm: JwsAlgorithm, key: &Key) -> bool {
-    match (key.jws_algorithm(), algorithm) {
+    matches!(
+        (key.jws_algorithm(), algorithm),
         (Some(JwsAlgorithm::Ps256), JwsAlgorithm::Ps256 | JwsAlgorithm::Rs256)
-        | (Some(JwsAlgorithm::Es256), JwsAlgorithm::Es256)
-        | (Some(JwsAlgorithm::Es384), JwsAlgorithm::Es384)
-        | (Some(JwsAlgorithm::EdDsa), JwsAlgorithm::EdDsa) => true,
-        _ => false,
-    }
+            | (Some(JwsAlgorithm::Es256), JwsAlgorithm::Es256)
+            | (Some(JwsAlgorithm::Es384), JwsAlgorithm::Es384)
+            | (Some(JwsAlgorithm::EdDsa), JwsAlgorithm::EdDsa)
+    )
 }
 
 /// RFC 8725 §2.1: a public key, in the forms a careless verifier might hand to HMAC.

@@ -123,7 +123,7 @@ impl Report {
                 None => sections.push((specification, section, vec![judged])),
             }
         }
-        sections.sort_by(|one, other| place(one.0, one.1).cmp(&place(other.0, other.1)));
+        sections.sort_by_key(|one| place(one.0, one.1));
         sections
     }
 }

@@ -217,7 +217,7 @@ fn parse(read: &[u8]) -> Option<Heard> {
         // RFC 8446 §6: level and description.
         21 => content.map(|alert| Heard::Refused(described(alert.get(1).copied()))),
         22 => {
-            let Some(hello) = content.or_else(|| (rest.len() > 2_048).then_some(rest)) else { return None };
+            let hello = content.or_else(|| (rest.len() > 2_048).then_some(rest))?;
             Some(server_hello(hello).unwrap_or_else(|| Heard::Refused("a handshake message that is none".to_owned())))
         }
         _ => Some(Heard::Refused("what came was not TLS".to_owned())),
