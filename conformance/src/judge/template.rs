@@ -131,9 +131,14 @@ fn swapped(character: char) -> char {
     if character.is_ascii_lowercase() { character.to_ascii_uppercase() } else { character.to_ascii_lowercase() }
 }
 
-/// A compact JWS with another character in the middle of one of its parts: never one of the last, whose low bits may mean nothing.
+/// A compact JWS with another character in the middle of one of its parts: never one of the last, whose low bits may mean
+/// nothing. Of another token, the middle of the whole.
 fn flipped(token: &str, part: usize) -> Option<String> {
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
+    if parts.len() != 3 {
+        parts = vec![token.to_owned()];
+    }
+    let part = part.min(parts.len() - 1);
     let chosen = parts.get_mut(part)?;
     let middle = chosen.len() / 2;
     let other = if chosen.get(middle..=middle)? == "A" { "B" } else { "A" };
@@ -180,6 +185,8 @@ mod tests {
         assert_eq!(fill("${issuer|upper}/", &Known), Ok(json!("HTTPS://AS.EXAMPLE/")));
         assert_eq!(fill("${issuer|drop_last}", &Known), Ok(json!("https://as.exampl")));
         assert_eq!(fill("${token|flip_signature}", &Known), Ok(json!("aaaa.bbbb.ccAc")));
+        assert_eq!(filtered(&"opaque".into(), "flip_signature").as_deref(), Some("opaAue"));
+        assert_eq!(filtered(&"".into(), "flip_signature"), None);
         assert_eq!(fill("${token|without_signature}", &Known), Ok(json!("aaaa.bbbb.")));
         assert_eq!(fill("${now|nonsense}", &Known), Err(Unfilled::Filter("nonsense".to_owned())));
     }
