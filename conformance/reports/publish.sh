@@ -52,6 +52,12 @@ judge() {
     target/debug/countersign-conformance run --quiet --config "$2" --json "$here/$1.json" --html "$here/$1.html" || status=$?
     [ "$status" -le 1 ] || exit "$status"
     sed -i "s#$scratch##g; s#$root##g; s#${HOME:-/root}/#~/#g" "$here/$1.json" "$here/$1.html"
+    # The row of README.md.
+    local counts= count
+    for count in pass fail excepted skipped; do
+        counts+=" $(sed -n "/^  \"counts\": {/,/^  }/s/^ *\"$count\": \([0-9]*\),\{0,1\}\$/\1/p" "$here/$1.json") |"
+    done
+    sed -i "s#^\(| \[\`$1.html\`\].*\) |\( [0-9]* |\)\{4\}\$#\1 |$counts#" "$here/README.md"
 }
 
 wanted=" ${*:-countersign oidc-provider oidc-provider-opaque} "
