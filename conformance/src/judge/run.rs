@@ -70,6 +70,10 @@ pub async fn run(
     if let Some(id) = target.except.keys().find(|id| catalogue.case(id).is_none()) {
         return Err(wrong(format!("except: there is no case {id:?}")));
     }
+    let chosen: Vec<&Case> = catalogue.cases.iter().filter(|case| choice.takes(case)).collect();
+    if chosen.is_empty() {
+        return Err(wrong(format!("no case is called {:?}, or of the profile asked for", choice.only)));
+    }
     let keys = Keys::generate(began);
     let trap = Trap::set(&keys).await.map_err(wrong)?;
     if let Some(forged) = &target.forged {
@@ -91,7 +95,6 @@ pub async fn run(
     }
     let court = Court { target: &target, facts: &facts, words: &words, keys: &keys, trap: &trap };
 
-    let chosen: Vec<&Case> = catalogue.cases.iter().filter(|case| choice.takes(case)).collect();
     let controls: Vec<&Case> = chosen.iter().flat_map(|case| catalogue.controls(case)).collect();
     let among = |list: &[&Case], case: &Case| list.iter().any(|other| other.id == case.id);
     let wanted = |case: &&Case| among(&chosen, case) || among(&controls, case);
