@@ -1,5 +1,7 @@
 //! What the OpenID Foundation's suite is told: the plans have every member that it reads, and what is in them fits together.
 
+#![expect(clippy::unwrap_used, reason = "test code, of which clippy knows only what stands in test functions")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
