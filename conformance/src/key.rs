@@ -3,7 +3,7 @@
 //! Takes a [`KeyKind`], gives a [`Key`]: its PKCS#8 for a TLS client, its SubjectPublicKeyInfo and JWK for a registry, its
 //! signatures for certificates and tokens. It knows nothing of what it signs.
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, EcPrivateKeyBin, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _};
@@ -228,6 +228,31 @@ impl Key {
         }
     }
 
+    /// The private key as a JWK (RFC 7518 §6.2.2, RFC 8037 §2), without `kid`, `use` or `alg`; `None` for RSA, where it would
+    /// take six numbers.
+    #[expect(clippy::expect_used, reason = "the key came out of the same library")]
+    pub fn private_jwk(&self) -> Option<Value> {
+        const WHY: &str = "a key pair that was read before";
+        let number = match self.kind {
+            KeyKind::Ed25519 => {
+                let pair = Ed25519KeyPair::from_pkcs8(&self.pkcs8).expect(WHY);
+                let seed: Curve25519SeedBin<'_> = pair.seed().expect(WHY).as_be_bytes().expect(WHY);
+                URL_SAFE_NO_PAD.encode(seed.as_ref())
+            }
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => {
+                let pair = EcdsaKeyPair::from_pkcs8(ecdsa_for_certificates(self.kind), &self.pkcs8).expect(WHY);
+                let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().expect(WHY);
+                URL_SAFE_NO_PAD.encode(number.as_ref())
+            }
+            KeyKind::Rsa1024 | KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 | KeyKind::Rsa4224 => {
+                return None;
+            }
+        };
+        let mut jwk = self.jwk();
+        jwk["d"] = number.into();
+        Some(jwk)
+    }
+
     /// The thumbprint of the JWK (RFC 7638 §3).
     pub fn jwk_thumbprint(&self) -> String {
         use sha2::Digest;
@@ -337,6 +362,31 @@ mod tests {
             verification.verify_sig(&key.public, b"input", &signed).unwrap();
             assert!(verification.verify_sig(&key.public, b"other", &signed).is_err());
         }
+    }
+
+    #[test]
+    fn a_private_jwk_is_the_whole_key_pair() {
+        for (kind, octets) in [(KeyKind::P256, 32), (KeyKind::P384, 48), (KeyKind::P521, 66), (KeyKind::Ed25519, 32)] {
+            let key = Key::generate(kind);
+            let private = key.private_jwk().unwrap();
+            let number = URL_SAFE_NO_PAD.decode(private["d"].as_str().unwrap()).unwrap();
+            assert_eq!(number.len(), octets, "{kind:?}"); // RFC 7518 §6.2.2.1: never shorter
+            let public = match kind {
+                KeyKind::Ed25519 => {
+                    Ed25519KeyPair::from_seed_unchecked(&number).unwrap().public_key().as_ref().to_vec()
+                }
+                _ => EcdsaKeyPair::from_private_key_and_public_key(ecdsa_for_certificates(kind), &number, &key.public)
+                    .unwrap()
+                    .public_key()
+                    .as_ref()
+                    .to_vec(),
+            };
+            assert_eq!(public, key.public, "{kind:?}");
+            let mut public = private;
+            public.as_object_mut().unwrap().remove("d");
+            assert_eq!(public, key.jwk(), "{kind:?}");
+        }
+        assert_eq!(Key::generate(KeyKind::Rsa2048).private_jwk(), None);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub mod forge;
 /// What a SPIFFE trust domain issues.
 pub mod spiffe;
 
+/// Who takes part in a trial, as files.
+pub mod cast;
+
 /// The judge: cases, what they send to a target, and what it says of the answers.
 #[cfg(feature = "judge")]
 pub mod judge;

@@ -2,7 +2,8 @@
 //! answers who called.
 //!
 //! `cargo run -p countersign-resource-server --example guarded_api -- ISSUER CERTIFICATE KEY ROOTS` serves it on
-//! <https://localhost:8444>, which is also its resource identifier; `countersign quickstart` serves this very file.
+//! <https://localhost:8444>, which is also its resource identifier; `… ROOTS LISTEN RESOURCE` elsewhere and by another name.
+//! `countersign quickstart` serves this very file.
 
 use std::future::Future;
 use std::io::{self, IsTerminal};
@@ -37,6 +38,29 @@ pub struct Settings {
     pub roots_pem: Vec<u8>,
 }
 
+impl Settings {
+    /// Reads what the command line says.
+    ///
+    /// # Errors
+    /// If it says too much or too little, or names a file that cannot be read.
+    pub fn from_arguments(mut arguments: Vec<String>) -> io::Result<Self> {
+        const USAGE: &str = "usage: ISSUER CERTIFICATE.pem KEY.pem ROOTS.pem [LISTEN RESOURCE]";
+        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, USAGE);
+        if arguments.len() == 4 {
+            arguments.extend(["127.0.0.1:8444".to_owned(), "https://localhost:8444".to_owned()]);
+        }
+        let [issuer, certificate, key, roots, listen, resource] = arguments.try_into().map_err(|_| wrong())?;
+        Ok(Self {
+            listen: listen.parse().map_err(|_| wrong())?,
+            issuer,
+            resource,
+            certificate_pem: std::fs::read(certificate)?,
+            key_pem: std::fs::read(key)?,
+            roots_pem: std::fs::read(roots)?,
+        })
+    }
+}
+
 /// The routes: one behind the guard, and the metadata that tells clients where tokens come from.
 ///
 /// # Errors
@@ -66,12 +90,24 @@ pub async fn serve(
     ready: oneshot::Sender<(SocketAddr, Guard)>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let guard = Guard::builder(settings.issuer, settings.resource)
+    let guard = Guard::builder(settings.issuer.clone(), settings.resource.clone())
         .scopes_supported(["accounts:read"])
         .roots_pem(&settings.roots_pem)
         .and_then(countersign_resource_server::GuardBuilder::start)
         .map_err(io::Error::other)?;
+    serve_behind(guard, settings, ready, shutdown).await
+}
 
+/// Serves the API behind this guard, whichever issuer it trusts.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_behind(
+    guard: Guard,
+    settings: Settings,
+    ready: oneshot::Sender<(SocketAddr, Guard)>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let chain = CertificateDer::pem_slice_iter(&settings.certificate_pem)
         .collect::<Result<_, _>>()
         .map_err(io::Error::other)?;
@@ -99,17 +135,7 @@ pub async fn serve(
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    let [issuer, certificate, key, roots] = std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidInput, "usage: guarded_api ISSUER CERTIFICATE.pem KEY.pem ROOTS.pem")
-    })?;
-    let settings = Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 8444)),
-        issuer,
-        resource: "https://localhost:8444".to_owned(),
-        certificate_pem: std::fs::read(certificate)?,
-        key_pem: std::fs::read(key)?,
-        roots_pem: std::fs::read(roots)?,
-    };
+    let settings = Settings::from_arguments(std::env::args().skip(1).collect())?;
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     let (ready, serving) = oneshot::channel::<(SocketAddr, Guard)>();
     tokio::spawn(async move {
@@ -127,5 +153,5 @@ async fn main() -> io::Result<()> {
     .await
 }
 
-/// Where this file is a module of another program, its `main` is spare.
-const _: fn() -> io::Result<()> = main;
+/// Where this file is a module of another program, its `main` and the command line are spare.
+const _: (fn() -> io::Result<()>, fn(Vec<String>) -> io::Result<Settings>) = (main, Settings::from_arguments);

@@ -616,16 +616,29 @@ mod tests {
 
     #[test]
     fn the_thumbprint_of_rfc_7638() {
-        // RFC 7638 §3.1
-        let jwk = json!({
-            "kty": "RSA",
-            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
-            "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
-        });
+        let printed: Value = serde_json::from_str(include_str!("../../../tests/vectors/rfc/rfc7638.json")).unwrap();
+        let mut jwk = printed["jwk"].clone();
         assert_eq!(unusable(&jwk), UnusableKey::Algorithm); // RS256 is not used here
-        let mut jwk = jwk;
         jwk.as_object_mut().unwrap().remove("alg");
-        assert_eq!(usable(&jwk).thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        assert_eq!(usable(&jwk).thumbprint(), printed["thumbprint"]);
+        assert_eq!(encode(&Sha256::digest(printed["hashed"].as_str().unwrap())), printed["thumbprint"]);
+    }
+
+    #[test]
+    fn the_certificate_of_rfc_8705_is_of_the_key_it_is_printed_with() {
+        let mut printed: Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/rfc/rfc8705-a.json")).unwrap();
+        let key = usable(&printed["jwk"]);
+        assert_eq!(key.algorithms(), [SigningAlgorithm::ES256]);
+        let [certificate] = key.x5c() else { panic!("one certificate") };
+        let confirmation: crate::confirmation::Confirmation = serde_json::from_value(printed["cnf"].take()).unwrap();
+        assert_eq!(confirmation.x5t_s256, crate::confirmation::CertificateThumbprint::of(certificate));
+        // Figure 6 is the certificate once more, as PEM.
+        let pem: String = include_str!("../../../tests/vectors/rfc/rfc8705-a.pem")
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect();
+        assert_eq!(printed["jwk"]["x5c"], json!([pem]));
     }
 
     #[test]

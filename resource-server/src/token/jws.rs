@@ -396,6 +396,9 @@ fn bare_type(typ: &str) -> &str {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use countersign_conformance::forge::{self, Members, Signature, Token};
     use countersign_conformance::{JwsAlgorithm as Alg, Key, KeyKind};
@@ -725,113 +728,6 @@ mod tests {
                 let object: Map<String, Value> = serde_json::from_slice(&header).unwrap();
                 prop_assert_eq!(object["alg"].as_str(), Some(seen.header.algorithm.as_str()));
             }
-        }
-    }
-
-    mod wycheproof {
-        use super::*;
-
-        const UNTYPED: Expectation<'static> =
-            Expectation { untyped: Untyped::Accept, key: KeyChoice::ByKidOrOnly, types: &[], ..EXPECTED };
-
-        fn groups(file: &str) -> Vec<Value> {
-            let path = format!("{}/../tests/vectors/wycheproof/{file}_test.json", env!("CARGO_MANIFEST_DIR"));
-            let mut vectors: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-            match vectors["testGroups"].take() {
-                Value::Array(groups) => groups,
-                _ => panic!("no groups"),
-            }
-        }
-
-        fn cases(group: &Value) -> impl Iterator<Item = (u64, bool, &Value)> {
-            group["tests"].as_array().unwrap().iter().map(|test| {
-                let valid = match test["result"].as_str().unwrap() {
-                    "valid" => true,
-                    "invalid" => false,
-                    other => panic!("{other}"),
-                };
-                (test["tcId"].as_u64().unwrap(), valid, test)
-            })
-        }
-
-        fn unhex(text: &Value) -> Vec<u8> {
-            let digits = text.as_str().unwrap();
-            (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-        }
-
-        /// Vectors of bare signatures, for every group whose key comes as a JWK.
-        fn bare(file: &str, algorithm: SigningAlgorithm) -> usize {
-            let mut count = 0;
-            for group in groups(file) {
-                let Some(jwk) = group["publicKeyJwk"].as_object() else { continue };
-                let key = PublicKey::from_jwk(jwk).unwrap();
-                let verifier = Verifier { algorithm, key: Arc::clone(key.verification().unwrap()) };
-                for (id, valid, test) in cases(&group) {
-                    let holds = verifier.verify(&unhex(&test["msg"]), &unhex(&test["sig"])).is_ok();
-                    assert_eq!(holds, valid, "{file} {id}: {}", test["comment"]);
-                    count += 1;
-                }
-            }
-            count
-        }
-
-        #[test]
-        fn es256_signatures() {
-            // Nine groups come without a JWK: their point is not written in full.
-            assert!(bare("ecdsa_secp256r1_sha256_p1363", SigningAlgorithm::ES256) > 200);
-        }
-
-        #[test]
-        fn ed25519_signatures() {
-            assert_eq!(bare("ed25519", SigningAlgorithm::Ed25519), 151);
-        }
-
-        #[test]
-        fn ps256_signatures() {
-            assert_eq!(bare("rsa_pss_2048_sha256_mgf1_32", SigningAlgorithm::PS256), 108);
-        }
-
-        /// JWS vectors under the public key or key set of their group: how many there are, and how many are called valid
-        /// but refused here because their algorithm is not used (HS*, RS*, PS384, PS512, ES512).
-        fn signed(file: &str, stricter_here: &[(u64, JwsError)]) -> (usize, usize) {
-            let (mut all, mut not_used_here) = (0, 0);
-            for group in groups(file) {
-                let public = if group["public"].is_object() { &group["public"] } else { &group["private"] };
-                let set = if public["keys"].is_array() { public.clone() } else { json!({ "keys": [public] }) };
-                // What is wrong with the set as a whole, like a `kid` twice or private members, is wrong for every token.
-                let keys = KeySet::parse(set.to_string().as_bytes()).unwrap_or_default();
-                for (id, valid, test) in cases(&group) {
-                    let Some(compact) = test["jws"].as_str() else { continue }; // the rest is JWE
-                    all += 1;
-                    let verdict = verify(compact, &keys, &UNTYPED);
-                    if let Some((_, refusal)) = stricter_here.iter().find(|(stricter, _)| *stricter == id) {
-                        assert!(valid, "{file} {id} needs no exception");
-                        assert_eq!(verdict.unwrap_err(), *refusal, "{file} {id}");
-                    } else if valid && matches!(verdict, Err(JwsError::Algorithm)) {
-                        not_used_here += 1;
-                    } else {
-                        assert_eq!(verdict.is_ok(), valid, "{file} {id}: {} {verdict:?}", test["comment"]);
-                    }
-                }
-            }
-            (all, not_used_here)
-        }
-
-        #[test]
-        fn json_web_signatures() {
-            // 373 has a character in its payload that is not base64url, and is "valid" for readers that skip it. RFC 7515
-            // §2 lets nobody skip anything: two texts would carry one token.
-            assert_eq!(signed("json_web_signature", &[(373, JwsError::Framing)]), (248, 22));
-        }
-
-        #[test]
-        fn json_web_keys() {
-            assert_eq!(signed("json_web_key", &[]), (26, 5));
-        }
-
-        #[test]
-        fn json_web_crypto() {
-            assert_eq!(signed("json_web_crypto", &[]), (48, 3));
         }
     }
 }

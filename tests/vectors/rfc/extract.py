@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Takes the certificates and the CRL out of RFC 5280 Appendix C, RFC 8705 Appendix A and RFC 9440 Appendix A.
+"""Takes what RFCs print as examples out of their texts: certificates and a CRL (RFC 5280 Appendix C, RFC 8705 Appendix A,
+RFC 9440 Appendix A), signatures (RFC 7515 Appendices A and E), a thumbprint of a key (RFC 7638 §3.1).
 
-`python3 extract.py FOLDER` reads rfc5280.txt, rfc8705.txt and rfc9440.txt in FOLDER and writes PEM here. RFC 5280 shows
-annotated dumps by dumpasn1: each line gives offset, length and value, from which the DER is put together again and every
-stated offset and length is checked.
+`python3 extract.py FOLDER` reads rfc5280.txt, rfc7515.txt, rfc7638.txt, rfc8705.txt and rfc9440.txt in FOLDER and writes
+PEM and JSON here. RFC 5280 shows annotated dumps by dumpasn1: each line gives offset, length and value, from which the DER
+is put together again and every stated offset and length is checked. RFC 7515 and RFC 7638 break long values over lines "for
+display purposes only", and print the octets beside them: the lines are joined again and compared with the octets.
 """
 
 import base64
+import json
 import re
 import sys
 import textwrap
@@ -117,6 +120,75 @@ def write(file, *sections):
     print(file)
 
 
+def joined(section, pattern):
+    """The first value that `pattern` finds, its lines joined: none of these values has white space of its own."""
+    return re.sub(r"\s", "", re.search(pattern, section, re.S | re.M).group(1))
+
+
+def octet_arrays(section):
+    """Every octet sequence that is printed "using JSON array notation", those in tables apart."""
+    return [bytes(json.loads(array)) for array in re.findall(r"^ +(\[\d[\d,\s]*\])$", section, re.M)]
+
+
+def decoded(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def jws_examples(text):
+    """RFC 7515 Appendices A and E, by section."""
+    heads = list(re.finditer(r"^(?:(A\.[1-7])\.|Appendix ([BEF])\.)  ", text, re.M))
+    heads = heads[next(i for i, found in reversed(list(enumerate(heads))) if found.group(1) == "A.1"):]
+    bounds = [found.start() for found in heads] + [len(text)]
+    examples = {}
+    for number, found in enumerate(heads):
+        section, name = text[bounds[number]:bounds[number + 1]], found.group(1) or found.group(2)
+        example = {}
+        if re.search(r'\{"kty":', section):
+            example["jwk"] = json.loads(joined(section, r'(\{"kty":.*?\})'))
+        if name in ("A.6", "A.7"):
+            example["json"] = json.loads(joined(section, r'^     (\{\n +"payload":.*?^     \})'))
+        elif name in ("A.1", "A.2", "A.3", "A.4", "A.5", "E"):
+            complete = r"(?:complete JWS\s+representation using|The complete JWS that must be) .*?:\n\n(.*?)\n\n"
+            example["compact"] = joined(section, complete)
+        else:
+            continue
+        if name in ("A.1", "A.2", "A.3", "A.4"):
+            header, payload, signature = map(decoded, example["compact"].split("."))
+            printed = octet_arrays(section)
+            assert header == printed[0], name
+            assert payload in printed or name in ("A.2", "A.3"), name  # the payload of A.1, not printed again
+            assert example["compact"].rpartition(".")[0].encode() in printed, name
+            assert signature in printed or name in ("A.3", "A.4"), name  # as R and S, in a table
+        examples[name] = example
+    return examples
+
+
+def thumbprint_example(text):
+    """RFC 7638 §3.1."""
+    section = text[text.rindex("\n3.1.  Example JWK"):text.rindex("\n3.2.  ")]
+    example = {
+        "jwk": json.loads(joined(section, r'^     (\{\n +"kty".*?^     \})')),
+        "hashed": joined(section, r'^     (\{"e":.*?\})$'),
+        "thumbprint": joined(section, r'used as a "kid" \(key ID\) value\) is:\s+(\S+)'),
+    }
+    hashed, thumbprint = octet_arrays(section)
+    assert hashed == example["hashed"].encode() and thumbprint == decoded(example["thumbprint"])
+    return example
+
+
+def bound_certificate_example(text):
+    """RFC 8705 Appendix A, Figures 5 and 7."""
+    section = text[text.rindex("\nAppendix A."):text.rindex("\nAppendix B.")]
+    return {
+        "cnf": json.loads(joined(section, r'"cnf":(\{.*?\})')),
+        "jwk": json.loads(joined(section, r'^ +(\{\s+"kty":.*?\})$')),
+    }
+
+
+def write_json(file, value):
+    write(file, json.dumps(value, indent=2) + "\n")
+
+
 folder = sys.argv[1]
 rfc5280 = without_page_breaks(open(f"{folder}/rfc5280.txt", encoding="ascii", errors="replace").read())
 for number, label, file in [
@@ -132,3 +204,9 @@ for rfc, file, appendix in [("rfc8705", "rfc8705-a.pem", "Appendix A"), ("rfc944
     text = open(f"{folder}/{rfc}.txt", encoding="utf-8").read()
     section = without_page_breaks(text[text.rindex(f"\n{appendix}."):])
     write(file, *(pem("CERTIFICATE", der) for der in blocks(section)))
+for rfc, file, examples in [
+    ("rfc7515", "rfc7515.json", jws_examples),
+    ("rfc7638", "rfc7638.json", thumbprint_example),
+    ("rfc8705", "rfc8705-a.json", bound_certificate_example),
+]:
+    write_json(file, examples(without_page_breaks(open(f"{folder}/{rfc}.txt", encoding="utf-8").read())))
