@@ -48,7 +48,9 @@ fn der(pem: &Value, label: &str) -> Vec<u8> {
 }
 
 fn members(object: &Value) -> Vec<&str> {
-    object.as_object().unwrap().keys().map(String::as_str).collect()
+    let mut members: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    members.sort_unstable();
+    members
 }
 
 /// What most tests look at: RSA keys take their time. It stays in the target directory until the next run.

@@ -153,5 +153,6 @@ async fn main() -> io::Result<()> {
     .await
 }
 
-/// Where this file is a module of another program, its `main` and the command line are spare.
-const _: (fn() -> io::Result<()>, fn(Vec<String>) -> io::Result<Settings>) = (main, Settings::from_arguments);
+// Where this file is a module of another program, its `main` and the command line are spare.
+const _: fn() -> io::Result<()> = main;
+const _: fn(Vec<String>) -> io::Result<Settings> = Settings::from_arguments;

@@ -107,9 +107,15 @@ fn read(
         max_bytes: jws::MAX_TOKEN_BYTES,
     };
     let verified = jws::verify(text, keys, &expected)?;
-    let members = verified.members()?;
-    // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. One audience, as one string, is what our
-    // server writes; a token for several would be good at each of them.
+    let mut members = verified.members()?;
+    // RFC 7519 §4.1.3: an array of one says what the string says. The issuer, which writes none, knows none as its own.
+    if audience.is_some()
+        && let Some(said) = members.get_mut("aud")
+        && let Some([only]) = said.as_array_mut().map(Vec::as_mut_slice)
+    {
+        *said = only.take();
+    }
+    // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. A token for several would be good at each of them.
     if members.get("iss").and_then(Value::as_str) != Some(issuer) {
         return Err(TokenRefusal::Issuer);
     }

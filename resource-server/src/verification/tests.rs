@@ -175,8 +175,11 @@ fn audiences_that_are_nearly_ours() {
         json!("https://api.example/bank/"),
         json!("https://api.example"),
         json!("https://API.example/bank"),
-        json!([RESOURCE]),
         json!([RESOURCE, "https://other.example"]),
+        json!([RESOURCE, RESOURCE]),
+        json!([[RESOURCE]]),
+        json!([null]),
+        json!(["https://api.example"]),
         json!([]),
         json!(null),
         json!(""),
@@ -186,6 +189,14 @@ fn audiences_that_are_nearly_ours() {
         assert_eq!(double.reason(&token), "token_audience", "{audience}");
     }
     assert_eq!(double.reason(&double.claiming(|claims| claims.without("aud"))), "token_audience");
+}
+
+/// RFC 7519 §4.1.3.
+#[test]
+fn an_array_of_one_audience_is_that_audience() {
+    let double = Double::new();
+    let call = double.call(&double.claiming(|claims| claims.with("aud", json!([RESOURCE])))).unwrap();
+    assert_eq!(call.claims().aud, RESOURCE);
 }
 
 #[test]

@@ -214,6 +214,8 @@ defects! {
     MetadataForAnyIssuer = "metadata-for-any-issuer",
     /// The password grant is offered (FAPI 2.0 §5.3.2.1).
     MetadataWithPasswordGrant = "metadata-with-password-grant",
+    /// The implicit grant is offered (RFC 9700 §2.1.2).
+    MetadataWithImplicitGrant = "metadata-with-implicit-grant",
     /// none is among the algorithms of signed introspection (RFC 9701 §7).
     MetadataIntrospectionNone = "metadata-introspection-none",
     /// An alias for mutual TLS that is not https (RFC 8705 §5).

@@ -74,6 +74,8 @@ pub(crate) fn of_server(world: &World) -> Answer {
         (Defect::MetadataEndpointsWithoutTls, "introspection_endpoint", json!("http://localhost/introspect")),
         (Defect::MetadataEndpointsWithoutTls, "revocation_endpoint", json!("http://localhost/revoke")),
         (Defect::MetadataWithPasswordGrant, "grant_types_supported", json!(["client_credentials", "password"])),
+        (Defect::MetadataWithImplicitGrant, "grant_types_supported", json!(["client_credentials", "implicit"])),
+        (Defect::MetadataWithImplicitGrant, "response_types_supported", json!(["token"])),
         (Defect::MetadataIntrospectionNone, "introspection_signing_alg_values_supported", json!(["ES256", "none"])),
         (Defect::TokenEndpointWithFragment, "token_endpoint", json!(format!("{issuer}/token#here"))),
     ];
