@@ -13,10 +13,10 @@ use super::reading::Lines;
 use super::store::Part;
 use crate::mint::shared_keys::{RingRow, SealedKey, SealedRing};
 
-/// The tables they are in, with what is in their columns.
 /// More than anybody has rotated.
 const MOST_KEYS: usize = 65_536;
 
+/// The tables they are in, with what is in their columns.
 const RING: (&str, [&str; 4]) = ("signing_key_ring", ["singleton", "revision", "encrypted_by", "proof"]);
 const KEY: (&str, [&str; 7]) =
     ("signing_key", ["kid", "alg", "created_at", "signs_from", "retired_at", "revision", "sealed"]);

@@ -35,6 +35,10 @@ const SHARED: u64 = 4_096;
 /// Certificates and entitlements that a record has before it counts for two.
 const PARTS_OF_ONE: usize = 4;
 
+/// What a record counts for at most. The cache lets one in whose frequency, which ends at 15, is above that of all whose place it
+/// takes: a heavier one, however busy, might never be let in.
+const HEAVIEST: u32 = 8;
+
 /// Octets of a client's keys that count like a certificate.
 const JWKS_BYTES_OF_ONE: usize = 512;
 
@@ -160,7 +164,7 @@ impl Entry {
         let Some(record) = &self.record else { return 1 };
         let keys = record.client.authentication.jwks().map_or(0, String::len) / JWKS_BYTES_OF_ONE;
         let parts = record.certificates.len() + record.entitlements.len() + keys;
-        u32::try_from(parts / PARTS_OF_ONE).unwrap_or(u32::MAX).max(1)
+        u32::try_from(parts / PARTS_OF_ONE).unwrap_or(u32::MAX).clamp(1, HEAVIEST)
     }
 
     fn rests_on(&self, id: &ClientId, touched: &Touched) -> bool {
@@ -612,7 +616,7 @@ mod tests {
             }
             Entry { record: Some(Arc::new(record)), epoch: 1, checked_through: AtomicI64::new(10) }.weight()
         };
-        assert_eq!([0, 1, 7, 8, 256].map(|certificates| weight(certificates, 0)), [1, 1, 1, 2, 64]);
+        assert_eq!([0, 1, 7, 8, 256].map(|certificates| weight(certificates, 0)), [1, 1, 1, 2, 8]);
         assert_eq!([1, 8 * JWKS_BYTES_OF_ONE].map(|jwks| weight(0, jwks)), [1, 2]);
         assert_eq!(entry(10).weight(), 1);
     }

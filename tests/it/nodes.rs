@@ -238,13 +238,14 @@ async fn a_suspension_on_one_node_ends_what_the_other_gives_under_load() {
         let since = || answers.lock().unwrap().iter().filter(|(asked, ..)| *asked > told).count();
         within(PATIENCE, "everybody has asked again", || since() >= 4 * CONNECTIONS).await;
         for (asked, answered, status) in answers.lock().unwrap().drain(..) {
-            assert!(status == 200 || status == 400, "{status}");
+            // 503 where the machine is too busy to put it on record in time: no token either.
+            assert!([200, 400, 503].contains(&status), "{status}");
             assert!(
-                status == 400 || asked <= told,
+                status != 200 || asked <= told,
                 "a token that was asked for {:?} after the suspension",
                 asked - told
             );
-            assert!(status == 400 || answered <= told + PROMISED, "a token {:?} after it", answered - told);
+            assert!(status != 200 || answered <= told + PROMISED, "a token {:?} after it", answered - told);
         }
         set(ClientState::Active).await.unwrap();
     }
@@ -298,7 +299,8 @@ async fn a_node_whose_connections_are_forgotten_in_use_comes_back() {
         assert_eq!(asked.await.unwrap(), 503);
     }
     nodes.relay.set(Network::Open);
-    timeout(PATIENCE, nodes.token_of_other()).await.expect("it issues tokens again");
+    // Ten seconds may pass for connections that are forgotten, and more on a machine in use.
+    timeout(3 * PATIENCE, nodes.token_of_other()).await.expect("it issues tokens again");
     nodes.stop().await;
 }
 

@@ -50,6 +50,9 @@ const WAITING: usize = 2;
 /// page of the indexes that it is in, and every such page is read and written for it alone.
 const HELD: usize = 100_000;
 
+/// Or so many octets of names in them.
+const HELD_OCTETS: usize = 32 << 20;
+
 /// How many mistakes are looked for.
 const MISTAKES: usize = 20;
 
@@ -98,7 +101,9 @@ pub(super) async fn run(arguments: ImportArguments, session: &Session) -> Result
         lease,
         explanation: Explanation { at: begun_at, ..session.explain(why) },
         held: Vec::new(),
-        lot: LOT,
+        held_octets: 0,
+        // It grows by itself where the store is quick. Operators wait to write meanwhile, for a second and a half.
+        lot: SMALLEST_LOT,
         mistakes: BTreeMap::new(),
         missing: HashSet::new(),
         concerns: HashSet::new(),
@@ -145,6 +150,8 @@ struct UnderWay<'a> {
     explanation: Explanation,
     /// Certificates that were read and are not entered yet, each with its line.
     held: Vec<(u64, Box<Certificate>)>,
+    /// What their names come to.
+    held_octets: usize,
     /// How many records the next transaction enters.
     lot: usize,
     mistakes: BTreeMap<u64, String>,
@@ -178,7 +185,7 @@ impl UnderWay<'_> {
             let others = self.hold_certificates(entries);
             // One line may enter thousands: the grants of an anchor. Where there is none, it says that it is alive.
             self.enter_in_lots(others).await?;
-            if self.held.len() >= HELD {
+            if self.held.len() >= HELD || self.held_octets >= HELD_OCTETS {
                 self.enter_held().await?;
             }
             progress.count().store(self.contents.lines, Ordering::Relaxed);
@@ -220,7 +227,11 @@ impl UnderWay<'_> {
         let mut others = Vec::with_capacity(entries.len());
         for Numbered { line, entry } in entries {
             match entry {
-                Entry::Certificate(certificate) => self.held.push((line, certificate)),
+                Entry::Certificate(certificate) => {
+                    let names: usize = certificate.subject_alt_names.iter().map(String::len).sum();
+                    self.held_octets += certificate.subject.len() + names;
+                    self.held.push((line, certificate));
+                }
                 entry => others.push(Numbered { line, entry }),
             }
         }
@@ -229,6 +240,7 @@ impl UnderWay<'_> {
 
     /// Enters what is held back, as far as mistakes are still looked for.
     async fn enter_held(&mut self) -> Result<(), Failure> {
+        self.held_octets = 0;
         let held = in_order(std::mem::take(&mut self.held));
         self.enter_in_lots(held).await
     }
@@ -422,6 +434,7 @@ mod tests {
             lease,
             explanation: because("bulk"),
             held: Vec::new(),
+            held_octets: 0,
             lot: LOT,
             mistakes: BTreeMap::new(),
             missing: HashSet::new(),

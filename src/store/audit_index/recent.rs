@@ -74,12 +74,17 @@ impl Recent {
         }
     }
 
-    /// What follows the record with this place and hash.
-    pub(super) fn after(&self, position: i64, hash: &[u8]) -> Option<Stretch> {
+    /// What follows the record with this place and hash, as far as the log's last record, by place and hash as well. What the log
+    /// does not have yet is for the next time; or for never, where it has lost it.
+    pub(super) fn after(&self, (position, hash): (i64, &[u8]), (last, last_hash): (i64, &[u8])) -> Option<Stretch> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.stretches.get(&position)?.last.position.number() > last {
+            return None;
+        }
         let stretch = kept.stretches.remove(&position)?;
         kept.records -= stretch.records;
-        (stretch.after.hash.octets() == hash).then_some(stretch)
+        let is_the_logs = stretch.last.position.number() < last || stretch.last.hash.octets() == last_hash;
+        (stretch.after.hash.octets() == hash && is_the_logs).then_some(stretch)
     }
 
     /// Lets go of what is indexed: `indexed` says how far each chain is.
@@ -134,7 +139,8 @@ mod tests {
     }
 
     fn after(recent: &Recent, head: Head) -> Option<Head> {
-        recent.after(head.position.number(), head.hash.octets()).map(|stretch| stretch.last)
+        let far = (i64::MAX, &[][..]);
+        recent.after((head.position.number(), head.hash.octets()), far).map(|stretch| stretch.last)
     }
 
     #[test]
@@ -183,6 +189,27 @@ mod tests {
         assert_eq!(other.head.position, one.head.position);
         assert_eq!(after(&recent, other.head), None);
         assert_eq!(after(&recent, first()), Some(one.head));
+    }
+
+    #[test]
+    fn what_the_log_does_not_end_with_is_not_taken() {
+        let recent = Recent::default();
+        let (batch, one) = appended(first(), 2, 2);
+        let (_, other) = appended(first(), 2, 3);
+        let start = first();
+        let from = (start.position.number(), start.hash.octets().as_slice());
+        let end = |head: &Appended| (head.head.position.number(), head.head.hash.octets().to_vec());
+        recent.note(Arc::clone(&batch), &one);
+        recent.look_through();
+        let (last, hash) = end(&one);
+        // Not there yet: kept for the next time.
+        assert!(recent.after(from, (last - 1, &hash)).is_none());
+        assert!(recent.after(from, (last, &hash)).is_some());
+        recent.note(batch, &one);
+        recent.look_through();
+        // The log ends there with another.
+        assert!(recent.after(from, (last, &end(&other).1)).is_none());
+        assert!(recent.is_empty());
     }
 
     #[test]

@@ -46,12 +46,18 @@ impl Step {
         self.records += 1;
     }
 
-    /// What this process has appended after `from`, a place and its hash. Gives the last of it.
-    fn add_recent(&mut self, store: &Store, from: &(i64, Vec<u8>), limit: usize) -> Option<(i64, Vec<u8>)> {
+    /// What this process has appended to this chain after `from`, a place and its hash. Gives the last of it.
+    fn add_recent(
+        &mut self,
+        store: &Store,
+        from: &(i64, Vec<u8>),
+        chain: &LogChain,
+        limit: usize,
+    ) -> Option<(i64, Vec<u8>)> {
         let mut last = None;
         while self.records < limit {
             let (position, hash) = last.as_ref().unwrap_or(from);
-            let Some(stretch) = store.recent.after(*position, hash) else { break };
+            let Some(stretch) = store.recent.after((*position, hash), (chain.last.0, &chain.last.1)) else { break };
             self.rows.extend(stretch.rows);
             self.records += stretch.records;
             last = Some((stretch.last.position.number(), stretch.last.hash.octets().to_vec()));
@@ -151,7 +157,7 @@ async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize
         let id = chain.id.number();
         // Somebody else may have come further since.
         let from = come.get(&id).filter(|come| come.0 >= chain.cut.0).unwrap_or(&chain.cut);
-        if let Some((position, hash)) = step.add_recent(store, from, limit) {
+        if let Some((position, hash)) = step.add_recent(store, from, chain, limit) {
             // What was appended since is there the next time, if it is not there now.
             step.progress.push((id, position, hash, chain.cut.0));
             continue;

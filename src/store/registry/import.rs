@@ -30,7 +30,7 @@ const ROOM: &str = "PRAGMA cache_size = -65536";
 /// takes longer on a busy machine, and what cannot be entered once is the end of the whole import. These are shorter than its lease.
 /// And a statement is planned once, when the tables are still empty and reading all of one is the cheapest: that plan stays for the
 /// million, so the indexes are used from the first row on.
-const PATIENT: &str = "SET LOCAL statement_timeout = '20s'; SET LOCAL lock_timeout = '20s'; \
+const PATIENT: &str = "SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '5s'; \
                        SET LOCAL idle_in_transaction_session_timeout = '20s'; SET LOCAL enable_seqscan = off;";
 
 /// Rows that are looked at together where an import has left some.
@@ -358,7 +358,7 @@ mod tests {
         };
         let (_turn, mut transaction) = bench.store.begin_patiently().await.unwrap();
         let patience: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *transaction).await.unwrap();
-        assert_eq!(patience, "20s");
+        assert_eq!(patience, "5s");
         transaction.rollback().await.unwrap();
         for connections in [&bench.store.writers, &bench.store.readers] {
             let patience: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(connections).await.unwrap();

@@ -188,7 +188,8 @@ async fn asks_both(sites: [Arc<Site>; 2], party: Party, told: Arc<Told>, at_work
     while *at_work.borrow() {
         first = 1 - first;
         let mut seen = Vec::new();
-        for node in [first, 1 - first] {
+        // Once more where both are too busy with the start of one of them.
+        for node in [first, 1 - first, first, 1 - first] {
             // One that is gone is asked where it was.
             known[node] = sites[node].addresses().borrow().map_or(known[node], |addresses| addresses.mtls);
             let asked = clock.now();
@@ -212,7 +213,7 @@ async fn asks_both(sites: [Arc<Site>; 2], party: Party, told: Arc<Told>, at_work
                 Err(error) => seen.push(error.to_string()),
             }
         }
-        assert!(seen.len() < 2, "no token of either node: {seen:?}");
+        assert!(seen.len() < 4, "no token of either node: {seen:?}");
         twice += seen.len();
     }
     twice
