@@ -15,6 +15,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 directory=${1:?start.sh DIRECTORY [HOST [PORT]]}
 host=${2:-localhost}
 port=${3:-21443}
+command -v curl >/dev/null || { echo "curl is missing: readiness is asked with it" >&2; exit 1; }
 api_port=$((port + 1)) operations_port=$((port + 2))
 
 build() { (cd "$root" && cargo build --quiet --locked "$@"); }
@@ -94,7 +95,10 @@ ask() {
     curl --silent --max-time 5 --cacert servers-ca.pem --cert suite-mtls-1.pem --key suite-mtls-1.key "$@" || true
 }
 for _ in $(seq 200); do
-    kill -0 "$server" "$guarded"
+    # `kill -0` of several succeeds while one of them lives.
+    for process in "$server" "$guarded"; do
+        kill -0 "$process"
+    done
     token=$(ask "https://localhost:$port/token" --data grant_type=client_credentials --data client_id=suite-mtls-1 |
         sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p')
     status=$(ask --output /dev/null --write-out '%{http_code}' --header "Authorization: Bearer $token" \

@@ -234,11 +234,12 @@ impl Bench<'_> {
         Ok(shown)
     }
 
-    fn forge(&self, step: &Step) -> Result<Vec<String>, String> {
+    fn forge(&mut self, step: &Step) -> Result<Vec<String>, String> {
         let mut shown = Vec::new();
         for (name, wanted) in &step.forge {
             let forged = token::forge(wanted, &self.court.words.token, self, self)?;
             shown.push(format!("{name}: {}", forged.shown));
+            self.secrets.extend(exchange::written(&forged.compact));
             self.kept.borrow_mut().insert(name.clone(), forged.compact.into());
         }
         Ok(shown)
@@ -398,16 +399,18 @@ impl Signers for Bench<'_> {
 
 /// Pairs as a form (WHATWG URL §5.2): what is not a letter, a digit or one of `*-._` is percent-encoded, a space is `+`.
 pub(crate) fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let encoded = |text: &str| -> String {
-        text.bytes()
-            .map(|octet| match octet {
-                b' ' => "+".to_owned(),
-                octet if octet.is_ascii_alphanumeric() || b"*-._".contains(&octet) => char::from(octet).to_string(),
-                octet => format!("%{octet:02X}"),
-            })
-            .collect()
-    };
     pairs.map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect::<Vec<_>>().join("&")
+}
+
+/// One name or value of a form.
+pub(crate) fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|octet| match octet {
+            b' ' => "+".to_owned(),
+            octet if octet.is_ascii_alphanumeric() || b"*-._".contains(&octet) => char::from(octet).to_string(),
+            octet => format!("%{octet:02X}"),
+        })
+        .collect()
 }
 
 fn octets() -> [u8; 32] {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::expectation::told;
+use super::template;
 use super::wire::{Answer, Request};
 
 /// How much of a body a report shows.
@@ -14,6 +15,9 @@ const SHOWN: usize = 4_000;
 
 /// A run of characters from here on may be a token.
 const LONG: usize = 60;
+
+/// What is shorter than this is no secret that could be told from other words.
+const SECRET: usize = 8;
 
 /// One request and its answer.
 #[derive(Clone, Debug, Serialize)]
@@ -61,9 +65,26 @@ pub(crate) fn secrets(answer: &Answer) -> Vec<String> {
     ["access_token", "refresh_token", "id_token", "client_secret"]
         .iter()
         .filter_map(|member| body[*member].as_str())
-        .filter(|secret| secret.len() >= 8)
-        .map(str::to_owned)
+        .filter(|secret| secret.len() >= SECRET)
+        .flat_map(written)
         .collect()
+}
+
+/// Every way in which a secret may stand in a request or an answer: itself, bent as a case may bend it, and each of these
+/// encoded for a form, a URL or JSON.
+pub(crate) fn written(secret: &str) -> Vec<String> {
+    let mut ways: Vec<String> = vec![secret.to_owned()];
+    ways.extend(template::bent(secret));
+    for way in ways.clone() {
+        let form = super::bench::encoded(&way);
+        ways.extend([form.replace('+', "%20"), form.to_lowercase(), way.replace('/', "\\/"), form]);
+        // What a server writes that encodes the octets in small letters.
+        ways.push(way.replace('/', "%2f").replace('+', "%2b").replace('=', "%3d").replace('~', "%7e"));
+    }
+    ways.retain(|way| way.len() >= SECRET);
+    ways.sort();
+    ways.dedup();
+    ways
 }
 
 fn header(name: &str, value: &str) -> String {
@@ -76,10 +97,7 @@ fn header(name: &str, value: &str) -> String {
 
 /// Shortens every secret, and every run of characters that is long enough to be one.
 pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets {
-        text = text.replace(secret.as_str(), &shortened(secret));
-    }
+    let text = without(text, secrets);
     let mut out = String::new();
     let mut run = String::new();
     for character in text.chars().chain(['\n']) {
@@ -96,6 +114,24 @@ pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
         out.push(character);
     }
     out.pop();
+    out
+}
+
+/// The text with each secret shortened; where several begin, the longest.
+fn without(text: &str, secrets: &[String]) -> String {
+    let mut secrets: Vec<&str> = secrets.iter().map(String::as_str).filter(|secret| !secret.is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if let Some((secret, after)) = secrets.iter().find_map(|secret| Some((secret, rest.strip_prefix(secret)?))) {
+            out.push_str(&shortened(secret));
+            rest = after;
+        } else {
+            out.push(character);
+            rest = &rest[character.len_utf8()..];
+        }
+    }
     out
 }
 
@@ -137,9 +173,35 @@ mod tests {
         let body = r#"{"access_token":"0123456789abcdef","token_type":"Bearer"}"#;
         let came = Answer::Response(Response { status: 200, headers: Vec::new(), body: body.to_owned() });
         let secrets = secrets(&came);
-        assert_eq!(secrets, ["0123456789abcdef"]);
+        assert!(secrets.iter().any(|secret| secret == "0123456789abcdef"));
         assert!(!answer(&came, &secrets).contains("0123456789abcdef"));
         assert_eq!(masked("token=0123456789abcdef", &secrets), "token=01234567…(16 characters)");
+    }
+
+    #[test]
+    fn a_token_is_masked_however_it_is_encoded_or_bent() {
+        // Both shorter than what is masked for its length alone.
+        let tokens = ["mF_9-B5f-4~1JqMkT2wXyZaBcDeFgHiJkLmNoPqRsTu", "q83v/Ze+mX0fPl7R/YkNs2+Tq9uLwB1cHdEg5aJ4oVs="];
+        for token in tokens {
+            let body = serde_json::json!({ "access_token": token }).to_string();
+            let came = Answer::Response(Response { status: 200, headers: Vec::new(), body });
+            let secrets = secrets(&came);
+            let mut bent = template::bent(token);
+            assert!(bent.len() > 8, "{bent:?}");
+            bent.push(token.to_owned());
+            for value in bent {
+                let form = super::super::bench::form([("token", value.as_str()), ("client_id", "a")].into_iter());
+                let json = format!("{{\"echo\":\"{}\"}}", value.replace('/', "\\/"));
+                for text in [value.clone(), form, json] {
+                    let shown = masked(&text, &secrets);
+                    // What is left of it: eight characters, as they were or encoded.
+                    let runs = shown
+                        .split(|character: char| !(character.is_ascii_alphanumeric() || "%_-+/.".contains(character)));
+                    let longest = runs.map(str::len).max().unwrap_or(0);
+                    assert!(shown.contains('…') && longest <= 10, "{text}: {shown}");
+                }
+            }
+        }
     }
 
     #[test]

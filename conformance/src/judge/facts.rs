@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::jws;
@@ -53,16 +54,20 @@ impl Facts {
 /// Asks.
 pub(crate) async fn gather(target: &Target) -> Facts {
     let mut facts = Facts::default();
-    let well_known =
+    let mut published =
         target.metadata.clone().unwrap_or_else(|| well_known(&target.issuer, "oauth-authorization-server"));
-    if let Some(document) = document(target, &well_known, &mut facts.troubles).await {
+    if let Some(document) = document(target, &target.roots, &published, &mut facts.troubles).await {
         facts.metadata = document;
     } else if target.metadata.is_none() {
-        // OpenID Connect Discovery §4: behind the issuer. Its content serves; RFC 8414 is a case of its own.
+        // OpenID Connect Discovery §4: behind the issuer, which RFC 8414 §5 lets a server keep to. Where it is there, it is
+        // what the cases about metadata ask.
         let other = format!("{}/.well-known/openid-configuration", target.issuer.trim_end_matches('/'));
-        facts.metadata = document(target, &other, &mut facts.troubles).await.unwrap_or_default();
+        if let Some(document) = document(target, &target.roots, &other, &mut facts.troubles).await {
+            facts.metadata = document;
+            published = other;
+        }
     }
-    facts.endpoints.insert("metadata".to_owned(), well_known);
+    facts.endpoints.insert("metadata".to_owned(), published);
     for name in ["token", "introspection", "revocation"] {
         let member = format!("{name}_endpoint");
         // RFC 8705 §5: the alias, where there is one, is what a client with a certificate uses.
@@ -75,15 +80,21 @@ pub(crate) async fn gather(target: &Target) -> Facts {
         }
     }
     if let Some(url) = facts.metadata["jwks_uri"].as_str().map(str::to_owned) {
-        facts.jwks = document(target, &url, &mut facts.troubles).await.unwrap_or_default();
+        facts.jwks = document(target, &target.roots, &url, &mut facts.troubles).await.unwrap_or_default();
         facts.endpoints.insert("jwks".to_owned(), url);
     }
     if let Some(resource) = &target.protected_resource {
         facts.endpoints.insert("resource".to_owned(), resource.url.clone());
-        // RFC 9728 §3.1: from the resource identifier, where it is known.
-        let said = target.resource.as_ref().filter(|resource| Address::parse(resource).is_some());
-        let metadata = resource.metadata.clone();
-        let metadata = metadata.or_else(|| said.map(|resource| self::well_known(resource, "oauth-protected-resource")));
+        // RFC 9728 §3.1: from the resource identifier, where it is known. Nobody has to publish it: what the file does not
+        // name is asked about where it is there.
+        let mut metadata = resource.metadata.clone();
+        if metadata.is_none()
+            && let Some(said) = &target.resource
+        {
+            let derived = well_known(said, "oauth-protected-resource");
+            let there = answers(target, &resource.roots, &derived).await;
+            metadata = there.then_some(derived);
+        }
         if let Some(url) = metadata {
             facts.endpoints.insert("resource_metadata".to_owned(), url);
         }
@@ -105,11 +116,16 @@ pub(crate) fn well_known(issuer: &str, suffix: &str) -> String {
 }
 
 /// A JSON object, asked for without a certificate and then, where that is refused, with one.
-async fn document(target: &Target, url: &str, troubles: &mut Vec<String>) -> Option<Value> {
+async fn document(
+    target: &Target,
+    roots: &[CertificateDer<'static>],
+    url: &str,
+    troubles: &mut Vec<String>,
+) -> Option<Value> {
     Address::parse(url)?;
     for party in [None, target.parties.get("client")] {
         let request = Request { method: "GET".to_owned(), url: url.to_owned(), headers: Vec::new(), body: None };
-        match send(&request, party, &target.roots).await {
+        match send(&request, party, roots).await {
             Ok(Answer::Response(Response { status: 200, body, .. })) => {
                 let object = serde_json::from_str::<Value>(&body).ok().filter(Value::is_object);
                 if object.is_some() {
@@ -122,6 +138,17 @@ async fn document(target: &Target, url: &str, troubles: &mut Vec<String>) -> Opt
         }
     }
     None
+}
+
+/// Whether a GET is answered by 200, without a certificate or with one.
+async fn answers(target: &Target, roots: &[CertificateDer<'static>], url: &str) -> bool {
+    for party in [None, target.parties.get("client")] {
+        let request = Request { method: "GET".to_owned(), url: url.to_owned(), headers: Vec::new(), body: None };
+        if let Ok(Answer::Response(Response { status: 200, .. })) = send(&request, party, roots).await {
+            return true;
+        }
+    }
+    false
 }
 
 /// A token for `client`, if it gets one.

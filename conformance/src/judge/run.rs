@@ -12,12 +12,16 @@ use super::facts::{self, Facts};
 use super::issuer::{Keys, Trap, serve};
 use super::report::{Judged, Outcome, Report, Subject, printable};
 use super::target::{Target, TargetError};
+use super::wire::Address;
 
 /// A case that took this long was spent waiting.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// So many of them and the target is given up: it would hold the judge for hours.
 const SLOW_CASES: usize = 12;
+
+/// So long for all cases together, and the target is given up: it may keep just below what counts as waiting.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// So many cases in a row that could not be asked, and the target is given up.
 const ERRORS: usize = 25;
@@ -35,12 +39,21 @@ impl Choice {
     pub(crate) fn takes(&self, case: &Case) -> bool {
         let named = |wanted: &String| {
             let place = format!("{} {}", case.specification, case.section);
-            case.id == *wanted
-                || (wanted.ends_with('*') && case.id.starts_with(wanted.trim_end_matches('*')))
-                || place.starts_with(wanted.as_str())
+            names(wanted, &case.id) || place.starts_with(wanted.as_str())
         };
         (!self.short || case.profile == Profile::Short) && (self.only.is_empty() || self.only.iter().any(named))
     }
+}
+
+/// Whether it is this id, or `BEGINNING*` of it.
+fn names(wanted: &str, id: &str) -> bool {
+    wanted == id || wanted.strip_suffix('*').is_some_and(|beginning| id.starts_with(beginning))
+}
+
+/// Why the file says that this case does not count: the longest of what names it.
+fn excepted<'a>(except: &'a BTreeMap<String, String>, id: &str) -> Option<&'a String> {
+    let naming = except.iter().filter(|(wanted, _)| names(wanted, id));
+    naming.max_by_key(|(wanted, _)| wanted.len()).map(|(_, reason)| reason)
 }
 
 /// Told of each case as it ends.
@@ -65,7 +78,7 @@ pub async fn run(
     let began = clock::now();
     let since = Since::now();
     let target = Target::read(file, began)?;
-    if let Some(id) = target.except.keys().find(|id| catalogue.case(id).is_none()) {
+    if let Some(id) = target.except.keys().find(|wanted| !catalogue.cases.iter().any(|case| names(wanted, &case.id))) {
         return Err(wrong(format!("except: there is no case {id:?}")));
     }
     let chosen: Vec<&Case> = catalogue.cases.iter().filter(|case| choice.takes(case)).collect();
@@ -102,19 +115,20 @@ pub async fn run(
 
     let mut judged: BTreeMap<&str, Judged> = BTreeMap::new();
     let mut forged_waited = false;
-    let (mut slow, mut errors) = (0, 0);
+    let (mut slow, mut errors, mut spent) = (0, 0, Duration::ZERO);
     for (done, case) in cases.iter().enumerate() {
         progress.begins(done, cases.len(), &case.id);
         if !forged_waited && case.needs.iter().any(|need| need == "forged") && target.forged.is_some() {
             wait_for_forged(&court).await;
             forged_waited = true;
         }
-        let result = if slow < SLOW_CASES && errors < ERRORS {
+        let result = if slow < SLOW_CASES && errors < ERRORS && spent < PATIENCE {
             one(case, &court, &judged).await
         } else {
-            let why = "not asked: the target has been given up, as too much before went unanswered";
+            let why = "not asked: the target has been given up, as too much before went unanswered or took too long";
             Judged::unasked(case, Outcome::Error, why)
         };
+        spent += Duration::from_millis(result.milliseconds);
         slow += usize::from(u128::from(result.milliseconds) >= SLOW.as_millis());
         errors = if result.outcome == Outcome::Error { errors + 1 } else { 0 };
         progress.ended(
@@ -139,7 +153,7 @@ pub async fn run(
 }
 
 async fn one(case: &Case, court: &Court<'_>, judged: &BTreeMap<&str, Judged>) -> Judged {
-    if let Some(why) = lacks(case, court.target, court.facts) {
+    if let Some(why) = lacks(case, court.target, court.facts).or_else(|| out_of_reach(case, court)) {
         return Judged::unasked(case, Outcome::Skipped, &why);
     }
     if let Some(control) = &case.control
@@ -155,7 +169,7 @@ async fn one(case: &Case, court: &Court<'_>, judged: &BTreeMap<&str, Judged>) ->
         Verdict::Fail(why) => (Outcome::Fail, why),
         Verdict::Error(why) => (Outcome::Error, why),
     };
-    let (outcome, why) = match court.target.except.get(&case.id) {
+    let (outcome, why) = match excepted(&court.target.except, &case.id) {
         Some(reason) if outcome == Outcome::Pass => (Outcome::Excepted, format!("{reason} (it passed all the same)")),
         Some(reason) => (Outcome::Excepted, format!("{reason} ({why})")),
         None => (outcome, why),
@@ -171,6 +185,25 @@ fn lacks(case: &Case, target: &Target, facts: &Facts) -> Option<String> {
         let (has, what) = has(need, target, facts);
         (has != wanted).then(|| if wanted { what } else { format!("only for a target without {need}") })
     })
+}
+
+/// Why the trap would prove nothing: it listens on loopback, where nobody comes to it from another machine.
+fn out_of_reach(case: &Case, court: &Court<'_>) -> Option<String> {
+    if !format!("{:?}", case.steps).contains("${trap") {
+        return None;
+    }
+    case.steps.iter().find_map(|step| {
+        let to = step.upon(court.words).ok()?.to?;
+        let address = Address::parse(court.facts.endpoints.get(&to)?)?;
+        let why =
+            || format!("the judge's trap is on loopback, out of reach of {}: it would prove nothing", address.host);
+        (!is_loopback(&address.host)).then(why)
+    })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    literal.map_or_else(|_| host == "localhost" || host.ends_with(".localhost"), |address| address.is_loopback())
 }
 
 fn has(need: &str, target: &Target, facts: &Facts) -> (bool, String) {
@@ -229,6 +262,24 @@ mod tests {
             assert_eq!(says(need), Some(false), "{need}");
         }
         assert_eq!(says("ca"), None);
+    }
+
+    #[test]
+    fn an_exception_names_a_case_or_a_beginning_and_the_longest_counts() {
+        let said = [("a-*", "all"), ("a-b-*", "some"), ("a-b-c", "one")];
+        let except = said.map(|(wanted, reason)| (wanted.to_owned(), reason.to_owned())).into();
+        let reason = |id: &str| excepted(&except, id).map(String::as_str);
+        assert_eq!(["a-x", "a-b-x", "a-b-c", "b"].map(reason), [Some("all"), Some("some"), Some("one"), None]);
+    }
+
+    #[test]
+    fn the_trap_is_within_reach_of_loopback_alone() {
+        for host in ["localhost", "as.localhost", "127.0.0.1", "127.1.2.3", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["as.example", "192.0.2.1", "[2001:db8::1]", "localhost.example"] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
 use crate::judge::certificate::{self, Identity, Party};
+use crate::judge::report::printable;
 use crate::key::{JwsAlgorithm, Key};
 use crate::pki::Authority;
 
@@ -173,7 +174,9 @@ pub struct TargetError(pub(crate) Vec<String>);
 
 impl std::fmt::Display for TargetError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join("\n"))
+        // Some of it may be what a target said, and it goes to a terminal.
+        let lines = self.0.iter().flat_map(|mistake| mistake.lines()).map(printable);
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -407,6 +410,12 @@ mod tests {
         let told = read(&bad).unwrap_err();
         assert_eq!(told.lines().count(), 3, "{told}");
         assert!(told.contains("gone.pem") && told.contains("issuer: not an https URL"), "{told}");
+    }
+
+    #[test]
+    fn a_mistake_gives_no_orders_to_a_terminal() {
+        let told = TargetError(vec!["a\u{9b}2J\u{202e}b\nc".to_owned(), "d\u{1b}[2J".to_owned()]).to_string();
+        assert_eq!(told, "a 2Jb\nc\nd [2J");
     }
 
     #[test]

@@ -127,6 +127,30 @@ fn filtered(value: &Value, filter: &str) -> Option<String> {
     })
 }
 
+/// What every filter that a case may apply to a token makes of this one, alone or after its signature is gone.
+pub(crate) fn bent(token: &str) -> Vec<String> {
+    const FILTERS: [&str; 12] = [
+        "upper",
+        "lower",
+        "swap_case",
+        "drop_first",
+        "drop_last",
+        "shorten",
+        "percent",
+        "base64url",
+        "without_signature",
+        "flip_signature",
+        "flip_payload",
+        "padded",
+    ];
+    let all = |text: &str| FILTERS.iter().filter_map(|filter| filtered(&text.into(), filter)).collect::<Vec<_>>();
+    let mut bent = all(token);
+    if let Some(unsigned) = filtered(&token.into(), "without_signature") {
+        bent.extend(all(&unsigned));
+    }
+    bent
+}
+
 fn swapped(character: char) -> char {
     if character.is_ascii_lowercase() { character.to_ascii_uppercase() } else { character.to_ascii_lowercase() }
 }

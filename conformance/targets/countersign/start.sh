@@ -14,6 +14,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 directory=${1:?start.sh DIRECTORY [PORT]}
 port=${2:-21443}
+command -v curl >/dev/null || { echo "curl is missing: readiness is asked with it" >&2; exit 1; }
 api_port=$((port + 1)) forged_port=$((port + 2)) judge_port=$((port + 3)) operations_port=$((port + 4))
 
 build() { (cd "$root" && cargo build --quiet --locked "$@"); }
@@ -150,22 +151,26 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Ready is who can do the whole of it: a token, and the API with it.
+# Ready is who can do the whole of it: a token, and the API with it. The other API has no issuer yet, the judge's: it answers.
 ask() {
     curl --silent --max-time 5 --cacert servers-ca.pem --cert client.pem --key client.key "$@" || true
 }
 for _ in $(seq 200); do
-    kill -0 "$server" "$guarded" "$forged"
+    # `kill -0` of several succeeds while one of them lives.
+    for process in "$server" "$guarded" "$forged"; do
+        kill -0 "$process"
+    done
     token=$(ask "https://localhost:$port/token" --data grant_type=client_credentials --data client_id=client |
         sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p')
     status=$(ask --output /dev/null --write-out '%{http_code}' --header "Authorization: Bearer $token" \
         "https://localhost:$api_port/accounts")
-    if [ "$status" = 200 ]; then
+    forged_status=$(ask --output /dev/null --write-out '%{http_code}' "https://localhost:$forged_port/accounts")
+    if [ "$status" = 200 ] && [ "$forged_status" != 000 ]; then
         echo "ready: $directory/target.toml"
         wait -n "$server" "$guarded" "$forged"
         exit 1
     fi
     sleep 0.1
 done
-echo "no token that the API takes: $status" >&2
+echo "no token that the API takes: $status, or nobody at the other API: $forged_status" >&2
 exit 1

@@ -1,5 +1,6 @@
 //! The report as JUnit XML: a suite for each section.
 
+use super::table::turns_round;
 use super::{Outcome, Report};
 use crate::judge::case::Level;
 
@@ -71,6 +72,7 @@ pub(super) fn escaped(text: &str) -> String {
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(character),
             '\u{fffe}' | '\u{ffff}' => out.push('?'),
+            character if turns_round(character) => {}
             character if character.is_control() => out.push('?'),
             character => out.push(character),
         }
@@ -85,7 +87,8 @@ mod tests {
 
     #[test]
     fn what_a_target_says_stays_text() {
-        let junit = sample("\"/><failure message='x'>&\u{0}\u{1b}]]>").to_junit();
+        let junit = sample("\"/><failure message='x'>&\u{0}\u{1b}\u{202e}\u{2069}]]>").to_junit();
+        assert!(!junit.contains('\u{202e}') && !junit.contains('\u{2069}'));
         assert_eq!(junit.matches("<failure").count(), 1);
         assert!(!junit.contains('\u{0}') && !junit.contains('\u{1b}'));
         assert!(junit.contains("tests=\"5\" failures=\"1\" errors=\"1\""));

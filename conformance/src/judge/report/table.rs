@@ -76,9 +76,15 @@ impl Report {
     }
 }
 
-/// Without the control characters that a target could send to a terminal.
+/// Without the control characters that a target could send to a terminal, and without those that turn the text after them round.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    let shown = |character: &char| !turns_round(*character);
+    text.chars().filter(shown).map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+/// Whether the character decides over the direction of what follows (UAX #9): a reader would see another text.
+pub(super) const fn turns_round(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -87,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_table_counts_and_no_target_writes_to_the_terminal() {
-        let table = sample("\u{1b}[2Jhostile\n").table();
+        let table = sample("\u{1b}[2Jhost\u{202e}\u{2066}ile\n").table();
         assert!(!table.contains('\u{1b}'));
         assert!(table.contains("in all"), "{table}");
         assert!(table.contains("FAIL case-1: A title"), "{table}");
