@@ -475,6 +475,8 @@ defects! {
     ChallengeWithErrorWithoutToken = "challenge-with-error-without-token",
     /// A refused token is 400 (RFC 6750 §3.1).
     InvalidTokenAsBadRequest = "invalid-token-as-bad-request",
+    /// A bad token or assertion ends the connection without an answer (RFC 6750 §3.1).
+    DropsTheConnectionOnABadToken = "drops-the-connection-on-a-bad-token",
     /// A refused token is 200 with an error in its body (RFC 6750 §3.1).
     InvalidTokenAsOk = "invalid-token-as-ok",
     /// A token in the query counts (RFC 6750 §2.3, FAPI 2.0 §5.3.4).

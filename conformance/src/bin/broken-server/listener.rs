@@ -3,7 +3,6 @@
 //! The handshake proves that the peer holds the key of the certificate it sent; what that certificate is worth is asked on
 //! each request.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use http_body_util::{BodyExt, Limited};
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -86,7 +86,7 @@ async fn serve_connection(mut stream: TcpStream, acceptor: &TlsAcceptor, world: 
     Ok(())
 }
 
-async fn answer(world: Arc<World>, peer: Option<Peer>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn answer(world: Arc<World>, peer: Option<Peer>, request: Request<Incoming>) -> io::Result<Answer> {
     let (head, body) = request.into_parts();
     let body: Bytes = match Limited::new(body, LARGEST_BODY_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
@@ -100,7 +100,15 @@ async fn answer(world: Arc<World>, peer: Option<Peer>, request: Request<Incoming
         body,
         peer,
     };
-    Ok(route::answer(&world, &asked, now()).await)
+    let answer = route::answer(&world, &asked, now()).await;
+    let parameter: &[u8] = b"client_assertion=";
+    let brings_a_token = asked.headers.contains_key(AUTHORIZATION)
+        || asked.body.windows(parameter.len()).any(|octets| octets == parameter);
+    if brings_a_token && answer.status().is_client_error() && world.broken.is(Defect::DropsTheConnectionOnABadToken) {
+        // hyper ends the connection of a service that fails.
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
+    Ok(answer)
 }
 
 fn server_config(world: &World) -> Result<ServerConfig, Failure> {

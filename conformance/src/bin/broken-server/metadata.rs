@@ -139,6 +139,10 @@ pub(crate) fn keys(world: &World) -> Answer {
     if broken.is(Defect::JwksWithWeakCurve) {
         let mut key = published(&Key::generate(KeyKind::P256), "ES256");
         key["crv"] = "P-192".into();
+        for coordinate in ["x", "y"] {
+            // 24 octets in base64url.
+            key[coordinate] = "A".repeat(32).into();
+        }
         keys.push(key);
     }
     if broken.is(Defect::JwksPadded) {
