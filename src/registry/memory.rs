@@ -16,7 +16,7 @@ use moka::ops::compute::Op;
 use super::history::{Change, Touched};
 use super::participant::Participant;
 use super::resource_server::{Asker, ResourceServer};
-use super::store::{Head, Look, Origin, RegistryStore, StoreUnavailable};
+use super::store::{Head, Look, Origin, Past, RegistryStore, StoreUnavailable};
 use super::trust_anchor::TrustAnchor;
 use super::{AnchorId, ClientId, ClientRecord, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
 
@@ -86,8 +86,30 @@ pub(super) struct Memory {
     askers: moka::sync::Cache<(Thumbprint, KeyHash), (Stand, Arc<Asker>)>,
     /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
     seen: AtomicI64,
-    epoch: AtomicI64,
+    past: KnownPast,
     recent: RwLock<Recent>,
+}
+
+/// The past that a node knows of. Read halfway through a change it is a third one, which nothing rests on.
+#[derive(Debug)]
+struct KnownPast {
+    epoch: AtomicI64,
+    server: AtomicI64,
+}
+
+impl KnownPast {
+    const fn new(Past { epoch, server }: Past) -> Self {
+        Self { epoch: AtomicI64::new(epoch), server: AtomicI64::new(server) }
+    }
+
+    fn get(&self) -> Past {
+        Past { epoch: self.epoch.load(Ordering::Acquire), server: self.server.load(Ordering::Acquire) }
+    }
+
+    fn set(&self, Past { epoch, server }: Past) {
+        self.epoch.store(epoch, Ordering::Release);
+        self.server.store(server, Ordering::Release);
+    }
 }
 
 /// Where the registry stands, as this node knows it: no two are alike between which there was a change.
@@ -154,7 +176,7 @@ where
 #[derive(Debug)]
 struct Entry {
     record: Option<Arc<ClientRecord>>,
-    epoch: i64,
+    past: Past,
     checked_through: AtomicI64,
 }
 
@@ -188,7 +210,7 @@ impl Memory {
             shared: Shared::new(),
             askers: moka::sync::Cache::new(ASKERS),
             seen: AtomicI64::new(head.version.0),
-            epoch: AtomicI64::new(head.epoch),
+            past: KnownPast::new(head.past),
             recent: RwLock::new(Recent { history: 0, newest: None, floor: head.version.0, changes: VecDeque::new() }),
         }
     }
@@ -200,7 +222,12 @@ impl Memory {
 
     /// The epoch it knows of.
     pub(super) fn epoch(&self) -> i64 {
-        self.epoch.load(Ordering::Acquire)
+        self.past.get().epoch
+    }
+
+    /// How many histories came before the one it knows.
+    pub(super) fn history(&self) -> u64 {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).history
     }
 
     /// The record of the client with this id; loaded by one of those who ask for it at the same time.
@@ -281,9 +308,9 @@ impl Memory {
         let seen = self.seen.load(Ordering::Acquire);
         // A fail-over that lost changes may have made as many others before this node looks again.
         let is_made_otherwise = recent.newest.as_ref().is_some_and(|(of, known)| *of == since && *known != origin);
-        if head.epoch != self.epoch.load(Ordering::Acquire) || head.version.0 < since.0 || is_made_otherwise {
+        if head.past != self.past.get() || head.version.0 < since.0 || is_made_otherwise {
             // Another history: nothing that is remembered can be compared with it.
-            self.epoch.store(head.epoch, Ordering::Release);
+            self.past.set(head.past);
             recent.history += 1;
             self.known.invalidate_all();
             self.unknown.invalidate_all();
@@ -348,7 +375,7 @@ impl Memory {
 
     /// The version through which `entry` is known to be true, or nothing if it is not known to be true now.
     fn current_through(&self, id: &ClientId, entry: &Entry) -> Option<RegistryVersion> {
-        if entry.epoch != self.epoch.load(Ordering::Acquire) {
+        if entry.past != self.past.get() {
             return None;
         }
         let checked = entry.checked_through.load(Ordering::Acquire);
@@ -403,7 +430,7 @@ async fn load(id: &ClientId, store: &dyn RegistryStore, shared: &Shared) -> Resu
     }
     let entry = Arc::new(Entry {
         record: record.map(Arc::new),
-        epoch: head.epoch,
+        past: head.past,
         checked_through: AtomicI64::new(head.version.0),
     });
     if known { Ok(entry) } else { Err(Failure::Unknown(entry)) }
@@ -433,10 +460,11 @@ mod tests {
         NOW, anchor, any_name, because, client, client_id, entitlement, facts, participant, registry, resource_server,
     };
 
-    const HEAD: Head = Head { epoch: 1, version: RegistryVersion(10) };
+    const PAST: Past = Past { epoch: 1, server: 1 };
+    const HEAD: Head = Head { past: PAST, version: RegistryVersion(10) };
 
     fn entry(checked_through: i64) -> Entry {
-        Entry { record: None, epoch: 1, checked_through: AtomicI64::new(checked_through) }
+        Entry { record: None, past: PAST, checked_through: AtomicI64::new(checked_through) }
     }
 
     fn change(version: i64, id: &str) -> Change {
@@ -449,7 +477,7 @@ mod tests {
     }
 
     fn look(epoch: i64, version: i64, [since, newest]: [&str; 2], changes: Vec<Change>) -> Look {
-        let head = Head { epoch, version: RegistryVersion(version) };
+        let head = Head { past: Past { epoch, ..PAST }, version: RegistryVersion(version) };
         Look { head, since: Origin(since.to_owned()), newest: Origin(newest.to_owned()), changes }
     }
 
@@ -468,6 +496,20 @@ mod tests {
         absorb(&memory, vec![change(11, "other"), change(12, "this"), change(13, "other")]);
         assert_eq!(memory.current_through(&client_id("this"), &entry(11)), None);
         assert_eq!(memory.current_through(&client_id("this"), &entry(12)), Some(RegistryVersion(13)));
+    }
+
+    #[test]
+    fn what_another_server_says_leaves_nothing_current_and_is_not_current_before_it_is_looked_at() {
+        let memory = Memory::new(MemorySize::default(), HEAD);
+        let past = Past { server: 2, ..PAST };
+        let loaded = Entry { past, ..entry(12) };
+        assert_eq!(memory.current_through(&client_id("this"), &loaded), None);
+        let head = Head { past, version: RegistryVersion(12) };
+        let look = look(1, 12, ["", ""], vec![change(11, "other"), change(12, "another")]);
+        memory.absorb(memory.seen(), Look { head, ..look });
+        assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
+        assert_eq!(memory.current_through(&client_id("this"), &loaded), Some(RegistryVersion(12)));
+        assert_eq!((memory.seen(), memory.history()), (RegistryVersion(12), 1));
     }
 
     #[test]
@@ -614,7 +656,7 @@ mod tests {
             if jwks > 0 {
                 record.client.authentication = ClientAuthentication::SelfSignedTlsClientAuth { jwks: "x".repeat(jwks) };
             }
-            Entry { record: Some(Arc::new(record)), epoch: 1, checked_through: AtomicI64::new(10) }.weight()
+            Entry { record: Some(Arc::new(record)), past: PAST, checked_through: AtomicI64::new(10) }.weight()
         };
         assert_eq!([0, 1, 7, 8, 256].map(|certificates| weight(certificates, 0)), [1, 1, 1, 2, 8]);
         assert_eq!([1, 8 * JWKS_BYTES_OF_ONE].map(|jwks| weight(0, jwks)), [1, 2]);

@@ -47,6 +47,7 @@ pub use record::{AnchorSetId, ClientRecord, GrantedAnchor, GrantedEntitlement};
 pub use store::StoreUnavailable;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -190,6 +191,8 @@ pub struct Registry {
     memory: Memory,
     node: String,
     versions: watch::Sender<RegistryVersion>,
+    /// The history that was last announced: in another one the same version says something else.
+    announced: AtomicU64,
     last_seen: Mutex<HashMap<Thumbprint, UnixTime>>,
     /// An epoch that begins later than it is here, and when that was first seen.
     begun_ahead: Mutex<Option<(i64, UnixTime)>>,
@@ -227,6 +230,7 @@ impl Registry {
             memory: Memory::new(size, head),
             node: node.into(),
             versions,
+            announced: AtomicU64::new(0),
             last_seen: Mutex::default(),
             begun_ahead: Mutex::default(),
             served_from: Mutex::default(),
@@ -251,6 +255,12 @@ impl Registry {
     /// What this node calls itself in the history.
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// How many histories came before the one this node knows of: after a restore or a fail-over versions begin anew, and nothing
+    /// that was read before can be compared with them.
+    pub fn histories(&self) -> u64 {
+        self.memory.history()
     }
 
     /// The last change this node knows of.
@@ -406,10 +416,11 @@ impl Registry {
     fn announce(&self) {
         self.versions.send_if_modified(|version| {
             // Read under the channel's lock: of two who announce, the later says the later version.
-            let seen = self.memory.seen();
+            let (seen, history) = (self.memory.seen(), self.memory.history());
+            let is_another = self.announced.swap(history, Ordering::Relaxed) != history;
             let changed = *version != seen;
             *version = seen;
-            changed
+            changed || is_another
         });
     }
 }

@@ -103,10 +103,19 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreUnavailable>>;
 /// Where the registry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Grows with a restore or a fail-over: versions of different epochs do not compare.
-    pub epoch: i64,
+    /// Which of its pasts it stands in: versions of different ones do not compare.
+    pub past: Past,
     /// How many changes it has seen.
     pub version: RegistryVersion,
+}
+
+/// What tells the registry's pasts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Grows with a restore.
+    pub epoch: i64,
+    /// The database's process: another one after each fail-over, whether or not that lost changes. The same for a file.
+    pub server: i64,
 }
 
 /// What has happened since a version, read at one moment.

@@ -140,6 +140,7 @@ contract!(
     a_load_overtaken_by_a_change_is_discarded,
     those_who_ask_at_the_same_time_load_once,
     another_history_that_comes_as_far_is_not_taken_for_the_one_before,
+    what_another_server_made_in_the_place_of_a_change_of_this_node_is_noticed,
     another_history_that_has_come_farther_is_not_taken_for_the_one_before,
     a_resource_servers_certificate_is_looked_up_once_and_again_after_a_change,
     another_epoch_empties_the_memory,
@@ -312,6 +313,7 @@ impl Bench {
             "ALTER TABLE revocation_mark DROP COLUMN status_list_id",
             "ALTER TABLE revocation_mark DROP COLUMN status_index",
             "DROP TABLE registry_import",
+            "DROP VIEW registry_head",
             "DELETE FROM _sqlx_migrations WHERE version >= 5",
         ] {
             self.run(statement).await;
@@ -1349,6 +1351,30 @@ async fn another_history_that_has_come_farther_is_not_taken_for_the_one_before(b
     assert!(other.version() > known);
     assert_eq!(bench.registry.catch_up().await.unwrap(), other.version());
     assert_eq!(bench.record("acme-1").await.client.state, ClientState::Suspended);
+}
+
+/// The same, where the change that was lost had been made on this node, and it had not looked since: whoever has its number now was
+/// never among what the node was told of.
+async fn what_another_server_made_in_the_place_of_a_change_of_this_node_is_noticed(bench: &Bench) {
+    bench.populate().await;
+    let made = bench.registry.add_participant(participant("lost"), because("x")).await.unwrap();
+    // Through the version of the change that is lost.
+    assert_eq!(bench.registry.client(&client_id("acme-1")).await.unwrap().version, made);
+    bench.run("DELETE FROM history WHERE version = (SELECT version FROM registry_state)").await;
+    bench.run("DELETE FROM registry_change WHERE version = (SELECT version FROM registry_state)").await;
+    bench.run("UPDATE registry_state SET version = version - 1").await;
+    bench.tamper("DROP VIEW registry_head").await;
+    bench.tamper("CREATE VIEW registry_head AS SELECT epoch, version, 2 AS server FROM registry_state").await;
+
+    let other = bench.another().await;
+    other.set_client_state(client_id("acme-1"), ClientState::Suspended, because("y")).await.unwrap();
+    assert_eq!(other.version(), made, "under the same number");
+    let mut versions = bench.registry.subscribe();
+    versions.mark_unchanged();
+    assert_eq!(bench.registry.catch_up().await.unwrap(), made);
+    assert_eq!(bench.record("acme-1").await.client.state, ClientState::Suspended);
+    assert!(versions.has_changed().unwrap(), "whoever follows the registry is told, though the number is the same");
+    assert_eq!(bench.registry.histories(), 1);
 }
 
 async fn another_epoch_empties_the_memory(bench: &Bench) {

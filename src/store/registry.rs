@@ -30,7 +30,7 @@ use crate::registry::client::{Client, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, Edit, EditRefusal};
 use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::resource_server::Asker;
-use crate::registry::store::{Answer, Document, Head, Look, Origin, RegistryStore, StoreUnavailable, Watch};
+use crate::registry::store::{Answer, Document, Head, Look, Origin, Past, RegistryStore, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
     AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, KeyHash, Mark, Page, Record,
@@ -63,8 +63,9 @@ pub(super) const CLOCKS_APART: Duration = Duration::from_secs(86_400);
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {
         in_time(async move {
-            let row = sqlx::query("SELECT epoch, version FROM registry_state").fetch_one(&self.readers).await?;
-            Ok(Head { epoch: row.try_get(0)?, version: RegistryVersion(row.try_get(1)?) })
+            let row = sqlx::query("SELECT epoch, server, version FROM registry_head").fetch_one(&self.readers).await?;
+            let past = Past { epoch: row.try_get(0)?, server: row.try_get(1)? };
+            Ok(Head { past, version: RegistryVersion(row.try_get(2)?) })
         })
         .boxed()
     }
@@ -80,7 +81,8 @@ impl RegistryStore for Store {
     fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look> {
         in_time(async move {
             let rows = sqlx::query(
-                "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
+                "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, CAST(server AS TEXT) AS id \
+                 FROM registry_head \
                  UNION ALL \
                  SELECT CAST(1 AS BIGINT), version, \
                      COALESCE((SELECT CAST(at AS TEXT) || ' ' || action || ' ' || subject FROM history \
@@ -98,7 +100,7 @@ impl RegistryStore for Store {
             .await?;
             let mut rows = rows.iter();
             let head = match rows.next() {
-                Some(row) => Head { epoch: number(row, 2)?, version: RegistryVersion(row.try_get(1)?) },
+                Some(row) => head_of(row)?,
                 None => return Err(no_counter()),
             };
             let (since, newest) = match rows.next() {
@@ -455,7 +457,8 @@ const ASKER: &str = "\
 /// What a visible record refers to is visible. Of the certificates, the 256 that expire last: a client has no more than a few live ones, and one that is out of
 /// date is refused whether or not it is known.
 const CLIENT_RECORD: &str = "\
-    SELECT CAST(0 AS BIGINT) AS part, version AS number, CAST(epoch AS TEXT) AS record, '' AS more FROM registry_state \
+    SELECT CAST(0 AS BIGINT) AS part, version AS number, CAST(epoch AS TEXT) AS record, CAST(server AS TEXT) AS more \
+    FROM registry_head \
     UNION ALL \
     SELECT CAST(1 AS BIGINT), CAST(0 AS BIGINT), record, '' FROM visible_client WHERE id = $1 \
     UNION ALL \
@@ -475,6 +478,12 @@ const CLIENT_RECORD: &str = "\
         FROM visible_entitlement AS entitlement JOIN resource_server \
         ON resource_server.id = entitlement.resource_server_id WHERE entitlement.client_id = $1";
 
+/// Version, epoch and server, from the second column on.
+fn head_of(row: &AnyRow) -> Result<Head, StoreUnavailable> {
+    let past = Past { epoch: number(row, 2)?, server: number(row, 3)? };
+    Ok(Head { past, version: RegistryVersion(row.try_get(1)?) })
+}
+
 fn assemble(rows: &[AnyRow]) -> Result<(Head, Option<ClientRecord>), StoreUnavailable> {
     let mut head = None;
     let mut client = None;
@@ -484,7 +493,7 @@ fn assemble(rows: &[AnyRow]) -> Result<(Head, Option<ClientRecord>), StoreUnavai
     let mut entitlements = Vec::new();
     for row in rows {
         match row.try_get::<i64, _>(0)? {
-            0 => head = Some(Head { epoch: number(row, 2)?, version: RegistryVersion(row.try_get(1)?) }),
+            0 => head = Some(head_of(row)?),
             1 => client = Some(Record::read(&document(row, 2, 1)?)?),
             2 => participant = Some(Arc::new(Record::read(&document(row, 2, 1)?)?)),
             3 => {

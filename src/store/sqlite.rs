@@ -36,6 +36,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (12, "served_until", include_str!("../../migrations/sqlite/0012_served_until.sql")),
     (13, "signing_key", include_str!("../../migrations/sqlite/0013_signing_key.sql")),
     (14, "registry_import", include_str!("../../migrations/sqlite/0014_registry_import.sql")),
+    (15, "registry_head", include_str!("../../migrations/sqlite/0015_registry_head.sql")),
 ];
 
 /// The schema that they make.

@@ -160,6 +160,8 @@ struct Keeping {
     /// Lists are read one at a time: each may take as much memory as its limit allows.
     reading: Arc<Semaphore>,
     seen: RegistryVersion,
+    /// In which of the registry's histories.
+    histories: u64,
     tick: u64,
     anchors: HashMap<AnchorId, Watched>,
     sources: HashMap<SourceId, Source>,
@@ -198,6 +200,7 @@ impl Keeping {
             fetches: Arc::new(Semaphore::new(FETCHES)),
             reading: Arc::new(Semaphore::new(1)),
             seen: RegistryVersion(0),
+            histories: 0,
             tick: 0,
             anchors: HashMap::new(),
             sources: HashMap::new(),
@@ -242,9 +245,11 @@ impl Keeping {
 /// Anchors.
 impl Keeping {
     async fn follow_registry(&mut self) {
-        let changes = self.setup.registry.changes_since(self.seen).await;
+        let histories = self.setup.registry.histories();
+        let changes =
+            if self.histories == histories { self.setup.registry.changes_since(self.seen).await.ok() } else { None };
         let followed = match changes {
-            Ok(changes) => {
+            Some(changes) => {
                 let touched: BTreeSet<AnchorId> = changes
                     .iter()
                     .filter_map(|change| match &change.touched {
@@ -265,11 +270,14 @@ impl Keeping {
                 }
                 read.map(|()| self.seen = last)
             }
-            // More has happened than is kept: everything is looked at.
-            Err(_) => self.look_at_all_anchors().await,
+            // Another history, or more has happened than is kept: everything is looked at.
+            None => self.look_at_all_anchors().await,
         };
         match followed {
-            Ok(()) => self.look_at_sources(),
+            Ok(()) => {
+                self.histories = histories;
+                self.look_at_sources();
+            }
             Err(error) => tracing::warn!(%error, "anchors cannot be read: where their revocation lists are may be old"),
         }
     }

@@ -197,7 +197,7 @@ async fn what_was_restored_is_what_was_backed_up(bench: &Bench) {
         assert_eq!(has, had);
         assert!(had["audit_record"].len() == 1_200 && had["client"].len() == 1 && had["history"].len() > 5, "{had:?}");
         let head = target.store.head().await.unwrap();
-        assert_eq!((head.epoch, head.version.0), (1_900_000_000, 1_900_000_000 << 20));
+        assert_eq!((head.past.epoch, head.version.0), (1_900_000_000, 1_900_000_000 << 20));
     }
 }
 
