@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::store::{FollowerStore, Summary};
 use super::{Followers, Server};
 use crate::introspection::{self, IntrospectionRefusal};
-use crate::registry::{Registry, RegistryVersion};
+use crate::registry::{Registry, Stand};
 use crate::status::{ListVersion, RevocationList};
 
 /// How often it is written that this node is there, whether or not anything has changed.
@@ -40,7 +40,7 @@ struct Keeper {
     clock: Arc<dyn Clock>,
     node: String,
     /// Whose connections are whose is known as of this version.
-    known_at: RegistryVersion,
+    known_at: Stand,
     /// What was written last.
     written: Option<Summary>,
     is_failing: bool,
@@ -61,7 +61,7 @@ impl Followers {
             registry: Arc::clone(registry),
             clock: Arc::clone(&self.clock),
             node: registry.node().to_owned(),
-            known_at: registry.version(),
+            known_at: registry.stand(),
             written: None,
             is_failing: false,
         };
@@ -141,12 +141,12 @@ impl Keeper {
 
     /// Whose connections they are, by the rule of `/introspect`: once for each, and again when something has changed.
     async fn look_up(&mut self) {
-        let seen = self.registry.version();
+        let seen = self.registry.stand();
         if seen != self.known_at {
-            let changes = self.registry.changes_since(self.known_at).await.ok();
+            let changes = self.registry.changes_after(self.known_at).await.ok();
             self.followers.doubt(changes.as_deref());
             let last = changes.and_then(|changes| changes.last().map(|change| change.version));
-            self.known_at = last.unwrap_or(seen);
+            self.known_at = Stand { version: last.unwrap_or(seen.version), ..seen };
         }
         let begun = self.clock.monotonic();
         while self.clock.monotonic().saturating_sub(begun) < LOOKING_UP {

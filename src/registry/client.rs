@@ -111,7 +111,7 @@ impl ClientAuthentication {
     }
 
     /// The registered keys, where there are any.
-    pub const fn jwks(&self) -> Option<&String> {
+    pub fn jwks(&self) -> Option<&str> {
         match self {
             Self::SelfSignedTlsClientAuth { jwks } | Self::PrivateKeyJwt { jwks, .. } => Some(jwks),
             Self::TlsClientAuth { .. } | Self::SpiffeX509 { .. } | Self::SpiffeJwt { .. } => None,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use moka::future::Cache;
 use moka::ops::compute::Op;
 
@@ -86,38 +87,17 @@ pub(super) struct Memory {
     askers: moka::sync::Cache<(Thumbprint, KeyHash), (Stand, Arc<Asker>)>,
     /// The last change this node knows of; written under the lock of `recent`, after the change is in it.
     seen: AtomicI64,
-    past: KnownPast,
+    past: ArcSwap<Past>,
     recent: RwLock<Recent>,
-}
-
-/// The past that a node knows of. Read halfway through a change it is a third one, which nothing rests on.
-#[derive(Debug)]
-struct KnownPast {
-    epoch: AtomicI64,
-    server: AtomicI64,
-}
-
-impl KnownPast {
-    const fn new(Past { epoch, server }: Past) -> Self {
-        Self { epoch: AtomicI64::new(epoch), server: AtomicI64::new(server) }
-    }
-
-    fn get(&self) -> Past {
-        Past { epoch: self.epoch.load(Ordering::Acquire), server: self.server.load(Ordering::Acquire) }
-    }
-
-    fn set(&self, Past { epoch, server }: Past) {
-        self.epoch.store(epoch, Ordering::Release);
-        self.server.store(server, Ordering::Release);
-    }
 }
 
 /// Where the registry stands, as this node knows it: no two are alike between which there was a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stand {
-    /// How many histories came before: in another one the same version has another content.
-    history: u64,
-    version: i64,
+pub struct Stand {
+    /// How many histories came before, by restores and fail-overs: in another one the same version has another content.
+    pub history: u64,
+    /// The last change.
+    pub version: RegistryVersion,
 }
 
 /// The changes after version `floor`, without a gap.
@@ -184,7 +164,7 @@ impl Entry {
     /// For how many records it counts: what it takes is for the most part its certificates, its entitlements and its keys.
     fn weight(&self) -> u32 {
         let Some(record) = &self.record else { return 1 };
-        let keys = record.client.authentication.jwks().map_or(0, String::len) / JWKS_BYTES_OF_ONE;
+        let keys = record.client.authentication.jwks().map_or(0, str::len) / JWKS_BYTES_OF_ONE;
         let parts = record.certificates.len() + record.entitlements.len() + keys;
         u32::try_from(parts / PARTS_OF_ONE).unwrap_or(u32::MAX).clamp(1, HEAVIEST)
     }
@@ -210,7 +190,7 @@ impl Memory {
             shared: Shared::new(),
             askers: moka::sync::Cache::new(ASKERS),
             seen: AtomicI64::new(head.version.0),
-            past: KnownPast::new(head.past),
+            past: ArcSwap::from_pointee(head.past),
             recent: RwLock::new(Recent { history: 0, newest: None, floor: head.version.0, changes: VecDeque::new() }),
         }
     }
@@ -222,12 +202,12 @@ impl Memory {
 
     /// The epoch it knows of.
     pub(super) fn epoch(&self) -> i64 {
-        self.past.get().epoch
+        self.past.load().epoch
     }
 
-    /// How many histories came before the one it knows.
-    pub(super) fn history(&self) -> u64 {
-        self.recent.read().unwrap_or_else(PoisonError::into_inner).history
+    /// The past it knows of.
+    pub(super) fn past(&self) -> Past {
+        **self.past.load()
     }
 
     /// The record of the client with this id; loaded by one of those who ask for it at the same time.
@@ -295,10 +275,10 @@ impl Memory {
         Ok(asker)
     }
 
-    fn stand(&self) -> Stand {
+    pub(super) fn stand(&self) -> Stand {
         // Under the lock, `seen` is the last change in the ring.
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        Stand { history: recent.history, version: self.seen.load(Ordering::Acquire) }
+        Stand { history: recent.history, version: self.seen() }
     }
 
     /// Takes in what the store says has happened after version `since`.
@@ -308,9 +288,9 @@ impl Memory {
         let seen = self.seen.load(Ordering::Acquire);
         // A fail-over that lost changes may have made as many others before this node looks again.
         let is_made_otherwise = recent.newest.as_ref().is_some_and(|(of, known)| *of == since && *known != origin);
-        if head.past != self.past.get() || head.version.0 < since.0 || is_made_otherwise {
+        if head.past != self.past() || head.version.0 < since.0 || is_made_otherwise {
             // Another history: nothing that is remembered can be compared with it.
-            self.past.set(head.past);
+            self.past.store(Arc::new(head.past));
             recent.history += 1;
             self.known.invalidate_all();
             self.unknown.invalidate_all();
@@ -375,7 +355,7 @@ impl Memory {
 
     /// The version through which `entry` is known to be true, or nothing if it is not known to be true now.
     fn current_through(&self, id: &ClientId, entry: &Entry) -> Option<RegistryVersion> {
-        if entry.past != self.past.get() {
+        if entry.past != self.past() {
             return None;
         }
         let checked = entry.checked_through.load(Ordering::Acquire);
@@ -509,7 +489,7 @@ mod tests {
         memory.absorb(memory.seen(), Look { head, ..look });
         assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
         assert_eq!(memory.current_through(&client_id("this"), &loaded), Some(RegistryVersion(12)));
-        assert_eq!((memory.seen(), memory.history()), (RegistryVersion(12), 1));
+        assert_eq!(memory.stand(), Stand { history: 1, version: RegistryVersion(12) });
     }
 
     #[test]

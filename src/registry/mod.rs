@@ -42,7 +42,7 @@ pub use identifier::{
     AnchorId, ClientId, EntitlementId, KeyHash, MalformedIdentifier, ParticipantId, RegistryVersion, ResourceIndicator,
     ResourceServerId, Thumbprint,
 };
-pub use memory::MemorySize;
+pub use memory::{MemorySize, Stand};
 pub use record::{AnchorSetId, ClientRecord, GrantedAnchor, GrantedEntitlement};
 pub use store::StoreUnavailable;
 
@@ -257,10 +257,9 @@ impl Registry {
         &self.node
     }
 
-    /// How many histories came before the one this node knows of: after a restore or a fail-over versions begin anew, and nothing
-    /// that was read before can be compared with them.
-    pub fn histories(&self) -> u64 {
-        self.memory.history()
+    /// Where the registry stands, as this node knows it: for whoever keeps what rests on it.
+    pub fn stand(&self) -> Stand {
+        self.memory.stand()
     }
 
     /// The last change this node knows of.
@@ -314,12 +313,16 @@ impl Registry {
     /// Every change after `version`, in order, from the store and not from what this node has noticed.
     ///
     /// # Errors
-    /// [`StoreUnavailable`].
+    /// [`StoreUnavailable`], also where the store has another history than this node knows of.
     pub async fn changes_since(&self, version: RegistryVersion) -> Result<Vec<Change>, StoreUnavailable> {
         let mut changes = Vec::new();
         let mut from = version;
         loop {
             let Look { head, changes: page, .. } = self.store.changes_since(from, memory::REACH).await?;
+            if head.past != self.memory.past() {
+                // Another history, in which `from` is another version.
+                return Err(gap_after(from));
+            }
             let (Some(first), Some(last)) = (page.first(), page.last()) else {
                 return if from >= head.version { Ok(changes) } else { Err(gap_after(from)) };
             };
@@ -332,6 +335,17 @@ impl Registry {
                 return Ok(changes);
             }
         }
+    }
+
+    /// Every change since the registry stood there.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`], also where it has another history since.
+    pub async fn changes_after(&self, stand: Stand) -> Result<Vec<Change>, StoreUnavailable> {
+        if stand.history != self.memory.stand().history {
+            return Err(gap_after(stand.version));
+        }
+        self.changes_since(stand.version).await
     }
 
     /// Looks now what has changed, without waiting for the watcher. Records known to rest on a change are gone from
@@ -416,10 +430,10 @@ impl Registry {
     fn announce(&self) {
         self.versions.send_if_modified(|version| {
             // Read under the channel's lock: of two who announce, the later says the later version.
-            let (seen, history) = (self.memory.seen(), self.memory.history());
-            let is_another = self.announced.swap(history, Ordering::Relaxed) != history;
-            let changed = *version != seen;
-            *version = seen;
+            let stand = self.memory.stand();
+            let is_another = self.announced.swap(stand.history, Ordering::Relaxed) != stand.history;
+            let changed = *version != stand.version;
+            *version = stand.version;
             changed || is_another
         });
     }

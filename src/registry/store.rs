@@ -131,8 +131,8 @@ pub struct Look {
     pub changes: Vec<Change>,
 }
 
-/// What made a version: when, what, and whose. After a fail-over that lost changes others have their numbers, and no two are
-/// made alike. Empty where nothing is on record.
+/// What made a version: when, what, and whose, for a database that is put back while one and the same process serves it: others have
+/// the numbers of what was lost, and no two are made alike. Empty where nothing is on record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin(pub String);
 

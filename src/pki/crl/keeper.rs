@@ -29,7 +29,7 @@ use crate::fetch::{Fetcher, is_allowed};
 use crate::pki::revocation::uses_lists;
 use crate::registry::history::Touched;
 use crate::registry::trust_anchor::{AnchorState, TrustAnchor};
-use crate::registry::{AnchorId, KeyHash, Page, Registry, RegistryVersion, StoreUnavailable};
+use crate::registry::{AnchorId, KeyHash, Page, Registry, Stand, StoreUnavailable};
 use crate::telemetry;
 
 /// How long a request may wait for the first fetch of a distribution point.
@@ -159,9 +159,8 @@ struct Keeping {
     fetches: Arc<Semaphore>,
     /// Lists are read one at a time: each may take as much memory as its limit allows.
     reading: Arc<Semaphore>,
-    seen: RegistryVersion,
-    /// In which of the registry's histories.
-    histories: u64,
+    /// How far the registry has been followed: not at all, at first and where it has to be begun anew.
+    seen: Option<Stand>,
     tick: u64,
     anchors: HashMap<AnchorId, Watched>,
     sources: HashMap<SourceId, Source>,
@@ -199,8 +198,7 @@ impl Keeping {
             writing,
             fetches: Arc::new(Semaphore::new(FETCHES)),
             reading: Arc::new(Semaphore::new(1)),
-            seen: RegistryVersion(0),
-            histories: 0,
+            seen: None,
             tick: 0,
             anchors: HashMap::new(),
             sources: HashMap::new(),
@@ -236,7 +234,7 @@ impl Keeping {
                 Ok(Some(())) => {}
                 Ok(None) => return,
                 // What it was about may be half done: with the next change every anchor is looked at anew.
-                Err(_) => self.seen = RegistryVersion(0),
+                Err(_) => self.seen = None,
             }
         }
     }
@@ -245,11 +243,13 @@ impl Keeping {
 /// Anchors.
 impl Keeping {
     async fn follow_registry(&mut self) {
-        let histories = self.setup.registry.histories();
-        let changes =
-            if self.histories == histories { self.setup.registry.changes_since(self.seen).await.ok() } else { None };
+        let registry = Arc::clone(&self.setup.registry);
+        let changes = match self.seen {
+            Some(seen) => registry.changes_after(seen).await.ok().map(|changes| (seen, changes)),
+            None => None,
+        };
         let followed = match changes {
-            Some(changes) => {
+            Some((seen, changes)) => {
                 let touched: BTreeSet<AnchorId> = changes
                     .iter()
                     .filter_map(|change| match &change.touched {
@@ -257,7 +257,7 @@ impl Keeping {
                         _ => None,
                     })
                     .collect();
-                let last = changes.last().map_or(self.seen, |change| change.version);
+                let last = changes.last().map_or(seen.version, |change| change.version);
                 let mut read = Ok(());
                 for id in touched {
                     read = read.and(match self.setup.registry.anchor(&id).await {
@@ -268,22 +268,19 @@ impl Keeping {
                         Err(error) => Err(error),
                     });
                 }
-                read.map(|()| self.seen = last)
+                read.map(|()| self.seen = Some(Stand { version: last, ..seen }))
             }
             // Another history, or more has happened than is kept: everything is looked at.
             None => self.look_at_all_anchors().await,
         };
         match followed {
-            Ok(()) => {
-                self.histories = histories;
-                self.look_at_sources();
-            }
+            Ok(()) => self.look_at_sources(),
             Err(error) => tracing::warn!(%error, "anchors cannot be read: where their revocation lists are may be old"),
         }
     }
 
     async fn look_at_all_anchors(&mut self) -> Result<(), StoreUnavailable> {
-        let seen = self.setup.registry.version();
+        let seen = self.setup.registry.stand();
         let mut page = Page::first(500);
         let mut there = HashSet::new();
         loop {
@@ -299,7 +296,7 @@ impl Keeping {
         for id in gone {
             self.look_at_anchor(&id, None);
         }
-        self.seen = seen;
+        self.seen = Some(seen);
         Ok(())
     }
 
