@@ -18,9 +18,7 @@ use crate::rates::Rates;
 use crate::registry::certificate::{Certificate, CertificateState};
 use crate::registry::client::{ClientAuthentication, Enrolment, SubjectRule};
 use crate::registry::trust_anchor::{AnchorMaterial, AnchorState};
-use crate::registry::{
-    AnchorId, AnchorSetId, ClientId, ClientRecord, FoundClient, KeyHash, Registry, RegistryVersion, Sighting,
-};
+use crate::registry::{AnchorId, AnchorSetId, ClientRecord, FoundClient, KeyHash, Registry, Sighting};
 use crate::request::ClientAssertion;
 
 /// RFC 8705 §2.1.
@@ -316,10 +314,11 @@ fn is_of(certificate: &Certificate, peer: &VerifiedPeer) -> bool {
         && certificate.issuer_key.as_ref().is_none_or(is_issued_by)
 }
 
-/// The clients' registered JWK Sets, parsed once for each record and not for each request. Bounded.
+/// The clients' registered JWK Sets, parsed once and not for each request. Bounded.
 #[derive(Debug)]
 pub struct RegisteredKeys {
-    parsed: moka::sync::Cache<(ClientId, RegistryVersion), Arc<KeySet>>,
+    /// By their text: a client and a version do not say which it is, where another history has the same ones.
+    parsed: moka::sync::Cache<String, Arc<KeySet>>,
     /// JWT authorities by the anchors they were read from, which change with the bundle.
     of_trust_domains: moka::sync::Cache<(AnchorSetId, AnchorId), Arc<KeySet>>,
 }
@@ -336,11 +335,12 @@ impl RegisteredKeys {
         Self {
             parsed: moka::sync::Cache::builder()
                 .max_capacity(REMEMBERED_JWKS_BYTES)
-                .weigher(|_, keys: &Arc<KeySet>| {
+                .weigher(|jwks: &String, keys: &Arc<KeySet>| {
                     let octets = |key: &Arc<countersign_resource_server::token::jwks::PublicKey>| {
                         512 + 3 * key.spki().len() + key.x5c().iter().map(Vec::len).sum::<usize>()
                     };
-                    u32::try_from(keys.keys().iter().map(octets).sum::<usize>()).unwrap_or(u32::MAX)
+                    let parsed = keys.keys().iter().map(octets).sum::<usize>();
+                    u32::try_from(jwks.len() + parsed).unwrap_or(u32::MAX)
                 })
                 .build(),
             of_trust_domains: moka::sync::Cache::new(REMEMBERED_TRUST_DOMAINS),
@@ -377,23 +377,15 @@ impl RegisteredKeys {
     }
 
     fn of(&self, record: &ClientRecord) -> Result<Arc<KeySet>, ClientAuthRefusal> {
-        let jwks = match &record.client.authentication {
-            ClientAuthentication::SelfSignedTlsClientAuth { jwks }
-            | ClientAuthentication::PrivateKeyJwt { jwks, .. } => jwks,
-            ClientAuthentication::TlsClientAuth { .. }
-            | ClientAuthentication::SpiffeX509 { .. }
-            | ClientAuthentication::SpiffeJwt { .. } => return Err(ClientAuthRefusal::JwksUnusable),
-        };
-        // A record never changes: a later version of the client's row is another record, read at a later version.
-        let key = (record.client.id.clone(), record.as_of);
-        if let Some(keys) = self.parsed.get(&key) {
+        let jwks = record.client.authentication.jwks().ok_or(ClientAuthRefusal::JwksUnusable)?;
+        if let Some(keys) = self.parsed.get(jwks) {
             return Ok(keys);
         }
         let keys = Arc::new(KeySet::parse(jwks.as_bytes()).map_err(|reason| {
             tracing::warn!(client.id = %record.client.id, %reason, "registered JWK Set unusable");
             ClientAuthRefusal::JwksUnusable
         })?);
-        self.parsed.insert(key, Arc::clone(&keys));
+        self.parsed.insert(jwks.to_owned(), Arc::clone(&keys));
         Ok(keys)
     }
 }

@@ -13,6 +13,7 @@ use super::*;
 use crate::pki::Verifier;
 use crate::pki::identity::subject_rule;
 use crate::pki::scene::{NOW, Scene, now, presented};
+use crate::registry::ClientId;
 use crate::registry::client::SubjectAttribute;
 
 const ISSUER: &str = "https://as.example";
@@ -510,14 +511,14 @@ mod enrolment_policy {
 }
 
 #[test]
-fn a_jwk_set_is_parsed_once_for_a_record() {
+fn a_jwk_set_is_parsed_once_and_never_taken_for_another() {
     let credential = Credential::self_signed(&Template::client(Name::common("client"), NOW), KeyKind::P256);
     let mut scene = Scene::new("partner-a")
         .authenticating(ClientAuthentication::SelfSignedTlsClientAuth { jwks: credential.jwks() });
     let keys = RegisteredKeys::new();
     let first = keys.of(&scene.record).unwrap();
     assert!(Arc::ptr_eq(&first, &keys.of(&scene.record).unwrap()));
-    scene.record.as_of = RegistryVersion(2);
+    // The same client at the same version, as another history has it.
     scene = scene.authenticating(ClientAuthentication::SelfSignedTlsClientAuth { jwks: r#"{"keys":[]}"#.to_owned() });
     assert!(keys.of(&scene.record).unwrap().keys().is_empty());
 }
