@@ -180,12 +180,11 @@ mod tests {
     fn what_follows_another_hash_is_another_past() {
         let recent = Recent::default();
         let (batch, one) = appended(first(), 1, 2);
-        let (another, other) = appended(first(), 1, 3);
+        let (_, other) = appended(first(), 1, 3);
         recent.note(batch, &one);
         let (batch, two) = appended(one.head, 1, 2);
         recent.note(batch, &two);
         recent.look_through();
-        drop(another);
         assert_eq!(other.head.position, one.head.position);
         assert_eq!(after(&recent, other.head), None);
         assert_eq!(after(&recent, first()), Some(one.head));

@@ -642,11 +642,13 @@ async fn what_was_written_before_a_store_was_put_back_is_not_taken_for_what_is_t
     // The store as it was before them, and others in their place.
     on_store(store, format!("DELETE FROM audit_record WHERE position > {}", put_back.head.position.number())).await;
     let another = open(&bench.url, Migrate::Check).await.unwrap();
-    Chain { store: &another, lease: put_back }.write((1..20).map(|number| (number, body(number + 100)))).await;
-    store.advance(1_000).await.unwrap();
-    // Whatever it took, nothing that is there is missed.
+    // More than there was.
+    Chain { store: &another, lease: put_back }.write((1..40).map(|number| (number, body(number + 100)))).await;
+    let index = store.standing().await.unwrap().index;
+    assert_eq!(store.advance(1_000).await.unwrap(), Advanced::By(39));
     agrees_on_all(store).await;
     indexed(store).await;
+    assert_eq!(store.standing().await.unwrap().index, index, "it was not built anew");
     agrees_on_all(store).await;
     assert_eq!(rows(store).await, expected_rows(store).await);
     another.close().await;

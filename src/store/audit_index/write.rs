@@ -8,7 +8,9 @@ use std::sync::{Arc, LazyLock};
 use countersign_resource_server::time::UnixTime;
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Sqlite, Transaction};
 
+use super::recent::Stretch;
 use super::{FORMAT, LogChain, Looked, position};
+use crate::audit::chain::Head;
 use crate::audit::index::{Advanced, Named, Term};
 use crate::audit::verify::AuditReading;
 use crate::store::{Engine, Store, sqlite};
@@ -26,9 +28,9 @@ const CHUNK_POSTGRES: usize = 4_000;
 pub(super) type TermRow = (i64, i64, i64, i64);
 
 /// The rows of one record.
-pub(super) fn rows(position: i64, at: UnixTime, body: &str) -> impl Iterator<Item = TermRow> + use<> {
-    let row = move |Term { kind, value }| (kind as i64, value, at.as_millis(), position);
-    Named::of(body).rows(at).collect::<Vec<_>>().into_iter().map(row)
+pub(super) fn rows(position: i64, at: UnixTime, body: &str) -> Vec<TermRow> {
+    let row = |Term { kind, value }| (kind as i64, value, at.as_millis(), position);
+    Named::of(body).rows(at).map(row).collect()
 }
 
 /// What one step adds.
@@ -44,25 +46,6 @@ impl Step {
     fn add(&mut self, position: i64, at: UnixTime, body: &str) {
         self.rows.extend(rows(position, at, body));
         self.records += 1;
-    }
-
-    /// What this process has appended to this chain after `from`, a place and its hash. Gives the last of it.
-    fn add_recent(
-        &mut self,
-        store: &Store,
-        from: &(i64, Vec<u8>),
-        chain: &LogChain,
-        limit: usize,
-    ) -> Option<(i64, Vec<u8>)> {
-        let mut last = None;
-        while self.records < limit {
-            let (position, hash) = last.as_ref().unwrap_or(from);
-            let Some(stretch) = store.recent.after((*position, hash), (chain.last.0, &chain.last.1)) else { break };
-            self.rows.extend(stretch.rows);
-            self.records += stretch.records;
-            last = Some((stretch.last.position.number(), stretch.last.hash.octets().to_vec()));
-        }
-        last
     }
 
     /// Neighbours in the index are written one after the other.
@@ -157,9 +140,14 @@ async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize
         let id = chain.id.number();
         // Somebody else may have come further since.
         let from = come.get(&id).filter(|come| come.0 >= chain.cut.0).unwrap_or(&chain.cut);
-        if let Some((position, hash)) = step.add_recent(store, from, chain, limit) {
+        let recent = recent(store, from, chain, limit.saturating_sub(step.records));
+        if let Some(last) = recent.last().map(|stretch| stretch.last)
+            && is_in_the_log(store, last).await?
+        {
+            step.records += recent.iter().map(|stretch| stretch.records).sum::<usize>();
+            step.rows.extend(recent.into_iter().flat_map(|stretch| stretch.rows));
             // What was appended since is there the next time, if it is not there now.
-            step.progress.push((id, position, hash, chain.cut.0));
+            step.progress.push((id, last.position.number(), last.hash.octets().to_vec(), chain.cut.0));
             continue;
         }
         let (mut read, mut last) = (from.0, None);
@@ -187,6 +175,30 @@ async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize
     }
     step.sort();
     Ok(step)
+}
+
+/// What this process has appended to this chain after `from`, a place and its hash: some `limit` records.
+fn recent(store: &Store, from: &(i64, Vec<u8>), chain: &LogChain, limit: usize) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut records = 0;
+    while records < limit {
+        let after = stretches.last().map_or((from.0, from.1.as_slice()), |stretch| {
+            (stretch.last.position.number(), stretch.last.hash.octets().as_slice())
+        });
+        let Some(stretch) = store.recent.after(after, (chain.last.0, &chain.last.1)) else { break };
+        records += stretch.records;
+        stretches.push(stretch);
+    }
+    stretches
+}
+
+/// Whether the log has this record: what this process appended may have been lost since, and others be in its place.
+async fn is_in_the_log(store: &Store, last: Head) -> Result<bool, sqlx::Error> {
+    let hash: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM audit_record WHERE position = $1")
+        .bind(last.position.number())
+        .fetch_optional(&store.readers)
+        .await?;
+    Ok(hash.is_some_and(|hash| hash == last.hash.octets()))
 }
 
 /// One text for every chunk: the last one is filled up with its last row again, which changes nothing.
