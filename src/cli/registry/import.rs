@@ -24,7 +24,7 @@ use crate::registry::certificate::Certificate;
 use crate::registry::edit::{EditRefusal, RecordKind};
 use crate::registry::history::{Explanation, Touched};
 use crate::registry::import::{Contents, Entry, ImportId, ImportStore, Lease, Numbered, Origin, Refused};
-use crate::registry::{ParticipantId, RegistryVersion};
+use crate::registry::{ParticipantId, PathIssuer, RegistryVersion};
 use crate::store::Store;
 
 /// Records that are read together, and the most that are entered in one transaction.
@@ -50,8 +50,8 @@ const WAITING: usize = 2;
 /// page of the indexes that it is in, and every such page is read and written for it alone.
 const HELD: usize = 100_000;
 
-/// Or so many octets of names in them.
-const HELD_OCTETS: usize = 32 << 20;
+/// Or so many octets.
+const HELD_OCTETS: usize = 128 << 20;
 
 /// How many mistakes are looked for.
 const MISTAKES: usize = 20;
@@ -228,8 +228,7 @@ impl UnderWay<'_> {
         for Numbered { line, entry } in entries {
             match entry {
                 Entry::Certificate(certificate) => {
-                    let names: usize = certificate.subject_alt_names.iter().map(String::len).sum();
-                    self.held_octets += certificate.subject.len() + names;
+                    self.held_octets += octets(&certificate);
                     self.held.push((line, certificate));
                 }
                 entry => others.push(Numbered { line, entry }),
@@ -301,6 +300,13 @@ impl UnderWay<'_> {
         let more = if self.has_enough() { "\nthere may be more" } else { "" };
         format!("{}{more}", lines.join("\n"))
     }
+}
+
+/// What a certificate takes, of which a line may say more than its own length: an empty name is three octets there.
+fn octets(certificate: &Certificate) -> usize {
+    let names: usize = certificate.subject_alt_names.iter().map(|name| size_of::<String>() + name.len()).sum();
+    let issuers: usize = certificate.issuers.iter().map(|issuer| size_of::<PathIssuer>() + issuer.serial.len()).sum();
+    size_of::<Certificate>() + certificate.subject.len() + names + issuers
 }
 
 /// How many records the transaction after one of `lot` enters that took so long.
@@ -472,6 +478,24 @@ mod tests {
         assert_eq!(entered.len(), 6);
         // By line where the thumbprint is the same: lines 2 and 5.
         assert!(entered.is_sorted(), "{entered:?}");
+    }
+
+    #[test]
+    fn names_without_letters_and_issuers_count_as_held() {
+        let mut certificate = facts(1).announced(client_id("acme-1"), NOW);
+        (certificate.subject_alt_names, certificate.issuers) = (Vec::new(), Vec::new());
+        let plain = octets(&certificate);
+        certificate.subject_alt_names = vec![String::new(); 87_000];
+        assert_eq!(octets(&certificate) - plain, 87_000 * size_of::<String>());
+        certificate.subject_alt_names.clear();
+        let issuer = PathIssuer {
+            key_hash: facts(1).key_hash,
+            issuer_key: facts(1).key_hash,
+            serial: "01".to_owned(),
+            not_after: NOW,
+        };
+        certificate.issuers = vec![issuer; 1_300];
+        assert_eq!(octets(&certificate) - plain, 1_300 * (size_of::<PathIssuer>() + 2));
     }
 
     #[test]

@@ -359,10 +359,16 @@ mod tests {
         let (_turn, mut transaction) = bench.store.begin_patiently().await.unwrap();
         let patience: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *transaction).await.unwrap();
         assert_eq!(patience, "5s");
+        let lock: String = sqlx::query_scalar("SHOW lock_timeout").fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(lock, "5s");
+        let reads_whole: String = sqlx::query_scalar("SHOW enable_seqscan").fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(reads_whole, "off");
         transaction.rollback().await.unwrap();
         for connections in [&bench.store.writers, &bench.store.readers] {
             let patience: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(connections).await.unwrap();
             assert_eq!(patience, "1500ms");
+            let reads_whole: String = sqlx::query_scalar("SHOW enable_seqscan").fetch_one(connections).await.unwrap();
+            assert_eq!(reads_whole, "on");
         }
     }
 }
