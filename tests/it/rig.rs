@@ -679,16 +679,20 @@ pub(crate) fn facts(credential: &Credential) -> CertificateFacts {
     ParsedCertificate::read(credential.certificate()).unwrap().for_enrolment()
 }
 
-/// The server, as whoever supervises it would have it: begun again where the database, just made and beside all the others',
-/// takes longer than its time-outs allow.
+/// The server, as whoever supervises it would have it: begun again where a PostgreSQL database, just made and beside all the
+/// others', takes longer than its time-outs allow.
 async fn opened(config: Config, clock: Arc<dyn Clock>) -> Arc<App> {
+    let mut last = None;
     for _ in 0..10 {
         match App::open(config.clone(), Arc::clone(&clock)).await {
-            Err(AppError::Store(error)) => println!("begun again: {error}"),
+            Err(error @ AppError::Store(_)) if config.store.as_str().starts_with("postgres") => {
+                println!("begun again: {error}");
+                last = Some(error);
+            }
             opened => return opened.unwrap(),
         }
     }
-    panic!("the database does not answer")
+    panic!("the database does not answer: {last:?}")
 }
 
 /// A subject rule as an operator writes it.

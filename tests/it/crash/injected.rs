@@ -338,7 +338,14 @@ impl Scene {
         let trace = self.trace.display().to_string();
         let strace = [&["strace", "-y", "-o", trace.as_str()], how].concat();
         let rotate = ["key", "rotate", "--alg", "ES256"];
-        let rotated = timeout(PATIENCE, self.site.command_under(&strace, &rotate).output()).await;
+        // A group of its own: strace that is killed leaves what it traces alive.
+        let rotating = self.site.command_under(&strace, &rotate).process_group(0).spawn().unwrap();
+        let group = rotating.id().unwrap();
+        let rotated = timeout(PATIENCE, rotating.wait_with_output()).await;
+        if rotated.is_err() {
+            let ended = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().await.unwrap();
+            assert!(ended.success());
+        }
         rotated.ok().map(|output| output.unwrap())
     }
 
