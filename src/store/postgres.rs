@@ -120,13 +120,14 @@ where
 
 /// Whether a connection that is given back answers. Whoever gave it back may have left a statement behind, which ends by its
 /// time-out. One that was forgotten on the way never answers, and sqlx by itself waits for it for good, in the place of one that
-/// would: where all were in use when that happened there was none left.
+/// would: where all were in use when that happened there was none left. sqlx asks the same once more, without an end, right after:
+/// one more round trip for each connection that is given back.
 async fn is_good(connection: &mut impl Connection) -> Result<bool, sqlx::Error> {
     let answered = tokio::time::timeout(GIVEN_BACK, connection.ping()).await;
     answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
 }
 
-/// Longer than a statement may take.
+/// Longer than a statement of a session may take; what may take longer gives its connection back when it is done.
 const GIVEN_BACK: Duration = Duration::from_secs(2);
 
 const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";

@@ -12,7 +12,8 @@ use serde_json::{Map, Number, Value};
 /// How deep objects and arrays may nest; the outermost object is the first level.
 pub const MAX_DEPTH: usize = 16;
 
-/// How many members the outermost object has room for from the start: as many as a token says.
+/// How many members the outermost object has room for from the start: as many as a token says. It counts where maps keep the order
+/// of their members, as josekit has them do in every program that has it.
 const CLAIMS: usize = 16;
 
 /// Reads one JSON object and nothing after it.
