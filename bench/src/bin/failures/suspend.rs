@@ -118,10 +118,14 @@ struct Arrived {
     issued_at: i64,
 }
 
+/// Since when each connection of a client waits for what it asked last.
+type Asking = Arc<Mutex<[Option<Instant>; CONNECTIONS]>>;
+
 /// A client at work.
 struct Subject {
     id: ClientId,
     arrived: Arc<Mutex<Vec<Arrived>>>,
+    asking: Asking,
     over: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -129,14 +133,18 @@ struct Subject {
 impl Subject {
     fn begin(site: &Site, number: u32, node: SocketAddr, journal: &Arc<Journal>) -> Result<Self, Failure> {
         let (arrived, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let asking = Asking::default();
         let caller = Arc::new(Caller::new(&site.population, number)?);
-        let tasks = (0..CONNECTIONS).map(|_| {
+        let tasks = (0..CONNECTIONS).map(|place| {
             let (caller, journal) = (Arc::clone(&caller), Arc::clone(journal));
-            let (arrived, over) = (Arc::clone(&arrived), Arc::clone(&over));
+            let (arrived, asking, over) = (Arc::clone(&arrived), Arc::clone(&asking), Arc::clone(&over));
             tokio::spawn(async move {
                 let mut connection = None;
                 while !over.load(Ordering::Relaxed) {
                     let asked = Instant::now();
+                    if let Some(own) = asking.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+                        *own = Some(asked);
+                    }
                     let outcome = timeout(LONGEST, async {
                         let mut open = match connection.take() {
                             Some(open) => open,
@@ -170,7 +178,7 @@ impl Subject {
             })
         });
         let id = ClientId::parse(&identity(number).id)?;
-        Ok(Self { id, tasks: tasks.collect(), arrived, over })
+        Ok(Self { id, tasks: tasks.collect(), arrived, asking, over })
     }
 
     async fn suspend(&self, registry: &Registry, step: usize) -> Result<Suspension, Failure> {
@@ -189,6 +197,7 @@ impl Subject {
         let (told, told_at) = (Instant::now(), clock.now().as_seconds());
         let suspended = Change { version: version.0, why };
         sleep(WATCHED).await;
+        self.has_heard(Instant::now()).await?;
         let arrived = self.held().clone();
         let last = arrived.iter().map(|one| one.at).max().ok_or("the client had no token before it was suspended")?;
         let after = |later: Duration, earlier: Duration| later.as_secs_f64() - earlier.as_secs_f64();
@@ -201,6 +210,19 @@ impl Subject {
         let back = self.has_worked(Instant::now()).await?;
         let changes = [suspended, let_in];
         Ok(Suspension { took: told - begun, last_arrival, asked_after, dated_later, back, changes })
+    }
+
+    /// Waits until everything that was asked before then has come to something: a token that is late is one that is still to come.
+    async fn has_heard(&self, before: Instant) -> Result<(), Failure> {
+        // Each request ends within LONGEST, and the next one begins at once.
+        while before.elapsed() < 2 * LONGEST {
+            let asking = *self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            if asking.iter().all(|asked| asked.is_some_and(|asked| asked > before)) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        Err(format!("{} still waits for what it asked before", self.id).into())
     }
 
     /// Waits for a token that is asked for from then on: how long that took.
