@@ -163,16 +163,21 @@ impl Record {
     }
 }
 
-/// What a file has that the log was written into as it grew. A line that is not whole has not been sent.
+/// What a file has that the log was written into as it grew. A last line that does not end has not been sent.
 pub(crate) fn copied(file: &Path) -> Result<Vec<Copied>, Failure> {
-    let text = std::fs::read_to_string(file)?;
+    // Octets: a line may end within a letter.
+    read_copied(&std::fs::read(file)?)
+}
+
+fn read_copied(octets: &[u8]) -> Result<Vec<Copied>, Failure> {
     let mut copied = Vec::new();
-    for line in text.lines() {
-        let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
-        if let (Some(chain), Some(sequence), Some(hash)) =
-            (line["chain"].as_i64(), line["sequence"].as_i64(), line["hash"].as_str())
-        {
-            copied.push((chain, sequence, hash.to_owned()));
+    for (number, line) in (1..).zip(octets.split_inclusive(|octet| *octet == b'\n')) {
+        let Some(whole) = line.strip_suffix(b"\n") else { break };
+        let line: Value = serde_json::from_slice(whole).map_err(|error| format!("line {number}: {error}"))?;
+        match (line["chain"].as_i64(), line["sequence"].as_i64(), line["hash"].as_str()) {
+            (Some(chain), Some(sequence), Some(hash)) => copied.push((chain, sequence, hash.to_owned())),
+            _ if line["checkpoint"].is_object() => {}
+            _ => return Err(format!("line {number} is neither a record nor a checkpoint").into()),
         }
     }
     Ok(copied)
