@@ -42,7 +42,8 @@ impl Operator {
         let whether = Arc::clone(&over);
         let work = tokio::spawn(async move {
             let mut done = Done::default();
-            for (step, line) in (0_u32..).zip(lines.iter().cycle()) {
+            // Two commands on one node, then two on the other: each node suspends, and each reinstates.
+            for (step, line) in (0_u32..).zip(lines.iter().flat_map(|line| [line; 2]).cycle()) {
                 if whether.load(Ordering::Relaxed) {
                     break;
                 }
