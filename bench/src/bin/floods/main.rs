@@ -452,7 +452,8 @@ fn measure_flood(
     println!("handshakes of it done a second  {hands:.0}");
     println!("attempts of it refused, in all  {}", counts.refused.load(Ordering::Relaxed));
     if matches!(kind, Kind::Resets | Kind::Continuations) {
-        println!("ended by the server, with GOAWAY {}", counts.told.load(Ordering::Relaxed));
+        let (told, ended) = (counts.told.load(Ordering::Relaxed), counts.ended.load(Ordering::Relaxed));
+        println!("ended by the server with GOAWAY {told} of {ended}");
     }
     println!("server CPU                      {busy:.2} cores");
     println!("server memory before / during   {before} / {full} kB");
@@ -473,7 +474,9 @@ struct Counts {
     held: AtomicUsize,
     done: AtomicUsize,
     refused: AtomicUsize,
-    /// Those that were told why they were ended.
+    /// Those that the server ended, of the ones that misuse HTTP/2.
+    ended: AtomicUsize,
+    /// Of these, those that were told why.
     told: AtomicUsize,
 }
 
@@ -572,7 +575,9 @@ async fn attack(
             let _held = Held::one(counts);
             counts.done.fetch_add(1, Ordering::Relaxed);
             let how = if kind == Kind::Resets { Misuse::RapidReset } else { Misuse::Continuations };
-            if http2::misuse(connection, how).await? {
+            let is_told = http2::misuse(connection, how).await?;
+            counts.ended.fetch_add(1, Ordering::Relaxed);
+            if is_told {
                 counts.told.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
