@@ -186,3 +186,81 @@ fn judge_public(number: usize, node: usize, read: &[Read], promises: &mut Promis
     }
     promises.hold(!of_node.is_empty(), || format!("time {number}, node {}: nothing public was read", node + 1));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long it is gone here.
+    const GONE: Duration = Duration::from_secs(8);
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// Asked so many seconds after it was cut off.
+    fn asked(cut: Instant, at: f64, took: f64, outcome: Outcome) -> Asked {
+        Asked { node: 0, at: cut + seconds(at), took: seconds(took), is_new: false, is_stranger: false, outcome }
+    }
+
+    fn token() -> Outcome {
+        Outcome::Token(crate::clients::Token { jti: "1".into(), client: "a".into(), request: "r".into(), issued_at: 1 })
+    }
+
+    fn nothing() -> Outcome {
+        Outcome::Failed("no answer".into())
+    }
+
+    /// What is said of these, beside what is as it has to be.
+    fn said(besides: &[(f64, f64, Outcome)]) -> Vec<String> {
+        let cut = Instant::now();
+        let well = [(1.0, 2.0, Outcome::Refused(503)), (8.1, 0.2, Outcome::Refused(503)), (8.5, 0.1, token())];
+        let all = well.iter().chain(besides).cloned();
+        let all: Vec<Asked> = all.map(|(at, took, outcome)| asked(cut, at, took, outcome)).collect();
+        let mut promises = Promises::default();
+        judge(1, 0, Times { cut, back: cut + GONE }, &all, &mut promises);
+        promises.broken().to_vec()
+    }
+
+    #[test]
+    fn nothing_is_said_where_all_is_well() {
+        let none: [String; 0] = [];
+        assert_eq!(said(&[]), none);
+        // Asked a second before it was back: whatever comes has the time that it has after that.
+        assert_eq!(said(&[(7.0, 3.0, Outcome::Refused(503)), (7.0, 3.0, token())]), none);
+        // What was asked before it was cut off.
+        assert_eq!(said(&[(0.0, 0.1, Outcome::Refused(503))]), none);
+    }
+
+    #[test]
+    fn each_broken_promise_is_said() {
+        let late = "1 answers came later than 2.5s";
+        for (planted, expected) in [
+            ((1.0, 2.6, Outcome::Refused(503)), vec![late]),
+            // Held until it was back, and longer.
+            ((1.0, 8.0, Outcome::Refused(503)), vec![late]),
+            ((5.4, 2.7, token()), vec![late]),
+            ((1.0, 1.0, token()), vec!["1 tokens were issued without a database"]),
+            ((1.0, 1.0, Outcome::Refused(500)), vec!["other answers than 503: {\"500\": 1}"]),
+            ((7.5, 1.0, Outcome::Refused(500)), vec!["other answers than 503: {\"500\": 1}"]),
+            (
+                (7.0, 10.0, nothing()),
+                vec!["other answers than 503: {\"no answer\": 1}", "still refused 9s after the database was back"],
+            ),
+            ((13.5, 0.5, Outcome::Refused(503)), vec!["still refused 6s after the database was back"]),
+            ((7.5, 6.5, Outcome::Refused(503)), vec!["still refused 6s after the database was back"]),
+        ] {
+            let expected: Vec<String> = expected.iter().map(|what| format!("time 1, node 1: {what}")).collect();
+            assert_eq!(said(std::slice::from_ref(&planted)), expected, "{planted:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_says_nothing_keeps_no_promise() {
+        let cut = Instant::now();
+        let mut promises = Promises::default();
+        judge(1, 0, Times { cut, back: cut + GONE }, &[], &mut promises);
+        let expected = ["no answer was 503", "no token within 5s: None"];
+        assert_eq!(promises.broken(), expected.map(|what| format!("time 1, node 1: {what}")));
+    }
+}

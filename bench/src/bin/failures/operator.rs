@@ -75,3 +75,17 @@ fn acknowledged(said: &str) -> Option<i64> {
     // What died with it is told after that.
     said.lines().next()?.trim().rsplit_once("registry version ")?.1.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::acknowledged;
+
+    #[test]
+    fn the_version_that_the_first_line_ends_with() {
+        assert_eq!(acknowledged("client a: suspended, registry version 17\n2 tokens of it were revoked\n"), Some(17));
+        assert_eq!(acknowledged("client a: suspended, registry version 17"), Some(17));
+        for said in ["", "\nregistry version 17", "no such client", "registry version", "registry version 17 or so"] {
+            assert_eq!(acknowledged(said), None, "{said:?}");
+        }
+    }
+}
