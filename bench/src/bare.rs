@@ -26,8 +26,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::Failure;
 use crate::floor;
 use crate::load::Target;
+use crate::machine::free_address;
 use crate::population::Population;
-use crate::site::{Probe, Server, free_address};
+use crate::site::{Probe, Server};
 
 /// Serves the bare server; the programme starts it.
 #[derive(Args)]

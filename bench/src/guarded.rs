@@ -15,8 +15,10 @@ use clap::Args;
 use tokio::sync::oneshot;
 
 use crate::Failure;
+use crate::machine::free_address;
 use crate::population::Population;
-use crate::site::{Probe, RESOURCE, Server, free_address};
+use crate::registry::RESOURCE;
+use crate::site::{Probe, Server};
 
 /// Serves the example API; the programme starts it.
 #[derive(Args)]

@@ -1,9 +1,12 @@
 //! What the operating system says: CPU time and memory of a process, and what machine this is.
 //!
-//! Takes a process id, reads `/proc`. It knows nothing of what the process does.
+//! Takes a process id, reads `/proc`, and sends signals. It knows nothing of what the process does.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -71,6 +74,15 @@ impl Process {
         Ok(kilobytes.parse::<u64>()? * 1_024)
     }
 
+    /// Sends it a signal. One that has just ended needs none.
+    pub(crate) fn signal(self, signal: Signal) -> Result<(), Failure> {
+        let id = i32::try_from(self.0).ok().and_then(Pid::from_raw).ok_or("a process without an id")?;
+        match kill_process(id, signal) {
+            Err(error) if error != Errno::SRCH => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// What comes after the name, which may hold anything.
     fn stat(self) -> Result<Vec<String>, Failure> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0))?;
@@ -84,6 +96,11 @@ const UNREADABLE: &str = "unreadable /proc/PID/stat";
 pub(crate) fn thread_time() -> Duration {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
+}
+
+/// An address that nobody listens at: taken and given back, because servers that name each other have to be told.
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// How many processes wanted a core in the last minute, on average.

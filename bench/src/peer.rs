@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 
 use crate::Failure;
 use crate::load::Target;
+use crate::machine::free_address;
 use crate::population::Population;
-use crate::site::{Probe, Server, free_address};
+use crate::site::{Probe, Server};
 
 /// Its name in the report.
 pub(crate) const NAME: &str = "oidc-provider";

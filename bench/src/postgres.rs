@@ -3,6 +3,7 @@
 //! Takes the stage and a server's URL, makes a database of its own there and drops it again, gives tokens per CPU second of both
 //! nodes together as a share of the SQLite node's, and the database's own CPU time for a thousand tokens.
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::Failure;
@@ -101,13 +102,14 @@ async fn drop_database(url: &str, name: &str) -> Result<(), Failure> {
 /// The URL of another database of the same server.
 fn of_database(url: &str, name: &str) -> Result<String, Failure> {
     let (base, query) = url.split_once('?').map_or((url, String::new()), |(base, query)| (base, format!("?{query}")));
-    // What the query says of it goes before the path: everything would be written into that one.
-    if query.contains("dbname=") {
-        return Err("a PostgreSQL URL has to name its database in its path here, not by dbname".into());
-    }
     let named = base.rsplit_once('/').filter(|(server, _)| !server.ends_with(":/"));
     let (server, _) = named.ok_or("a PostgreSQL URL without a database")?;
-    Ok(format!("{server}/{name}{query}"))
+    let made = format!("{server}/{name}{query}");
+    // What the query says of it goes before the path, in any spelling: everything would be written into that one.
+    if made.parse::<PgConnectOptions>()?.get_database() != Some(name) {
+        return Err("a PostgreSQL URL has to name its database in its path here, not by dbname".into());
+    }
+    Ok(made)
 }
 
 #[cfg(test)]
@@ -119,7 +121,7 @@ mod tests {
         let of = |url| of_database(url, "own").ok();
         assert_eq!(of("postgres://u@h:1/db?sslmode=disable").as_deref(), Some("postgres://u@h:1/own?sslmode=disable"));
         assert_eq!(of("postgres:///db?host=/run/pg").as_deref(), Some("postgres:///own?host=/run/pg"));
-        for url in ["postgres://h", "postgres://h/db?dbname=theirs", "nothing"] {
+        for url in ["postgres://h", "postgres://h/db?dbname=theirs", "postgres://h/db?db%6Eame=theirs", "nothing"] {
             assert_eq!(of(url), None, "{url}");
         }
     }

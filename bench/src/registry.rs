@@ -22,16 +22,14 @@ use crate::population::{CLIENTS_OF_ONE, Identity, Population, domain, identity, 
 /// The one API.
 pub(crate) const API: &str = "bench-api";
 
+/// Where it is: what tokens are for.
+pub(crate) const RESOURCE: &str = "https://api.bench.example";
+
 /// What its tokens are good for.
 pub(crate) const SCOPE: &str = "accounts:read";
 
-/// Writes the first `clients` clients, entitled to call `resource`.
-pub(crate) fn write(
-    population: &Population,
-    clients: u32,
-    resource: &str,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
+/// Writes the first `clients` clients, entitled to call the API.
+pub(crate) fn write(population: &Population, clients: u32, out: &mut impl Write) -> Result<(), Failure> {
     let now = SystemClock::new().now();
     let authority = CertificateDer::from_pem_file(population.client_authority())?;
     let anchor = check_anchor(&authority, now)?.id;
@@ -47,7 +45,7 @@ pub(crate) fn write(
             "grants": (0..clients.div_ceil(CLIENTS_OF_ONE)).map(|number| grant(&participant(number))).collect::<Vec<_>>(),
         } }),
     )?;
-    line(out, &json!({ "resource_server": { "id": API, "resource": resource, "scopes": SCOPE } }))?;
+    line(out, &json!({ "resource_server": { "id": API, "resource": RESOURCE, "scopes": SCOPE } }))?;
     for number in 0..clients {
         let whose = identity(number);
         line(

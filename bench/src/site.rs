@@ -5,16 +5,16 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::Failure;
 use crate::load::Target;
-use crate::machine::Process;
+use crate::machine::{Process, free_address};
 use crate::population::Population;
 use crate::registry;
 
@@ -122,8 +122,7 @@ impl Site {
         let mut child = command.spawn()?;
         let lines = child.stdin.take().ok_or("nowhere to write to")?;
         // Where it refuses a line, that is why nothing more can be written: its own words come first.
-        let written =
-            registry::write(population, self.clients, RESOURCE, &mut BufWriter::with_capacity(1 << 20, lines));
+        let written = registry::write(population, self.clients, &mut BufWriter::with_capacity(1 << 20, lines));
         let status = child.wait()?;
         if status.success() {
             return written;
@@ -220,9 +219,6 @@ const FILLED: &str = "filled";
 /// What ours is called in the report.
 pub(crate) const OURS: &str = "countersign";
 
-/// The API that tokens are for.
-pub(crate) const RESOURCE: &str = "https://api.bench.example";
-
 /// More than are opened.
 const CONNECTIONS: u32 = 18_000;
 
@@ -298,8 +294,7 @@ impl Server {
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("a process without an id")?;
-        kill_process(id, Signal::TERM)?;
+        self.process().signal(Signal::TERM)?;
         let begun = Instant::now();
         while self.child.try_wait()?.is_none() {
             if begun.elapsed() > PATIENCE {
@@ -325,11 +320,6 @@ fn last_words(log: &Path) -> String {
     let mut lines: Vec<&str> = said.lines().rev().take(5).collect();
     lines.reverse();
     lines.join("\n")
-}
-
-/// An address that nobody listens at: taken and given back, because servers that name each other have to be told.
-pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// What plain HTTP answers, head and body.

@@ -6,6 +6,10 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 
+#[path = "../machine.rs"]
+#[expect(dead_code, reason = "the programme uses the rest of it")]
+mod machine;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +32,7 @@ use countersign_conformance::{Key, KeyKind, der};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jws::SigningAlgorithm;
 use futures_util::FutureExt;
-use rustix::time::{ClockId, clock_gettime};
+use machine::thread_time;
 use rustls_pki_types::CertificateDer;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -41,12 +45,6 @@ const LIMIT: Duration = Duration::from_millis(1);
 
 /// How often each case is measured.
 const ROUNDS: usize = 21;
-
-/// CPU time of this thread alone: what others do on the machine does not count.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
 
 fn main() -> Result<(), Failure> {
     prices()?;
@@ -125,10 +123,10 @@ fn price(
     signature: &[u8],
 ) -> Times {
     let once = || {
-        let start = cpu_time();
+        let start = thread_time();
         let outcome = algorithm.verify_sig(public_key, content, signature);
         std::hint::black_box(outcome.is_ok());
-        cpu_time().saturating_sub(start)
+        thread_time().saturating_sub(start)
     };
     once();
     Times::of((0..ROUNDS).map(|_| once()).collect())
@@ -185,9 +183,9 @@ impl Case {
             // The anchors are compiled once for all lists.
             drop(self.judge(&verifier, stranger.clone())?);
             let list = self.list.clone();
-            let start = cpu_time();
+            let start = thread_time();
             let judged = self.judge(&verifier, list);
-            times.push(cpu_time().saturating_sub(start));
+            times.push(thread_time().saturating_sub(start));
             verdict = match judged? {
                 Ok(()) => "good",
                 Err(refusal) => refusal.reason(),

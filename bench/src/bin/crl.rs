@@ -4,6 +4,10 @@
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 
+#[path = "../machine.rs"]
+#[expect(dead_code, reason = "the programme uses the rest of it")]
+mod machine;
+
 use std::error::Error;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -14,6 +18,7 @@ use countersign::pki::crl::{HeldLists, Serial, hold};
 use countersign_conformance::crl::{RevocationList, Revoked};
 use countersign_conformance::pki::Authority;
 use countersign_resource_server::time::UnixTime;
+use machine::{PEAK, Process};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -102,7 +107,5 @@ fn measure(directory: &std::path::Path, lookups: u64) -> Result<(), Failure> {
 
 /// The most memory this process has held at one time.
 fn peak_kilobytes() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    Ok(Process(std::process::id()).memory(PEAK)? / 1_024)
 }

@@ -41,6 +41,7 @@ use countersign_resource_server::token::held_keys::HeldKeys;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use machine::{Process, RESIDENT};
 use rustls::client::WantsClientCert;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -53,6 +54,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 const CLIENT: &str = "birch-claims";
 const API: &str = "example-api";
+/// What the operating system counts memory in.
+const KILOBYTE: u64 = 1_024;
+
 const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -188,16 +192,16 @@ async fn main() -> Result<(), Failure> {
     match arguments.measure {
         Measure::Rounds { rounds, resource_servers } => measure_rounds(&site, rounds, resource_servers).await,
         Measure::Waiting { connections, seconds } => {
-            measure_waiting(&site, server.0.id(), connections, Duration::from_secs(seconds)).await
+            measure_waiting(&site, Process(server.0.id()), connections, Duration::from_secs(seconds)).await
         }
         Measure::Tokens { connections, seconds, revoked, certificate, key } => {
             let api = config_of(&site.data(), &certificate, &key)?;
             let certificate = certificate.canonicalize()?;
             let certificate = certificate.to_str().ok_or("a path that is no text")?;
             site.operate(&["resource-server", "change", API, "--certificate", certificate]).await?;
-            let pid = server.0.id();
-            measure_asking(&site, pid, &Arc::new(api), connections, Duration::from_secs(seconds)).await?;
-            measure_revoking(&site, pid, connections, revoked).await
+            let process = Process(server.0.id());
+            measure_asking(&site, process, &Arc::new(api), connections, Duration::from_secs(seconds)).await?;
+            measure_revoking(&site, process, connections, revoked).await
         }
     }
 }
@@ -255,13 +259,13 @@ fn quantiles(of: &mut [Duration]) -> String {
     format!("{:.1?} / {:.1?} / {:.1?}", quantile(0.5), quantile(0.99), quantile(1.0))
 }
 
-async fn measure_waiting(site: &Site, pid: u32, connections: usize, time: Duration) -> Result<(), Failure> {
+async fn measure_waiting(site: &Site, process: Process, connections: usize, time: Duration) -> Result<(), Failure> {
     let address = site.address();
     let tls = Arc::new(anonymous_config(&site.data())?);
     let mut first = connect(&tls, &address).await?;
     let keys = Arc::new(HeldKeys::default());
     keys.take(&get(&mut first, "/jwks").await?)?;
-    let before = memory(pid)?;
+    let before = process.memory(RESIDENT)? / KILOBYTE;
     // Whoever waits learns the version from what was signed, as a resource server does.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let list = HeldList::new(site.issuer(), Duration::from_secs(30), Arc::clone(&keys), clock);
@@ -279,14 +283,18 @@ async fn measure_waiting(site: &Site, pid: u32, connections: usize, time: Durati
         );
     }
     println!("connections that wait           {connections}");
-    println!("server memory before / waiting  {} / {} MB", before / 1_000, memory(pid)? / 1_000);
-    let (cpu, polls, began) = (cpu_time(pid)?, answered.load(Ordering::Relaxed), Instant::now());
+    println!(
+        "server memory before / waiting  {} / {} MB",
+        before / 1_000,
+        process.memory(RESIDENT)? / KILOBYTE / 1_000
+    );
+    let (cpu, polls, began) = (process.cpu_time()?, answered.load(Ordering::Relaxed), Instant::now());
     tokio::time::sleep(time).await;
-    let busy = cpu_time(pid)?.saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let busy = process.cpu_time()?.saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     let polls = (answered.load(Ordering::Relaxed) - polls) as f64 / began.elapsed().as_secs_f64();
     println!("server CPU while nothing changes {:.1} % of a core, at {polls:.0} polls answered a second", busy * 100.0);
     wanted.store(1, Ordering::Relaxed);
-    let cpu = cpu_time(pid)?;
+    let cpu = process.cpu_time()?;
     let done = site.operate(&["client", "suspend", CLIENT, "--why", "benchmark"]).await?;
     let mut late = Vec::new();
     for waiter in waiting {
@@ -294,8 +302,8 @@ async fn measure_waiting(site: &Site, pid: u32, connections: usize, time: Durati
     }
     println!("told of a change, after the command had said that it was done");
     println!("  p50 / p99 / maximum           {}", quantiles(&mut late));
-    println!("  server CPU for it             {:.1?}", cpu_time(pid)?.saturating_sub(cpu));
-    println!("server memory at the end        {} MB", memory(pid)? / 1_000);
+    println!("  server CPU for it             {:.1?}", process.cpu_time()?.saturating_sub(cpu));
+    println!("server memory at the end        {} MB", process.memory(RESIDENT)? / KILOBYTE / 1_000);
     site.operate(&["client", "reinstate", CLIENT, "--why", "benchmark"]).await?;
     Ok(())
 }
@@ -324,7 +332,7 @@ async fn wait(
 /// Asks about one token on so many kept connections at once.
 async fn measure_asking(
     site: &Site,
-    pid: u32,
+    process: Process,
     api: &Arc<ClientConfig>,
     connections: usize,
     time: Duration,
@@ -335,7 +343,7 @@ async fn measure_asking(
     for _ in 0..connections {
         askers.push(connect(api, &address).await?);
     }
-    let (cpu, until) = (cpu_time(pid)?, Instant::now() + time);
+    let (cpu, until) = (process.cpu_time()?, Instant::now() + time);
     let asking: Vec<_> = askers
         .into_iter()
         .map(|mut connection| {
@@ -354,11 +362,11 @@ async fn measure_asking(
             })
         })
         .collect();
-    report("/introspect, one live token", pid, cpu, asking).await
+    report("/introspect, one live token", process, cpu, asking).await
 }
 
 /// Has so many tokens revoked by their client, each once.
-async fn measure_revoking(site: &Site, pid: u32, connections: usize, revoked: usize) -> Result<(), Failure> {
+async fn measure_revoking(site: &Site, process: Process, connections: usize, revoked: usize) -> Result<(), Failure> {
     let (address, client) = (site.address(), Arc::new(client_config(&site.data())?));
     let mut shares = Vec::new();
     for _ in 0..connections {
@@ -369,7 +377,7 @@ async fn measure_revoking(site: &Site, pid: u32, connections: usize, revoked: us
         }
         shares.push((connection, tokens));
     }
-    let cpu = cpu_time(pid)?;
+    let cpu = process.cpu_time()?;
     let revoking: Vec<_> = shares
         .into_iter()
         .map(|(mut connection, tokens)| {
@@ -384,12 +392,12 @@ async fn measure_revoking(site: &Site, pid: u32, connections: usize, revoked: us
             })
         })
         .collect();
-    report("/revoke, a live token each", pid, cpu, revoking).await
+    report("/revoke, a live token each", process, cpu, revoking).await
 }
 
 async fn report(
     what: &str,
-    pid: u32,
+    process: Process,
     cpu: Duration,
     asking: Vec<tokio::task::JoinHandle<Result<Vec<Duration>, Failure>>>,
 ) -> Result<(), Failure> {
@@ -398,13 +406,13 @@ async fn report(
     for one in asking {
         waited.extend(one.await??);
     }
-    let (took, cpu) = (began.elapsed().as_secs_f64(), cpu_time(pid)?.saturating_sub(cpu).as_secs_f64());
+    let (took, cpu) = (began.elapsed().as_secs_f64(), process.cpu_time()?.saturating_sub(cpu).as_secs_f64());
     let count = waited.len() as f64;
     println!("{what}, {connections} connections");
     println!("  answered                      {count}, {:.0} a second", count / took);
     println!("  server CPU for a thousand     {:.0} ms", cpu * 1e6 / count);
     println!("  p50 / p99 / maximum           {}", quantiles(&mut waited));
-    println!("  server memory                 {} MB", memory(pid)? / 1_000);
+    println!("  server memory                 {} MB", process.memory(RESIDENT)? / KILOBYTE / 1_000);
     Ok(())
 }
 
@@ -431,15 +439,6 @@ async fn get(connection: &mut SendRequest<Full<Bytes>>, target: &str) -> Result<
     let status = answer.status();
     let body = answer.into_body().collect().await?.to_bytes();
     if status.is_success() { Ok(body) } else { Err(format!("{target}: {status}").into()) }
-}
-
-fn cpu_time(pid: u32) -> Result<Duration, Failure> {
-    machine::Process(pid).cpu_time()
-}
-
-/// Resident memory in kB.
-fn memory(pid: u32) -> Result<u64, Failure> {
-    Ok(machine::Process(pid).memory(machine::RESIDENT)? / 1_024)
 }
 
 type Api = (SocketAddr, Guard, oneshot::Sender<()>);

@@ -141,6 +141,14 @@ impl Aftermath {
             changes: told.operator.acknowledged.clone(),
             copied: ledger::copied(&site.exported())?,
         };
+        for (count, what) in [
+            (told.tokens.len(), "token"),
+            (told.changes.len(), "change that was acknowledged"),
+            (told.copied.len(), "record that was sent on"),
+            (self.checkpoints.len(), "checkpoint that was kept elsewhere"),
+        ] {
+            promises.hold(count > 0, || format!("nothing was tried: no {what}"));
+        }
         let losses = ledger::compare(&told, &record);
         println!(
             "\ntold to clients: {} tokens; to the operator: {} changes, {} commands failed; sent on: {} records; on record: {} tokens",

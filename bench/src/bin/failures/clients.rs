@@ -342,7 +342,8 @@ pub(crate) async fn ask(connection: &mut Connection, request: &[u8]) -> Result<A
             whole = Some((answer, length));
         }
         match whole.take() {
-            Some((mut answer, length)) if heard.len() >= length => {
+            Some((_, length)) if heard.len() > length => return Err("more than an answer".into()),
+            Some((mut answer, length)) if heard.len() == length => {
                 answer.body = heard;
                 return Ok(answer);
             }

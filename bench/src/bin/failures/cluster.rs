@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::machine::Process;
-use crate::nodes::free_address;
+use crate::machine::{Process, free_address};
 use crate::{Failure, PATIENCE};
 
 /// PostgreSQL as it is installed, and how it is to be configured.
@@ -194,7 +193,7 @@ impl Cluster {
         // What is frozen can neither begin another process nor acknowledge anything while the others are killed.
         let all = self.freeze()?;
         for process in all {
-            signal(process, Signal::KILL)?;
+            process.signal(Signal::KILL)?;
         }
         let mut running = self.running.take().ok_or("PostgreSQL does not run")?;
         running.wait().await?;
@@ -205,10 +204,10 @@ impl Cluster {
     pub(crate) fn freeze(&self) -> Result<Vec<Process>, Failure> {
         let first = self.process()?;
         // It begins the others, and can begin none from here on.
-        signal(first, Signal::STOP)?;
+        first.signal(Signal::STOP)?;
         let mut all = first.children()?;
         for process in &all {
-            signal(*process, Signal::STOP)?;
+            process.signal(Signal::STOP)?;
         }
         all.push(first);
         Ok(all)
@@ -218,9 +217,9 @@ impl Cluster {
     pub(crate) fn thaw(&self) -> Result<(), Failure> {
         let first = self.process()?;
         for process in first.children()? {
-            signal(process, Signal::CONT)?;
+            process.signal(Signal::CONT)?;
         }
-        signal(first, Signal::CONT)
+        first.signal(Signal::CONT)
     }
 
     fn process(&self) -> Result<Process, Failure> {
@@ -241,7 +240,7 @@ impl Drop for Cluster {
             && let Ok(all) = self.freeze()
         {
             for process in all {
-                let _ = signal(process, Signal::KILL);
+                let _ = process.signal(Signal::KILL);
             }
         }
     }
@@ -254,15 +253,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long one attempt to connect may take.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// A process that has just ended needs no signal.
-fn signal(process: Process, signal: Signal) -> Result<(), Failure> {
-    let id = i32::try_from(process.0).ok().and_then(Pid::from_raw).ok_or("a process without an id")?;
-    match kill_process(id, signal) {
-        Err(error) if error != rustix::io::Errno::SRCH => Err(error.into()),
-        _ => Ok(()),
-    }
-}
 
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)

@@ -163,16 +163,21 @@ impl Record {
     }
 }
 
-/// What a file has that the log was written into as it grew. A line that is not whole has not been sent.
+/// What a file has that the log was written into as it grew. A last line that does not end has not been sent.
 pub(crate) fn copied(file: &Path) -> Result<Vec<Copied>, Failure> {
-    let text = std::fs::read_to_string(file)?;
+    // Octets: a line may end within a letter.
+    read_copied(&std::fs::read(file)?)
+}
+
+fn read_copied(octets: &[u8]) -> Result<Vec<Copied>, Failure> {
     let mut copied = Vec::new();
-    for line in text.lines() {
-        let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
-        if let (Some(chain), Some(sequence), Some(hash)) =
-            (line["chain"].as_i64(), line["sequence"].as_i64(), line["hash"].as_str())
-        {
-            copied.push((chain, sequence, hash.to_owned()));
+    for (number, line) in (1..).zip(octets.split_inclusive(|octet| *octet == b'\n')) {
+        let Some(whole) = line.strip_suffix(b"\n") else { break };
+        let line: Value = serde_json::from_slice(whole).map_err(|error| format!("line {number}: {error}"))?;
+        match (line["chain"].as_i64(), line["sequence"].as_i64(), line["hash"].as_str()) {
+            (Some(chain), Some(sequence), Some(hash)) => copied.push((chain, sequence, hash.to_owned())),
+            _ if line["checkpoint"].is_object() => {}
+            _ => return Err(format!("line {number} is neither a record nor a checkpoint").into()),
         }
     }
     Ok(copied)
@@ -219,20 +224,40 @@ mod tests {
     #[test]
     fn each_loss_is_found() {
         type Planted = (fn(&mut Told, &mut Record), Loss);
-        let planted: [Planted; 8] = [
+        let planted: [Planted; 10] = [
             (|_, record| drop(record.issued.remove("1")), Loss::TokenWithoutRecord("1".into())),
             (|_, record| record.take(&issued("2")), Loss::IssuedTwice("2".into())),
             (|_, record| record.take(&json!({ "kind": "withheld", "jti": "2" })), Loss::WithheldReceived("2".into())),
             (|told, _| told.tokens.push(told.tokens[0].clone()), Loss::ReceivedTwice("1".into())),
             (|told, _| told.tokens[0].client = "b".into(), Loss::RecordOfAnother("1".into())),
             (|told, _| told.tokens[0].request = "r-2".into(), Loss::RecordOfAnother("1".into())),
+            (|_, record| drop(record.changes.remove(&7)), Loss::Change(7)),
             (|told, _| told.changes[0].why = "another".into(), Loss::Change(7)),
+            (|_, record| drop(record.hashes.remove(&(1, 1))), Loss::Copied(1, 1)),
             (|told, _| told.copied[0].2 = "bb".into(), Loss::Copied(1, 1)),
         ];
         for (plant, expected) in planted {
             let (mut told, mut record) = (told(), record());
             plant(&mut told, &mut record);
             assert_eq!(compare(&told, &record), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_copy_may_end_within_a_line_and_nowhere_else() {
+        let (one, other) = (r#"{"chain":1,"sequence":1,"hash":"aa"}"#, r#"{"chain":1,"sequence":2,"hash":"bb"}"#);
+        let checkpoint = r#"{"checkpoint":{"number":2,"at":1,"statement":"a.b.c"}}"#;
+        let of = |text: &str| read_copied(text.as_bytes()).map_err(|error| error.to_string());
+        let expected = vec![(1, 1, "aa".to_owned()), (1, 2, "bb".to_owned())];
+        assert_eq!(of(&format!("{one}\n{checkpoint}\n{other}\n")), Ok(expected));
+        let first = vec![(1, 1, "aa".to_owned())];
+        // Whole, as it seems, but its end was never written.
+        for torn in ["", "{", r#"{"chain":1,"#, other] {
+            assert_eq!(of(&format!("{one}\n{torn}")), Ok(first.clone()), "{torn}");
+        }
+        assert_eq!(read_copied(b"\xc3").ok(), Some(Vec::new()));
+        for torn in ["", r#"{"chain":1,"#, r#"{"chain":1,"sequence":2}"#, "{}", r#"{"checkpoint":1}"#] {
+            assert!(of(&format!("{one}\n{torn}\n{other}\n")).is_err_and(|said| said.starts_with("line 2")), "{torn}");
         }
     }
 }

@@ -146,3 +146,108 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     // What has ended is told when the rest would have been.
     let _ = state.wait_for(State::carries).await.map(drop);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Long enough for what comes, and for what does not.
+    const MOMENT: Duration = Duration::from_millis(300);
+
+    /// Answers each octet with `name`. How many have reached it.
+    async fn far(name: u8) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (address, reached) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&reached);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(
+                    async move { while stream.read_u8().await.is_ok() && stream.write_u8(name).await.is_ok() {} },
+                );
+            }
+        });
+        (address, reached)
+    }
+
+    async fn near(network: &Network) -> TcpStream {
+        TcpStream::connect(network.address).await.unwrap()
+    }
+
+    /// What comes, where anything does: an octet, or the end.
+    async fn heard(stream: &mut TcpStream) -> Option<Option<u8>> {
+        timeout(MOMENT, stream.read_u8()).await.ok().map(Result::ok)
+    }
+
+    async fn asked(stream: &mut TcpStream) -> Option<Option<u8>> {
+        stream.write_u8(b'?').await.unwrap();
+        heard(stream).await
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_in_silence_arrives_once_the_way_is_open() {
+        let (address, _) = far(b'a').await;
+        let network = Network::to(address).unwrap();
+        let mut old = near(&network).await;
+        assert_eq!(asked(&mut old).await, Some(Some(b'a')));
+        network.set(Way::Silent);
+        let mut new = near(&network).await;
+        assert_eq!((asked(&mut old).await, asked(&mut new).await), (None, None));
+        network.set(Way::Open);
+        assert_eq!((heard(&mut old).await, heard(&mut new).await), (Some(Some(b'a')), Some(Some(b'a'))));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_forgotten_never_delivers() {
+        let (address, _) = far(b'a').await;
+        let network = Network::to(address).unwrap();
+        let mut old = near(&network).await;
+        assert_eq!(asked(&mut old).await, Some(Some(b'a')));
+        network.set(Way::Forgetful);
+        let mut meanwhile = near(&network).await;
+        assert_eq!((asked(&mut old).await, asked(&mut meanwhile).await), (None, None));
+        network.set(Way::Open);
+        assert_eq!(heard(&mut meanwhile).await, Some(Some(b'a')));
+        assert_eq!(asked(&mut near(&network).await).await, Some(Some(b'a')));
+        assert_eq!(asked(&mut old).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_broken_way_ends_every_connection() {
+        let (address, reached) = far(b'a').await;
+        let network = Network::to(address).unwrap();
+        let mut old = near(&network).await;
+        assert_eq!(asked(&mut old).await, Some(Some(b'a')));
+        network.set(Way::Broken);
+        assert_eq!(heard(&mut old).await, Some(None));
+        assert_eq!(heard(&mut near(&network).await).await, Some(None));
+        assert_eq!(reached.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn new_connections_lead_elsewhere() {
+        let ((one, _), (other, _)) = (far(b'a').await, far(b'b').await);
+        let network = Network::to(one).unwrap();
+        let mut old = near(&network).await;
+        assert_eq!(asked(&mut old).await, Some(Some(b'a')));
+        network.lead(other);
+        assert_eq!(asked(&mut near(&network).await).await, Some(Some(b'b')));
+        assert_eq!(asked(&mut old).await, Some(Some(b'a')));
+    }
+
+    #[tokio::test]
+    async fn whoever_gave_up_meanwhile_never_arrives() {
+        let (address, reached) = far(b'a').await;
+        let network = Network::to(address).unwrap();
+        network.set(Way::Silent);
+        drop(near(&network).await);
+        sleep(MOMENT).await;
+        network.set(Way::Open);
+        assert_eq!(asked(&mut near(&network).await).await, Some(Some(b'a')));
+        assert_eq!(reached.load(Ordering::Relaxed), 1);
+    }
+}

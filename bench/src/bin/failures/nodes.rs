@@ -5,26 +5,24 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::machine::{Process, free_address};
 use crate::population::Population;
 use crate::{Failure, PATIENCE, registry};
 
 /// How many clients there are at least: the load's, and those that an operator changes.
 pub(crate) const CLIENTS: u32 = 64;
-
-/// The API that tokens are for.
-const RESOURCE: &str = "https://api.bench.example";
 
 /// What an installation has beside the usual.
 #[derive(Clone, Copy, Default)]
@@ -66,7 +64,7 @@ impl Site {
         }
         typed.done(&["init"]).await?;
         let lines = directory.join("registry.jsonl");
-        registry::write(&site.population, clients, RESOURCE, &mut BufWriter::new(File::create(&lines)?))?;
+        registry::write(&site.population, clients, &mut BufWriter::new(File::create(&lines)?))?;
         typed.done(&["registry", "import", lines.to_str().ok_or("a path that is no UTF-8")?]).await?;
         Ok(site)
     }
@@ -229,8 +227,7 @@ impl Node {
     /// Stops it in good order.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         let mut running = self.running.take().ok_or("a node that was not started")?;
-        let id = running.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(id.ok_or("a node that has ended")?, Signal::TERM)?;
+        Process(running.id().ok_or("a node that has ended")?).signal(Signal::TERM)?;
         match timeout(PATIENCE, running.wait()).await {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
             Ok(status) => Err(format!("{} ended with {status:?}: see {}", self.name, self.log().display()).into()),
@@ -289,11 +286,6 @@ impl CommandLine {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         Err(format!("countersign {words:?} ended with {}: {said}", output.status).into())
     }
-}
-
-/// An address that nobody listens at: taken and given back, because servers that name each other have to be told.
-pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -42,7 +42,8 @@ impl Operator {
         let whether = Arc::clone(&over);
         let work = tokio::spawn(async move {
             let mut done = Done::default();
-            for (step, line) in (0_u32..).zip(lines.iter().cycle()) {
+            // Two commands on one node, then two on the other: each node suspends, and each reinstates.
+            for (step, line) in (0_u32..).zip(lines.iter().flat_map(|line| [line; 2]).cycle()) {
                 if whether.load(Ordering::Relaxed) {
                     break;
                 }
@@ -73,4 +74,18 @@ impl Operator {
 fn acknowledged(said: &str) -> Option<i64> {
     // What died with it is told after that.
     said.lines().next()?.trim().rsplit_once("registry version ")?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::acknowledged;
+
+    #[test]
+    fn the_version_that_the_first_line_ends_with() {
+        assert_eq!(acknowledged("client a: suspended, registry version 17\n2 tokens of it were revoked\n"), Some(17));
+        assert_eq!(acknowledged("client a: suspended, registry version 17"), Some(17));
+        for said in ["", "\nregistry version 17", "no such client", "registry version", "registry version 17 or so"] {
+            assert_eq!(acknowledged(said), None, "{said:?}");
+        }
+    }
 }

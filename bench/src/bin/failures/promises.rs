@@ -21,6 +21,12 @@ impl Promises {
         }
     }
 
+    /// What was not kept so far, in words.
+    #[cfg(test)]
+    pub(crate) fn broken(&self) -> &[String] {
+        &self.broken
+    }
+
     /// Says what came of all of it.
     pub(crate) fn end(self) -> ExitCode {
         if self.broken.is_empty() {

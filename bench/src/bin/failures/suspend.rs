@@ -55,7 +55,6 @@ struct Suspension {
     asked_after: usize,
     /// How long after it was let in again the first token came.
     back: Duration,
-    changes: [Change; 2],
     /// Tokens that are dated later than the second after.
     dated_later: usize,
 }
@@ -77,17 +76,30 @@ pub(crate) async fn measure(stage: &Stage, times: usize, promises: &mut Promises
         let subject = Subject::begin(&site, number, node, &journal)?;
         let registry = Arc::clone(&registry);
         subjects.push(tokio::spawn(async move {
-            let mut done = Vec::new();
+            let (mut done, mut operator, mut came) = (Vec::new(), Done::default(), Ok(()));
             for step in 0..each {
-                done.push(subject.suspend(&registry, step).await?);
+                match subject.suspend(&registry, step, &mut operator).await {
+                    Ok(one) => done.push(one),
+                    Err(failure) => {
+                        came = Err(failure);
+                        break;
+                    }
+                }
             }
-            subject.end().await?;
-            Ok::<_, Failure>(done)
+            (done, operator, came.and(subject.end().await))
         }));
     }
-    let mut all = Vec::new();
+    // One that fails says nothing about the others: what they saw is judged all the same.
+    let (mut all, mut operator, mut came) = (Vec::new(), Done::default(), Ok(()));
     for subject in subjects {
-        all.extend(subject.await??);
+        let (done, of_one, ended) = subject.await?;
+        all.extend(done);
+        operator.acknowledged.extend(of_one.acknowledged);
+        operator.failed += of_one.failed;
+        if let Err(failure) = &ended {
+            println!("cut short: {failure}");
+        }
+        came = came.and(ended);
     }
     store.close().await;
     let mut arrivals: Vec<f64> = all.iter().map(|one| one.last_arrival).collect();
@@ -100,14 +112,13 @@ pub(crate) async fn measure(stage: &Stage, times: usize, promises: &mut Promises
     println!("                                {}", quantiles(&mut arrivals));
     println!("tokens asked for after that     {asked_after}");
     println!("let in again, the first token   {}", spread(&all.iter().map(|one| one.back).collect::<Vec<_>>()));
+    promises.hold(!all.is_empty(), || "nothing was tried: nobody was suspended".to_owned());
     promises.hold(latest <= PROMISED.as_secs_f64(), || format!("a token came {latest:.3} s after the acknowledgement"));
     promises.hold(dated_later == 0, || format!("{dated_later} tokens are dated later than a second after it"));
     promises.hold(asked_after == 0, || format!("{asked_after} tokens were asked for after it"));
-    let acknowledged = all.into_iter().flat_map(|one| one.changes).collect();
-    let operator = Done { acknowledged, failed: 0 };
     let told = Told { journal: &journal, operator: &operator };
     Aftermath::default().judge(&mut site, &cluster.url(), told, promises).await?.must_be_none(promises);
-    cluster.stop().await
+    came.and(cluster.stop().await)
 }
 
 /// A token, as far as it matters here.
@@ -118,10 +129,14 @@ struct Arrived {
     issued_at: i64,
 }
 
+/// Since when each connection of a client waits for what it asked last.
+type Asking = Arc<Mutex<[Option<Instant>; CONNECTIONS]>>;
+
 /// A client at work.
 struct Subject {
     id: ClientId,
     arrived: Arc<Mutex<Vec<Arrived>>>,
+    asking: Asking,
     over: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -129,14 +144,18 @@ struct Subject {
 impl Subject {
     fn begin(site: &Site, number: u32, node: SocketAddr, journal: &Arc<Journal>) -> Result<Self, Failure> {
         let (arrived, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let asking = Asking::default();
         let caller = Arc::new(Caller::new(&site.population, number)?);
-        let tasks = (0..CONNECTIONS).map(|_| {
+        let tasks = (0..CONNECTIONS).map(|place| {
             let (caller, journal) = (Arc::clone(&caller), Arc::clone(journal));
-            let (arrived, over) = (Arc::clone(&arrived), Arc::clone(&over));
+            let (arrived, asking, over) = (Arc::clone(&arrived), Arc::clone(&asking), Arc::clone(&over));
             tokio::spawn(async move {
                 let mut connection = None;
                 while !over.load(Ordering::Relaxed) {
                     let asked = Instant::now();
+                    if let Some(own) = asking.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+                        *own = Some(asked);
+                    }
                     let outcome = timeout(LONGEST, async {
                         let mut open = match connection.take() {
                             Some(open) => open,
@@ -170,37 +189,51 @@ impl Subject {
             })
         });
         let id = ClientId::parse(&identity(number).id)?;
-        Ok(Self { id, tasks: tasks.collect(), arrived, over })
+        Ok(Self { id, tasks: tasks.collect(), arrived, asking, over })
     }
 
-    async fn suspend(&self, registry: &Registry, step: usize) -> Result<Suspension, Failure> {
+    async fn suspend(&self, registry: &Registry, step: usize, operator: &mut Done) -> Result<Suspension, Failure> {
         self.held().clear();
         self.has_worked(Instant::now()).await?;
         sleep(WORK).await;
         let clock = SystemClock::new();
-        let change = |state, why: &str| {
+        let mut change = async |state, why: String| {
             let actor = Actor::Operator { system_user: "failures".to_owned(), stated_name: None };
-            let explanation = Explanation { actor, at: clock.now(), why: Some(why.to_owned()) };
-            registry.set_client_state(self.id.clone(), state, explanation)
+            let explanation = Explanation { actor, at: clock.now(), why: Some(why.clone()) };
+            let changed = registry.set_client_state(self.id.clone(), state, explanation).await;
+            match &changed {
+                Ok(version) => operator.acknowledged.push(Change { version: version.0, why }),
+                Err(_) => operator.failed += 1,
+            }
+            changed
         };
         let begun = Instant::now();
-        let why = format!("{} suspended {step}", self.id);
-        let version = change(ClientState::Suspended, &why).await?;
+        change(ClientState::Suspended, format!("{} suspended {step}", self.id)).await?;
         let (told, told_at) = (Instant::now(), clock.now().as_seconds());
-        let suspended = Change { version: version.0, why };
         sleep(WATCHED).await;
+        self.has_heard(Instant::now()).await?;
         let arrived = self.held().clone();
         let last = arrived.iter().map(|one| one.at).max().ok_or("the client had no token before it was suspended")?;
         let after = |later: Duration, earlier: Duration| later.as_secs_f64() - earlier.as_secs_f64();
         let last_arrival = after(last.saturating_duration_since(told), told.saturating_duration_since(last));
         let asked_after = arrived.iter().filter(|one| one.asked > told).count();
         let dated_later = arrived.iter().filter(|one| one.issued_at > told_at + 1).count();
-        let why = format!("{} let in {step}", self.id);
-        let version = change(ClientState::Active, &why).await?;
-        let let_in = Change { version: version.0, why };
+        change(ClientState::Active, format!("{} let in {step}", self.id)).await?;
         let back = self.has_worked(Instant::now()).await?;
-        let changes = [suspended, let_in];
-        Ok(Suspension { took: told - begun, last_arrival, asked_after, dated_later, back, changes })
+        Ok(Suspension { took: told - begun, last_arrival, asked_after, dated_later, back })
+    }
+
+    /// Waits until everything that was asked before then has come to something: a token that is late is one that is still to come.
+    async fn has_heard(&self, before: Instant) -> Result<(), Failure> {
+        // Each request ends within LONGEST, and the next one begins at once.
+        while before.elapsed() < 2 * LONGEST {
+            let asking = *self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            if asking.iter().all(|asked| asked.is_some_and(|asked| asked > before)) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        Err(format!("{} still waits for what it asked before", self.id).into())
     }
 
     /// Waits for a token that is asked for from then on: how long that took.

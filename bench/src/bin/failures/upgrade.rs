@@ -22,7 +22,7 @@ use crate::{Failure, Stage};
 /// Requests a second in all, in turn at each node first.
 const RATE: u32 = 200;
 
-/// Each so many-th is made on a new connection.
+/// Each so many-th is made on a new connection, of those that ask one node first.
 const NEW: u32 = 10;
 
 /// How long both serve before one is killed, and how long it stays away.
@@ -135,7 +135,7 @@ async fn one(pools: [Pool; 2], count: u32, journal: Arc<Journal>) -> Ended {
     let in_turn = if count.is_multiple_of(2) { [(0, first), (1, second)] } else { [(1, second), (0, first)] };
     let mut told = Vec::new();
     for (node, pool) in in_turn {
-        let (is_new, outcome) = pool.ask(count / 2, count.is_multiple_of(NEW)).await;
+        let (is_new, outcome) = pool.ask(count / 2, (count / 2).is_multiple_of(NEW)).await;
         let has_token = matches!(outcome, Outcome::Token(_));
         let may_ask_again = matches!(outcome, Outcome::Failed(_) | Outcome::Refused(503));
         told.push(format!("{outcome:?}"));

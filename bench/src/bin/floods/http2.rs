@@ -99,3 +99,22 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 fn head() -> Vec<u8> {
     [&[0x82, 0x87, 0x04, 5][..], b"/jwks", &[0x01, 9], b"localhost"].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goaway_is_found_among_frames_and_nowhere_else() {
+        let settings = frame(SETTINGS, 0, 0, &[GOAWAY; 18]);
+        let goaway = frame(GOAWAY, 0, 0, &[0; 8]);
+        assert!(has_goaway(&goaway));
+        assert!(has_goaway(&[&settings[..], &frame(SETTINGS, 1, 0, &[]), &goaway].concat()));
+        // Its head is there, and the connection has ended.
+        assert!(has_goaway(&[&settings[..], &goaway[..9]].concat()));
+        assert!(!has_goaway(&settings));
+        assert!(!has_goaway(&settings[..12]));
+        assert!(!has_goaway(&[&settings[..], &goaway[..8]].concat()));
+        assert!(!has_goaway(&[]));
+    }
+}

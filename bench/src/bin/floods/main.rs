@@ -44,6 +44,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use http2::Misuse;
+use machine::{Process, RESIDENT};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -163,10 +164,11 @@ fn main() -> Result<(), Failure> {
     }
     let server = Server(command.spawn()?);
     let data = directory.join("countersign-data");
-    let site = Arc::new(Site { address: SocketAddr::from((HONEST, arguments.port)), pid: server.0.id(), data });
+    let site =
+        Arc::new(Site { address: SocketAddr::from((HONEST, arguments.port)), process: Process(server.0.id()), data });
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(site.ready())?;
-    println!("load of the machine             {}", std::fs::read_to_string("/proc/loadavg")?.trim());
+    println!("load of the machine             {}", machine::load_average()?);
     match arguments.measure {
         Measure::Idle { connections, http2 } => runtime.block_on(measure_idle(&site, connections, http2)),
         Measure::Overload { connections, rate, seconds } => {
@@ -178,10 +180,13 @@ fn main() -> Result<(), Failure> {
     }
 }
 
+/// What the operating system counts memory in.
+const KILOBYTE: u64 = 1_024;
+
 /// A server, and what is needed to reach it.
 struct Site {
     address: SocketAddr,
-    pid: u32,
+    process: Process,
     data: PathBuf,
 }
 
@@ -288,9 +293,9 @@ async fn ask(connection: &mut Connection, request: &[u8]) -> Result<u16, Failure
 async fn measure_idle(site: &Site, connections: usize, http2: bool) -> Result<(), Failure> {
     let protocols: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
     let tls = site.enrolled(protocols)?;
-    let before = memory(site.pid)?;
+    let before = site.process.memory(RESIDENT)? / KILOBYTE;
     let mut open = Vec::new();
-    let cpu = cpu_time(site.pid)?;
+    let cpu = site.process.cpu_time()?;
     while open.len() < connections {
         let batch = (0..BATCH.min(connections - open.len())).map(|_| async {
             let mut connection = connect(HONEST, site.address, &tls).await?;
@@ -305,10 +310,10 @@ async fn measure_idle(site: &Site, connections: usize, http2: bool) -> Result<()
         });
         open.extend(futures_util::future::try_join_all(batch).await?);
     }
-    let cpu = cpu_time(site.pid)?.saturating_sub(cpu);
-    let opened = memory(site.pid)?;
+    let cpu = site.process.cpu_time()?.saturating_sub(cpu);
+    let opened = site.process.memory(RESIDENT)? / KILOBYTE;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let idle = memory(site.pid)?;
+    let idle = site.process.memory(RESIDENT)? / KILOBYTE;
     for connection in &mut open {
         // Unconstrained: tokio would say of most of them that nothing has come, without having looked.
         let mut octet = [0];
@@ -325,7 +330,7 @@ async fn measure_idle(site: &Site, connections: usize, http2: bool) -> Result<()
     println!("five seconds later              {idle} kB, {:.1} kB each", each(idle));
     drop(open);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    println!("when all are closed             {} kB", memory(site.pid)?);
+    println!("when all are closed             {} kB", site.process.memory(RESIDENT)? / KILOBYTE);
     Ok(())
 }
 
@@ -363,7 +368,7 @@ async fn measure_overload(site: &Arc<Site>, connections: usize, rate: u64, time:
         let batch = (0..BATCH.min(connections - open.len())).map(|_| connect(HONEST, site.address, &tls));
         open.extend(futures_util::future::try_join_all(batch).await?);
     }
-    let (cpu, began) = (cpu_time(site.pid)?, Instant::now());
+    let (cpu, began) = (site.process.cpu_time()?, Instant::now());
     let warm = began + Duration::from_secs(1);
     let every = Duration::from_secs(connections as u64).checked_div(u32::try_from(rate)?);
     let tasks: Vec<_> = open
@@ -402,7 +407,7 @@ async fn measure_overload(site: &Arc<Site>, connections: usize, rate: u64, time:
         early.take(one);
         late.take(other);
     }
-    let (took, cpu) = (began.elapsed(), cpu_time(site.pid)?.saturating_sub(cpu));
+    let (took, cpu) = (began.elapsed(), site.process.cpu_time()?.saturating_sub(cpu));
     let counted = took.as_secs_f64() - 1.0;
     println!("connections, wanted a second    {connections}, {rate}");
     println!("asked a second, after the first {:.0}", (late.served.len() + late.refused.len()) as f64 / counted);
@@ -416,7 +421,7 @@ async fn measure_overload(site: &Arc<Site>, connections: usize, rate: u64, time:
     let served = early.served.len() + late.served.len();
     println!("server CPU                      {:.2} cores", cpu.as_secs_f64() / took.as_secs_f64());
     println!("server CPU for each served      {:.0} µs, refusals included", cpu.as_secs_f64() * 1e6 / served as f64);
-    println!("server memory                   {} kB", memory(site.pid)?);
+    println!("server memory                   {} kB", site.process.memory(RESIDENT)? / KILOBYTE);
     Ok(())
 }
 
@@ -428,7 +433,7 @@ fn measure_flood(
     addresses: usize,
     time: Duration,
 ) -> Result<(), Failure> {
-    let before = memory(site.pid)?;
+    let before = site.process.memory(RESIDENT)? / KILOBYTE;
     let over = Arc::new(AtomicBool::new(false));
     let counts = Arc::new(Counts::default());
     let flooding = {
@@ -442,17 +447,18 @@ fn measure_flood(
     let flooding = std::thread::spawn(flooding);
     // Until the flood is there.
     std::thread::sleep(Duration::from_secs(3));
-    let (cpu, began, hands) = (cpu_time(site.pid)?, Instant::now(), counts.done.load(Ordering::Relaxed));
+    let (cpu, began, hands) = (site.process.cpu_time()?, Instant::now(), counts.done.load(Ordering::Relaxed));
     let mut answers = runtime.block_on(honest(site, time))?;
-    let busy = cpu_time(site.pid)?.saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let busy = site.process.cpu_time()?.saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     let hands = (counts.done.load(Ordering::Relaxed) - hands) as f64 / began.elapsed().as_secs_f64();
-    let full = memory(site.pid)?;
+    let full = site.process.memory(RESIDENT)? / KILOBYTE;
     println!("flood                           {kind:?}, {connections} connections from {addresses} addresses");
     println!("connections of it held          {}", counts.held.load(Ordering::Relaxed));
     println!("handshakes of it done a second  {hands:.0}");
     println!("attempts of it refused, in all  {}", counts.refused.load(Ordering::Relaxed));
     if matches!(kind, Kind::Resets | Kind::Continuations) {
-        println!("ended by the server, with GOAWAY {}", counts.told.load(Ordering::Relaxed));
+        let (told, ended) = (counts.told.load(Ordering::Relaxed), counts.ended.load(Ordering::Relaxed));
+        println!("ended by the server with GOAWAY {told} of {ended}");
     }
     println!("server CPU                      {busy:.2} cores");
     println!("server memory before / during   {before} / {full} kB");
@@ -473,7 +479,9 @@ struct Counts {
     held: AtomicUsize,
     done: AtomicUsize,
     refused: AtomicUsize,
-    /// Those that were told why they were ended.
+    /// Those that the server ended, of the ones that misuse HTTP/2.
+    ended: AtomicUsize,
+    /// Of these, those that were told why.
     told: AtomicUsize,
 }
 
@@ -572,7 +580,9 @@ async fn attack(
             let _held = Held::one(counts);
             counts.done.fetch_add(1, Ordering::Relaxed);
             let how = if kind == Kind::Resets { Misuse::RapidReset } else { Misuse::Continuations };
-            if http2::misuse(connection, how).await? {
+            let is_told = http2::misuse(connection, how).await?;
+            counts.ended.fetch_add(1, Ordering::Relaxed);
+            if is_told {
                 counts.told.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
@@ -661,13 +671,4 @@ fn quantiles(of: &mut [Duration]) -> String {
         of.get(place).copied().unwrap_or_default()
     };
     format!("{:.1?} / {:.1?} / {:.1?}", quantile(0.5), quantile(0.99), quantile(1.0))
-}
-
-fn cpu_time(pid: u32) -> Result<Duration, Failure> {
-    machine::Process(pid).cpu_time()
-}
-
-/// Resident memory in kB.
-fn memory(pid: u32) -> Result<u64, Failure> {
-    Ok(machine::Process(pid).memory(machine::RESIDENT)? / 1_024)
 }
