@@ -17,7 +17,7 @@ use moka::ops::compute::Op;
 use super::history::{Change, Touched};
 use super::participant::Participant;
 use super::resource_server::{Asker, ResourceServer};
-use super::store::{Head, Look, Origin, Past, RegistryStore, StoreUnavailable};
+use super::store::{Head, Origin, Past, RegistryStore, Since, StoreUnavailable};
 use super::trust_anchor::TrustAnchor;
 use super::{AnchorId, ClientId, ClientRecord, KeyHash, ParticipantId, RegistryVersion, ResourceServerId, Thumbprint};
 
@@ -282,8 +282,8 @@ impl Memory {
     }
 
     /// Takes in what the store says has happened after version `since`.
-    pub(super) fn absorb(&self, since: RegistryVersion, look: Look) {
-        let Look { head, since: origin, newest, changes } = look;
+    pub(super) fn absorb(&self, since: RegistryVersion, look: Since) {
+        let Since { head, since: origin, newest, changes } = look;
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         let seen = self.seen.load(Ordering::Acquire);
         // A fail-over that lost changes may have made as many others before this node looks again.
@@ -456,9 +456,9 @@ mod tests {
         memory.absorb(memory.seen(), look(1, version.0, ["", ""], changes));
     }
 
-    fn look(epoch: i64, version: i64, [since, newest]: [&str; 2], changes: Vec<Change>) -> Look {
+    fn look(epoch: i64, version: i64, [since, newest]: [&str; 2], changes: Vec<Change>) -> Since {
         let head = Head { past: Past { epoch, ..PAST }, version: RegistryVersion(version) };
-        Look { head, since: Origin(since.to_owned()), newest: Origin(newest.to_owned()), changes }
+        Since { head, since: Origin(since.to_owned()), newest: Origin(newest.to_owned()), changes }
     }
 
     #[test]
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(memory.current_through(&client_id("this"), &loaded), None);
         let head = Head { past, version: RegistryVersion(12) };
         let look = look(1, 12, ["", ""], vec![change(11, "other"), change(12, "another")]);
-        memory.absorb(memory.seen(), Look { head, ..look });
+        memory.absorb(memory.seen(), Since { head, ..look });
         assert_eq!(memory.current_through(&client_id("this"), &entry(10)), None);
         assert_eq!(memory.current_through(&client_id("this"), &loaded), Some(RegistryVersion(12)));
         assert_eq!(memory.stand(), Stand { history: 1, version: RegistryVersion(12) });

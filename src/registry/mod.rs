@@ -69,7 +69,7 @@ use history::{Actor, Change, Explanation, HistoryEntry};
 use memory::{Memory, Missing, Remembered};
 use participant::{Participant, ParticipantState};
 use resource_server::{Asker, ResourceServer};
-use store::{Document, Look, RegistryStore};
+use store::{Document, RegistryStore, Since};
 use token::{SigningKeyChange, TokenRevocation};
 use trust_anchor::{AnchorGrant, AnchorMaterial, NameSpace, TrustAnchor};
 
@@ -318,7 +318,7 @@ impl Registry {
         let mut changes = Vec::new();
         let mut from = version;
         loop {
-            let Look { head, changes: page, .. } = self.store.changes_since(from, memory::REACH).await?;
+            let Since { head, changes: page, .. } = self.store.changes_since(from, memory::REACH).await?;
             if head.past != self.memory.past() {
                 // Another history, in which `from` is another version.
                 return Err(gap_after(from));

@@ -25,7 +25,7 @@ pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
     fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)>;
 
     /// The changes of the first `reach` versions after `version`, in order, and where the registry stood when they were read.
-    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look>;
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Since>;
 
     /// Makes one change: its rows, its history, the next version, what it touches and what it revokes, or nothing at all.
     fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>>;
@@ -120,7 +120,7 @@ pub struct Past {
 
 /// What has happened since a version, read at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Since {
     /// Where the registry stood.
     pub head: Head,
     /// What made the version that was asked about.

@@ -28,7 +28,7 @@ use crate::registry::fixture::{
 use crate::registry::history::{Actor, Change, Explanation, HistoryEntry, Touched};
 use crate::registry::participant::ParticipantState;
 use crate::registry::resource_server::Asker;
-use crate::registry::store::{Answer, Document, Head, Look, RegistryStore, Watch};
+use crate::registry::store::{Answer, Document, Head, RegistryStore, Since, Watch};
 use crate::registry::trust_anchor::{AnchorOwner, NameSpace};
 use crate::registry::{
     ClientId, ClientRecord, FoundClient, KeyHash, LookupRefusal, MemorySize, Page, Registry, RegistryVersion,
@@ -1185,7 +1185,7 @@ async fn changes_come_in_order_and_all_of_them(bench: &Bench) {
     assert_eq!(bench.registry.changes_since(RegistryVersion(0)).await.unwrap(), expected);
     assert_eq!(bench.registry.changes_since(RegistryVersion(4)).await.unwrap(), expected[4..]);
     assert_eq!(bench.registry.changes_since(RegistryVersion(6)).await.unwrap(), []);
-    let Look { head, changes: first, .. } = bench.store.changes_since(RegistryVersion(0), 2).await.unwrap();
+    let Since { head, changes: first, .. } = bench.store.changes_since(RegistryVersion(0), 2).await.unwrap();
     assert_eq!((head.version, first), (RegistryVersion(6), expected[..2].to_vec()));
 }
 
@@ -1828,7 +1828,7 @@ impl RegistryStore for Slow {
         .boxed()
     }
 
-    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look> {
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Since> {
         self.store.changes_since(version, reach)
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, Executor, PgPool, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -17,7 +18,7 @@ use audit_index::IndexFile;
 pub use durability::{Durability, Standby, Weakness};
 
 use crate::audit::AppendRefusal;
-use crate::registry::store::Answer;
+
 use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
@@ -283,13 +284,13 @@ impl Store {
 }
 
 /// What `work` answers, if it does so in time: a network that swallows everything keeps nobody waiting.
-fn in_time<'a, T: Send + 'a>(
+fn in_time<'a, T: Send + 'a, E: From<StoreUnavailable> + Send + 'a>(
     patience: Duration,
-    work: impl Future<Output = Result<T, StoreUnavailable>> + Send + 'a,
-) -> Answer<'a, T> {
+    work: impl Future<Output = Result<T, E>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, E>> {
     Box::pin(async move {
         let answered = tokio::time::timeout(patience, work).await;
-        answered.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer in time")))
+        answered.unwrap_or_else(|_| Err(StoreUnavailable::because("no answer in time").into()))
     })
 }
 

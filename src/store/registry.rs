@@ -24,13 +24,13 @@ use sqlx::{Any, Row, Transaction};
 
 use self::edit::Writing;
 use super::backup::served_from;
-use super::{Engine, Store, Turn, postgres, sqlite};
+use super::{Engine, Store, Turn, in_time, postgres, sqlite};
 use crate::registry::certificate::Certificate;
 use crate::registry::client::{Client, Enrolment, SubjectAttribute};
 use crate::registry::edit::{Applied, Edit, EditRefusal};
 use crate::registry::history::{Change, Explanation, HistoryEntry, Touched};
 use crate::registry::resource_server::Asker;
-use crate::registry::store::{Answer, Document, Head, Look, Origin, Past, RegistryStore, StoreUnavailable, Watch};
+use crate::registry::store::{Answer, Document, Head, Origin, Past, RegistryStore, Since, StoreUnavailable, Watch};
 use crate::registry::trust_anchor::{AnchorGrant, TrustAnchor};
 use crate::registry::{
     AnchorId, AnchorSetId, ClientId, ClientRecord, GrantedAnchor, GrantedEntitlement, KeyHash, Mark, Page, Record,
@@ -62,24 +62,22 @@ pub(super) const CLOCKS_APART: Duration = Duration::from_secs(86_400);
 
 impl RegistryStore for Store {
     fn head(&self) -> Answer<'_, Head> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let row = sqlx::query("SELECT epoch, server, version FROM registry_head").fetch_one(&self.readers).await?;
             let past = Past { epoch: row.try_get(0)?, server: row.try_get(1)? };
             Ok(Head { past, version: RegistryVersion(row.try_get(2)?) })
         })
-        .boxed()
     }
 
     fn client_record<'a>(&'a self, client: &'a ClientId) -> Answer<'a, (Head, Option<ClientRecord>)> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let rows = sqlx::query(CLIENT_RECORD).bind(client.as_str()).fetch_all(&self.readers).await?;
             assemble(&rows)
         })
-        .boxed()
     }
 
-    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Look> {
-        in_time(async move {
+    fn changes_since(&self, version: RegistryVersion, reach: u32) -> Answer<'_, Since> {
+        in_time(PATIENCE, async move {
             let rows = sqlx::query(
                 "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, CAST(server AS TEXT) AS id \
                  FROM registry_head \
@@ -108,9 +106,8 @@ impl RegistryStore for Store {
                 None => return Err(no_counter()),
             };
             let changes = rows.map(change).collect::<Result<_, _>>()?;
-            Ok(Look { head, since, newest, changes })
+            Ok(Since { head, since, newest, changes })
         })
-        .boxed()
     }
 
     fn apply(&self, edit: Edit, explanation: Explanation) -> BoxFuture<'_, Result<Applied, EditRefusal>> {
@@ -132,7 +129,7 @@ impl RegistryStore for Store {
         explanation: Explanation,
     ) -> BoxFuture<'a, Result<Applied, EditRefusal>> {
         // A request waits for it, perhaps behind many others on SQLite. Given up midway it leaves nothing.
-        in_time(async move {
+        in_time(PATIENCE, async move {
             // Read first: a certificate that will be refused again and again takes no lock.
             if self.judge_sighting(client, sighting, explanation.at).await?.is_none() {
                 return Ok(Applied::default());
@@ -147,7 +144,6 @@ impl RegistryStore for Store {
             drop(turn);
             Ok(applied)
         })
-        .boxed()
     }
 
     fn would_be_sighted<'a>(
@@ -156,11 +152,11 @@ impl RegistryStore for Store {
         sighting: &'a Sighting,
         now: UnixTime,
     ) -> BoxFuture<'a, Result<Option<Certificate>, EditRefusal>> {
-        in_time(self.judge_sighting(client, sighting, now)).boxed()
+        in_time(PATIENCE, self.judge_sighting(client, sighting, now))
     }
 
     fn touch_last_seen(&self, seen: Vec<(Thumbprint, UnixTime)>) -> Answer<'_, ()> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let (turn, mut transaction) = self.begin_registry_write(REQUEST_TRIES).await?;
             // No new version, but its lock: whoever holds certificates of several clients has come by this row, so that
             // no two wait for each other.
@@ -176,11 +172,10 @@ impl RegistryStore for Store {
             drop(turn);
             Ok(())
         })
-        .boxed()
     }
 
     fn knows<'a>(&'a self, thumbprint: &'a Thumbprint, names: &'a [(SubjectAttribute, String)]) -> Answer<'a, bool> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let enrolled = sqlx::query(
                 "SELECT thumbprint FROM visible_certificate WHERE thumbprint = $1 AND state <> 'revoked' \
                  UNION ALL \
@@ -214,7 +209,6 @@ impl RegistryStore for Store {
             }
             Ok(false)
         })
-        .boxed()
     }
 
     fn list(&self, selection: Selection, page: Page) -> Answer<'_, Vec<Document>> {
@@ -290,11 +284,11 @@ impl RegistryStore for Store {
     }
 
     fn served_from(&self, epoch: i64) -> Answer<'_, Option<UnixTime>> {
-        in_time(served_from(self, epoch)).boxed()
+        in_time(PATIENCE, served_from(self, epoch))
     }
 
     fn marks(&self, now: UnixTime) -> Answer<'_, RevocationState> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let rows = sqlx::query(
                 "SELECT CAST(0 AS BIGINT) AS part, version, CAST(epoch AS TEXT) AS kind, '' AS id FROM registry_state \
                  UNION ALL \
@@ -316,11 +310,10 @@ impl RegistryStore for Store {
                 .collect::<Result<_, StoreUnavailable>>()?;
             Ok(RevocationState { epoch, version, marks })
         })
-        .boxed()
     }
 
     fn asker<'a>(&'a self, thumbprint: &'a Thumbprint, key: &'a KeyHash) -> Answer<'a, Asker> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let rows =
                 sqlx::query(ASKER).bind(thumbprint.to_string()).bind(key.to_string()).fetch_all(&self.readers).await?;
             let mut asker = Asker::default();
@@ -333,11 +326,10 @@ impl RegistryStore for Store {
             }
             Ok(asker)
         })
-        .boxed()
     }
 
     fn revoked_tokens<'a>(&'a self, client: &'a ClientId, now: UnixTime) -> Answer<'a, usize> {
-        in_time(async move {
+        in_time(PATIENCE, async move {
             let count: i64 =
                 sqlx::query("SELECT COUNT(*) FROM revocation_mark WHERE client_id = $1 AND forget_after > $2")
                     .bind(client.as_str())
@@ -347,7 +339,6 @@ impl RegistryStore for Store {
                     .try_get(0)?;
             Ok(usize::try_from(count).unwrap_or(usize::MAX))
         })
-        .boxed()
     }
 
     fn watch(&self) -> Box<dyn Watch> {
@@ -430,14 +421,6 @@ const HISTORY: &str = history!("1 = 1");
 
 /// A statement of its own, so that either engine uses the index there is for it. `$4` is the import that the record came with.
 pub(super) const HISTORY_OF_SUBJECT: &str = history!("subject IN ($3, $4)");
-
-/// What `work` answers, if it does so in time.
-async fn in_time<T, E: From<StoreUnavailable>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(answer) => answer,
-        Err(_) => Err(StoreUnavailable::because("no answer in time").into()),
-    }
-}
 
 /// What `asker` tells, in one statement. A key counts as a client's once the client has shown that it holds it: anybody can
 /// put somebody else's key into a certificate that is only announced.
