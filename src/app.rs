@@ -204,7 +204,7 @@ impl App {
         let responders = Arc::new(Responders::new(fetcher.clone(), Arc::clone(&clock)));
         let consequences = Arc::new(ocsp::OnRecord::new(Arc::clone(&registry), Arc::clone(&clock)));
         let followers = Arc::new(Followers::new(Arc::clone(&clock)));
-        let background = vec![
+        let mut background = vec![
             keeping,
             bundles,
             responders.keep_current(consequences),
@@ -217,6 +217,7 @@ impl App {
             audit::index::keep(Arc::new(store.clone())),
             import::keep_swept(Arc::new(store.clone())),
         ];
+        background.extend(store.keep_carried_over());
         let own_tokens = OwnTokens::new(issuer, Arc::clone(&keys));
         Ok(Arc::new(Self {
             pki: pki::Verifier::with_lists(lists).kept_by(keeper).asking(responders),

@@ -96,6 +96,8 @@ enum Engine {
         appender: Arc<sqlite::Appender>,
         /// Read-only connections.
         readers: SqlitePool,
+        /// What is written ahead of the file.
+        write_ahead: Arc<sqlite::WriteAhead>,
     },
 }
 
@@ -266,13 +268,13 @@ impl Store {
         let own = async {
             match &self.engine {
                 Engine::Postgres { pool } => pool.close().await,
-                Engine::Sqlite { appender, readers, index, .. } => {
+                Engine::Sqlite { appender, readers, index, write_ahead, .. } => {
                     let appended = async {
                         // Whoever appends has it until the batch is written.
                         let _turn = self.turn_to_write().await;
                         appender.close().await;
                     };
-                    tokio::join!(index.close(), readers.close(), appended);
+                    tokio::join!(index.close(), readers.close(), write_ahead.close(), appended);
                 }
             }
         };

@@ -21,6 +21,10 @@ use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Standby, Store
 use crate::registry::StoreUnavailable;
 use crate::registry::store::{Answer, Watch};
 
+mod write_ahead;
+
+pub(super) use write_ahead::WriteAhead;
+
 pub(super) const MIGRATIONS: Migrations = &[
     (1, "registry", include_str!("../../migrations/sqlite/0001_registry.sql")),
     (2, "audit", include_str!("../../migrations/sqlite/0002_audit.sql")),
@@ -48,8 +52,10 @@ const WRITER_PRAGMAS: &str =
 
 /// For a connection whose transactions are begun anew where the file is busy, as by [`Store::begin_write`]. SQLite asks for a lock ever less often the longer
 /// it waits; where another process writes all the time, asking anew and often finds the gap between two transactions.
-const PATIENT_WRITER_PRAGMAS: &str =
-    "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+///
+/// A commit carries over what is written ahead only where there is much of it, 64 MiB: where the server runs, it is done beside it.
+const PATIENT_WRITER_PRAGMAS: &str = "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                                      PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 16000;";
 
 /// Together with that busy time-out: one second.
 pub(super) const BEGIN_TRIES: usize = 50;
@@ -108,6 +114,7 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
             index: Arc::new(IndexFile::beside(path)),
             appender: Arc::new(Appender { options: options.clone(), held: std::sync::Mutex::new(Held::Nothing) }),
             readers: native(READERS, READER_PRAGMAS),
+            write_ahead: Arc::new(WriteAhead::new(native(1, PATIENT_WRITER_PRAGMAS))),
         },
         readers: any(READERS, READER_PRAGMAS),
         writers: any(1, PATIENT_WRITER_PRAGMAS),
