@@ -60,7 +60,13 @@ pub(crate) struct Arguments {
     /// A new connection, with a full handshake, for every token.
     #[arg(long)]
     fresh: bool,
+    /// A new connection for every token, with a session that is resumed where the last one left a ticket.
+    #[arg(long, conflicts_with = "fresh")]
+    resumed: bool,
 }
+
+/// How many sessions are kept to be resumed.
+const RESUMABLE: usize = 256;
 
 struct Round {
     tokens: usize,
@@ -151,7 +157,7 @@ async fn worker(arguments: Arguments, tls: Arc<ClientConfig>, until: Instant) ->
             return Err(format!("{status}: {}", String::from_utf8_lossy(&answer)).into());
         }
         latencies.push(start.elapsed());
-        if !arguments.fresh {
+        if !(arguments.fresh || arguments.resumed) {
             connection = Some(sender);
         }
     }
@@ -180,6 +186,7 @@ fn client_config(arguments: &Arguments) -> Result<ClientConfig, Failure> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
-    config.resumption = Resumption::disabled();
+    config.resumption =
+        if arguments.resumed { Resumption::in_memory_sessions(RESUMABLE) } else { Resumption::disabled() };
     Ok(config)
 }
