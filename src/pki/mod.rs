@@ -86,7 +86,7 @@ mod x509_limbo;
 
 pub use certificate::ParsedCertificate;
 pub use kinship::Kinship;
-pub use presented::{Handshake, PresentedChain};
+pub use presented::{Handshake, PresentedChain, RecentLists};
 
 use anchor::{AnchorSet, Anchors};
 use chain::{Effort, Naming, Path, Terms};

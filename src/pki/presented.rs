@@ -1,7 +1,8 @@
 //! What a peer presented in its handshake.
 //!
-//! Takes DER as TLS delivered it, gives a [`PresentedChain`]: what depends on the certificates alone is computed once
-//! and kept with the connection. Possession of the leaf's key is proven by then; nothing else is.
+//! Takes DER as TLS delivered it, gives a [`PresentedChain`]: what depends on the certificates alone is computed once,
+//! kept with the connection, and shared by those that bring the same list. Possession of the leaf's key is proven by then;
+//! nothing else is.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,11 +31,17 @@ pub struct Handshake {
 pub struct PresentedChain {
     /// The connection they came on.
     pub handshake: Handshake,
+    list: Arc<List>,
+}
+
+/// What depends on the certificates alone.
+#[derive(Debug)]
+struct List {
     certificates: Vec<CertificateDer<'static>>,
     thumbprint: Option<Thumbprint>,
     leaf: Option<Arc<ParsedCertificate>>,
     intermediates: Vec<Intermediate>,
-    list_hash: [u8; 32],
+    hash: [u8; 32],
     outcomes: Outcomes,
 }
 
@@ -51,14 +58,8 @@ pub const MOST_INTERMEDIATES: usize = 4;
 /// More certificates of one subject than this are not looked at: each may be tried with each anchor.
 const MOST_OF_ONE_SUBJECT: usize = 2;
 
-impl PresentedChain {
-    /// What `handshake` brought.
-    pub fn new(handshake: Handshake, certificates: Vec<CertificateDer<'static>>) -> Self {
-        let mut hash = Sha256::new();
-        for certificate in &certificates {
-            hash.update((certificate.len() as u64).to_be_bytes());
-            hash.update(certificate);
-        }
+impl List {
+    fn read(certificates: Vec<CertificateDer<'static>>, hash: [u8; 32]) -> Self {
         let mut intermediates: Vec<Intermediate> = Vec::new();
         for der in certificates.iter().skip(1).take(MOST_INTERMEDIATES) {
             let Ok(facts) = ParsedCertificate::read_intermediate(der) else { continue };
@@ -69,14 +70,71 @@ impl PresentedChain {
             }
         }
         Self {
-            handshake,
             thumbprint: certificates.first().map(|leaf| Thumbprint::of(leaf)),
             leaf: certificates.first().and_then(|leaf| ParsedCertificate::read(leaf).ok()).map(Arc::new),
             intermediates,
-            list_hash: hash.finalize().into(),
+            hash,
             outcomes: Outcomes::default(),
             certificates,
         }
+    }
+
+    /// Some octets that it takes: each certificate as it came, and about as much again several times for what was read of it.
+    fn weight(&self) -> u32 {
+        let octets: usize = self.certificates.iter().map(|der| der.len()).sum();
+        u32::try_from(size_of::<Self>() + SIZE_OF_READ * octets).unwrap_or(u32::MAX)
+    }
+}
+
+/// How much more a certificate takes once it is read.
+const SIZE_OF_READ: usize = 4;
+
+/// The SHA-256 of a list, each certificate with its length.
+fn hash_of(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for certificate in certificates {
+        hash.update((certificate.len() as u64).to_be_bytes());
+        hash.update(certificate);
+    }
+    hash.finalize().into()
+}
+
+/// The lists that handshakes brought lately. A partner that connects for each token brings the same one again; read and kept
+/// once, it costs each connection a hash. Bounded; nothing rests on what is in it but time and memory.
+#[derive(Clone, Debug)]
+pub struct RecentLists {
+    lists: moka::sync::Cache<[u8; 32], Arc<List>>,
+}
+
+/// Some octets.
+const RECENT_BYTES: u64 = 32 << 20;
+
+impl Default for RecentLists {
+    fn default() -> Self {
+        let weigher = |_: &[u8; 32], list: &Arc<List>| list.weight();
+        Self { lists: moka::sync::Cache::builder().max_capacity(RECENT_BYTES).weigher(weigher).build() }
+    }
+}
+
+impl RecentLists {
+    /// What `handshake` brought.
+    pub fn presented(&self, handshake: Handshake, certificates: &[CertificateDer<'_>]) -> PresentedChain {
+        let hash = hash_of(certificates);
+        let list = self.lists.get(&hash).unwrap_or_else(|| {
+            let owned = certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
+            let list = Arc::new(List::read(owned, hash));
+            self.lists.insert(hash, Arc::clone(&list));
+            list
+        });
+        PresentedChain { handshake, list }
+    }
+}
+
+impl PresentedChain {
+    /// What `handshake` brought.
+    pub fn new(handshake: Handshake, certificates: Vec<CertificateDer<'static>>) -> Self {
+        let hash = hash_of(&certificates);
+        Self { handshake, list: Arc::new(List::read(certificates, hash)) }
     }
 
     /// A list as it stands in a file, DER or PEM, as if it had been presented: nobody is connected, and possession of
@@ -90,37 +148,86 @@ impl PresentedChain {
     }
 
     /// The thumbprint of the leaf.
-    pub const fn thumbprint(&self) -> Option<&Thumbprint> {
-        self.thumbprint.as_ref()
+    pub fn thumbprint(&self) -> Option<&Thumbprint> {
+        self.list.thumbprint.as_ref()
     }
 
     /// The certificates as they came, leaf first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.certificates
+        &self.list.certificates
     }
 
     /// What the leaf says: claimed, until a verifier has looked. Absent if there is none or it cannot be read.
-    pub const fn leaf(&self) -> Option<&Arc<ParsedCertificate>> {
-        self.leaf.as_ref()
+    pub fn leaf(&self) -> Option<&Arc<ParsedCertificate>> {
+        self.list.leaf.as_ref()
     }
 
     /// First and last second of each certificate after the leaf that a path may use, in the order they came.
     pub fn issuer_dates(&self) -> impl Iterator<Item = (UnixTime, UnixTime)> {
-        self.intermediates.iter().map(|issuer| (issuer.facts.not_before(), issuer.facts.not_after()))
+        self.list.intermediates.iter().map(|issuer| (issuer.facts.not_before(), issuer.facts.not_after()))
     }
 
     /// The certificates after the leaf that a path may use.
     pub(super) fn intermediates(&self) -> &[Intermediate] {
-        &self.intermediates
+        &self.list.intermediates
     }
 
     /// What checks of the signatures in it have come to.
-    pub(super) const fn outcomes(&self) -> &Outcomes {
-        &self.outcomes
+    pub(super) fn outcomes(&self) -> &Outcomes {
+        &self.list.outcomes
     }
 
     /// The SHA-256 of the whole list, each certificate with its length.
-    pub(super) const fn list_hash(&self) -> &[u8; 32] {
-        &self.list_hash
+    pub(super) fn list_hash(&self) -> &[u8; 32] {
+        &self.list.hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handshake(port: u16) -> Handshake {
+        Handshake { remote: (Ipv4Addr::LOCALHOST, port).into(), protocol: "TLSv1.3", resumed: false }
+    }
+
+    fn list(certificates: &[&'static [u8]]) -> Vec<CertificateDer<'static>> {
+        certificates.iter().map(|der| CertificateDer::from(*der)).collect()
+    }
+
+    #[test]
+    fn connections_that_bring_the_same_list_share_it_and_nothing_else() {
+        let recent = RecentLists::default();
+        let first = recent.presented(handshake(1), &list(&[b"leaf", b"issuer"]));
+        let second = recent.presented(handshake(2), &list(&[b"leaf", b"issuer"]));
+        assert!(Arc::ptr_eq(&first.list, &second.list));
+        assert_eq!((first.handshake.remote.port(), second.handshake.remote.port()), (1, 2));
+    }
+
+    #[test]
+    fn the_same_octets_otherwise_divided_are_another_list() {
+        let recent = RecentLists::default();
+        let each: [&[&'static [u8]]; 6] =
+            [&[], &[b""], &[b"leafissuer"], &[b"leaf", b"issuer"], &[b"issuer", b"leaf"], &[b"leaf", b"issuer", b""]];
+        for certificates in each.into_iter().chain(each) {
+            let presented = recent.presented(handshake(1), &list(certificates));
+            assert_eq!(presented.certificates(), list(certificates));
+            assert_eq!(presented.thumbprint().copied(), certificates.first().map(|leaf| Thumbprint::of(leaf)));
+            assert_eq!(presented.list_hash(), PresentedChain::new(handshake(1), list(certificates)).list_hash());
+        }
+        recent.lists.run_pending_tasks();
+        assert_eq!(recent.lists.entry_count(), each.len() as u64);
+    }
+
+    #[test]
+    fn lists_of_strangers_take_no_more_than_they_may() {
+        let recent = RecentLists::default();
+        for number in 0..20_000_u32 {
+            let certificate = CertificateDer::from([number.to_be_bytes().as_slice(), &[0; 1_000]].concat());
+            recent.presented(handshake(1), &[certificate]);
+        }
+        recent.lists.run_pending_tasks();
+        assert!(recent.lists.weighted_size() <= RECENT_BYTES);
+        assert!(recent.lists.entry_count() > 1_000);
     }
 }

@@ -26,7 +26,7 @@ use super::connection::{Activity, BodyRoom, LimitedStream, Permit, Permits, Unde
 use super::verifier::CLAIMED;
 use super::{HandshakeObserver, HandshakeRefusal, PerimeterGuard, RefusedHandshake};
 use crate::config::Limits;
-use crate::pki::{Handshake, PresentedChain};
+use crate::pki::{Handshake, PresentedChain, RecentLists};
 use crate::registry::Thumbprint;
 use crate::telemetry;
 
@@ -36,6 +36,7 @@ pub struct TlsAcceptor {
     tls: tokio_rustls::TlsAcceptor,
     gate: Gate,
     perimeter: Option<Arc<dyn PerimeterGuard>>,
+    lists: RecentLists,
 }
 
 impl TlsAcceptor {
@@ -47,7 +48,8 @@ impl TlsAcceptor {
         observer: Arc<dyn HandshakeObserver>,
         perimeter: Option<Arc<dyn PerimeterGuard>>,
     ) -> Self {
-        Self { tls: config.into(), gate: Gate { limits: Arc::new(limits.clone()), permits, observer }, perimeter }
+        let gate = Gate { limits: Arc::new(limits.clone()), permits, observer };
+        Self { tls: config.into(), gate, perimeter, lists: RecentLists::default() }
     }
 
     async fn connect<S>(self, stream: TcpStream, service: S) -> io::Result<(LimitedTls, PeerService<S>)> {
@@ -83,12 +85,7 @@ impl TlsAcceptor {
             _ => "TLSv1.2",
         };
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let certificates: Vec<_> = connection
-            .peer_certificates()
-            .unwrap_or_default()
-            .iter()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
+        let certificates = connection.peer_certificates().unwrap_or_default();
         let with_certificate = !certificates.is_empty();
         metrics::counter!(
             telemetry::HANDSHAKES,
@@ -97,7 +94,7 @@ impl TlsAcceptor {
             "certificate" => if with_certificate { "yes" } else { "no" },
         )
         .increment(1);
-        let peer = Arc::new(PresentedChain::new(Handshake { remote, protocol, resumed }, certificates));
+        let peer = Arc::new(self.lists.presented(Handshake { remote, protocol, resumed }, certificates));
         match &self.perimeter {
             // A resumed session is asked about as well: its certificate may have ended since.
             Some(perimeter) if with_certificate && !perimeter.admits(&peer).await => {
