@@ -137,6 +137,37 @@ async fn a_key_is_withdrawn_by_the_mark_where_the_ring_cannot_be_read() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_withdrawn_by_the_mark_where_the_key_encryption_key_is_lost() {
+    for engine in Engine::every() {
+        let rig = Rig::configured(&engine, Time::Machine, encrypted).await;
+        let kid = kid(&rig.ask(&rig.world.a_dn).await.token());
+        rig.app.registry.catch_up().await.unwrap();
+        let made = rig.app.registry.version();
+        assert!(rig.app.status.has_come_to(made, Duration::from_secs(10)).await);
+        let before = marks(&rig).await;
+        let (kek, away) = (rig.directory().join("kek"), rig.directory().join("kek.away"));
+        std::fs::rename(&kek, &away).unwrap();
+
+        for words in [&["key", "list"][..], &["key", "rotate"]] {
+            let told = refused(&rig, &rig.store, words).await;
+            assert!(!told.contains("The mark is made"), "{words:?}: {told}");
+        }
+        let typo = refused(&rig, &rig.store, &["key", "retire", "--now", "kid"]).await;
+        assert!(typo.contains("not the id of a signing key"), "{typo}");
+        let told = refused(&rig, &rig.store, &["key", "retire", "--now", &kid, "--why", "stolen"]).await;
+        assert!(told.contains("The mark is made") && told.contains("no key takes its place"), "{told}");
+        let history = done(&rig, &rig.store, &["--json", "history"]).await;
+        assert!(history.contains("signing_key.withdraw") && history.contains(&kid), "{history}");
+        within_reach("the mark", async || (marks(&rig).await == before + 1).then_some(())).await;
+
+        std::fs::rename(&away, &kek).unwrap();
+        done(&rig, &rig.store, &["key", "retire", "--now", &kid]).await;
+        assert_eq!(marks(&rig).await, before + 1);
+        rig.stop().await;
+    }
+}
+
 /// How many marks the revocation list has: which they are only whoever has a token can tell.
 async fn marks(rig: &Rig) -> usize {
     let list = rig.anonymous().ask(rig.address, &Request::get("/revocations")).await.unwrap();

@@ -567,10 +567,15 @@ mod tests {
     #[test]
     fn a_line_is_as_long_as_it_may_be_and_not_an_octet_longer() {
         let limit = usize::try_from(LINE_BYTES).unwrap();
-        for (length, is_taken) in [(limit, true), (limit + 1, false)] {
-            let source: Box<dyn Read + Send> = Box::new(io::Cursor::new(vec![b'x'; length]));
+        for (length, end, is_taken) in
+            [(limit, "", true), (limit + 1, "", false), (limit - 1, "\n", true), (limit, "\n", false)]
+        {
+            let line = [&vec![b'x'; length], end.as_bytes()].concat();
+            let source: Box<dyn Read + Send> = Box::new(io::Cursor::new(line.clone()));
             let mut lines = Lines { source: BufReader::new(source), hash: Sha256::new(), number: 0 };
-            assert_eq!(lines.next(&mut Vec::new()).is_ok(), is_taken, "{length}");
+            let mut read = Vec::new();
+            assert_eq!(lines.next(&mut read).is_ok(), is_taken, "{length} and {end:?}");
+            assert!(!is_taken || read == line, "its end counts");
         }
     }
 }

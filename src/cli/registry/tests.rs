@@ -337,6 +337,10 @@ fn a_line_of_another_kind_with_one_thing_wrong_is_refused() {
     let der = base64(&authority().certificate);
     let within = format!(r#"{{"anchor":{{"der":"{der}","revocation":{{"crls":[{{"location":"/a"}}],"crls":[]}}}}}}"#);
     assert!(read(within.as_bytes(), 1, CONTEXT).unwrap_err().to_string().contains("duplicate"));
+    let endpoint = r#"{"profile":"https_web","url":"https://a.example/1","url":"https://a.example/2"}"#;
+    let names = r#""trust_domain":"a.example","bundle":"{\"keys\":[]}","state":"retired""#;
+    let within = format!(r#"{{"trust_domain":{{{names},"endpoint":{endpoint}}}}}"#);
+    assert!(read(within.as_bytes(), 1, CONTEXT).unwrap_err().to_string().contains("duplicate"));
     let two = r#"{"participant":{"id":"p","legal_name":"P"},"client":{}}"#;
     assert!(read(two.as_bytes(), 1, CONTEXT).is_err());
     assert!(read(b"\xff{}", 1, CONTEXT).is_err());
