@@ -595,6 +595,10 @@ defects! {
     // TLS: RFC 9325, FAPI 2.0 §5.2.
     /// TLS 1.0 is spoken (RFC 9325 §3.1.1).
     Tls10 = "tls-1.0",
+    /// TLS 1.0 is spoken, the ServerHello in one record with the Certificate (RFC 5246 §6.2.1).
+    Tls10Coalesced = "tls-1.0-coalesced",
+    /// TLS 1.0 is spoken, the ServerHello in two records (RFC 5246 §6.2.1).
+    Tls10Split = "tls-1.0-split",
     /// TLS 1.1 is spoken (RFC 9325 §3.1.1).
     Tls11 = "tls-1.1",
     /// TLS 1.2 is all there is (RFC 9325 §3.1.1).

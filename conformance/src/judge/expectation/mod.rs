@@ -274,6 +274,7 @@ pub(crate) fn told(answer: &Answer) -> String {
             format!("the server chose TLS {} with {}", Heard::version(*version), Heard::cipher(*cipher))
         }
         Answer::Hello(Heard::Refused(why)) => format!("the server refused: {why}"),
+        Answer::Hello(Heard::Unfit(why)) => why.clone(),
         Answer::Refused(why) => format!("the connection was refused: {why}"),
         Answer::Unfit(why) => why.clone(),
     }

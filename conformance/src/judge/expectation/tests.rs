@@ -84,6 +84,9 @@ fn hellos_are_chosen_or_refused() {
     assert!(ask(&wanted, &refused).is_err());
     assert_eq!(ask(&json!({ "hello": "refused" }), &refused), Ok(()));
     assert!(ask(&json!({ "hello": "refused" }), &chosen).is_err());
+    let unfit = Answer::Hello(Heard::Unfit("what came was not TLS".to_owned()));
+    assert!(ask(&json!({ "hello": "refused" }), &unfit).is_err());
+    assert!(ask(&wanted, &unfit).is_err());
 }
 
 #[test]
