@@ -92,6 +92,8 @@ defects! {
     UnknownScopeGranted = "unknown-scope-granted",
     /// A scope the client may not have is granted (RFC 6749 §5.2).
     OtherScopeGranted = "other-scope-granted",
+    /// Any scope is granted, and told in another order and with the default (RFC 6749 §3.3).
+    AnyScopeToldAnew = "any-scope-told-anew",
     /// Scopes of characters that the grammar forbids pass (RFC 6749 §3.3).
     MalformedScopeGranted = "malformed-scope-granted",
     /// A refused scope is invalid_request (RFC 6749 §5.2).

@@ -111,6 +111,10 @@ fn granted(asked: Option<&str>, may_have: &[&str], broken: &Broken) -> Result<St
     if broken.is(Defect::MalformedScopeGranted) && !asked.split(' ').all(is_token) {
         return Ok(asked.to_owned());
     }
+    if broken.is(Defect::AnyScopeToldAnew) && asked.split(' ').all(is_token) {
+        let others = asked.split(' ').rev().filter(|token| *token != SCOPE);
+        return Ok(others.chain([SCOPE]).collect::<Vec<_>>().join(" "));
+    }
     if broken.is(Defect::ScopeNotTold) {
         let some: Vec<&str> = asked.split(' ').filter(|token| may_have.contains(token)).collect();
         return if some.is_empty() { Err(refused) } else { Ok(some.join(" ")) };

@@ -28,6 +28,7 @@ const WORDS: &[&str] = &[
     "unique_by",
     "scope_within",
     "scope_equals",
+    "scope_lacks",
     "optional",
 ];
 
@@ -49,6 +50,9 @@ pub(crate) fn check(wanted: &Value) -> Result<(), String> {
             }
             "grammar" => {
                 grammar(argument.as_str().unwrap_or_default(), "")?;
+            }
+            "scope_lacks" if !(argument["of"].is_string() && argument["but"].is_string()) => {
+                return Err("scope_lacks takes { of = \"…\", but = \"…\" }".to_owned());
             }
             _ => {}
         }
@@ -142,6 +146,11 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
             one.sort_unstable();
             other.sort_unstable();
             one == other && text.is_some()
+        }
+        "scope_lacks" => {
+            let allowed = scope(&argument["but"]);
+            let lacking = scope(&argument["of"]).into_iter().filter(|token| !allowed.contains(token));
+            text.is_some() && !lacking.into_iter().any(|token| scope(value).contains(&token))
         }
         other => return Err(format!("no matcher {other:?}")),
     })

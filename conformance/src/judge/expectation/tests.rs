@@ -102,6 +102,8 @@ fn what_cannot_be_read_is_refused_before_it_runs() {
         json!({ "json": { "a": {} } }),
         json!({ "json": { "a": { "each": { "grammer": "x" } } } }),
         json!({ "json": { "a": { "grammar": "x" } } }),
+        json!({ "json": { "a": { "scope_lacks": "x" } } }),
+        json!({ "json": { "a": { "scope_lacks": { "of": "x" } } } }),
         json!({ "is": ["nothing"] }),
         json!({ "hello": "accepted" }),
         json!([{ "status": 200 }, {}]),
@@ -140,6 +142,8 @@ fn each_matcher_fails_when_it_should() {
         (json!({ "unique_by": "a" }), json!([{ "a": 1 }, { "a": 2 }, {}, {}]), json!([{ "a": 1 }, { "a": 1 }])),
         (json!({ "scope_within": "a b" }), json!("b"), json!("b c")),
         (json!({ "scope_equals": "a b" }), json!("b a"), json!("a")),
+        (json!({ "scope_lacks": { "of": "a x", "but": "a" } }), json!("b a"), json!("x a")),
+        (json!({ "scope_lacks": { "of": "a x", "but": "a" } }), json!("ax"), json!(["a"])),
     ];
     for (wanted, holds, fails) in pairs {
         assert_eq!(matcher::check(&wanted), Ok(()));
