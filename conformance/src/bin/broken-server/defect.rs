@@ -62,6 +62,8 @@ defects! {
     TokenWithoutPragma = "token-without-pragma",
     /// The token answer is text/html (RFC 6749 §5.1).
     TokenAsHtml = "token-as-html",
+    /// The token answer is application/jsonp (RFC 6749 §5.1).
+    TokenAsJsonp = "token-as-jsonp",
     /// The token answer is a form, as in the drafts of OAuth 2 (RFC 6749 §5.1).
     TokenAsForm = "token-as-form",
     /// The token answer has no token_type (RFC 6749 §5.1).

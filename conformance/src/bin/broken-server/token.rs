@@ -72,6 +72,9 @@ async fn issue(world: &World, asked: &Asked, now: i64) -> Result<Answer, Refusal
     if broken.is(Defect::TokenAsHtml) {
         answer = text_answer(200, "text/html", body.to_string());
     }
+    if broken.is(Defect::TokenAsJsonp) {
+        answer = text_answer(200, "application/jsonp", body.to_string());
+    }
     // RFC 6749 §5.1: Cache-Control and Pragma in any response with tokens.
     if !broken.is(Defect::TokenWithoutCacheControl) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -12,6 +12,8 @@ const WORDS: &[&str] = &[
     "any_of",
     "contains",
     "lacks",
+    "lists",
+    "media_type",
     "type",
     "starts_with",
     "ends_with",
@@ -101,6 +103,10 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
         "any_of" => argument.as_array().is_some_and(|any| any.iter().any(|one| equal(value, one))),
         "contains" => contains(value, argument),
         "lacks" => !contains(value, argument),
+        // RFC 9110 §5.6.1
+        "lists" => text.is_some_and(|text| text.split(',').any(|element| is_word(element, argument))),
+        // RFC 9110 §8.3.1: whatever parameters follow.
+        "media_type" => text.and_then(|text| text.split(';').next()).is_some_and(|own| is_word(own, argument)),
         "type" => match argument.as_str() {
             Some("string") => value.is_string(),
             Some("number") => value.is_number(),
@@ -166,15 +172,18 @@ fn equal(one: &Value, other: &Value) -> bool {
     one == other || one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| one == other)
 }
 
-/// An element of an array, or of a comma-separated list without regard to case; else a part of a text.
+/// An element of an array, or a part of a text.
 fn contains(value: &Value, argument: &Value) -> bool {
     match value {
         Value::Array(elements) => elements.iter().any(|element| equal(element, argument)),
-        Value::String(text) => argument.as_str().is_some_and(|part| {
-            text.split(',').any(|element| element.trim().eq_ignore_ascii_case(part)) || text.contains(part)
-        }),
+        Value::String(text) => argument.as_str().is_some_and(|part| text.contains(part)),
         _ => false,
     }
+}
+
+/// The same word without regard to case and to the space around it.
+fn is_word(text: &str, argument: &Value) -> bool {
+    argument.as_str().is_some_and(|word| text.trim().eq_ignore_ascii_case(word))
 }
 
 fn scope(value: &Value) -> Vec<&str> {
