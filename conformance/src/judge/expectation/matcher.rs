@@ -45,10 +45,14 @@ pub(crate) fn check(wanted: &Value) -> Result<(), String> {
             return Err(format!("no matcher {word:?}"));
         }
         match word.as_str() {
+            "optional" if words.len() == 1 => return Err("a matcher that always holds".to_owned()),
+            "present" | "optional" if !argument.is_boolean() => return Err(format!("{word} takes true or false")),
+            "unique" | "after_now" if *argument != Value::Bool(true) => return Err(format!("{word} takes true")),
+            "contains" | "lacks" | "unique_by" if !argument.is_string() => return Err(format!("{word} takes a text")),
             "each" | "some" => check(argument)?,
             "member" => {
-                let members = argument.as_object().ok_or("member takes a table")?;
-                members.values().try_for_each(check)?;
+                let members = argument.as_object().filter(|members| !members.is_empty());
+                members.ok_or("member takes a table that is not empty")?.values().try_for_each(check)?;
             }
             "grammar" => {
                 grammar(argument.as_str().unwrap_or_default(), "")?;
@@ -102,7 +106,7 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
         "not" => !equal(value, argument),
         "any_of" => argument.as_array().is_some_and(|any| any.iter().any(|one| equal(value, one))),
         "contains" => contains(value, argument),
-        "lacks" => !contains(value, argument),
+        "lacks" => (value.is_array() || text.is_some()) && !contains(value, argument),
         // RFC 9110 §5.6.1
         "lists" => text.is_some_and(|text| text.split(',').any(|element| is_word(element, argument))),
         // RFC 9110 §8.3.1: whatever parameters follow.
