@@ -22,7 +22,7 @@ pub(crate) struct Facts {
     pub(crate) endpoints: BTreeMap<String, String>,
     /// Whether its access tokens are JWTs.
     pub(crate) access_tokens_are_jwts: bool,
-    /// The first word of the published signing algorithms and the like is for cases; this is what went wrong on the way.
+    /// What went wrong on the way.
     pub(crate) troubles: Vec<String>,
 }
 

@@ -56,7 +56,7 @@ mod access_token;
 /// RFC 7515: is it signed by a key that counts?
 mod jws;
 
-/// JSON that names nothing twice.
+/// JSON that may name something twice.
 mod json;
 
 /// Gets a document by HTTPS.
