@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(10);
 /// So many of them and the target is given up: it would hold the judge for hours.
 const SLOW_CASES: usize = 12;
 
-/// So long for all cases together, and the target is given up: it may keep just below what counts as waiting.
+/// So long for everything, and the target is given up: it may keep just below what counts as waiting.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// So many cases in a row that could not be asked, and the target is given up.
@@ -115,20 +115,20 @@ pub async fn run(
 
     let mut judged: BTreeMap<&str, Judged> = BTreeMap::new();
     let mut forged_waited = false;
-    let (mut slow, mut errors, mut spent) = (0, 0, Duration::ZERO);
+    let (mut slow, mut errors) = (0, 0);
     for (done, case) in cases.iter().enumerate() {
         progress.begins(done, cases.len(), &case.id);
-        if !forged_waited && case.needs.iter().any(|need| need == "forged") && target.forged.is_some() {
+        let given_up = slow >= SLOW_CASES || errors >= ERRORS || since.elapsed() >= PATIENCE;
+        if !given_up && !forged_waited && case.needs.iter().any(|need| need == "forged") && target.forged.is_some() {
             wait_for_forged(&court).await;
             forged_waited = true;
         }
-        let result = if slow < SLOW_CASES && errors < ERRORS && spent < PATIENCE {
-            one(case, &court, &judged).await
-        } else {
+        let result = if given_up {
             let why = "not asked: the target has been given up, as too much before went unanswered or took too long";
             Judged::unasked(case, Outcome::Error, why)
+        } else {
+            one(case, &court, &judged).await
         };
-        spent += Duration::from_millis(result.milliseconds);
         slow += usize::from(u128::from(result.milliseconds) >= SLOW.as_millis());
         errors = if result.outcome == Outcome::Error { errors + 1 } else { 0 };
         progress.ended(
