@@ -9,7 +9,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::case::{Case, Step, Words};
+use super::case::{Step, Words};
 use super::certificate::{self, Identity, Party};
 use super::clock::{self, Since};
 use super::exchange::{self, Exchange};
@@ -50,8 +50,8 @@ pub(crate) enum Verdict {
     Error(String),
 }
 
-/// Runs a case.
-pub(crate) async fn run(case: &Case, court: &Court<'_>) -> (Verdict, Vec<Exchange>) {
+/// Runs the steps of a case.
+pub(crate) async fn run(steps: &[Step], court: &Court<'_>) -> (Verdict, Vec<Exchange>) {
     let bench = Bench {
         court,
         random: random(),
@@ -60,7 +60,7 @@ pub(crate) async fn run(case: &Case, court: &Court<'_>) -> (Verdict, Vec<Exchang
         secrets: Vec::new(),
         exchanges: Vec::new(),
     };
-    bench.steps(case).await
+    bench.steps(steps).await
 }
 
 struct Bench<'a> {
@@ -80,10 +80,10 @@ enum Ended {
 }
 
 impl Bench<'_> {
-    async fn steps(mut self, case: &Case) -> (Verdict, Vec<Exchange>) {
+    async fn steps(mut self, steps: &[Step]) -> (Verdict, Vec<Exchange>) {
         let before = self.court.trap.touched();
-        for (at, step) in case.steps.iter().enumerate() {
-            let place = |why: String| if case.steps.len() > 1 { format!("step {}: {why}", at + 1) } else { why };
+        for (at, step) in steps.iter().enumerate() {
+            let place = |why: String| if steps.len() > 1 { format!("step {}: {why}", at + 1) } else { why };
             match self.in_time(step, before).await {
                 Ok(()) => {}
                 Err(Ended::Fail(why)) => return (Verdict::Fail(place(self.clean(&why))), self.exchanges),

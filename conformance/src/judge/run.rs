@@ -163,7 +163,7 @@ async fn one(case: &Case, court: &Court<'_>, judged: &BTreeMap<&str, Judged>) ->
         return Judged::unasked(case, Outcome::Skipped, &why);
     }
     let since = Since::now();
-    let (verdict, exchanges) = bench::run(case, court).await;
+    let (verdict, exchanges) = bench::run(&case.steps, court).await;
     let (outcome, why) = match verdict {
         Verdict::Pass => (Outcome::Pass, String::new()),
         Verdict::Fail(why) => (Outcome::Fail, why),
@@ -227,20 +227,10 @@ async fn wait_for_forged(court: &Court<'_>) {
         "expect": { "status": "2xx" },
     }));
     let Ok(step) = step else { return };
-    let case = Case {
-        id: String::new(),
-        specification: String::new(),
-        section: String::new(),
-        level: super::case::Level::Must,
-        title: String::new(),
-        sentence: String::new(),
-        profile: Profile::Full,
-        needs: Vec::new(),
-        control: None,
-        steps: vec![step],
-    };
     let since = Since::now();
-    while bench::run(&case, court).await.0 != Verdict::Pass && since.elapsed().as_secs() < forged.wait_seconds {
+    while bench::run(std::slice::from_ref(&step), court).await.0 != Verdict::Pass
+        && since.elapsed().as_secs() < forged.wait_seconds
+    {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
