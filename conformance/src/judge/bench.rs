@@ -28,6 +28,9 @@ pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 /// How long a target that follows an address may take to do so after it has answered.
 const AFTERMATH: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// The name of the address where the judge waits for whoever follows it.
+pub(crate) const TRAP: &str = "trap";
+
 /// How long to wait before a step is asked again.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -114,6 +117,7 @@ impl Bench<'_> {
     }
 
     async fn step(&mut self, step: &Step, touched_before: usize) -> Result<(), Ended> {
+        let is_trap = step.mentions(self.court.words, TRAP);
         let step = step.upon(self.court.words).map_err(Ended::Error)?;
         let mut made = self.mint(&step).map_err(Ended::Error)?;
         made.extend(self.forge(&step).map_err(Ended::Error)?);
@@ -129,7 +133,7 @@ impl Bench<'_> {
             None if step.to.is_none() => return Ok(()),
             None => self.request(&step).await.map_err(Ended::Error)?,
         };
-        if format!("{step:?}").contains("${trap") {
+        if is_trap {
             tokio::time::sleep(AFTERMATH).await;
         }
         self.secrets.extend(exchange::secrets(&answer));
@@ -345,7 +349,7 @@ impl Names for Bench<'_> {
             "resource" => return text(target.resource.as_deref()?),
             "random" => return Some(random().into()),
             "case.random" => return text(&self.random),
-            "trap" => return text(&self.court.trap.address().to_string()),
+            TRAP => return text(&self.court.trap.address().to_string()),
             _ => {}
         }
         let (head, member) = name.split_once('.')?;
