@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_conformance::KeyKind;
 use countersign_conformance::judge::{Catalogue, Choice, Progress, Report, run};
 use countersign_conformance::pki::{Authority, Name, Template};
+use countersign_conformance::{KeyKind, clock};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -95,11 +95,6 @@ async fn judged(name: &str, root: &Authority, port: u16, now: i64, heard: &mut H
     report
 }
 
-#[expect(clippy::disallowed_methods, reason = "TLS judges the server's certificate by this machine's clock")]
-fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64
-}
-
 fn write(folder: &Path, root: &Authority, port: u16, now: i64) {
     std::fs::write(folder.join("ca.pem"), root.to_pem()).unwrap();
     let mut target = format!(
@@ -118,7 +113,7 @@ fn write(folder: &Path, root: &Authority, port: u16, now: i64) {
 
 #[tokio::test]
 async fn nothing_that_a_target_says_becomes_markup_or_an_order() {
-    let now = now();
+    let now = clock::now();
     let root = Authority::root("Root", now);
     let port = serve(&root, now).await;
     let mut heard = Heard::default();
@@ -138,7 +133,7 @@ async fn nothing_that_a_target_says_becomes_markup_or_an_order() {
 
 #[tokio::test]
 async fn who_refuses_everybody_or_speaks_no_tls_passes_nothing() {
-    let now = now();
+    let now = clock::now();
     let root = Authority::root("Root", now);
     let all: [(&str, &[u8]); 3] =
         [("closed", b""), ("http", b"HTTP/1.1 400 Bad Request\r\n\r\n"), ("handshake", &[22, 3, 3, 0, 4, 11, 0, 0, 0])];

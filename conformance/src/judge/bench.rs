@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::case::{Step, Words};
 use super::certificate::{self, Identity, Party};
-use super::clock::{self, Since};
 use super::exchange::{self, Exchange};
 use super::expectation::{self, Sight};
 use super::facts::Facts;
@@ -21,6 +20,7 @@ use super::template::{self, Names, Unfilled};
 use super::token::{self, Signers};
 use super::wire::hello::greet;
 use super::wire::{Address, Answer, Request, send};
+use crate::clock::{self, Since};
 
 /// The content type of a form (RFC 6749 §4.4.2).
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::bench::{self, Court, Verdict};
 use super::case::{Case, Profile, Step};
 use super::catalogue::Catalogue;
-use super::clock::{self, Since};
 use super::facts::{self, Facts};
 use super::issuer::{Keys, Trap, serve};
 use super::report::{Judged, Outcome, Report, Subject, printable};
 use super::target::{Target, TargetError};
 use super::wire::Address;
+use crate::clock::{self, Since};
 
 /// A case that took this long was spent waiting.
 const SLOW: Duration = Duration::from_secs(10);
