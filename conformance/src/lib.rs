@@ -29,6 +29,9 @@ pub mod spiffe;
 /// Who takes part in a trial, as files.
 pub mod cast;
 
+/// Where metadata is.
+pub mod well_known;
+
 /// This machine's clock.
 pub mod clock;
 

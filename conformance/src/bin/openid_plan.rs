@@ -10,7 +10,7 @@ use std::{env, fs, io};
 
 use countersign_conformance::cast::{write_credential, write_private};
 use countersign_conformance::pki::{AltName, Authority, Credential, Name, Template};
-use countersign_conformance::{Key, KeyKind, clock};
+use countersign_conformance::{Key, KeyKind, clock, well_known};
 use serde_json::{Value, json};
 
 /// What the plans are written for.
@@ -64,13 +64,9 @@ impl Client {
     }
 }
 
-/// RFC 8414 §3.1: the well-known part stands between the host and the issuer's path.
+/// RFC 8414 §2: an issuer is an https URL.
 fn discovery_url(issuer: &str) -> Option<String> {
-    let rest = issuer.strip_prefix("https://")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let path = path.trim_end_matches('/');
-    let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-    Some(format!("https://{host}/.well-known/oauth-authorization-server{path}"))
+    issuer.starts_with("https://").then(|| well_known::url(issuer, "oauth-authorization-server"))
 }
 
 fn plan(target: &Target, authentication: &str, clients: &[Client; 2], authority: &Authority) -> Option<Value> {
