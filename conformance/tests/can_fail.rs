@@ -40,6 +40,8 @@ struct Table {
     never: BTreeMap<String, String>,
     /// The cases that each defect makes fail: these and no others.
     fails: BTreeMap<String, BTreeSet<String>>,
+    /// Of the cases of a defect, those that it leaves nothing to ask with: another shows that they can fail.
+    unasked: BTreeMap<String, BTreeSet<String>>,
     /// Defects under which hardly anything works: these cases fail, and others may.
     fails_among_others: BTreeMap<String, BTreeSet<String>>,
 }
@@ -54,14 +56,21 @@ impl Table {
         self.fails.iter().chain(&self.fails_among_others)
     }
 
-    /// The cases of this defect that are asked by default: those that no narrower defect makes fail, and a few.
-    fn asked(&self, defect: &str, cases: &BTreeSet<String>) -> BTreeSet<String> {
-        let is_its_own = |case: &String| {
-            let others = self.defects().filter(|(_, cases)| cases.contains(case));
+    /// The defect's own of these cases: those that no narrower defect makes fail.
+    fn own(&self, defect: &str, cases: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_its_own = |case: &&String| {
+            let is_unasked = |name: &String| self.unasked.get(name).is_some_and(|cases| cases.contains(*case));
+            let others = self.defects().filter(|(name, cases)| cases.contains(*case) && !is_unasked(name));
             others.min_by_key(|(name, cases)| (cases.len(), *name)).is_some_and(|(name, _)| name == defect)
         };
-        let (own, others): (Vec<_>, Vec<_>) = cases.iter().cloned().partition(is_its_own);
-        own.into_iter().chain(others.into_iter().take(MORE)).collect()
+        cases.iter().filter(is_its_own).cloned().collect()
+    }
+
+    /// The cases of this defect that are asked by default: its own, and a few.
+    fn asked(&self, defect: &str, cases: &BTreeSet<String>) -> BTreeSet<String> {
+        let own = self.own(defect, cases);
+        let others = cases.difference(&own).take(MORE).cloned();
+        others.chain(own.iter().cloned()).collect()
     }
 
     /// Every case that fails for some defect.
@@ -185,7 +194,10 @@ fn each_defect_is_noticed_by_its_cases_alone() {
                         false => (asked.iter().cloned().collect(), &(*expected & &asked)),
                     };
                     let outcomes = Outcomes::of(Some(defect), only);
-                    let mut failed = &outcomes.that_ended("fail") | &outcomes.that_ended("error");
+                    // A case that could not be asked has noticed something too; at the defect that it is there for it has to
+                    // be asked, or nothing shows that it can fail.
+                    let unasked = &outcomes.that_ended("error") - &table.own(defect, expected);
+                    let mut failed = &outcomes.that_ended("fail") | &unasked;
                     if table.fails_among_others.contains_key(*defect) {
                         failed = &failed & expected;
                     }

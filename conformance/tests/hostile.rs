@@ -1,14 +1,14 @@
 //! A target that answers everything with what would hurt a careless judge: the judge ends, says that it failed, and writes
-//! nothing of it as markup or as orders to a terminal.
+//! nothing of it as markup or as orders to a terminal. A target that refuses everybody, or speaks no TLS, passes nothing.
 
 #![expect(clippy::unwrap_used, reason = "the lint's leave for tests ends at the functions marked as tests")]
 
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_conformance::KeyKind;
-use countersign_conformance::judge::{Catalogue, Choice, Progress, run};
+use countersign_conformance::judge::{Catalogue, Choice, Progress, Report, run};
 use countersign_conformance::pki::{Authority, Name, Template};
+use countersign_conformance::{KeyKind, clock};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -68,6 +68,33 @@ async fn serve(root: &Authority, now: i64) -> u16 {
     port
 }
 
+/// Says the same octets to everybody, whatever they ask, ends the connection, and says on which port.
+async fn say(octets: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _asked = stream.read(&mut [0; 16_384]).await;
+                let _gone = stream.write_all(octets).await;
+                let _gone = stream.shutdown().await;
+            });
+        }
+    });
+    port
+}
+
+/// Judges what listens there.
+async fn judged(name: &str, root: &Authority, port: u16, now: i64, heard: &mut Heard) -> Report {
+    let folder = std::env::temp_dir().join(format!("countersign-conformance-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    write(&folder, root, port, now);
+    let catalogue = Catalogue::built_in().unwrap();
+    let report = run(&folder.join("target.toml"), &catalogue, &Choice::default(), heard).await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    report
+}
+
 fn write(folder: &Path, root: &Authority, port: u16, now: i64) {
     std::fs::write(folder.join("ca.pem"), root.to_pem()).unwrap();
     let mut target = format!(
@@ -85,19 +112,12 @@ fn write(folder: &Path, root: &Authority, port: u16, now: i64) {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "TLS judges the server's certificate by this machine's clock")]
 async fn nothing_that_a_target_says_becomes_markup_or_an_order() {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let now = clock::now();
     let root = Authority::root("Root", now);
     let port = serve(&root, now).await;
-    let folder = std::env::temp_dir().join(format!("countersign-conformance-hostile-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    write(&folder, &root, port, now);
-
     let mut heard = Heard::default();
-    let catalogue = Catalogue::built_in().unwrap();
-    let report = run(&folder.join("target.toml"), &catalogue, &Choice::default(), &mut heard).await.unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
+    let report = judged("hostile", &root, port, now, &mut heard).await;
 
     assert!(report.failed());
     let (page, table, junit) = (report.to_html(), report.table(), report.to_junit());
@@ -108,5 +128,19 @@ async fn nothing_that_a_target_says_becomes_markup_or_an_order() {
     }
     for text in [&page, &table, &junit, &heard.0] {
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'));
+    }
+}
+
+#[tokio::test]
+async fn who_refuses_everybody_or_speaks_no_tls_passes_nothing() {
+    let now = clock::now();
+    let root = Authority::root("Root", now);
+    let all: [(&str, &[u8]); 3] =
+        [("closed", b""), ("http", b"HTTP/1.1 400 Bad Request\r\n\r\n"), ("handshake", &[22, 3, 3, 0, 4, 11, 0, 0, 0])];
+    for (name, octets) in all {
+        let port = say(octets).await;
+        let report = judged(name, &root, port, now, &mut Heard::default()).await;
+        assert!(report.failed(), "{name}");
+        assert_eq!(report.ids("pass"), Vec::<&str>::new(), "{name}");
     }
 }

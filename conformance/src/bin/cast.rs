@@ -2,15 +2,9 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use countersign_conformance::cast::Cast;
-
-#[expect(clippy::disallowed_methods, reason = "certificates are made for the time at which the program runs")]
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or_default()
-}
+use countersign_conformance::clock;
 
 #[expect(clippy::print_stderr, reason = "it is where a command line complains")]
 fn main() -> ExitCode {
@@ -18,7 +12,7 @@ fn main() -> ExitCode {
         eprintln!("usage: cast DIRECTORY");
         return ExitCode::from(2);
     };
-    match Cast::at(now()).write(Path::new(&directory)) {
+    match Cast::at(clock::now()).write(Path::new(&directory)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}: {error}", Path::new(&directory).display());

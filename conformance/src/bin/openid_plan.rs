@@ -6,12 +6,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 use std::{env, fs, io};
 
 use countersign_conformance::cast::{write_credential, write_private};
 use countersign_conformance::pki::{AltName, Authority, Credential, Name, Template};
-use countersign_conformance::{Key, KeyKind};
+use countersign_conformance::{Key, KeyKind, clock, well_known};
 use serde_json::{Value, json};
 
 /// What the plans are written for.
@@ -65,13 +64,9 @@ impl Client {
     }
 }
 
-/// RFC 8414 §3.1: the well-known part stands between the host and the issuer's path.
+/// RFC 8414 §2: an issuer is an https URL.
 fn discovery_url(issuer: &str) -> Option<String> {
-    let rest = issuer.strip_prefix("https://")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let path = path.trim_end_matches('/');
-    let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-    Some(format!("https://{host}/.well-known/oauth-authorization-server{path}"))
+    issuer.starts_with("https://").then(|| well_known::url(issuer, "oauth-authorization-server"))
 }
 
 fn plan(target: &Target, authentication: &str, clients: &[Client; 2], authority: &Authority) -> Option<Value> {
@@ -110,12 +105,6 @@ fn prepare(directory: &Path, target: &Target, host: &str, now: i64) -> io::Resul
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates are made for the time at which the program runs")]
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or_default()
-}
-
 #[expect(clippy::print_stderr, reason = "it is where a command line complains")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -128,7 +117,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let target = Target { issuer: issuer.clone(), resource: resource.clone(), scope: scope.clone() };
-    match prepare(&PathBuf::from(directory), &target, host, now()) {
+    match prepare(&PathBuf::from(directory), &target, host, clock::now()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{directory}: {error}");

@@ -9,9 +9,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::case::{Case, Step, Words};
+use super::case::{Step, Words};
 use super::certificate::{self, Identity, Party};
-use super::clock::{self, Since};
 use super::exchange::{self, Exchange};
 use super::expectation::{self, Sight};
 use super::facts::Facts;
@@ -21,12 +20,16 @@ use super::template::{self, Names, Unfilled};
 use super::token::{self, Signers};
 use super::wire::hello::greet;
 use super::wire::{Address, Answer, Request, send};
+use crate::clock::{self, Since};
 
 /// The content type of a form (RFC 6749 §4.4.2).
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// How long a target that follows an address may take to do so after it has answered.
 const AFTERMATH: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// The name of the address where the judge waits for whoever follows it.
+pub(crate) const TRAP: &str = "trap";
 
 /// How long to wait before a step is asked again.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
@@ -50,8 +53,8 @@ pub(crate) enum Verdict {
     Error(String),
 }
 
-/// Runs a case.
-pub(crate) async fn run(case: &Case, court: &Court<'_>) -> (Verdict, Vec<Exchange>) {
+/// Runs the steps of a case.
+pub(crate) async fn run(steps: &[Step], court: &Court<'_>) -> (Verdict, Vec<Exchange>) {
     let bench = Bench {
         court,
         random: random(),
@@ -60,7 +63,7 @@ pub(crate) async fn run(case: &Case, court: &Court<'_>) -> (Verdict, Vec<Exchang
         secrets: Vec::new(),
         exchanges: Vec::new(),
     };
-    bench.steps(case).await
+    bench.steps(steps).await
 }
 
 struct Bench<'a> {
@@ -80,10 +83,10 @@ enum Ended {
 }
 
 impl Bench<'_> {
-    async fn steps(mut self, case: &Case) -> (Verdict, Vec<Exchange>) {
+    async fn steps(mut self, steps: &[Step]) -> (Verdict, Vec<Exchange>) {
         let before = self.court.trap.touched();
-        for (at, step) in case.steps.iter().enumerate() {
-            let place = |why: String| if case.steps.len() > 1 { format!("step {}: {why}", at + 1) } else { why };
+        for (at, step) in steps.iter().enumerate() {
+            let place = |why: String| if steps.len() > 1 { format!("step {}: {why}", at + 1) } else { why };
             match self.in_time(step, before).await {
                 Ok(()) => {}
                 Err(Ended::Fail(why)) => return (Verdict::Fail(place(self.clean(&why))), self.exchanges),
@@ -114,6 +117,7 @@ impl Bench<'_> {
     }
 
     async fn step(&mut self, step: &Step, touched_before: usize) -> Result<(), Ended> {
+        let is_trap = step.mentions(self.court.words, TRAP);
         let step = step.upon(self.court.words).map_err(Ended::Error)?;
         let mut made = self.mint(&step).map_err(Ended::Error)?;
         made.extend(self.forge(&step).map_err(Ended::Error)?);
@@ -129,7 +133,7 @@ impl Bench<'_> {
             None if step.to.is_none() => return Ok(()),
             None => self.request(&step).await.map_err(Ended::Error)?,
         };
-        if format!("{step:?}").contains("${trap") {
+        if is_trap {
             tokio::time::sleep(AFTERMATH).await;
         }
         self.secrets.extend(exchange::secrets(&answer));
@@ -345,7 +349,7 @@ impl Names for Bench<'_> {
             "resource" => return text(target.resource.as_deref()?),
             "random" => return Some(random().into()),
             "case.random" => return text(&self.random),
-            "trap" => return text(&self.court.trap.address().to_string()),
+            TRAP => return text(&self.court.trap.address().to_string()),
             _ => {}
         }
         let (head, member) = name.split_once('.')?;

@@ -136,6 +136,15 @@ impl Step {
         }
         Ok(step)
     }
+
+    /// Whether `${name}`, filtered or not, stands in it, in what it begins as, or in a token that it forges from.
+    pub(crate) fn mentions(&self, words: &Words, name: &str) -> bool {
+        let own = format!("{:?}", self.upon(words));
+        let tokens = self.forge.values().filter_map(|forge| words.token.get(forge.from.as_deref()?));
+        let texts = tokens.map(|token| format!("{token:?}")).chain([own]);
+        let is_named = |inner: &str| inner.split(['}', '|', '?']).next().map(str::trim) == Some(name);
+        texts.into_iter().any(|text| text.split("${").skip(1).any(is_named))
+    }
 }
 
 /// The requests, tokens and expectations that cases name.
@@ -252,6 +261,19 @@ mod tests {
         assert_eq!(expected(0)["a"], 7);
         assert_eq!(expected(0)["b"], "7-${issuer}");
         assert_eq!(expected(1)["a"], "${now}");
+    }
+
+    #[test]
+    fn a_step_mentions_what_stands_in_its_words_too() {
+        let words = "request.a = { body = \"${trap|upper}\" }\ntoken.b.claims.set = { jku = [\"https://${trap}/\"] }";
+        let words = parse_words(words).unwrap();
+        let mentions = |step: &str| toml::from_str::<Step>(step).unwrap().mentions(&words, "trap");
+        for step in ["use = \"a\"", "forge.x.from = \"b\"", "headers = { a = \"${trap?}\" }", "to = \"${trap}\""] {
+            assert!(mentions(step), "{step}");
+        }
+        for step in ["to = \"trap\"", "body = \"${trapped} ${random}\"", "forge.x.from = \"${b}\""] {
+            assert!(!mentions(step), "{step}");
+        }
     }
 
     #[test]

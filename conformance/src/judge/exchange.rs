@@ -1,7 +1,7 @@
 //! What was sent and what came back, for a report: secrets masked, sizes bounded.
 //!
 //! A report may be published: nobody may use what stands in it. Tokens and assertions are shortened, `Authorization` keeps
-//! its scheme alone, and no private key ever comes here.
+//! its scheme alone, cookies keep nothing, and no private key ever comes here.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -92,6 +92,10 @@ fn header(name: &str, value: &str) -> String {
         let scheme = value.split_once(' ').map_or("", |(scheme, _)| scheme);
         return format!("{name}: {scheme} … ({} characters)\n", value.chars().count());
     }
+    // What lets somebody in, and has no scheme to keep, or none that says anything here.
+    if ["cookie", "proxy-authorization", "set-cookie"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        return format!("{name}: … ({} characters)\n", value.chars().count());
+    }
     format!("{name}: {value}\n")
 }
 
@@ -166,6 +170,11 @@ mod tests {
         );
         assert!(!sent.contains(&token) && !sent.contains("bbbb"), "{sent}");
         assert!(sent.contains("Authorization: Bearer … (") && sent.contains("&client_id=a"), "{sent}");
+        for name in ["Set-Cookie", "cookie", "Proxy-Authorization"] {
+            let headers = vec![(name.to_owned(), "session=0123".to_owned())];
+            let came = Answer::Response(Response { status: 200, headers, body: String::new() });
+            assert_eq!(answer(&came, &[]), format!("200\n{name}: … (12 characters)\n"));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::jws;
 use super::target::Target;
 use super::wire::{Address, Answer, Request, Response, send};
+use crate::well_known;
 
 /// What it said.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ pub(crate) struct Facts {
     pub(crate) endpoints: BTreeMap<String, String>,
     /// Whether its access tokens are JWTs.
     pub(crate) access_tokens_are_jwts: bool,
-    /// The first word of the published signing algorithms and the like is for cases; this is what went wrong on the way.
+    /// What went wrong on the way.
     pub(crate) troubles: Vec<String>,
 }
 
@@ -55,7 +56,7 @@ impl Facts {
 pub(crate) async fn gather(target: &Target) -> Facts {
     let mut facts = Facts::default();
     let mut published =
-        target.metadata.clone().unwrap_or_else(|| well_known(&target.issuer, "oauth-authorization-server"));
+        target.metadata.clone().unwrap_or_else(|| well_known::url(&target.issuer, "oauth-authorization-server"));
     if let Some(document) = document(target, &target.roots, &published, &mut facts.troubles).await {
         facts.metadata = document;
     } else if target.metadata.is_none() {
@@ -91,7 +92,7 @@ pub(crate) async fn gather(target: &Target) -> Facts {
         if metadata.is_none()
             && let Some(said) = &target.resource
         {
-            let derived = well_known(said, "oauth-protected-resource");
+            let derived = well_known::url(said, "oauth-protected-resource");
             let there = answers(target, &resource.roots, &derived).await;
             metadata = there.then_some(derived);
         }
@@ -105,14 +106,6 @@ pub(crate) async fn gather(target: &Target) -> Facts {
     let token = one_token(target, &facts).await;
     facts.access_tokens_are_jwts = token.is_some_and(|token| jws::decode(&token).is_some());
     facts
-}
-
-/// RFC 8414 §3.1: the well-known segment goes between host and path.
-pub(crate) fn well_known(issuer: &str, suffix: &str) -> String {
-    let issuer = issuer.trim_end_matches('/');
-    let rest = issuer.strip_prefix("https://").unwrap_or(issuer);
-    let (host, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
-    format!("https://{host}/.well-known/{suffix}{path}")
 }
 
 /// A JSON object, asked for without a certificate and then, where that is refused, with one.
@@ -168,18 +161,5 @@ async fn one_token(target: &Target, facts: &Facts) -> Option<String> {
             body["access_token"].as_str().map(str::to_owned)
         }
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn well_known_goes_between_host_and_path() {
-        let of = |issuer| well_known(issuer, "x");
-        assert_eq!(of("https://as.example"), "https://as.example/.well-known/x");
-        assert_eq!(of("https://as.example/"), "https://as.example/.well-known/x");
-        assert_eq!(of("https://as.example:8443/a/b"), "https://as.example:8443/.well-known/x/a/b");
     }
 }

@@ -19,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Identity;
-use super::facts::well_known;
 use super::target::Forged;
 use crate::key::{Key, KeyKind};
 use crate::pki::{Credential, Name, Template};
+use crate::well_known;
 
 /// How long a peer may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ pub(crate) async fn serve(forged: &Forged, keys: &Keys) -> Result<(), String> {
     });
     let path = |url: &str| super::wire::Address::parse(url).map(|address| address.path).unwrap_or_default();
     let documents = Arc::new([
-        (path(&well_known(issuer, "oauth-authorization-server")), metadata.to_string()),
+        (path(&well_known::url(issuer, "oauth-authorization-server")), metadata.to_string()),
         (path(&format!("{issuer}/.well-known/openid-configuration")), metadata.to_string()),
         (path(&format!("{issuer}/jwks")), keys.published().to_string()),
     ]);

@@ -51,9 +51,6 @@ mod run;
 /// What is said at the end.
 pub mod report;
 
-/// This machine's clock.
-mod clock;
-
 pub use catalogue::Catalogue;
 pub use report::Report;
 pub use run::{Choice, Progress, run};

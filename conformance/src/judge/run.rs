@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::bench::{self, Court, Verdict};
 use super::case::{Case, Profile, Step};
 use super::catalogue::Catalogue;
-use super::clock::{self, Since};
 use super::facts::{self, Facts};
 use super::issuer::{Keys, Trap, serve};
 use super::report::{Judged, Outcome, Report, Subject, printable};
 use super::target::{Target, TargetError};
 use super::wire::Address;
+use crate::clock::{self, Since};
 
 /// A case that took this long was spent waiting.
 const SLOW: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(10);
 /// So many of them and the target is given up: it would hold the judge for hours.
 const SLOW_CASES: usize = 12;
 
-/// So long for all cases together, and the target is given up: it may keep just below what counts as waiting.
+/// So long for everything, and the target is given up: it may keep just below what counts as waiting.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// So many cases in a row that could not be asked, and the target is given up.
@@ -115,20 +115,20 @@ pub async fn run(
 
     let mut judged: BTreeMap<&str, Judged> = BTreeMap::new();
     let mut forged_waited = false;
-    let (mut slow, mut errors, mut spent) = (0, 0, Duration::ZERO);
+    let (mut slow, mut errors) = (0, 0);
     for (done, case) in cases.iter().enumerate() {
         progress.begins(done, cases.len(), &case.id);
-        if !forged_waited && case.needs.iter().any(|need| need == "forged") && target.forged.is_some() {
+        let given_up = slow >= SLOW_CASES || errors >= ERRORS || since.elapsed() >= PATIENCE;
+        if !given_up && !forged_waited && case.needs.iter().any(|need| need == "forged") && target.forged.is_some() {
             wait_for_forged(&court).await;
             forged_waited = true;
         }
-        let result = if slow < SLOW_CASES && errors < ERRORS && spent < PATIENCE {
-            one(case, &court, &judged).await
-        } else {
+        let result = if given_up {
             let why = "not asked: the target has been given up, as too much before went unanswered or took too long";
             Judged::unasked(case, Outcome::Error, why)
+        } else {
+            one(case, &court, &judged).await
         };
-        spent += Duration::from_millis(result.milliseconds);
         slow += usize::from(u128::from(result.milliseconds) >= SLOW.as_millis());
         errors = if result.outcome == Outcome::Error { errors + 1 } else { 0 };
         progress.ended(
@@ -163,7 +163,7 @@ async fn one(case: &Case, court: &Court<'_>, judged: &BTreeMap<&str, Judged>) ->
         return Judged::unasked(case, Outcome::Skipped, &why);
     }
     let since = Since::now();
-    let (verdict, exchanges) = bench::run(case, court).await;
+    let (verdict, exchanges) = bench::run(&case.steps, court).await;
     let (outcome, why) = match verdict {
         Verdict::Pass => (Outcome::Pass, String::new()),
         Verdict::Fail(why) => (Outcome::Fail, why),
@@ -189,7 +189,7 @@ fn lacks(case: &Case, target: &Target, facts: &Facts) -> Option<String> {
 
 /// Why the trap would prove nothing: it listens on loopback, where nobody comes to it from another machine.
 fn out_of_reach(case: &Case, court: &Court<'_>) -> Option<String> {
-    if !format!("{:?}", case.steps).contains("${trap") {
+    if !case.steps.iter().any(|step| step.mentions(court.words, bench::TRAP)) {
         return None;
     }
     case.steps.iter().find_map(|step| {
@@ -227,20 +227,10 @@ async fn wait_for_forged(court: &Court<'_>) {
         "expect": { "status": "2xx" },
     }));
     let Ok(step) = step else { return };
-    let case = Case {
-        id: String::new(),
-        specification: String::new(),
-        section: String::new(),
-        level: super::case::Level::Must,
-        title: String::new(),
-        sentence: String::new(),
-        profile: Profile::Full,
-        needs: Vec::new(),
-        control: None,
-        steps: vec![step],
-    };
     let since = Since::now();
-    while bench::run(&case, court).await.0 != Verdict::Pass && since.elapsed().as_secs() < forged.wait_seconds {
+    while bench::run(std::slice::from_ref(&step), court).await.0 != Verdict::Pass
+        && since.elapsed().as_secs() < forged.wait_seconds
+    {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -102,7 +102,7 @@ fn one(inner: &str, names: &dyn Names) -> Result<Value, Unfilled> {
 
 fn filtered(value: &Value, filter: &str) -> Option<String> {
     let text = plain(value);
-    // The last three are other ways to write a thumbprint.
+    // The last five are of a thumbprint: other ways to write it, or to take it.
     let octets = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     Some(match filter {
         "upper" => text.to_uppercase(),

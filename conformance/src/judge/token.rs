@@ -110,7 +110,7 @@ impl Change {
 pub(crate) trait Signers {
     /// The key of this name: `client_jwt`, `forged`, `forged_rsa`, `stranger`.
     fn identity(&self, name: &str) -> Option<Identity>;
-    /// The first public key of the target's JWK set that signs with this algorithm, or any.
+    /// The public key of this `kid` in the target's JWK set, else its first.
     fn published(&self, kid: Option<&str>) -> Option<Value>;
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_conformance::well_known;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -25,11 +26,10 @@ const LARGEST_DOCUMENT_BYTES: usize = 256 * 1024;
 
 /// The keys of this issuer, by its metadata (RFC 8414 §3).
 pub(crate) async fn keys_of(issuer: &str, root: &CertificateDer<'static>) -> Option<Vec<Value>> {
-    let (scheme, rest) = issuer.split_once("://")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    // RFC 8414 §3: the well-known part goes between host and path.
-    let separator = if path.is_empty() { "" } else { "/" };
-    let url = format!("{scheme}://{host}/.well-known/oauth-authorization-server{separator}{path}");
+    if !issuer.contains("://") {
+        return None;
+    }
+    let url = well_known::url(issuer, "oauth-authorization-server");
     let metadata: Value = serde_json::from_slice(&get(&url, root).await?).ok()?;
     // RFC 8414 §3.3.
     if metadata["issuer"] != issuer {

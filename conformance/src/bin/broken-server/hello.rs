@@ -11,7 +11,14 @@ use crate::defect::{Broken, Defect};
 
 /// Whether the connection was answered here.
 pub(crate) async fn answered(stream: &mut TcpStream, broken: &Broken) -> io::Result<bool> {
-    let defects = [Defect::Tls10, Defect::Tls11, Defect::WeakSuites, Defect::WeakSuitesPreferred];
+    let defects = [
+        Defect::Tls10,
+        Defect::Tls10Coalesced,
+        Defect::Tls10Split,
+        Defect::Tls11,
+        Defect::WeakSuites,
+        Defect::WeakSuitesPreferred,
+    ];
     if !defects.into_iter().any(|defect| broken.is(defect)) {
         return Ok(false);
     }
@@ -20,7 +27,7 @@ pub(crate) async fn answered(stream: &mut TcpStream, broken: &Broken) -> io::Res
     let Some(hello) = ClientHello::read(&octets[..length]) else { return Ok(false) };
     let version = hello.newest_version();
     let answers = match version {
-        0x0301 => broken.is(Defect::Tls10),
+        0x0301 => [Defect::Tls10, Defect::Tls10Coalesced, Defect::Tls10Split].into_iter().any(|one| broken.is(one)),
         0x0302 => broken.is(Defect::Tls11),
         0x0303 => {
             let none_is_decent = !hello.suites.iter().any(|suite| is_decent(*suite));
@@ -30,7 +37,14 @@ pub(crate) async fn answered(stream: &mut TcpStream, broken: &Broken) -> io::Res
     };
     let Some(suite) = hello.suites.first().filter(|_| answers) else { return Ok(false) };
     stream.read_exact(&mut octets[..length]).await?;
-    stream.write_all(&server_hello(version, *suite)).await?;
+    let message = server_hello(version, *suite);
+    // RFC 5246 §6.2.1: how messages lie in records is the sender's choice.
+    let records = match message.split_at(message.len() / 2) {
+        _ if broken.is(Defect::Tls10Coalesced) => record(version, &[&message[..], CERTIFICATE].concat()),
+        (one, other) if broken.is(Defect::Tls10Split) => [record(version, one), record(version, other)].concat(),
+        _ => record(version, &message),
+    };
+    stream.write_all(&records).await?;
     stream.shutdown().await?;
     Ok(true)
 }
@@ -100,7 +114,10 @@ const fn is_decent(suite: u16) -> bool {
     matches!(suite, 0xC02B | 0xC02C | 0xC02F | 0xC030 | 0xCCA8 | 0xCCA9)
 }
 
-/// RFC 5246 §7.4.1.3, in a record.
+/// A Certificate message without a certificate (RFC 5246 §7.4.2).
+const CERTIFICATE: &[u8] = &[11, 0, 0, 3, 0, 0, 0];
+
+/// RFC 5246 §7.4.1.3.
 fn server_hello(version: u16, suite: u16) -> Vec<u8> {
     let mut body = version.to_be_bytes().to_vec();
     body.extend([0x5A; 32]);
@@ -110,10 +127,15 @@ fn server_hello(version: u16, suite: u16) -> Vec<u8> {
     let [high, low] = u16::try_from(body.len()).unwrap_or_default().to_be_bytes();
     let mut message = vec![2, 0, high, low];
     message.extend(body);
+    message
+}
+
+/// RFC 5246 §6.2.1.
+fn record(version: u16, content: &[u8]) -> Vec<u8> {
     let mut record = vec![22];
     record.extend(version.to_be_bytes());
-    record.extend(u16::try_from(message.len()).unwrap_or_default().to_be_bytes());
-    record.extend(message);
+    record.extend(u16::try_from(content.len()).unwrap_or_default().to_be_bytes());
+    record.extend(content);
     record
 }
 
@@ -123,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_server_hello_is_as_long_as_it_says() {
-        let record = server_hello(0x0301, 0x002F);
+        let record = record(0x0301, &server_hello(0x0301, 0x002F));
         assert_eq!(record.len(), 5 + usize::from(number(&record[3..5])));
         assert_eq!(number(&record[7..9]), 38);
         assert_eq!(record.len(), 9 + 38);

@@ -1,6 +1,6 @@
-//! JSON that names nothing twice.
+//! JSON that may name something twice.
 //!
-//! RFC 7515 §4 and RFC 7519 §4 leave a choice: refuse, or take the last. This server takes the last.
+//! RFC 7515 §4 and RFC 7519 §4 leave a choice: refuse, or take the last. This server takes the last; by a defect, the first.
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use countersign_conformance::clock;
 use http_body_util::{BodyExt, Limited};
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
@@ -29,7 +30,7 @@ use crate::certificate::{Peer, public_key};
 use crate::defect::Defect;
 use crate::http::{Answer, Asked, text_answer};
 use crate::world::World;
-use crate::{Failure, hello, now, route};
+use crate::{Failure, hello, route};
 
 /// A longer body is not read.
 const LARGEST_BODY_BYTES: usize = 64 * 1024;
@@ -100,7 +101,7 @@ async fn answer(world: Arc<World>, peer: Option<Peer>, request: Request<Incoming
         body,
         peer,
     };
-    let answer = route::answer(&world, &asked, now()).await;
+    let answer = route::answer(&world, &asked, clock::now()).await;
     let parameter: &[u8] = b"client_assertion=";
     let brings_a_token = asked.headers.contains_key(AUTHORIZATION)
         || asked.body.windows(parameter.len()).any(|octets| octets == parameter);

@@ -56,7 +56,7 @@ mod access_token;
 /// RFC 7515: is it signed by a key that counts?
 mod jws;
 
-/// JSON that names nothing twice.
+/// JSON that may name something twice.
 mod json;
 
 /// Gets a document by HTTPS.
@@ -68,6 +68,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use countersign_conformance::clock;
 
 use defect::{Broken, Defect};
 
@@ -119,7 +120,7 @@ fn list() -> Result<(), Failure> {
 /// Serves until the process is ended.
 async fn serve(directory: PathBuf, broken: Vec<Defect>, while_input: bool) -> Result<(), Failure> {
     let listener = listener::Listener::bind().await?;
-    let (world, parties) = world::World::make(Broken::of(broken), listener.port(), now())?;
+    let (world, parties) = world::World::make(Broken::of(broken), listener.port(), clock::now())?;
     // Held, not listened on, until the judge takes it over: nobody else is given this port meanwhile.
     let kept_for_the_judge = world::reserve_port()?;
     let world = Arc::new(world.trusting_the_judge_at(kept_for_the_judge.local_addr()?.port()));
@@ -140,11 +141,4 @@ async fn input_closed() {
     });
     // A sender that was dropped says the same.
     let _closed = waits.await;
-}
-
-/// Seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "this is the one place of this program that reads the clock")]
-fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

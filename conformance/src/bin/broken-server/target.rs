@@ -4,8 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use countersign_conformance::key::pem;
-use countersign_conformance::pki::Credential;
+use countersign_conformance::cast::{write_credential, write_private};
 
 use crate::world::{OTHER_SCOPE, Parties, SCOPE, World};
 
@@ -16,20 +15,16 @@ use crate::world::{OTHER_SCOPE, Parties, SCOPE, World};
 pub(crate) fn write(directory: &Path, world: &World, parties: &Parties) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let write = |name: &str, content: &str| fs::write(directory.join(name), content);
-    let credential = |name: &str, credential: &Credential| {
-        write(&format!("{name}.pem"), &credential.chain_pem())?;
-        write(&format!("{name}.key.pem"), &credential.key.to_pem())
-    };
     write("server-ca.pem", &parties.server_authority.to_pem())?;
     write("client-ca.pem", &parties.client_authority.to_pem())?;
-    write("client-ca.key.pem", &parties.client_authority.key.to_pem())?;
-    write("assertion.key.pem", &pem("PRIVATE KEY", parties.jwt_key.pkcs8()))?;
-    credential("client", &parties.client)?;
-    credential("client2", &parties.client2)?;
-    credential("client-jwt", &parties.jwt)?;
-    credential("client-self-signed", &parties.self_signed)?;
-    credential("introspection", &parties.introspector)?;
-    credential("judge", &parties.judge)?;
+    write_private(&directory.join("client-ca.key"), &parties.client_authority.key.to_pem())?;
+    write_private(&directory.join("assertion.key"), &parties.jwt_key.to_pem())?;
+    write_credential(directory, "client", &parties.client)?;
+    write_credential(directory, "client2", &parties.client2)?;
+    write_credential(directory, "client-jwt", &parties.jwt)?;
+    write_credential(directory, "client-self-signed", &parties.self_signed)?;
+    write_credential(directory, "introspection", &parties.introspector)?;
+    write_credential(directory, "judge", &parties.judge)?;
     write("target.toml", &target(world, parties))
 }
 
@@ -49,34 +44,34 @@ resource = "{resource}"
 [client]
 id = "client-a"
 certificate = "client.pem"
-key = "client.key.pem"
+key = "client.key"
 
 [client2]
 id = "client-b"
 certificate = "client2.pem"
-key = "client2.key.pem"
+key = "client2.key"
 
 [client_jwt]
 id = "client-j"
-key = "assertion.key.pem"
+key = "assertion.key"
 kid = "{kid}"
 alg = "ES256"
 certificate = "client-jwt.pem"
-certificate_key = "client-jwt.key.pem"
+certificate_key = "client-jwt.key"
 
 [client_self_signed]
 id = "client-s"
 certificate = "client-self-signed.pem"
-key = "client-self-signed.key.pem"
+key = "client-self-signed.key"
 
 [ca]
 certificate = "client-ca.pem"
-key = "client-ca.key.pem"
+key = "client-ca.key"
 
 [introspection]
 id = "accounts"
 certificate = "introspection.pem"
-key = "introspection.key.pem"
+key = "introspection.key"
 
 [protected_resource]
 url = "{resource}"
@@ -91,7 +86,7 @@ scope = "{SCOPE}"
 issuer = "{forged_issuer}"
 listen = "{listen}"
 certificate = "judge.pem"
-key = "judge.key.pem"
+key = "judge.key"
 wait_seconds = 2
 "#,
         forged_resource = forged.resource,

@@ -72,6 +72,9 @@ async fn issue(world: &World, asked: &Asked, now: i64) -> Result<Answer, Refusal
     if broken.is(Defect::TokenAsHtml) {
         answer = text_answer(200, "text/html", body.to_string());
     }
+    if broken.is(Defect::TokenAsJsonp) {
+        answer = text_answer(200, "application/jsonp", body.to_string());
+    }
     // RFC 6749 §5.1: Cache-Control and Pragma in any response with tokens.
     if !broken.is(Defect::TokenWithoutCacheControl) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -110,6 +113,10 @@ fn granted(asked: Option<&str>, may_have: &[&str], broken: &Broken) -> Result<St
     };
     if broken.is(Defect::MalformedScopeGranted) && !asked.split(' ').all(is_token) {
         return Ok(asked.to_owned());
+    }
+    if broken.is(Defect::AnyScopeToldAnew) && asked.split(' ').all(is_token) {
+        let others = asked.split(' ').rev().filter(|token| *token != SCOPE);
+        return Ok(others.chain([SCOPE]).collect::<Vec<_>>().join(" "));
     }
     if broken.is(Defect::ScopeNotTold) {
         let some: Vec<&str> = asked.split(' ').filter(|token| may_have.contains(token)).collect();

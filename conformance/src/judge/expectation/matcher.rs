@@ -12,6 +12,8 @@ const WORDS: &[&str] = &[
     "any_of",
     "contains",
     "lacks",
+    "lists",
+    "media_type",
     "type",
     "starts_with",
     "ends_with",
@@ -28,6 +30,7 @@ const WORDS: &[&str] = &[
     "unique_by",
     "scope_within",
     "scope_equals",
+    "scope_lacks",
     "optional",
 ];
 
@@ -42,13 +45,20 @@ pub(crate) fn check(wanted: &Value) -> Result<(), String> {
             return Err(format!("no matcher {word:?}"));
         }
         match word.as_str() {
+            "optional" if words.len() == 1 => return Err("a matcher that always holds".to_owned()),
+            "present" | "optional" if !argument.is_boolean() => return Err(format!("{word} takes true or false")),
+            "unique" | "after_now" if *argument != Value::Bool(true) => return Err(format!("{word} takes true")),
+            "contains" | "lacks" | "unique_by" if !argument.is_string() => return Err(format!("{word} takes a text")),
             "each" | "some" => check(argument)?,
             "member" => {
-                let members = argument.as_object().ok_or("member takes a table")?;
-                members.values().try_for_each(check)?;
+                let members = argument.as_object().filter(|members| !members.is_empty());
+                members.ok_or("member takes a table that is not empty")?.values().try_for_each(check)?;
             }
             "grammar" => {
                 grammar(argument.as_str().unwrap_or_default(), "")?;
+            }
+            "scope_lacks" if !(argument["of"].is_string() && argument["but"].is_string()) => {
+                return Err("scope_lacks takes { of = \"…\", but = \"…\" }".to_owned());
             }
             _ => {}
         }
@@ -96,7 +106,11 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
         "not" => !equal(value, argument),
         "any_of" => argument.as_array().is_some_and(|any| any.iter().any(|one| equal(value, one))),
         "contains" => contains(value, argument),
-        "lacks" => !contains(value, argument),
+        "lacks" => (value.is_array() || text.is_some()) && !contains(value, argument),
+        // RFC 9110 §5.6.1
+        "lists" => text.is_some_and(|text| text.split(',').any(|element| is_word(element, argument))),
+        // RFC 9110 §8.3.1: whatever parameters follow.
+        "media_type" => text.and_then(|text| text.split(';').next()).is_some_and(|own| is_word(own, argument)),
         "type" => match argument.as_str() {
             Some("string") => value.is_string(),
             Some("number") => value.is_number(),
@@ -143,6 +157,11 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
             other.sort_unstable();
             one == other && text.is_some()
         }
+        "scope_lacks" => {
+            let allowed = scope(&argument["but"]);
+            let lacking = scope(&argument["of"]).into_iter().filter(|token| !allowed.contains(token));
+            text.is_some() && !lacking.into_iter().any(|token| scope(value).contains(&token))
+        }
         other => return Err(format!("no matcher {other:?}")),
     })
 }
@@ -157,15 +176,18 @@ fn equal(one: &Value, other: &Value) -> bool {
     one == other || one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| one == other)
 }
 
-/// An element of an array, or of a comma-separated list without regard to case; else a part of a text.
+/// An element of an array, or a part of a text.
 fn contains(value: &Value, argument: &Value) -> bool {
     match value {
         Value::Array(elements) => elements.iter().any(|element| equal(element, argument)),
-        Value::String(text) => argument.as_str().is_some_and(|part| {
-            text.split(',').any(|element| element.trim().eq_ignore_ascii_case(part)) || text.contains(part)
-        }),
+        Value::String(text) => argument.as_str().is_some_and(|part| text.contains(part)),
         _ => false,
     }
+}
+
+/// The same word without regard to case and to the space around it.
+fn is_word(text: &str, argument: &Value) -> bool {
+    argument.as_str().is_some_and(|word| text.trim().eq_ignore_ascii_case(word))
 }
 
 fn scope(value: &Value) -> Vec<&str> {

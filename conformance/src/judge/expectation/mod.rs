@@ -115,16 +115,21 @@ pub(crate) fn check(expected: &Value, words: &Words) -> Result<(), String> {
             if let Some(name) = expectation.is.iter().find(|name| !words.expect.contains_key(*name)) {
                 return Err(format!("no expectation {name:?}"));
             }
-            if *other == serde_json::json!({}) {
+            let members = other.as_object().ok_or("an expectation is a table")?;
+            if members.is_empty() || ["is", "headers"].iter().any(|name| members.get(*name).is_some_and(is_empty)) {
                 return Err("an expectation that always holds".to_owned());
+            }
+            // There is no response that anything else could be asked of.
+            let of_the_connection = |name: &String| matches!(name.as_str(), "tls" | "hello");
+            let beside = |name: &String| matches!(name.as_str(), "is" | "fetched");
+            if members.keys().any(of_the_connection) && members.keys().filter(|name| !beside(name)).count() > 1 {
+                return Err("tls and hello stand beside is and fetched alone".to_owned());
             }
             if let Some(status) = &expectation.status {
                 status_is(status, 0)?;
             }
-            for (member, only) in [("tls", &expectation.tls)] {
-                if only.as_deref().is_some_and(|word| word != "refused") {
-                    return Err(format!("{member}: only \"refused\" can be asked for"));
-                }
+            if expectation.tls.as_deref().is_some_and(|word| word != "refused") {
+                return Err("tls: only \"refused\" can be asked for".to_owned());
             }
             let mut matchers: Vec<&Value> = expectation.headers.values().chain(&expectation.body).collect();
             matchers.extend(expectation.challenge.iter().chain(&expectation.json).flat_map(BTreeMap::values));
@@ -137,6 +142,10 @@ pub(crate) fn check(expected: &Value, words: &Words) -> Result<(), String> {
             matchers.into_iter().try_for_each(matcher::check)
         }
     }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 fn read(value: &Value) -> Result<Expectation, String> {
@@ -274,6 +283,7 @@ pub(crate) fn told(answer: &Answer) -> String {
             format!("the server chose TLS {} with {}", Heard::version(*version), Heard::cipher(*cipher))
         }
         Answer::Hello(Heard::Refused(why)) => format!("the server refused: {why}"),
+        Answer::Hello(Heard::Unfit(why)) => why.clone(),
         Answer::Refused(why) => format!("the connection was refused: {why}"),
         Answer::Unfit(why) => why.clone(),
     }

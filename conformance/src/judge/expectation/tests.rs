@@ -34,7 +34,7 @@ fn each_expectation_fails_when_it_should() {
         (json!({ "status": "2xx" }), json!({ "status": "4xx" })),
         (json!({ "status": [400, 200] }), json!({ "status": [400, 401] })),
         (
-            json!({ "headers": { "cache-control": { "contains": "no-store" } } }),
+            json!({ "headers": { "cache-control": { "lists": "no-store" } } }),
             json!({ "headers": { "pragma": "no-cache" } }),
         ),
         (json!({ "challenge": { "error": "x" } }), json!({ "challenge": { "error": "y" } })),
@@ -84,6 +84,9 @@ fn hellos_are_chosen_or_refused() {
     assert!(ask(&wanted, &refused).is_err());
     assert_eq!(ask(&json!({ "hello": "refused" }), &refused), Ok(()));
     assert!(ask(&json!({ "hello": "refused" }), &chosen).is_err());
+    let unfit = Answer::Hello(Heard::Unfit("what came was not TLS".to_owned()));
+    assert!(ask(&json!({ "hello": "refused" }), &unfit).is_err());
+    assert!(ask(&wanted, &unfit).is_err());
 }
 
 #[test]
@@ -99,6 +102,22 @@ fn what_cannot_be_read_is_refused_before_it_runs() {
         json!({ "json": { "a": {} } }),
         json!({ "json": { "a": { "each": { "grammer": "x" } } } }),
         json!({ "json": { "a": { "grammar": "x" } } }),
+        json!({ "json": { "a": { "scope_lacks": "x" } } }),
+        json!({ "json": { "a": { "scope_lacks": { "of": "x" } } } }),
+        json!({ "json": { "a": { "present": "no" } } }),
+        json!({ "json": { "a": { "optional": true } } }),
+        json!({ "json": { "a": { "optional": "yes", "type": "string" } } }),
+        json!({ "json": { "a": { "unique": false } } }),
+        json!({ "json": { "a": { "unique_by": 5 } } }),
+        json!({ "json": { "a": { "after_now": false } } }),
+        json!({ "json": { "a": { "member": {} } } }),
+        json!({ "json": { "a": { "contains": 5 } } }),
+        json!({ "json": { "a": { "lacks": 5 } } }),
+        json!({ "headers": {} }),
+        json!({ "is": [] }),
+        json!({ "tls": "refused", "status": 200 }),
+        json!({ "tls": "refused", "hello": "refused" }),
+        json!({ "hello": "refused", "json": { "a": 1 } }),
         json!({ "is": ["nothing"] }),
         json!({ "hello": "accepted" }),
         json!([{ "status": 200 }, {}]),
@@ -115,8 +134,22 @@ fn each_matcher_fails_when_it_should() {
         (json!({ "not": "a" }), json!("b"), json!("a")),
         (json!({ "any_of": ["a", "b"] }), json!("b"), json!("c")),
         (json!({ "contains": "a" }), json!(["a"]), json!(["ab"])),
-        (json!({ "contains": "no-store" }), json!("private, No-Store"), json!("private")),
+        (json!({ "contains": "a" }), json!("bab"), json!("A")),
+        (json!({ "lists": "no-store" }), json!("private, No-Store"), json!("private")),
+        (json!({ "lists": "no-store" }), json!("no-store"), json!("no-storey")),
+        (json!({ "lists": "no-store" }), json!("no-store,private"), json!("x=\"no-store\"")),
+        (
+            json!({ "media_type": "application/json" }),
+            json!("Application/JSON ; charset=x"),
+            json!("application/jsonp"),
+        ),
+        (
+            json!({ "media_type": "application/json" }),
+            json!("application/json"),
+            json!("text/html; x=\"application/json\""),
+        ),
         (json!({ "lacks": "a" }), json!(["b"]), json!(["a"])),
+        (json!({ "lacks": "a" }), json!("b"), json!({ "a": 1 })),
         (json!({ "type": "integer" }), json!(300), json!("300")),
         (json!({ "type": "integer" }), json!(300), json!(300.5)),
         (json!({ "starts_with": "a" }), json!("ab"), json!("ba")),
@@ -137,6 +170,8 @@ fn each_matcher_fails_when_it_should() {
         (json!({ "unique_by": "a" }), json!([{ "a": 1 }, { "a": 2 }, {}, {}]), json!([{ "a": 1 }, { "a": 1 }])),
         (json!({ "scope_within": "a b" }), json!("b"), json!("b c")),
         (json!({ "scope_equals": "a b" }), json!("b a"), json!("a")),
+        (json!({ "scope_lacks": { "of": "a x", "but": "a" } }), json!("b a"), json!("x a")),
+        (json!({ "scope_lacks": { "of": "a x", "but": "a" } }), json!("ax"), json!(["a"])),
     ];
     for (wanted, holds, fails) in pairs {
         assert_eq!(matcher::check(&wanted), Ok(()));

@@ -13,7 +13,7 @@ use super::Address;
 /// How long a server may take to choose.
 const CHOICE: Duration = Duration::from_secs(10);
 
-/// The most that is read for a ServerHello.
+/// The most that is read for a ServerHello, over however many records it comes.
 const HELLO_BYTES: usize = 16 * 1_024;
 
 /// What is offered.
@@ -38,8 +38,10 @@ impl Offer {
 pub(crate) enum Heard {
     /// A ServerHello: version and suite as they are on the wire.
     Chosen { version: u16, cipher: u16 },
-    /// An alert's description (RFC 8446 §6), or the connection's end.
+    /// An alert's description (RFC 8446 §6), or the connection's end before anything was said.
     Refused(String),
+    /// What came was neither a ServerHello nor an alert: no refusal, for the server may have gone on.
+    Unfit(String),
 }
 
 impl Heard {
@@ -123,14 +125,22 @@ pub(crate) async fn greet(address: &Address, offer: &Offer, random: [u8; 32]) ->
             if let Some(heard) = parse(&read) {
                 return heard;
             }
-            match stream.read(&mut part).await {
-                Ok(0) => return Heard::Refused("the connection was closed".to_owned()),
-                Ok(count) => read.extend_from_slice(part.get(..count).unwrap_or_default()),
-                Err(error) => return Heard::Refused(error.to_string()),
-            }
-            if read.len() > HELLO_BYTES {
-                return Heard::Refused("what came was neither ServerHello nor alert".to_owned());
-            }
+            let ended = match stream.read(&mut part).await {
+                Ok(0) => "the connection was closed".to_owned(),
+                Ok(count) => {
+                    read.extend_from_slice(part.get(..count).unwrap_or_default());
+                    if read.len() > HELLO_BYTES {
+                        return Heard::Unfit("what came was neither ServerHello nor alert".to_owned());
+                    }
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            return if read.is_empty() {
+                Heard::Refused(ended)
+            } else {
+                Heard::Unfit(format!("within a record: {ended}"))
+            };
         }
     };
     tokio::time::timeout(CHOICE, heard).await.map_err(|_| format!("no ServerHello and no alert within {CHOICE:?}"))
@@ -209,24 +219,41 @@ fn vector(content: &[u8]) -> Vec<u8> {
 }
 
 /// What the octets so far say; nothing where more is needed.
-fn parse(read: &[u8]) -> Option<Heard> {
-    let (head, rest) = read.split_at_checked(5)?;
-    let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
-    let content = rest.get(..length);
-    match head[0] {
-        // RFC 8446 §6: level and description.
-        21 => content.map(|alert| Heard::Refused(described(alert.get(1).copied()))),
-        22 => {
-            let hello = content.or_else(|| (rest.len() > 2_048).then_some(rest))?;
-            Some(server_hello(hello).unwrap_or_else(|| Heard::Refused("a handshake message that is none".to_owned())))
+fn parse(mut read: &[u8]) -> Option<Heard> {
+    let unfit = |why: &str| Some(Heard::Unfit(why.to_owned()));
+    // RFC 8446 §5.1: a message may come over several records, or with others in one.
+    let mut message = Vec::new();
+    loop {
+        if !matches!(read.first()?, 21 | 22) || read.get(1).is_some_and(|major| *major != 3) {
+            return unfit("what came was not TLS");
         }
-        _ => Some(Heard::Refused("what came was not TLS".to_owned())),
+        let (head, rest) = read.split_at_checked(5)?;
+        let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
+        let content = rest.get(..length).unwrap_or(rest);
+        match (head[0], content) {
+            (21, _) if content.len() < length => return None,
+            // RFC 6066 §3: unrecognized_name as a warning, which may stand before the ServerHello.
+            (21, [1, 112]) => {}
+            // RFC 8446 §6: level and description.
+            (21, [_, description]) => return Some(Heard::Refused(described(*description))),
+            (21, _) => return unfit("an alert that is none"),
+            _ => message.extend_from_slice(content),
+        }
+        if message.first().is_some_and(|kind| *kind != 2) {
+            return unfit("a handshake message that is no ServerHello");
+        }
+        if let [_, high, middle, low, body @ ..] = message.as_slice() {
+            let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+            if let Some(body) = body.get(..length) {
+                return server_hello(body).or_else(|| unfit("a ServerHello that is none"));
+            }
+        }
+        read = rest.get(length..)?;
     }
 }
 
 /// RFC 8446 §4.1.3, RFC 5246 §7.4.1.3.
-fn server_hello(message: &[u8]) -> Option<Heard> {
-    let body = message.strip_prefix(&[2])?.get(3..)?;
+fn server_hello(body: &[u8]) -> Option<Heard> {
     let mut version = u16::from_be_bytes([*body.first()?, *body.get(1)?]);
     let session = usize::from(*body.get(34)?);
     let rest = body.get(35 + session..)?;
@@ -244,17 +271,16 @@ fn server_hello(message: &[u8]) -> Option<Heard> {
     Some(Heard::Chosen { version, cipher })
 }
 
-fn described(description: Option<u8>) -> String {
+fn described(description: u8) -> String {
     let name = match description {
-        Some(40) => "handshake_failure",
-        Some(47) => "illegal_parameter",
-        Some(50) => "decode_error",
-        Some(70) => "protocol_version",
-        Some(71) => "insufficient_security",
-        Some(80) => "internal_error",
-        Some(86) => "inappropriate_fallback",
-        Some(other) => return format!("alert {other}"),
-        None => return "an alert without a description".to_owned(),
+        40 => "handshake_failure",
+        47 => "illegal_parameter",
+        50 => "decode_error",
+        70 => "protocol_version",
+        71 => "insufficient_security",
+        80 => "internal_error",
+        86 => "inappropriate_fallback",
+        other => return format!("alert {other}"),
     };
     format!("alert {name}")
 }
@@ -280,18 +306,84 @@ mod tests {
         assert!(client_hello("a", &offer(&["1.2"], &["TLS_NOTHING"]), [0; 32]).is_err());
     }
 
-    #[test]
-    fn answers_are_read_and_nonsense_is_a_refusal() {
-        assert_eq!(parse(&[21, 3, 3, 0, 2, 2, 70]), Some(Heard::Refused("alert protocol_version".to_owned())));
-        assert_eq!(parse(&[21, 3, 3, 0, 2, 2]), None);
-        let mut hello = vec![2, 0, 0, 0, 3, 3];
+    /// A ServerHello that chose TLS 1.3, as a message.
+    fn hello() -> Vec<u8> {
+        let mut hello = vec![2, 0, 0, 46, 3, 3];
         hello.extend([0; 32]);
         hello.extend([0, 0x13, 0x01, 0, 0, 6, 0, 43, 0, 2, 3, 4]);
-        let record = [&[22, 3, 3][..], &vector(&hello)].concat();
-        assert_eq!(parse(&record), Some(Heard::Chosen { version: 0x0304, cipher: 0x1301 }));
-        assert_eq!(parse(&record[..20]), None);
-        for octets in [&b"HTTP/1.1 400"[..], &[22, 3, 3, 0, 1, 9], &[22, 3, 3, 0, 0]] {
-            assert!(matches!(parse(octets), Some(Heard::Refused(_))), "{octets:?}");
+        hello
+    }
+
+    fn record(content: &[u8]) -> Vec<u8> {
+        [&[22, 3, 3][..], &vector(content)].concat()
+    }
+
+    const CHOSEN: Option<Heard> = Some(Heard::Chosen { version: 0x0304, cipher: 0x1301 });
+
+    #[test]
+    fn answers_are_read() {
+        let refused = |name: &str| Some(Heard::Refused(format!("alert {name}")));
+        assert_eq!(parse(&[21, 3, 3, 0, 2, 2, 70]), refused("protocol_version"));
+        assert_eq!(parse(&[21, 3, 3, 0, 2, 1, 40]), refused("handshake_failure"));
+        let hello = record(&hello());
+        assert_eq!(parse(&hello), CHOSEN);
+        for octets in [&[][..], &[21], &[21, 3, 3, 0, 2, 2], &[22, 3, 3, 0, 0], &hello[..8], &hello[..20]] {
+            assert_eq!(parse(octets), None, "{octets:?}");
         }
+    }
+
+    #[test]
+    fn a_server_hello_may_share_its_record_be_split_and_follow_a_warning() {
+        let hello = hello();
+        let certificate = [11, 0, 0, 3, 0, 0, 0];
+        assert_eq!(parse(&record(&[&hello[..], &certificate].concat())), CHOSEN);
+        for at in 1..hello.len() {
+            let (one, other) = hello.split_at(at);
+            assert_eq!(parse(&record(one)), None, "{at}");
+            assert_eq!(parse(&[record(one), record(other)].concat()), CHOSEN, "{at}");
+        }
+        let warning = [21, 3, 3, 0, 2, 1, 112];
+        assert_eq!(parse(&warning), None);
+        assert_eq!(parse(&[&warning[..], &record(&hello)].concat()), CHOSEN);
+    }
+
+    #[test]
+    fn nonsense_is_no_refusal() {
+        let mut cut = hello();
+        cut[3] = 20;
+        for octets in [
+            b"HTTP/1.1 400",
+            &[21, 3, 3, 0, 1, 2][..],
+            &[21, 3, 3, 0, 3, 2, 70, 0],
+            &[22, 2, 0],
+            &[22, 3, 3, 0, 1, 9],
+            &record(&cut),
+        ] {
+            assert!(matches!(parse(octets), Some(Heard::Unfit(_))), "{octets:?}");
+        }
+    }
+
+    /// What is heard of a server that writes these octets for any ClientHello and closes.
+    async fn heard_of(octets: &'static [u8]) -> Heard {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _asked = stream.read(&mut [0; 4_096]).await;
+            let _gone = stream.write_all(octets).await;
+        });
+        let address = Address { host: "localhost".to_owned(), port, path: "/".to_owned() };
+        greet(&address, &offer(&["1.0"], &["TLS_RSA_WITH_AES_128_CBC_SHA"]), [7; 32]).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_end_is_a_refusal_only_where_nothing_came_before() {
+        assert!(matches!(heard_of(b"").await, Heard::Refused(_)));
+        assert!(matches!(heard_of(&[21, 3, 1, 0, 2, 2, 70]).await, Heard::Refused(_)));
+        for octets in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[22, 3, 1, 0, 50, 2, 0], &[22, 3, 1, 0, 0]] {
+            assert!(matches!(heard_of(octets).await, Heard::Unfit(_)), "{octets:?}");
+        }
+        // Records without content and without end.
+        assert!(matches!(heard_of([[22, 3, 1, 0, 0]; 4_096].as_flattened()).await, Heard::Unfit(_)));
     }
 }

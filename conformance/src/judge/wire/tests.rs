@@ -34,7 +34,7 @@ fn a_field_sent_twice_reads_as_one_list() {
 
 /// What a server of this certificate that writes these octets over and over, or none, is said to have answered.
 async fn answer_of(octets: &'static [u8], times: usize, tls: bool) -> Answer {
-    let now = crate::judge::clock::now();
+    let now = crate::clock::now();
     let root = Authority::root("Root", now);
     let server = root.issue(&Template::server(&["localhost"], now), KeyKind::P256);
     let chain = server.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();

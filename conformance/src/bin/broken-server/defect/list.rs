@@ -1,34 +1,4 @@
-//! What can be broken, by name. Each defect is asked for at the line that it breaks.
-//!
-//! The cases of the judge that have to notice one are in `cases.toml` beside this file.
-
-use std::collections::BTreeSet;
-
-/// Names the defects, in the order of the specifications, with what each does.
-macro_rules! defects {
-    ($($(#[doc = $what:literal])+ $variant:ident = $flag:literal,)+) => {
-        /// A defect.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum Defect {
-            $($(#[doc = $what])+ $variant,)+
-        }
-
-        impl Defect {
-            /// Every one.
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// Its name on the command line.
-            pub(crate) const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $flag,)+ }
-            }
-
-            /// What it does, in one line.
-            pub(crate) const fn what(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($what),+).trim_ascii(),)+ }
-            }
-        }
-    };
-}
+//! The defects, in the order of the specifications, with what each does.
 
 defects! {
     // RFC 6749: requests.
@@ -62,6 +32,8 @@ defects! {
     TokenWithoutPragma = "token-without-pragma",
     /// The token answer is text/html (RFC 6749 §5.1).
     TokenAsHtml = "token-as-html",
+    /// The token answer is application/jsonp (RFC 6749 §5.1).
+    TokenAsJsonp = "token-as-jsonp",
     /// The token answer is a form, as in the drafts of OAuth 2 (RFC 6749 §5.1).
     TokenAsForm = "token-as-form",
     /// The token answer has no token_type (RFC 6749 §5.1).
@@ -92,6 +64,8 @@ defects! {
     UnknownScopeGranted = "unknown-scope-granted",
     /// A scope the client may not have is granted (RFC 6749 §5.2).
     OtherScopeGranted = "other-scope-granted",
+    /// Any scope is granted, and told in another order and with the default (RFC 6749 §3.3).
+    AnyScopeToldAnew = "any-scope-told-anew",
     /// Scopes of characters that the grammar forbids pass (RFC 6749 §3.3).
     MalformedScopeGranted = "malformed-scope-granted",
     /// A refused scope is invalid_request (RFC 6749 §5.2).
@@ -595,6 +569,10 @@ defects! {
     // TLS: RFC 9325, FAPI 2.0 §5.2.
     /// TLS 1.0 is spoken (RFC 9325 §3.1.1).
     Tls10 = "tls-1.0",
+    /// TLS 1.0 is spoken, the ServerHello in one record with the Certificate (RFC 5246 §6.2.1).
+    Tls10Coalesced = "tls-1.0-coalesced",
+    /// TLS 1.0 is spoken, the ServerHello in two records (RFC 5246 §6.2.1).
+    Tls10Split = "tls-1.0-split",
     /// TLS 1.1 is spoken (RFC 9325 §3.1.1).
     Tls11 = "tls-1.1",
     /// TLS 1.2 is all there is (RFC 9325 §3.1.1).
@@ -605,47 +583,4 @@ defects! {
     WeakSuites = "weak-suites",
     /// Client certificates are not asked for (RFC 8705 §2).
     CertificateNotAskedFor = "certificate-not-asked-for",
-}
-
-impl Defect {
-    /// The one of this name.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub(crate) fn named(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|defect| defect.as_str() == name)
-            .ok_or_else(|| format!("no defect is called {name}; --list tells them"))
-    }
-}
-
-/// Which defects a server has.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Broken(BTreeSet<Defect>);
-
-impl Broken {
-    /// These.
-    pub(crate) fn of(defects: impl IntoIterator<Item = Defect>) -> Self {
-        Self(defects.into_iter().collect())
-    }
-
-    /// Whether this is one of them.
-    pub(crate) fn is(&self, defect: Defect) -> bool {
-        self.0.contains(&defect)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_defect_is_found_by_its_name_and_says_where_the_rule_is() {
-        for defect in Defect::ALL {
-            assert_eq!(Defect::named(defect.as_str()), Ok(*defect));
-        }
-        assert!(Defect::named("none").is_err());
-    }
 }
