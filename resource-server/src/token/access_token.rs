@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use moka::Equivalent;
 use moka::sync::Cache;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::claims::{ACCESS_TOKEN_TYPE, AccessTokenClaims};
 use super::held_keys::HeldKeys;
+use super::json;
 use super::jwks::{KeySet, PublicKey};
-use super::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped};
+use super::jws::{self, Expectation, JwsError, KeyChoice, SigningAlgorithm, Untyped, Verified};
 use crate::bearer::BearerToken;
 use crate::confirmation::Confirmation;
 use crate::error::TokenRefusal;
@@ -107,6 +109,33 @@ fn read(
         max_bytes: jws::MAX_TOKEN_BYTES,
     };
     let verified = jws::verify(text, keys, &expected)?;
+    let (claims, not_before) = match as_ours_says_it(&verified) {
+        // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. A token for several would be good at each of them.
+        Some(claims) if claims.iss != issuer => return Err(TokenRefusal::Issuer),
+        Some(claims) if audience.is_some_and(|audience| claims.aud != audience) => return Err(TokenRefusal::Audience),
+        Some(claims) => (claims, None),
+        None => said_otherwise(&verified, issuer, audience)?,
+    };
+    let key = Arc::clone(verified.key());
+    Ok(VerifiedToken { claims, not_before, key, found_alive_in: AtomicU64::new(0), told: Note::default() })
+}
+
+/// The claims where they are written as our server writes them: read once, without a copy of what they are not. Where there is
+/// anything else to them, [`said_otherwise`] finds out what.
+fn as_ours_says_it(verified: &Verified) -> Option<AccessTokenClaims> {
+    let names = json::member_names(verified.payload()).ok()?;
+    if names.iter().any(|name| name == "nbf") {
+        return None;
+    }
+    serde_json::from_slice(verified.payload()).ok()
+}
+
+/// The claims however they are written, and "nbf".
+fn said_otherwise(
+    verified: &Verified,
+    issuer: &str,
+    audience: Option<&str>,
+) -> Result<(AccessTokenClaims, Option<i64>), TokenRefusal> {
     let mut members = verified.members()?;
     // RFC 7519 §4.1.3: an array of one says what the string says. The issuer, which writes none, knows none as its own.
     if audience.is_some()
@@ -115,7 +144,6 @@ fn read(
     {
         *said = only.take();
     }
-    // RFC 9068 §4: "iss" exactly the issuer; "aud" this resource server. A token for several would be good at each of them.
     if members.get("iss").and_then(Value::as_str) != Some(issuer) {
         return Err(TokenRefusal::Issuer);
     }
@@ -124,14 +152,13 @@ fn read(
     }
     // RFC 8705 §3.1, RFC 7800 §3.1
     let confirmation = members.get("cnf").ok_or(TokenRefusal::ConfirmationMissing)?;
-    serde_json::from_value::<Confirmation>(confirmation.clone()).map_err(|_| TokenRefusal::ConfirmationMalformed)?;
+    Confirmation::deserialize(confirmation).map_err(|_| TokenRefusal::ConfirmationMalformed)?;
     let not_before = match members.get("nbf") {
         None => None,
         Some(value) => Some(value.as_i64().ok_or(TokenRefusal::Claims)?),
     };
     let claims = serde_json::from_value(Value::Object(members)).map_err(|_| TokenRefusal::Claims)?;
-    let key = Arc::clone(verified.key());
-    Ok(VerifiedToken { claims, not_before, key, found_alive_in: AtomicU64::new(0), told: Note::default() })
+    Ok((claims, not_before))
 }
 
 /// An access token of our issuer, for us, that was in date when it was handed out; or one of [`read_own`].
@@ -231,3 +258,96 @@ const OVERHEAD_BYTES: usize = 1024;
 
 // The authorization server's hard limit on token lifetimes: nothing is worth remembering longer.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use countersign_conformance::forge::{Members, Token};
+    use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
+    use serde_json::json;
+
+    use super::*;
+
+    const ISSUER: &str = "https://as.example";
+    const RESOURCE: &str = "https://api.example";
+
+    fn good() -> Vec<(&'static str, Value)> {
+        vec![
+            ("iss", json!(ISSUER)),
+            ("sub", json!("c")),
+            ("aud", json!(RESOURCE)),
+            ("exp", json!(1_800_000_300)),
+            ("iat", json!(1_800_000_000)),
+            ("jti", json!("t")),
+            ("client_id", json!("c")),
+            ("scope", json!("read")),
+            ("cnf", json!({ "x5t#S256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" })),
+            ("participant_id", json!("p")),
+            ("roles", json!(["bank"])),
+            ("environment", json!("sandbox")),
+            ("anchor", json!("a")),
+            ("registry_version", json!(41)),
+            ("status", json!({ "status_list": { "idx": 1, "uri": "https://as.example/s" } })),
+            ("other", json!({ "deep": [1, 2] })),
+        ]
+    }
+
+    /// Both ways to read a token agree, whatever it says: the quick one takes nothing that the thorough one takes otherwise.
+    #[test]
+    fn what_is_read_as_ours_says_it_is_read_the_same_however_it_is_said() {
+        let key = Key::generate(KeyKind::P256);
+        let mut jwk = key.jwk();
+        jwk["kid"] = "k".into();
+        let keys = KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap();
+        let expected = Expectation {
+            algorithms: SigningAlgorithm::ALL,
+            types: &[ACCESS_TOKEN_TYPE],
+            untyped: Untyped::Refuse,
+            key: KeyChoice::ByKid,
+            max_bytes: jws::MAX_TOKEN_BYTES,
+        };
+        let others = [
+            None,
+            Some(json!(null)),
+            Some(json!(true)),
+            Some(json!(-1)),
+            Some(json!(1.5)),
+            Some(json!(u64::MAX)),
+            Some(json!("")),
+            Some(json!([])),
+            Some(json!([RESOURCE])),
+            Some(json!({})),
+            Some(json!([["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]])),
+            Some(json!([[1, "https://as.example/s"]])),
+        ];
+        let (mut quick, mut thorough) = (0, 0);
+        for (name, _) in good().into_iter().chain([("nbf", json!(null))]) {
+            for other in &others {
+                let mut claims = Members::new();
+                for (known, value) in good().into_iter().filter(|(known, _)| *known != name) {
+                    claims = claims.with(known, value);
+                }
+                if let Some(other) = other {
+                    claims = claims.with(name, other.clone());
+                }
+                let header = Members::new().with("typ", ACCESS_TOKEN_TYPE).with("alg", "ES256").with("kid", "k");
+                let token = Token { header, claims, algorithm: JwsAlgorithm::Es256, key: &key }.compact();
+                let verified = jws::verify(&token, &keys, &expected).unwrap();
+                match as_ours_says_it(&verified) {
+                    Some(claims) => {
+                        quick += 1;
+                        let (issuer, audience) = (claims.iss.clone(), claims.aud.clone());
+                        let otherwise = said_otherwise(&verified, &issuer, Some(&audience));
+                        assert_eq!(otherwise, Ok((claims, None)), "{name}: {other:?}");
+                    }
+                    None => {
+                        thorough += 1;
+                        let otherwise = said_otherwise(&verified, ISSUER, Some(RESOURCE));
+                        let is_otherwise = otherwise.is_err() || matches!((name, other), ("aud" | "nbf", Some(_)));
+                        assert!(is_otherwise, "{name}: {other:?}");
+                    }
+                }
+            }
+        }
+        assert!(quick > 20 && thorough > 100, "{quick} and {thorough}");
+    }
+}

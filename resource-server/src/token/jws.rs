@@ -4,8 +4,8 @@
 //! signature that holds. It is the one file of this crate that names josekit and aws-lc-rs, and it knows nothing of
 //! what the payload says.
 //!
-//! josekit does the framing and aws-lc-rs the arithmetic, but the header is judged here first: josekit's compact form
-//! lets an empty `crit` and a doubled `alg` pass.
+//! aws-lc-rs does the arithmetic, behind josekit's [`JwsVerifier`]. The framing is read here, once: josekit's compact form
+//! lets an empty `crit` and a doubled `alg` pass, so that all of it had to be judged before josekit read it again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use aws_lc_rs::signature::{self, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use josekit::JoseError;
-use josekit::jws::{JwsAlgorithm, JwsContext, JwsVerifier};
+use josekit::jws::{JwsAlgorithm, JwsVerifier};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::json;
@@ -290,8 +290,8 @@ pub fn verify(compact: &str, keys: &KeySet, expected: &Expectation<'_>) -> Resul
     }
     let verification = key.verification().ok_or(JwsError::KeyMismatch)?;
     let verifier = Verifier { algorithm, key: Arc::clone(verification) };
-    let (payload, _) = JwsContext::new().deserialize_compact(compact, &verifier).map_err(|_| JwsError::Signature)?;
-    Ok(Verified { header, payload, algorithm, key: Arc::clone(key) })
+    verifier.verify(parts.signed.as_bytes(), &parts.signature).map_err(|_| JwsError::Signature)?;
+    Ok(Verified { header, payload: parts.payload, algorithm, key: Arc::clone(key) })
 }
 
 /// A public key, parsed and ready for any number of verifications on any number of threads.
@@ -346,45 +346,54 @@ impl JwsVerifier for Verifier {
     }
 }
 
-struct Parts {
+struct Parts<'a> {
     header: Vec<u8>,
     payload: Vec<u8>,
+    signature: Vec<u8>,
+    /// What the signature is over (RFC 7515 §5.2, step 8): header and payload as they were sent, with the dot between them.
+    signed: &'a str,
 }
 
-impl Parts {
+impl<'a> Parts<'a> {
     // RFC 7515 §7.1. The engine refuses padding, white space, other alphabets and bits that no octet uses.
-    fn parse(compact: &str, max_bytes: usize) -> Result<Self, JwsError> {
+    fn parse(compact: &'a str, max_bytes: usize) -> Result<Self, JwsError> {
         if compact.len() > max_bytes {
             return Err(JwsError::TooLong);
         }
-        let mut parts = compact.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(JwsError::Framing);
-        };
+        let (signed, signature) = compact.rsplit_once('.').ok_or(JwsError::Framing)?;
+        // A third dot would be in the header or the payload, whose alphabet has none.
+        let (header, payload) = signed.split_once('.').ok_or(JwsError::Framing)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Framing);
-        decode(signature)?;
-        Ok(Self { header: decode(header)?, payload: decode(payload)? })
+        Ok(Self { header: decode(header)?, payload: decode(payload)?, signature: decode(signature)?, signed })
     }
 
     fn header(&self) -> Result<Header, JwsError> {
-        let mut members = json::parse_object(&self.header).map_err(|_| JwsError::Header)?;
+        let names = json::member_names(&self.header).map_err(|_| JwsError::Header)?;
+        let has = |name: &str| names.binary_search_by(|known| known.as_ref().cmp(name)).is_ok();
         // RFC 7515 §4.1.11: "crit" is refused whatever it lists, since nothing it could list is implemented.
-        if members.contains_key("crit") {
+        if has("crit") {
             return Err(JwsError::Critical);
         }
-        if members.contains_key("b64") {
+        if has("b64") {
             return Err(JwsError::UnencodedPayload);
         }
-        let mut text = |name: &str| match members.remove(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(JwsError::Header),
-        };
-        let algorithm = text("alg")?.ok_or(JwsError::Header)?; // RFC 7515 §4.1.1: MUST be present
-        Ok(Header { algorithm, kid: text("kid")?, typ: text("typ")? })
+        let Members { alg, kid, typ } = serde_json::from_slice(&self.header).map_err(|_| JwsError::Header)?;
+        Ok(Header { algorithm: alg, kid, typ })
     }
+}
+
+/// The members of a header that are read. Each is text where it is there: `null` is none.
+#[derive(Deserialize)]
+struct Members {
+    alg: String, // RFC 7515 §4.1.1: MUST be present
+    #[serde(default, deserialize_with = "text")]
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    typ: Option<String>,
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 fn bare_type(typ: &str) -> &str {
