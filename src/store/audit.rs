@@ -170,13 +170,12 @@ impl AuditStore for Store {
         let store = self.clone();
         Box::pin(async move {
             let appended = match &store.engine {
-                Engine::Sqlite { appender, write_ahead, .. } => {
+                Engine::Sqlite { appender, .. } => {
                     let _turn = store.turn_to_write().await;
                     let mut connection = appender.take().await?;
                     let appended = append_sqlite(&mut connection, &batch).await;
                     if !matches!(appended, Err(AppendRefusal::Unavailable(_))) {
                         appender.keep(connection);
-                        write_ahead.note(batch.entries.iter().map(|entry| entry.body.len() as u64).sum());
                     }
                     appended
                 }

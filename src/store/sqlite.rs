@@ -53,9 +53,24 @@ const WRITER_PRAGMAS: &str =
 /// For a connection whose transactions are begun anew where the file is busy, as by [`Store::begin_write`]. SQLite asks for a lock ever less often the longer
 /// it waits; where another process writes all the time, asking anew and often finds the gap between two transactions.
 ///
-/// A commit carries over what is written ahead only where there is much of it, 64 MiB: where the server runs, it is done beside it.
-const PATIENT_WRITER_PRAGMAS: &str = "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                                      PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 16000;";
+/// A commit carries over what is written ahead only where there are so many pages. What is longer than 64 MiB is cut off once it is
+/// begun anew.
+macro_rules! patient_writer_pragmas {
+    ($pages:literal) => {
+        concat!(
+            "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = ",
+            $pages,
+            ";"
+        )
+    };
+}
+
+/// For a command: from 64 MiB on.
+const PATIENT_WRITER_PRAGMAS: &str = patient_writer_pragmas!(16000);
+
+/// For whoever serves, and has it done beside the commits: from 1 GiB on, should that fail.
+const SERVING_WRITER_PRAGMAS: &str = patient_writer_pragmas!(262144);
 
 /// Together with that busy time-out: one second.
 pub(super) const BEGIN_TRIES: usize = 50;
@@ -91,6 +106,10 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
     }
     connection.close().await.map_err(unreachable)?;
 
+    let writer_pragmas = match migrate {
+        Migrate::Apply => SERVING_WRITER_PRAGMAS,
+        Migrate::Check => PATIENT_WRITER_PRAGMAS,
+    };
     let native = |connections: u32, pragmas: &'static str| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -112,12 +131,16 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
         engine: Engine::Sqlite {
             path: path.to_owned(),
             index: Arc::new(IndexFile::beside(path)),
-            appender: Arc::new(Appender { options: options.clone(), held: std::sync::Mutex::new(Held::Nothing) }),
+            appender: Arc::new(Appender {
+                options: options.clone(),
+                pragmas: writer_pragmas,
+                held: std::sync::Mutex::new(Held::Nothing),
+            }),
             readers: native(READERS, READER_PRAGMAS),
-            write_ahead: Arc::new(WriteAhead::new(native(1, PATIENT_WRITER_PRAGMAS))),
+            write_ahead: Arc::new(WriteAhead::new(native(1, writer_pragmas))),
         },
         readers: any(READERS, READER_PRAGMAS),
-        writers: any(1, PATIENT_WRITER_PRAGMAS),
+        writers: any(1, writer_pragmas),
         turn: Some(Arc::new(Mutex::new(()))),
         recent: Arc::default(),
         standby: Standby::Optional,
@@ -148,6 +171,7 @@ pub(super) fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()>
 /// whether it lives each time it is taken and each time it is given back, and every question is answered by its thread.
 pub(super) struct Appender {
     options: SqliteConnectOptions,
+    pragmas: &'static str,
     held: std::sync::Mutex<Held>,
 }
 
@@ -169,7 +193,7 @@ impl Appender {
         };
         match held {
             Held::Connection(connection) => Ok(connection),
-            Held::Nothing | Held::Closed => connect(&self.options, PATIENT_WRITER_PRAGMAS).await,
+            Held::Nothing | Held::Closed => connect(&self.options, self.pragmas).await,
         }
     }
 

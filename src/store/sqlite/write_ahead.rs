@@ -1,78 +1,97 @@
 //! What is written ahead, carried over into the file beside whoever writes.
 //!
-//! SQLite has a commit do it that finds a thousand pages written ahead: that one takes ten times as long as the others, and with
-//! it every request whose record it holds. Here a task does it on a connection of its own, and has a writer's turn only for
-//! what came meanwhile: whoever writes then begins the file of what is written ahead anew. It takes what was appended, by its
-//! length, and knows nothing of what that says.
+//! SQLite has a commit do it that finds many pages written ahead: that one takes ten times as long as the others, and with it
+//! every request whose record it holds. Here a task looks how many there are, whoever wrote them, carries them over on a
+//! connection of its own, syncs the file, and has a writer's turn only for what came meanwhile: whoever writes then begins the file
+//! of what is written ahead anew. It knows nothing of what is in it.
 
+use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sqlx::{Row, SqlitePool};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 
 use crate::store::{Engine, Store};
 
-/// How much is written ahead before it is carried over.
-const ENOUGH: u64 = 4 << 20;
+/// How often it is looked how much is written ahead.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// So little that whoever waits for a turn does not notice: some milliseconds' worth.
-const LITTLE: u64 = 256 << 10;
+/// How many pages are carried over: four megabytes.
+const ENOUGH: i64 = 1_024;
 
-/// How often it is tried beside the writers to come to so little. Where they are faster, they wait for the rest.
+/// So few that whoever waits for a turn does not notice.
+const LITTLE: i64 = 64;
+
+/// How often it is tried beside the writers to come to so few. Where they are faster, they wait for the rest.
 const PASSES: u32 = 4;
 
-/// What a commit writes beside its records: the inner pages, and the last one again.
-const PAGES_BESIDE: u64 = 4 * 4_096;
-
-/// How much has been written ahead, and who carries it over.
+/// Who carries over.
 #[derive(Debug)]
 pub(in crate::store) struct WriteAhead {
-    written: AtomicU64,
-    is_enough: Notify,
     carrier: SqlitePool,
+}
+
+/// Pages written ahead, and how many of them are in the file already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pages {
+    ahead: i64,
+    carried: i64,
+}
+
+impl Pages {
+    const fn left(self) -> i64 {
+        self.ahead - self.carried
+    }
 }
 
 impl WriteAhead {
     /// `carrier` has one connection, which writes through to the disk as the writers' do.
-    pub(super) fn new(carrier: SqlitePool) -> Self {
-        Self { written: AtomicU64::new(0), is_enough: Notify::new(), carrier }
-    }
-
-    /// Notes a commit of records of so many octets.
-    pub(in crate::store) fn note(&self, octets: u64) {
-        let more = octets + PAGES_BESIDE;
-        if self.written.fetch_add(more, Ordering::Relaxed) + more >= ENOUGH {
-            self.is_enough.notify_one();
-        }
+    pub(super) const fn new(carrier: SqlitePool) -> Self {
+        Self { carrier }
     }
 
     pub(in crate::store) async fn close(&self) {
         self.carrier.close().await;
     }
 
-    /// Carries over what was written ahead up to now, and waits for nobody (<https://sqlite.org/c3ref/wal_checkpoint_v2.html>,
-    /// `SQLITE_CHECKPOINT_PASSIVE`). Pages that somebody still reads as they were are left for the next time.
-    async fn carry_over(&self) -> Result<(), sqlx::Error> {
-        self.written.store(0, Ordering::Relaxed);
-        let done = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&self.carrier).await?;
-        let (ahead, carried): (i64, i64) = (done.try_get(1)?, done.try_get(2)?);
-        tracing::trace!(ahead, carried, "pages written ahead were carried over");
-        Ok(())
+    /// How much there is (<https://sqlite.org/c3ref/wal_checkpoint_v2.html>, `SQLITE_CHECKPOINT_NOOP`).
+    async fn look(&self) -> Result<Pages, sqlx::Error> {
+        self.checkpoint("PRAGMA wal_checkpoint(NOOP)").await
+    }
+
+    /// Carries over what was written ahead up to now, and waits for nobody (`SQLITE_CHECKPOINT_PASSIVE`): neither for pages that
+    /// somebody still reads as they were, nor for another process that does the same.
+    async fn carry_over(&self) -> Result<Pages, sqlx::Error> {
+        self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await
+    }
+
+    async fn checkpoint(&self, pragma: &'static str) -> Result<Pages, sqlx::Error> {
+        let row = sqlx::query(pragma).fetch_one(&self.carrier).await?;
+        let is_busy: i64 = row.try_get(0)?;
+        if is_busy != 0 {
+            // Another process is at it: how far it has come is looked at the next time.
+            return Ok(Pages { ahead: i64::MAX, carried: 0 });
+        }
+        Ok(Pages { ahead: row.try_get(1)?, carried: row.try_get(2)? })
     }
 }
 
 impl Store {
-    /// Carries over what is written ahead (SQLite), for as long as a node serves. Without it a commit does, once much is.
+    /// Carries over what is written ahead (SQLite), for as long as a node serves.
     pub(crate) fn keep_carried_over(&self) -> Option<JoinHandle<()>> {
-        let Engine::Sqlite { write_ahead, .. } = &self.engine else { return None };
+        let Engine::Sqlite { write_ahead, path, .. } = &self.engine else { return None };
         let (store, ahead) = (self.clone(), Arc::clone(write_ahead));
+        // Never closed: that would drop the locks that SQLite holds on the file in this process
+        // (<https://sqlite.org/howtocorrupt.html>, section 2.2).
+        let file = File::open(path).map(|file| &*Box::leak(Box::new(file)));
+        let file = file.inspect_err(|error| tracing::warn!(%error, "the store's file is synced by its writers")).ok();
         Some(tokio::spawn(async move {
             let mut failing = false;
             loop {
-                ahead.is_enough.notified().await;
-                match carry_over_all(&store, &ahead).await {
+                sleep(LOOK).await;
+                match carry_over_all(&store, &ahead, file).await {
                     Ok(()) => failing = false,
                     Err(error) => {
                         if !std::mem::replace(&mut failing, true) {
@@ -85,31 +104,43 @@ impl Store {
     }
 }
 
-async fn carry_over_all(store: &Store, ahead: &WriteAhead) -> Result<(), sqlx::Error> {
+/// Carries over what is written ahead, if it is enough.
+async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static File>) -> Result<(), sqlx::Error> {
+    if ahead.look().await?.left() < ENOUGH {
+        return Ok(());
+    }
     for _ in 0..PASSES {
-        ahead.carry_over().await?;
-        if ahead.written.load(Ordering::Relaxed) <= LITTLE {
+        if ahead.carry_over().await?.left() > 0 {
+            // Somebody reads what was, and nothing is gained by a turn.
+            return Ok(());
+        }
+        if ahead.look().await?.left() <= LITTLE {
             break;
         }
     }
+    // SQLite syncs the file only where nothing was written ahead meanwhile: that would be under the turn, with all of it.
+    if let Some(file) = file {
+        spawn_blocking(|| file.sync_data()).await.map_err(std::io::Error::other)??;
+    }
     // Nobody of this process writes: when all is carried over, the next to write begins from the start of the file.
     let _turn = store.turn_to_write().await;
-    ahead.carry_over().await
+    ahead.carry_over().await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use countersign_resource_server::time::UnixTime;
     use sqlx::Executor;
-    use tokio::time::{sleep, timeout};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::audit::{AuditStore, Batch, Entry, Lease};
     use crate::store::contract::Bench;
+    use crate::store::{Migrate, open};
 
     const NOW: UnixTime = UnixTime::from_millis(1_767_225_600_000);
+
+    const ENOUGH_OCTETS: u64 = ENOUGH as u64 * 4_096;
 
     /// How many octets one batch of [`append`] has.
     const BATCH: u64 = 512 << 10;
@@ -140,17 +171,17 @@ mod tests {
         let bench = Bench::sqlite().await;
         let mut lease = leased(&bench.store).await;
         let keeping = bench.store.keep_carried_over().unwrap();
-        for _ in 0..6 * ENOUGH / BATCH {
+        for _ in 0..6 * ENOUGH_OCTETS / BATCH {
             append(&bench.store, &mut lease).await;
             let carried = async {
-                while write_ahead(&bench.store).written.load(Ordering::Relaxed) >= ENOUGH {
+                while write_ahead(&bench.store).look().await.unwrap().left() >= ENOUGH {
                     sleep(Duration::from_millis(1)).await;
                 }
             };
             timeout(Duration::from_secs(10), carried).await.unwrap();
         }
-        assert!(length(&bench.store) < 3 * ENOUGH, "{} octets", length(&bench.store));
-        assert_eq!(bench.store.recent(u32::MAX).await.unwrap().len() as u64, 6 * ENOUGH / BATCH * 64);
+        assert!(length(&bench.store) < 3 * ENOUGH_OCTETS, "{} octets", length(&bench.store));
+        assert_eq!(bench.store.recent(u32::MAX).await.unwrap().len() as u64, 6 * ENOUGH_OCTETS / BATCH * 64);
         keeping.abort();
     }
 
@@ -158,27 +189,81 @@ mod tests {
     async fn no_commit_carries_it_over_by_itself() {
         let bench = Bench::sqlite().await;
         let mut lease = leased(&bench.store).await;
-        for _ in 0..6 * ENOUGH / BATCH {
+        for _ in 0..6 * ENOUGH_OCTETS / BATCH {
             append(&bench.store, &mut lease).await;
         }
-        assert!(length(&bench.store) > 6 * ENOUGH);
+        assert!(length(&bench.store) > 6 * ENOUGH_OCTETS);
     }
 
     #[tokio::test]
     async fn whoever_reads_keeps_nobody_waiting_and_goes_on_with_what_was() {
         let bench = Bench::sqlite().await;
-        let mut lease = leased(&bench.store).await;
-        append(&bench.store, &mut lease).await;
-        let mut reading = bench.store.begin_look().await.unwrap();
+        let (store, ahead) = (&bench.store, write_ahead(&bench.store));
+        let mut lease = leased(store).await;
+        append(store, &mut lease).await;
+        let mut reading = store.begin_look().await.unwrap();
         let count = "SELECT COUNT(*) FROM audit_record";
         assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut *reading).await.unwrap(), 64);
-        append(&bench.store, &mut lease).await;
-        carry_over_all(&bench.store, write_ahead(&bench.store)).await.unwrap();
-        append(&bench.store, &mut lease).await;
+        for _ in 0..ENOUGH_OCTETS / BATCH + 1 {
+            append(store, &mut lease).await;
+        }
+        // With a turn that somebody else has: it is not asked for.
+        let turn = store.turn_to_write().await;
+        carry_over_all(store, ahead, None).await.unwrap();
+        drop(turn);
+        assert!(ahead.look().await.unwrap().left() >= ENOUGH, "what is read is not written over");
+        append(store, &mut lease).await;
         assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut *reading).await.unwrap(), 64);
         reading.rollback().await.unwrap();
-        carry_over_all(&bench.store, write_ahead(&bench.store)).await.unwrap();
-        assert_eq!(bench.store.recent(u32::MAX).await.unwrap().len(), 192);
+        carry_over_all(store, ahead, None).await.unwrap();
+        assert_eq!(ahead.look().await.unwrap().left(), 0);
+        let length = length(store);
+        append(store, &mut lease).await;
+        assert_eq!(self::length(store), length, "the file of what is written ahead is begun anew");
+        assert_eq!(store.recent(u32::MAX).await.unwrap().len() as u64, 64 * (ENOUGH_OCTETS / BATCH + 4));
+    }
+
+    #[tokio::test]
+    async fn what_another_process_wrote_ahead_is_carried_over_too() {
+        let bench = Bench::sqlite().await;
+        let another = open(&bench.url, Migrate::Check).await.unwrap();
+        let mut lease = leased(&another).await;
+        for _ in 0..ENOUGH_OCTETS / BATCH + 1 {
+            append(&another, &mut lease).await;
+        }
+        let ahead = write_ahead(&bench.store);
+        assert!(ahead.look().await.unwrap().left() >= ENOUGH);
+        carry_over_all(&bench.store, ahead, None).await.unwrap();
+        assert_eq!(ahead.look().await.unwrap().left(), 0);
+        another.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_commit_carries_over_by_itself_late_and_where_somebody_serves_later() {
+        let bench = Bench::sqlite().await;
+        let another = open(&bench.url, Migrate::Check).await.unwrap();
+        for (store, pages) in [(&another, 16_000), (&bench.store, 262_144)] {
+            let Engine::Sqlite { appender, .. } = &store.engine else { panic!("it is on SQLite") };
+            let mut native = appender.take().await.unwrap();
+            let of_appender = native.fetch_one("PRAGMA wal_autocheckpoint").await.unwrap();
+            assert_eq!(of_appender.get::<i64, _>(0), pages);
+            appender.keep(native);
+            let of_writers: i64 =
+                sqlx::query_scalar("PRAGMA wal_autocheckpoint").fetch_one(&store.writers).await.unwrap();
+            assert_eq!(of_writers, pages);
+        }
+        another.close().await;
+    }
+
+    /// Before 3.51.3 whoever carried over could lose what a writer wrote who began the file anew at that moment
+    /// (<https://sqlite.org/releaselog/3_51_3.html>).
+    #[tokio::test]
+    async fn sqlite_is_one_in_which_carrying_over_beside_writers_is_safe() {
+        let bench = Bench::sqlite().await;
+        let version: String =
+            sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&bench.store.readers).await.unwrap();
+        let numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
+        assert!(numbers >= vec![3, 51, 3], "{version}");
     }
 
     #[tokio::test]
