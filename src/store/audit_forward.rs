@@ -3,18 +3,24 @@
 //! Takes a sink's name, gives its turn, the records after its cursors, and moves those. Whoever moves a cursor has the
 //! latest turn, which is looked at in the transaction that moves it. It knows nothing of where records are sent.
 
+use std::time::Duration;
+
 use countersign_resource_server::time::UnixTime;
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::Store;
+use super::{Store, in_time};
 use crate::audit::AuditEntry;
 use crate::audit::chain::{ChainId, Head, Position, RecordHash};
 use crate::audit::checkpoint::StoredCheckpoint;
 use crate::audit::forward::{Backlog, ForwardStore, RunSize, Turn};
 use crate::registry::StoreUnavailable;
+
+/// Longer than a run takes to be read on a busy disk. A connection that a network has forgotten answers nothing, ever: what was to be
+/// noted there is sent once more.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl ForwardStore for Store {
     fn take_turn<'a>(
@@ -24,7 +30,7 @@ impl ForwardStore for Store {
         now: UnixTime,
         until: UnixTime,
     ) -> BoxFuture<'a, Result<Option<Turn>, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             // Whoever waits for a turn asks all the time: for that nobody waits to write.
             let taken: Option<i64> = sqlx::query_scalar("SELECT leased_until FROM audit_forward WHERE sink = $1")
                 .bind(sink)
@@ -71,7 +77,7 @@ impl ForwardStore for Store {
         lease: i64,
         until: UnixTime,
     ) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             let kept = sqlx::query("UPDATE audit_forward SET leased_until = $3 WHERE sink = $1 AND lease = $2")
@@ -92,7 +98,7 @@ impl ForwardStore for Store {
         sent: &'a [Head],
         checkpoint: Option<i64>,
     ) -> BoxFuture<'a, Result<bool, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             let _turn = self.turn_to_write().await;
             let mut transaction = self.begin_write().await?;
             // Locks the row: nobody takes the turn until the cursors are moved.
@@ -125,7 +131,7 @@ impl ForwardStore for Store {
     }
 
     fn cuts(&self) -> BoxFuture<'_, Result<Vec<Head>, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             let cuts = sqlx::query("SELECT id, cut_sequence, cut_hash FROM audit_chain ORDER BY id")
                 .fetch_all(&self.readers)
                 .await?;
@@ -134,7 +140,7 @@ impl ForwardStore for Store {
     }
 
     fn records_from(&self, first: Position, size: RunSize) -> BoxFuture<'_, Result<Vec<AuditEntry>, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             let mut rows = sqlx::query(
                 "SELECT position, at, hash, body FROM audit_record WHERE position BETWEEN $1 AND $2 \
                  ORDER BY position LIMIT $3",
@@ -161,7 +167,7 @@ impl ForwardStore for Store {
     }
 
     fn checkpoint_after(&self, number: i64) -> BoxFuture<'_, Result<Option<StoredCheckpoint>, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             let next: Option<(i64, i64, String)> = sqlx::query_as(
                 "SELECT number, at, statement FROM audit_checkpoint WHERE number > $1 ORDER BY number LIMIT 1",
             )
@@ -175,7 +181,7 @@ impl ForwardStore for Store {
     }
 
     fn backlog<'a>(&'a self, sink: &'a str) -> BoxFuture<'a, Result<Backlog, StoreUnavailable>> {
-        Box::pin(async move {
+        in_time(PATIENCE, async move {
             let chains: Vec<(i64, i64)> = sqlx::query_as(
                 "SELECT chain.id, CASE WHEN chain.cut_sequence > COALESCE(sent.sequence, 0) THEN chain.cut_sequence \
                      ELSE COALESCE(sent.sequence, 0) END \

@@ -1,5 +1,6 @@
 //! Several nodes on one PostgreSQL, with nothing between them but that: keys, changes, and one that is cut off.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,12 +57,22 @@ pub(crate) fn encrypted(config: &mut Config) {
 impl Nodes {
     /// None where there is no PostgreSQL.
     async fn start(time: Time) -> Option<Self> {
+        Self::configured(time, |_, _| {}).await
+    }
+
+    /// The same, with the other node's configuration changed; it has a directory of its own.
+    async fn configured(time: Time, change: impl FnOnce(&mut Config, &Path)) -> Option<Self> {
         let engine = Engine::every().into_iter().find(|engine| *engine != Engine::Sqlite)?;
         let rig = Rig::configured(&engine, time, encrypted).await;
         let relay = Relay::to(&rig.store).await;
         let directory = tempfile::tempdir().unwrap();
         let store = relay.url(&rig.store);
-        let other = rig.node_with(|config| elsewhere(config, &directory, store)).await;
+        let other = rig
+            .node_with(|config| {
+                elsewhere(config, &directory, store);
+                change(config, directory.path());
+            })
+            .await;
         Some(Self { rig, other, relay, _directory: directory })
     }
 
@@ -301,6 +312,45 @@ async fn a_node_whose_connections_are_forgotten_in_use_comes_back() {
     nodes.relay.set(Network::Open);
     // Ten seconds may pass for connections that are forgotten, and more on a machine in use.
     timeout(3 * PATIENCE, nodes.token_of_other()).await.expect("it issues tokens again");
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_connections_are_forgotten_in_use_goes_on_sending_its_log() {
+    let sink = |config: &mut Config, directory: &Path| config.audit_export.file = Some(directory.join("audit.jsonl"));
+    let Some(nodes) = Nodes::configured(Time::Machine, sink).await else { return };
+    let forwarding = nodes.other.app.forward_audit().unwrap();
+    let path = nodes.other.app.config.audit_export.file.clone().unwrap();
+    // What the first node gave, which has its database all the time.
+    let sent = async || {
+        let answer = nodes.rig.ask(&nodes.rig.world.a_dn).await;
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        let there = async {
+            while !std::fs::read_to_string(&path).unwrap_or_default().contains(&id) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(3 * PATIENCE, there).await
+    };
+    sent().await.expect("the log is sent");
+    let mut blocking = sqlx::PgConnection::connect(nodes.rig.store.as_str()).await.unwrap();
+    let mut looking = sqlx::PgConnection::connect(nodes.rig.store.as_str()).await.unwrap();
+    blocking.execute("BEGIN; LOCK TABLE audit_forward IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    nodes.rig.ask(&nodes.rig.world.a_dn).await;
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waited = timeout(PATIENCE, async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() < 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "nobody waits");
+    nodes.relay.set(Network::Forgetful);
+    blocking.execute("ROLLBACK").await.unwrap();
+    assert_eq!(nodes.ask_other().await.status, 503, "everything is forgotten");
+    nodes.relay.set(Network::Open);
+    sent().await.expect("the log is sent again");
+    forwarding.stop().await;
     nodes.stop().await;
 }
 
