@@ -224,6 +224,7 @@ impl Keeping {
                     }
                     _ = ticks.tick() => {
                         self.tick += 1;
+                        self.catch_up().await;
                         self.look_at_sources();
                         self.measure();
                     }
@@ -233,7 +234,7 @@ impl Keeping {
             match AssertUnwindSafe(step).catch_unwind().await {
                 Ok(Some(())) => {}
                 Ok(None) => return,
-                // What it was about may be half done: with the next change every anchor is looked at anew.
+                // What it was about may be half done: with the next tick every anchor is looked at anew.
                 Err(_) => self.seen = None,
             }
         }
@@ -242,6 +243,14 @@ impl Keeping {
 
 /// Anchors.
 impl Keeping {
+    /// What a change asked for that could not be read when it was told, or was told to nobody.
+    async fn catch_up(&mut self) {
+        let stand = self.setup.registry.stand();
+        if self.seen.is_none_or(|seen| seen.history != stand.history || seen.version < stand.version) {
+            self.follow_registry().await;
+        }
+    }
+
     async fn follow_registry(&mut self) {
         let registry = Arc::clone(&self.setup.registry);
         let changes = match self.seen {
