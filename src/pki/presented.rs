@@ -79,15 +79,25 @@ impl List {
         }
     }
 
-    /// Some octets that it takes: each certificate as it came, and about as much again several times for what was read of it.
+    /// Some octets that it takes: each certificate as it came, and about as much again several times for what was read of it; names,
+    /// which may be shorter than what holds them; and what checks of its signatures will have come to.
     fn weight(&self) -> u32 {
         let octets: usize = self.certificates.iter().map(|der| der.len()).sum();
-        u32::try_from(size_of::<Self>() + SIZE_OF_READ * octets).unwrap_or(u32::MAX)
+        let names = self.leaf.as_ref().map_or(0, |leaf| leaf.alt_name_count());
+        let outcomes = if self.intermediates.is_empty() { SIZE_OF_OUTCOMES / 8 } else { SIZE_OF_OUTCOMES };
+        let octets = size_of::<Self>() + SIZE_OF_READ * octets + SIZE_OF_NAME * names + outcomes;
+        u32::try_from(octets).unwrap_or(u32::MAX)
     }
 }
 
 /// How much more a certificate takes once it is read.
 const SIZE_OF_READ: usize = 4;
+
+/// What holds a name: two texts with their heads, and as much for the allocator.
+const SIZE_OF_NAME: usize = 128;
+
+/// A public key for each outcome that is remembered, most of them short.
+const SIZE_OF_OUTCOMES: usize = 4_096;
 
 /// The SHA-256 of a list, each certificate with its length.
 fn hash_of(certificates: &[CertificateDer<'_>]) -> [u8; 32] {

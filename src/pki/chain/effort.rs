@@ -92,9 +92,11 @@ impl Outcomes {
 
     fn add(&self, check: Check, outcome: Result<(), InvalidSignature>) {
         let mut outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if outcomes.len() < MOST_OUTCOMES {
-            outcomes.push((check, outcome));
+        if outcomes.len() >= MOST_OUTCOMES {
+            // Anchors come and go for as long as a list is shown.
+            drop(outcomes.remove(0));
         }
+        outcomes.push((check, outcome));
     }
 }
 
