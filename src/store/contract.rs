@@ -262,7 +262,13 @@ impl Bench {
                 connection.execute(statement).await.unwrap();
                 appender.keep(connection);
             }
-            Engine::Postgres { pool } => drop(pool.execute(statement).await.unwrap()),
+            Engine::Postgres { pool } => {
+                // A hundred thousand rows may take longer than a statement of the server's may.
+                let mut transaction = pool.begin().await.unwrap();
+                transaction.execute("SET LOCAL statement_timeout = 0").await.unwrap();
+                transaction.execute(statement).await.unwrap();
+                transaction.commit().await.unwrap();
+            }
         }
     }
 

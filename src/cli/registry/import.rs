@@ -150,7 +150,7 @@ struct UnderWay<'a> {
     explanation: Explanation,
     /// Certificates that were read and are not entered yet, each with its line.
     held: Vec<(u64, Box<Certificate>)>,
-    /// What their names come to.
+    /// What they take, in octets.
     held_octets: usize,
     /// How many records the next transaction enters.
     lot: usize,
