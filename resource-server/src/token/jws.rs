@@ -549,6 +549,16 @@ mod tests {
     }
 
     #[test]
+    fn members_that_nobody_acts_on_may_be_anything() {
+        let signer = Signer::new(KeyKind::P256);
+        for name in ["jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256", "cty", "url", "nonce", "other"] {
+            for value in [json!(1), json!(null), json!("!"), json!(["!"]), json!({ "kty": "none" })] {
+                assert!(signer.verdict(|header| header.with(name, value.clone())).is_ok(), "{name} {value}");
+            }
+        }
+    }
+
+    #[test]
     fn members_of_the_wrong_type_are_refused() {
         let signer = Signer::new(KeyKind::P256);
         for name in ["alg", "kid", "typ"] {
