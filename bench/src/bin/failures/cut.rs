@@ -127,7 +127,8 @@ fn judge(number: usize, node: usize, Times { cut, back }: Times, asked: &[Asked]
     let is_token = |asked: &Asked| matches!(asked.outcome, Outcome::Token(_));
     let (mut refused, mut other): (Vec<Duration>, BTreeMap<String, usize>) = Default::default();
     let (mut issued, mut late, mut new, mut strangers) = (0, 0, 0, Vec::new());
-    for one in of_node().filter(|one| one.at >= cut && one.at < back) {
+    // What was under way when it was cut off is judged as well, but that a token may have been recorded before.
+    for one in of_node().filter(|one| ended(one) > cut && one.at < back) {
         // Whoever asked so soon before it was back may have the answer of then.
         late += usize::from(one.took > LATEST && one.at + LATEST <= back);
         let is_answered_meanwhile = ended(one) < back;
@@ -139,7 +140,7 @@ fn judge(number: usize, node: usize, Times { cut, back }: Times, asked: &[Asked]
         }
         match &one.outcome {
             Outcome::Refused(503) if is_answered_meanwhile => refused.push(one.took),
-            Outcome::Token(_) if is_answered_meanwhile => issued += 1,
+            Outcome::Token(_) if is_answered_meanwhile && one.at >= cut => issued += 1,
             Outcome::Refused(503) | Outcome::Token(_) => {}
             Outcome::Refused(status) => *other.entry(status.to_string()).or_default() += 1,
             Outcome::Failed(why) => *other.entry(why.clone()).or_default() += 1,
@@ -184,6 +185,10 @@ fn judge_public(number: usize, node: usize, read: &[Read], promises: &mut Promis
     for one in of_node.iter().filter(|one| one.status != Some(200)) {
         promises.hold(false, || format!("time {number}, node {}: {} said {:?}", node + 1, one.path, one.status));
     }
+    let late = of_node.iter().filter(|one| one.took > LATEST).count();
+    promises.hold(late == 0, || {
+        format!("time {number}, node {}: {late} of what is public later than {LATEST:?}", node + 1)
+    });
     promises.hold(!of_node.is_empty(), || format!("time {number}, node {}: nothing public was read", node + 1));
 }
 
@@ -228,8 +233,8 @@ mod tests {
         assert_eq!(said(&[]), none);
         // Asked a second before it was back: whatever comes has the time that it has after that.
         assert_eq!(said(&[(7.0, 3.0, Outcome::Refused(503)), (7.0, 3.0, token())]), none);
-        // What was asked before it was cut off.
-        assert_eq!(said(&[(0.0, 0.1, Outcome::Refused(503))]), none);
+        // What was asked before it was cut off, and what was under way then.
+        assert_eq!(said(&[(0.0, 0.1, Outcome::Refused(503)), (0.0, 1.5, token())]), none);
     }
 
     #[test]
@@ -237,6 +242,9 @@ mod tests {
         let late = "1 answers came later than 2.5s";
         for (planted, expected) in [
             ((1.0, 2.6, Outcome::Refused(503)), vec![late]),
+            // Under way when it was cut off.
+            ((0.0, 2.6, Outcome::Refused(503)), vec![late]),
+            ((0.0, 1.5, Outcome::Refused(500)), vec!["other answers than 503: {\"500\": 1}"]),
             // Held until it was back, and longer.
             ((1.0, 8.0, Outcome::Refused(503)), vec![late]),
             ((5.4, 2.7, token()), vec![late]),

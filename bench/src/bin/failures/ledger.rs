@@ -3,7 +3,7 @@
 //! Takes a [`Told`] and a [`Record`], gives everything that is missing or says something else. [`compare`] is a pure function, so
 //! that each loss can be planted where all was well. It knows nothing of nodes and failures.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use futures_util::TryStreamExt;
@@ -57,6 +57,8 @@ pub(crate) enum Loss {
     ReceivedTwice(String),
     /// The record is about another client or request.
     RecordOfAnother(String),
+    /// A record was not sent on, and one after it in its chain was.
+    Skipped(i64, i64),
     /// A client holds a token that no record has.
     TokenWithoutRecord(String),
     /// A client holds a token that was recorded as withheld.
@@ -71,6 +73,7 @@ impl Loss {
             Self::IssuedTwice(_) => "tokens with two records",
             Self::ReceivedTwice(_) => "tokens that two clients hold",
             Self::RecordOfAnother(_) => "tokens whose record is about another client or request",
+            Self::Skipped(..) => "records that were not sent on, and those after them were",
             Self::TokenWithoutRecord(_) => "tokens without a record",
             Self::WithheldReceived(_) => "tokens that were recorded as withheld, and are held",
         }
@@ -112,6 +115,11 @@ pub(crate) fn compare(told: &Told, record: &Record) -> Vec<Loss> {
         if record.hashes.get(&(*chain, *sequence)) != Some(hash) {
             found.push(Loss::Copied(*chain, *sequence));
         }
+    }
+    let copied: BTreeSet<(i64, i64)> = told.copied.iter().map(|(chain, sequence, _)| (*chain, *sequence)).collect();
+    let next = copied.iter().zip(copied.iter().skip(1)).filter(|((chain, _), (of, _))| chain == of);
+    for ((chain, before), (_, after)) in next {
+        found.extend((before + 1..*after).map(|sequence| Loss::Skipped(*chain, sequence)));
     }
     found.sort();
     found.dedup();
@@ -224,7 +232,7 @@ mod tests {
     #[test]
     fn each_loss_is_found() {
         type Planted = (fn(&mut Told, &mut Record), Loss);
-        let planted: [Planted; 10] = [
+        let planted: [Planted; 11] = [
             (|_, record| drop(record.issued.remove("1")), Loss::TokenWithoutRecord("1".into())),
             (|_, record| record.take(&issued("2")), Loss::IssuedTwice("2".into())),
             (|_, record| record.take(&json!({ "kind": "withheld", "jti": "2" })), Loss::WithheldReceived("2".into())),
@@ -235,6 +243,13 @@ mod tests {
             (|told, _| told.changes[0].why = "another".into(), Loss::Change(7)),
             (|_, record| drop(record.hashes.remove(&(1, 1))), Loss::Copied(1, 1)),
             (|told, _| told.copied[0].2 = "bb".into(), Loss::Copied(1, 1)),
+            (
+                |told, record| {
+                    told.copied.push((1, 3, "cc".into()));
+                    record.hashes.insert((1, 3), "cc".into());
+                },
+                Loss::Skipped(1, 2),
+            ),
         ];
         for (plant, expected) in planted {
             let (mut told, mut record) = (told(), record());
