@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::case::{Step, Words};
 use super::certificate::{self, Identity, Party};
 use super::exchange::{self, Exchange};
-use super::expectation::{self, Sight};
+use super::expectation::{self, Sight, Unmet};
 use super::facts::Facts;
 use super::issuer::Keys;
 use super::target::Target;
@@ -80,6 +80,15 @@ struct Bench<'a> {
 enum Ended {
     Fail(String),
     Error(String),
+}
+
+impl From<Unmet> for Ended {
+    fn from(unmet: Unmet) -> Self {
+        match unmet {
+            Unmet::Failed(why) => Self::Fail(why),
+            Unmet::Unjudged(why) => Self::Error(why),
+        }
+    }
 }
 
 impl Bench<'_> {
@@ -154,7 +163,6 @@ impl Bench<'_> {
             };
             // What was to be kept and is not there is the target's fault, said after what else it did wrong.
             let gone = |why: &Unfilled| matches!(why, Unfilled::Unknown(name) if missing.contains(name));
-            let unfilled = RefCell::new(None);
             let outcome = expectation::judge(expected, &answer, &sight, &|value| {
                 template::fill_value(value, self).or_else(|why| {
                     if gone(&why) {
@@ -162,14 +170,10 @@ impl Bench<'_> {
                         without["jwt"] = Value::Null;
                         return Ok(without);
                     }
-                    *unfilled.borrow_mut() = Some(why.to_string());
                     Err(why.to_string())
                 })
             });
-            if let Some(why) = unfilled.into_inner() {
-                return Err(Ended::Error(why));
-            }
-            outcome.map_err(Ended::Fail)?;
+            outcome?;
         }
         match missing.first() {
             Some(name) => Err(Ended::Fail(format!("the answer has no {}", step.capture[name]))),
@@ -431,6 +435,12 @@ fn random() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_judged_is_an_error_and_no_pass() {
+        assert!(matches!(Ended::from(Unmet::Unjudged(String::new())), Ended::Error(_)));
+        assert!(matches!(Ended::from(Unmet::Failed(String::new())), Ended::Fail(_)));
+    }
 
     #[test]
     fn forms_encode_what_has_a_meaning() {

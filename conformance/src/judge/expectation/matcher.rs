@@ -48,7 +48,11 @@ pub(crate) fn check(wanted: &Value) -> Result<(), String> {
             "optional" if words.len() == 1 => return Err("a matcher that always holds".to_owned()),
             "present" | "optional" if !argument.is_boolean() => return Err(format!("{word} takes true or false")),
             "unique" | "after_now" if *argument != Value::Bool(true) => return Err(format!("{word} takes true")),
-            "contains" | "lacks" | "unique_by" if !argument.is_string() => return Err(format!("{word} takes a text")),
+            "lacks" | "unique_by" if !argument.is_string() => return Err(format!("{word} takes a text")),
+            // Every text contains the empty one, begins and ends with it.
+            "contains" | "starts_with" | "ends_with" if argument.as_str().is_none_or(str::is_empty) => {
+                return Err(format!("{word} takes a text that is not empty"));
+            }
             "each" | "some" => check(argument)?,
             "member" => {
                 let members = argument.as_object().filter(|members| !members.is_empty());
@@ -59,6 +63,9 @@ pub(crate) fn check(wanted: &Value) -> Result<(), String> {
             }
             "scope_lacks" if !(argument["of"].is_string() && argument["but"].is_string()) => {
                 return Err("scope_lacks takes { of = \"…\", but = \"…\" }".to_owned());
+            }
+            "scope_lacks" if lacking(argument).is_empty() => {
+                return Err(format!("scope_lacks: no token in {} that is none of {}", argument["of"], argument["but"]));
             }
             _ => {}
         }
@@ -157,11 +164,7 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
             other.sort_unstable();
             one == other && text.is_some()
         }
-        "scope_lacks" => {
-            let allowed = scope(&argument["but"]);
-            let lacking = scope(&argument["of"]).into_iter().filter(|token| !allowed.contains(token));
-            text.is_some() && !lacking.into_iter().any(|token| scope(value).contains(&token))
-        }
+        "scope_lacks" => text.is_some() && !lacking(argument).iter().any(|token| scope(value).contains(token)),
         other => return Err(format!("no matcher {other:?}")),
     })
 }
@@ -192,6 +195,12 @@ fn is_word(text: &str, argument: &Value) -> bool {
 
 fn scope(value: &Value) -> Vec<&str> {
     value.as_str().unwrap_or_default().split(' ').filter(|token| !token.is_empty()).collect()
+}
+
+/// The tokens that `scope_lacks` forbids.
+fn lacking(argument: &Value) -> Vec<&str> {
+    let allowed = scope(&argument["but"]);
+    scope(&argument["of"]).into_iter().filter(|token| !allowed.contains(token)).collect()
 }
 
 /// Grammars of RFC 6749 appendix A and a few more.

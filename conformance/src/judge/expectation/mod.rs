@@ -77,13 +77,28 @@ pub(crate) struct Sight<'a> {
     pub(crate) fetched: bool,
 }
 
+/// Why an expectation is not met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    /// Something else came back.
+    Failed(String),
+    /// It could not be judged: with what was filled in it cannot be read or always holds, or there was nothing to fill in.
+    Unjudged(String),
+}
+
+impl From<String> for Unmet {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
 /// Says what did not hold. `fill` puts values into `${…}`.
 pub(crate) fn judge(
     expected: &Value,
     answer: &Answer,
     sight: &Sight<'_>,
     fill: &dyn Fn(&Value) -> Result<Value, String>,
-) -> Result<(), String> {
+) -> Result<(), Unmet> {
     match expected {
         Value::String(name) => {
             let named = sight.words.expect.get(name).ok_or_else(|| format!("no expectation {name:?}"))?;
@@ -94,13 +109,18 @@ pub(crate) fn judge(
             for alternative in alternatives {
                 match judge(alternative, answer, sight, fill) {
                     Ok(()) => return Ok(()),
-                    Err(why) if whys.contains(&why) => {}
-                    Err(why) => whys.push(why),
+                    Err(Unmet::Failed(why)) if whys.contains(&why) => {}
+                    Err(Unmet::Failed(why)) => whys.push(why),
+                    Err(unjudged) => return Err(unjudged),
                 }
             }
-            Err(whys.join("; nor: "))
+            Err(Unmet::Failed(whys.join("; nor: ")))
         }
-        other => table(&read(&fill(other)?)?, answer, sight, fill),
+        // Read again: what says something as it is written may say nothing with the values of this target.
+        other => {
+            let expectation = fill(other).and_then(|filled| read(&filled)).map_err(Unmet::Unjudged)?;
+            table(&expectation, answer, sight, fill)
+        }
     }
 }
 
@@ -112,34 +132,10 @@ pub(crate) fn check(expected: &Value, words: &Words) -> Result<(), String> {
         Value::Array(alternatives) => alternatives.iter().try_for_each(|alternative| check(alternative, words)),
         other => {
             let expectation = read(other)?;
-            if let Some(name) = expectation.is.iter().find(|name| !words.expect.contains_key(*name)) {
-                return Err(format!("no expectation {name:?}"));
+            match expectation.is.iter().find(|name| !words.expect.contains_key(*name)) {
+                Some(name) => Err(format!("no expectation {name:?}")),
+                None => Ok(()),
             }
-            let members = other.as_object().ok_or("an expectation is a table")?;
-            if members.is_empty() || ["is", "headers"].iter().any(|name| members.get(*name).is_some_and(is_empty)) {
-                return Err("an expectation that always holds".to_owned());
-            }
-            // There is no response that anything else could be asked of.
-            let of_the_connection = |name: &String| matches!(name.as_str(), "tls" | "hello");
-            let beside = |name: &String| matches!(name.as_str(), "is" | "fetched");
-            if members.keys().any(of_the_connection) && members.keys().filter(|name| !beside(name)).count() > 1 {
-                return Err("tls and hello stand beside is and fetched alone".to_owned());
-            }
-            if let Some(status) = &expectation.status {
-                status_is(status, 0)?;
-            }
-            if expectation.tls.as_deref().is_some_and(|word| word != "refused") {
-                return Err("tls: only \"refused\" can be asked for".to_owned());
-            }
-            let mut matchers: Vec<&Value> = expectation.headers.values().chain(&expectation.body).collect();
-            matchers.extend(expectation.challenge.iter().chain(&expectation.json).flat_map(BTreeMap::values));
-            matchers.extend(expectation.jwt.iter().flat_map(|jwt| jwt.header.values().chain(jwt.claims.values())));
-            match &expectation.hello {
-                Some(Hello::Chosen(chosen)) => matchers.extend(chosen.version.iter().chain(&chosen.cipher)),
-                Some(Hello::Refused(word)) if word != "refused" => return Err(format!("hello: {word:?}")),
-                _ => {}
-            }
-            matchers.into_iter().try_for_each(matcher::check)
         }
     }
 }
@@ -148,8 +144,36 @@ fn is_empty(value: &Value) -> bool {
     value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
+/// A table, of which no part always holds.
 fn read(value: &Value) -> Result<Expectation, String> {
-    Expectation::deserialize(value).map_err(|error| format!("an expectation that cannot be read: {error}"))
+    let expectation =
+        Expectation::deserialize(value).map_err(|error| format!("an expectation that cannot be read: {error}"))?;
+    let members = value.as_object().ok_or("an expectation is a table")?;
+    if members.is_empty() || ["is", "headers"].iter().any(|name| members.get(*name).is_some_and(is_empty)) {
+        return Err("an expectation that always holds".to_owned());
+    }
+    // There is no response that anything else could be asked of.
+    let of_the_connection = |name: &String| matches!(name.as_str(), "tls" | "hello");
+    let beside = |name: &String| matches!(name.as_str(), "is" | "fetched");
+    if members.keys().any(of_the_connection) && members.keys().filter(|name| !beside(name)).count() > 1 {
+        return Err("tls and hello stand beside is and fetched alone".to_owned());
+    }
+    if let Some(status) = &expectation.status {
+        status_is(status, 0)?;
+    }
+    if expectation.tls.as_deref().is_some_and(|word| word != "refused") {
+        return Err("tls: only \"refused\" can be asked for".to_owned());
+    }
+    let mut matchers: Vec<&Value> = expectation.headers.values().chain(&expectation.body).collect();
+    matchers.extend(expectation.challenge.iter().chain(&expectation.json).flat_map(BTreeMap::values));
+    matchers.extend(expectation.jwt.iter().flat_map(|jwt| jwt.header.values().chain(jwt.claims.values())));
+    match &expectation.hello {
+        Some(Hello::Chosen(chosen)) => matchers.extend(chosen.version.iter().chain(&chosen.cipher)),
+        Some(Hello::Refused(word)) if word != "refused" => return Err(format!("hello: {word:?}")),
+        _ => {}
+    }
+    matchers.into_iter().try_for_each(matcher::check)?;
+    Ok(expectation)
 }
 
 fn table(
@@ -157,20 +181,20 @@ fn table(
     answer: &Answer,
     sight: &Sight<'_>,
     fill: &dyn Fn(&Value) -> Result<Value, String>,
-) -> Result<(), String> {
+) -> Result<(), Unmet> {
     for name in &expected.is {
         judge(&Value::from(name.as_str()), answer, sight, fill)?;
     }
     if expected.fetched.is_some_and(|fetched| fetched != sight.fetched) {
-        return Err("the target connected to an address that stood in what it was sent".to_owned());
+        return Err(Unmet::Failed("the target connected to an address that stood in what it was sent".to_owned()));
     }
     if let Some(hello) = &expected.hello {
-        return heard(hello, answer, sight);
+        return Ok(heard(hello, answer, sight)?);
     }
     if expected.tls.is_some() {
         return match answer {
             Answer::Refused(_) => Ok(()),
-            other => Err(format!("the connection was to be refused, but {}", told(other))),
+            other => Err(format!("the connection was to be refused, but {}", told(other)).into()),
         };
     }
     let asks_for_a_response = expected.status.is_some()
@@ -183,14 +207,14 @@ fn table(
         return Ok(());
     }
     let Answer::Response(response) = answer else {
-        return Err(format!("a response was expected, but {}", told(answer)));
+        return Err(format!("a response was expected, but {}", told(answer)).into());
     };
     if let Some(status) = &expected.status
         && !status_is(status, response.status)?
     {
-        return Err(format!("status {} in place of {}", response.status, shown(status)));
+        return Err(format!("status {} in place of {}", response.status, shown(status)).into());
     }
-    response_holds(expected, response, sight)
+    Ok(response_holds(expected, response, sight)?)
 }
 
 fn response_holds(expected: &Expectation, response: &Response, sight: &Sight<'_>) -> Result<(), String> {

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::judge::template::{self, Names};
 
 const NOW: i64 = 1_000;
 
@@ -9,17 +10,35 @@ fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
     Answer::Response(Response { status, headers, body: body.to_owned() })
 }
 
-fn ask(expected: &Value, answer: &Answer) -> Result<(), String> {
-    let words = Words {
+fn words() -> Words {
+    Words {
         expect: BTreeMap::from([
             ("error".to_owned(), json!({ "status": [400, 401], "json": { "error": { "type": "string" } } })),
             ("refused".to_owned(), json!(["error", { "tls": "refused" }])),
         ]),
         ..Words::default()
-    };
+    }
+}
+
+fn ask(expected: &Value, answer: &Answer) -> Result<(), String> {
+    let words = words();
     check(expected, &words)?;
     let sight = Sight { words: &words, jwks: &json!({ "keys": [] }), now: NOW, fetched: false };
-    judge(expected, answer, &sight, &|value| Ok(value.clone()))
+    judge(expected, answer, &sight, &|value| Ok(value.clone())).map_err(|unmet| format!("{unmet:?}"))
+}
+
+/// Judged where `${x}` is this text, and nothing else has a name.
+fn ask_with(x: &str, expected: &Value, answer: &Answer) -> Result<(), Unmet> {
+    struct X<'a>(&'a str);
+    impl Names for X<'_> {
+        fn value(&self, name: &str) -> Option<Value> {
+            (name == "x").then(|| self.0.into())
+        }
+    }
+    let words = words();
+    assert_eq!(check(expected, &words), Ok(()), "{expected}");
+    let sight = Sight { words: &words, jwks: &json!({ "keys": [] }), now: NOW, fetched: false };
+    judge(expected, answer, &sight, &|value| template::fill_value(value, &X(x)).map_err(|why| why.to_string()))
 }
 
 #[test]
@@ -112,6 +131,16 @@ fn what_cannot_be_read_is_refused_before_it_runs() {
         json!({ "json": { "a": { "after_now": false } } }),
         json!({ "json": { "a": { "member": {} } } }),
         json!({ "json": { "a": { "contains": 5 } } }),
+        json!({ "json": { "a": { "contains": "" } } }),
+        json!({ "json": { "a": { "starts_with": "" } } }),
+        json!({ "json": { "a": { "ends_with": "" } } }),
+        json!({ "json": { "a": { "starts_with": 5 } } }),
+        json!({ "json": { "a": { "type": "array", "each": { "contains": "" } } } }),
+        json!({ "body": { "contains": "" } }),
+        json!({ "headers": { "a": { "contains": "" } } }),
+        json!({ "hello": { "cipher": { "contains": "" } } }),
+        json!({ "json": { "a": { "scope_lacks": { "of": "", "but": "x" } } } }),
+        json!({ "json": { "a": { "scope_lacks": { "of": "x y", "but": "y x" } } } }),
         json!({ "json": { "a": { "lacks": 5 } } }),
         json!({ "headers": {} }),
         json!({ "is": [] }),
@@ -124,6 +153,29 @@ fn what_cannot_be_read_is_refused_before_it_runs() {
     ] {
         assert!(check(&bad, &words).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn what_asks_nothing_once_it_is_filled_in_is_an_error() {
+    let answer = response(200, &[], r#"{"scope":"a b"}"#);
+    let lacks = json!({ "json": { "scope": { "scope_lacks": { "of": "${x}", "but": "a" } } } });
+    let is_unjudged = |x: &str, expected: &Value| matches!(ask_with(x, expected, &answer), Err(Unmet::Unjudged(_)));
+    assert_eq!(ask_with("c", &lacks, &answer), Ok(()));
+    assert_eq!(ask_with("a c", &lacks, &answer), Ok(()));
+    assert!(matches!(ask_with("a b", &lacks, &answer), Err(Unmet::Failed(_))));
+    for x in ["a", "a a", "", " "] {
+        assert!(is_unjudged(x, &lacks), "{x:?}");
+        // No other alternative makes up for it, but one that holds before it is enough.
+        assert!(is_unjudged(x, &json!([lacks, { "status": 200 }])), "{x:?}");
+        assert!(is_unjudged(x, &json!([{ "status": 400 }, lacks])), "{x:?}");
+        assert_eq!(ask_with(x, &json!([{ "status": 200 }, lacks]), &answer), Ok(()));
+    }
+    for word in ["contains", "starts_with", "ends_with"] {
+        assert!(is_unjudged("", &json!({ "body": { word: "${x}" } })), "{word}");
+    }
+    assert!(is_unjudged("a", &json!({ "body": "${y}" })));
+    assert!(is_unjudged("a", &json!({ "headers": { "a": "${y?}" } })));
+    assert!(is_unjudged("a", &json!({ "body": { "contains": "${y?}" } })));
 }
 
 #[test]
