@@ -188,8 +188,19 @@ mod tests {
         title = \"t\"\nsentence = \"s\"\nEXTRA\n[[case.step]]\nexpect = { status = 200 }\n";
 
     fn of(cases: &[(&str, &str)]) -> Result<Catalogue, CatalogueError> {
+        with_words(cases, "")
+    }
+
+    fn with_words(cases: &[(&str, &str)], words: &str) -> Result<Catalogue, CatalogueError> {
         let text = cases.iter().map(|(id, extra)| CASE.replace("ID", id).replace("EXTRA", extra)).collect();
-        Catalogue::of([("f".to_owned(), text)].into_iter(), "")
+        Catalogue::of([("f".to_owned(), text)].into_iter(), words)
+    }
+
+    #[test]
+    fn expectations_come_in_a_row_and_never_in_a_circle() {
+        assert!(with_words(&[("a", "")], "expect.b = \"c\"\nexpect.c = { status = 200 }").is_ok());
+        assert!(with_words(&[("a", "")], "expect.b = { is = [\"b\"] }").is_err());
+        assert!(with_words(&[("a", "")], "expect.b = \"c\"\nexpect.c = [{ status = 200 }, \"b\"]").is_err());
     }
 
     #[test]

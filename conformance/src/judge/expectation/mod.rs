@@ -101,7 +101,8 @@ pub(crate) fn judge(
 ) -> Result<(), Unmet> {
     match expected {
         Value::String(name) => {
-            let named = sight.words.expect.get(name).ok_or_else(|| format!("no expectation {name:?}"))?;
+            let unknown = || Unmet::Unjudged(format!("no expectation {name:?}"));
+            let named = sight.words.expect.get(name).ok_or_else(unknown)?;
             judge(named, answer, sight, fill)
         }
         Value::Array(alternatives) => {
@@ -124,19 +125,27 @@ pub(crate) fn judge(
     }
 }
 
-/// Whether an expectation can be read: asked when cases are loaded, so that a misspelt one never runs.
+/// Whether an expectation, with every other that it names, can be read: asked when cases are loaded, so that a misspelt one
+/// never runs.
 pub(crate) fn check(expected: &Value, words: &Words) -> Result<(), String> {
-    match expected {
-        Value::String(name) if words.expect.contains_key(name) => Ok(()),
-        Value::String(name) => Err(format!("no expectation {name:?}")),
-        Value::Array(alternatives) => alternatives.iter().try_for_each(|alternative| check(alternative, words)),
-        other => {
-            let expectation = read(other)?;
-            match expectation.is.iter().find(|name| !words.expect.contains_key(*name)) {
-                Some(name) => Err(format!("no expectation {name:?}")),
-                None => Ok(()),
-            }
+    check_within(expected, words, &[])
+}
+
+/// `within` are the names that led here: one that comes back to itself would be judged for ever.
+fn check_within(expected: &Value, words: &Words, within: &[&str]) -> Result<(), String> {
+    let named = |name: &str| {
+        let meaning = words.expect.get(name).ok_or_else(|| format!("no expectation {name:?}"))?;
+        if within.contains(&name) {
+            return Err(format!("the expectation {name:?} rests on itself"));
         }
+        check_within(meaning, words, &[within, &[name]].concat())
+    };
+    match expected {
+        Value::String(name) => named(name),
+        Value::Array(alternatives) => {
+            alternatives.iter().try_for_each(|alternative| check_within(alternative, words, within))
+        }
+        other => read(other)?.is.iter().try_for_each(|name| named(name)),
     }
 }
 

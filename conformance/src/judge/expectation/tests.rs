@@ -156,6 +156,31 @@ fn what_cannot_be_read_is_refused_before_it_runs() {
 }
 
 #[test]
+fn what_rests_on_itself_is_refused_before_it_runs() {
+    let mut words = words();
+    let expect = |name: &str, meaning: Value| (name.to_owned(), meaning);
+    words.expect.extend([
+        expect("itself", json!({ "is": ["itself"] })),
+        expect("by_name", json!("by_name")),
+        expect("among_others", json!([{ "status": 200 }, "among_others"])),
+        expect("there", json!({ "status": 200, "is": ["back"] })),
+        expect("back", json!([{ "tls": "refused" }, { "is": ["error", "round"] }])),
+        expect("round", json!(["there", { "status": 400 }])),
+        expect("leads_there", json!({ "is": ["error", "there"] })),
+        expect("bad", json!({ "status": 200, "json": { "a": {} } })),
+    ]);
+    for name in ["itself", "by_name", "among_others", "there", "back", "round", "leads_there", "bad"] {
+        for expected in [json!(name), json!({ "is": [name] }), json!([{ "status": 200 }, name])] {
+            assert!(check(&expected, &words).is_err(), "{expected}");
+        }
+    }
+    // To be named twice is no circle.
+    for good in [json!(["error", "refused"]), json!({ "is": ["error", "error", "refused"] })] {
+        assert_eq!(check(&good, &words), Ok(()), "{good}");
+    }
+}
+
+#[test]
 fn what_asks_nothing_once_it_is_filled_in_is_an_error() {
     let answer = response(200, &[], r#"{"scope":"a b"}"#);
     let lacks = json!({ "json": { "scope": { "scope_lacks": { "of": "${x}", "but": "a" } } } });
