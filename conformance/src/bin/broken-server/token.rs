@@ -79,6 +79,9 @@ async fn issue(world: &World, asked: &Asked, now: i64) -> Result<Answer, Refusal
     if !broken.is(Defect::TokenWithoutCacheControl) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    if broken.is(Defect::TokenNoStoreQuoted) {
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private=\"a, no-store, b\""));
+    }
     if !broken.is(Defect::TokenWithoutPragma) {
         answer.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::Response;
+use super::{Response, list};
 
 /// Its parameters, names in lower case; nothing where no such challenge is there.
 pub(super) fn bearer(response: &Response) -> Option<BTreeMap<String, String>> {
     let value = response.header("www-authenticate")?;
     let mut found = None;
     let mut scheme = String::new();
-    for part in split_outside_quotes(&value) {
+    for part in list::elements(&value) {
         let part = part.trim();
         // A part is a parameter, or a scheme with or without its first parameter behind a space.
         let parameter = match part.split_once(' ') {
@@ -31,25 +31,6 @@ pub(super) fn bearer(response: &Response) -> Option<BTreeMap<String, String>> {
         }
     }
     found
-}
-
-fn split_outside_quotes(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut quoted, mut escaped, mut from) = (false, false, 0);
-    for (at, character) in text.char_indices() {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' if !quoted => {
-                parts.push(&text[from..at]);
-                from = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[from..]);
-    parts
 }
 
 /// RFC 9110 §5.6.4.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::shown;
+use super::{list, shown};
 
 /// What a table of a matcher may say.
 const WORDS: &[&str] = &[
@@ -115,7 +115,7 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
         "contains" => contains(value, argument),
         "lacks" => (value.is_array() || text.is_some()) && !contains(value, argument),
         // RFC 9110 §5.6.1
-        "lists" => text.is_some_and(|text| text.split(',').any(|element| is_word(element, argument))),
+        "lists" => text.is_some_and(|text| list::elements(text).iter().any(|element| is_word(element, argument))),
         // RFC 9110 §8.3.1: whatever parameters follow.
         "media_type" => text.and_then(|text| text.split(';').next()).is_some_and(|own| is_word(own, argument)),
         "type" => match argument.as_str() {

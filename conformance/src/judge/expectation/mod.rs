@@ -9,6 +9,9 @@ pub(crate) mod matcher;
 /// `WWW-Authenticate`.
 mod challenge;
 
+/// Lists in fields.
+mod list;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;

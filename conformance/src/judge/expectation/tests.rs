@@ -215,6 +215,9 @@ fn each_matcher_fails_when_it_should() {
         (json!({ "lists": "no-store" }), json!("private, No-Store"), json!("private")),
         (json!({ "lists": "no-store" }), json!("no-store"), json!("no-storey")),
         (json!({ "lists": "no-store" }), json!("no-store,private"), json!("x=\"no-store\"")),
+        (json!({ "lists": "no-store" }), json!("private=\"a, b\", no-store"), json!("private=\"a, no-store, b\"")),
+        (json!({ "lists": "no-store" }), json!("x=\"\\\"\", no-store"), json!("x=\"\\\", no-store, \"")),
+        (json!({ "lists": "no-store" }), json!(", no-store,"), json!("x=\"a, no-store")),
         (
             json!({ "media_type": "application/json" }),
             json!("Application/JSON ; charset=x"),

@@ -28,6 +28,8 @@ defects! {
     // RFC 6749: answers.
     /// The token answer may be stored (RFC 6749 §5.1).
     TokenWithoutCacheControl = "token-without-cache-control",
+    /// no-store stands in a quoted string of the token answer's Cache-Control, where it means nothing (RFC 6749 §5.1).
+    TokenNoStoreQuoted = "token-no-store-quoted",
     /// The token answer has no Pragma (RFC 6749 §5.1).
     TokenWithoutPragma = "token-without-pragma",
     /// The token answer is text/html (RFC 6749 §5.1).
