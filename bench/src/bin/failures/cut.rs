@@ -203,9 +203,10 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    /// Asked so many seconds after it was cut off.
+    /// Asked so many seconds after it was cut off, or up to one before.
     fn asked(cut: Instant, at: f64, took: f64, outcome: Outcome) -> Asked {
-        Asked { node: 0, at: cut + seconds(at), took: seconds(took), is_new: false, is_stranger: false, outcome }
+        let at = cut + seconds(at + 1.0) - seconds(1.0);
+        Asked { node: 0, at, took: seconds(took), is_new: false, is_stranger: false, outcome }
     }
 
     fn token() -> Outcome {
@@ -234,7 +235,7 @@ mod tests {
         // Asked a second before it was back: whatever comes has the time that it has after that.
         assert_eq!(said(&[(7.0, 3.0, Outcome::Refused(503)), (7.0, 3.0, token())]), none);
         // What was asked before it was cut off, and what was under way then.
-        assert_eq!(said(&[(0.0, 0.1, Outcome::Refused(503)), (0.0, 1.5, token())]), none);
+        assert_eq!(said(&[(-1.0, 0.9, Outcome::Refused(500)), (-1.0, 1.5, token())]), none);
     }
 
     #[test]
@@ -243,8 +244,8 @@ mod tests {
         for (planted, expected) in [
             ((1.0, 2.6, Outcome::Refused(503)), vec![late]),
             // Under way when it was cut off.
-            ((0.0, 2.6, Outcome::Refused(503)), vec![late]),
-            ((0.0, 1.5, Outcome::Refused(500)), vec!["other answers than 503: {\"500\": 1}"]),
+            ((-1.0, 2.6, Outcome::Refused(503)), vec![late]),
+            ((-1.0, 1.5, Outcome::Refused(500)), vec!["other answers than 503: {\"500\": 1}"]),
             // Held until it was back, and longer.
             ((1.0, 8.0, Outcome::Refused(503)), vec![late]),
             ((5.4, 2.7, token()), vec![late]),
