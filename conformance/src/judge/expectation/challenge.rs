@@ -1,27 +1,21 @@
-//! The `Bearer` challenge in `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3).
+//! The challenges in `WWW-Authenticate` (RFC 9110 §11.6.1), and what the `Bearer` one says (RFC 6750 §3).
 
 use std::collections::BTreeMap;
 
 use super::{Response, list};
 
-/// Its parameters, names in lower case; nothing where no such challenge is there.
+/// The parameters of the `Bearer` challenge, names in lower case; nothing where no such challenge is there.
 pub(super) fn bearer(response: &Response) -> Option<BTreeMap<String, String>> {
     let value = response.header("www-authenticate")?;
     let mut found = None;
     let mut scheme = String::new();
     for part in list::elements(&value) {
-        let part = part.trim();
-        // A part is a parameter, or a scheme with or without its first parameter behind a space.
-        let parameter = match part.split_once(' ') {
-            Some((name, rest)) if !name.contains('=') => {
+        let parameter = match begun(part) {
+            Some((name, rest)) => {
                 scheme = name.to_ascii_lowercase();
-                rest.trim()
+                rest
             }
-            None if !part.contains('=') && !part.is_empty() => {
-                scheme = part.to_ascii_lowercase();
-                ""
-            }
-            _ => part,
+            None => part.trim(),
         };
         if scheme == "bearer" {
             let parameters: &mut BTreeMap<String, String> = found.get_or_insert_default();
@@ -31,6 +25,20 @@ pub(super) fn bearer(response: &Response) -> Option<BTreeMap<String, String>> {
         }
     }
     found
+}
+
+/// Whether one of the challenges of a field's value is of this scheme, in any case (RFC 9110 §11.1).
+pub(super) fn is_of(value: &str, scheme: &str) -> bool {
+    let begun = list::elements(value).into_iter().filter_map(begun);
+    // RFC 9110 §11.2: what has a `=` behind it is a parameter's name, with a space between them too.
+    begun.filter(|(_, rest)| !rest.starts_with('=')).any(|(own, _)| own.eq_ignore_ascii_case(scheme))
+}
+
+/// The scheme that an element begins with, and what follows; nothing where it is a parameter of a challenge before it.
+fn begun(element: &str) -> Option<(&str, &str)> {
+    let element = element.trim();
+    let (scheme, rest) = element.split_once(' ').unwrap_or((element, ""));
+    (!scheme.is_empty() && !scheme.contains('=')).then(|| (scheme, rest.trim()))
 }
 
 /// RFC 9110 §5.6.4.
@@ -69,5 +77,34 @@ mod tests {
         assert_eq!(of("Bearer"), Some(BTreeMap::new()));
         assert_eq!(of("Basic realm=\"Bearer\""), None);
         assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn a_challenge_is_of_the_scheme_that_it_begins_with() {
+        for value in [
+            "Basic",
+            "basic realm=\"a\"",
+            "BASIC  realm=\"a, b\", charset=\"UTF-8\"",
+            "Bearer, Basic",
+            "Bearer realm=\"a, b\", error=\"c\" ,basic realm=\"d\"",
+            "Negotiate dG9rZW4=, Basic realm=a",
+        ] {
+            assert!(is_of(value, "Basic"), "{value}");
+        }
+        for value in [
+            "",
+            "Bearer realm=\"Basic\"",
+            "Bearer realm=\"a, Basic realm=b\"",
+            "Bearer realm=\"\\\", Basic\"",
+            "Bearer realm=\"a, Basic",
+            "Bearer Basic",
+            "Bearer realm=a, Basic=b",
+            "Bearer realm=a, Basic =b",
+            "Bearer realm=a, Basic = b",
+            "Basically realm=\"a\"",
+            "\"Basic\" realm=a",
+        ] {
+            assert!(!is_of(value, "Basic"), "{value}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{list, shown};
+use super::{challenge, list, shown};
 
 /// What a table of a matcher may say.
 const WORDS: &[&str] = &[
@@ -13,6 +13,7 @@ const WORDS: &[&str] = &[
     "contains",
     "lacks",
     "lists",
+    "challenge",
     "media_type",
     "type",
     "starts_with",
@@ -50,7 +51,7 @@ pub(crate) fn check(wanted: &Value) -> Result<(), String> {
             "unique" | "after_now" if *argument != Value::Bool(true) => return Err(format!("{word} takes true")),
             "lacks" | "unique_by" if !argument.is_string() => return Err(format!("{word} takes a text")),
             // Every text contains the empty one, begins and ends with it.
-            "contains" | "starts_with" | "ends_with" if argument.as_str().is_none_or(str::is_empty) => {
+            "contains" | "starts_with" | "ends_with" | "challenge" if argument.as_str().is_none_or(str::is_empty) => {
                 return Err(format!("{word} takes a text that is not empty"));
             }
             "each" | "some" => check(argument)?,
@@ -116,6 +117,7 @@ fn holds(word: &str, argument: &Value, value: &Value, now: i64) -> Result<bool, 
         "lacks" => (value.is_array() || text.is_some()) && !contains(value, argument),
         // RFC 9110 §5.6.1
         "lists" => text.is_some_and(|text| list::elements(text).iter().any(|element| is_word(element, argument))),
+        "challenge" => text.zip(argument.as_str()).is_some_and(|(text, scheme)| challenge::is_of(text, scheme)),
         // RFC 9110 §8.3.1: whatever parameters follow.
         "media_type" => text.and_then(|text| text.split(';').next()).is_some_and(|own| is_word(own, argument)),
         "type" => match argument.as_str() {

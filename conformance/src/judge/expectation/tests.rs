@@ -137,6 +137,8 @@ fn what_cannot_be_read_is_refused_before_it_runs() {
         json!({ "json": { "a": { "starts_with": 5 } } }),
         json!({ "json": { "a": { "type": "array", "each": { "contains": "" } } } }),
         json!({ "body": { "contains": "" } }),
+        json!({ "headers": { "a": { "challenge": "" } } }),
+        json!({ "headers": { "a": { "challenge": 5 } } }),
         json!({ "headers": { "a": { "contains": "" } } }),
         json!({ "hello": { "cipher": { "contains": "" } } }),
         json!({ "json": { "a": { "scope_lacks": { "of": "", "but": "x" } } } }),
@@ -218,6 +220,8 @@ fn each_matcher_fails_when_it_should() {
         (json!({ "lists": "no-store" }), json!("private=\"a, b\", no-store"), json!("private=\"a, no-store, b\"")),
         (json!({ "lists": "no-store" }), json!("x=\"\\\"\", no-store"), json!("x=\"\\\", no-store, \"")),
         (json!({ "lists": "no-store" }), json!(", no-store,"), json!("x=\"a, no-store")),
+        (json!({ "challenge": "Basic" }), json!("basic realm=\"a\""), json!("Bearer realm=\"Basic\"")),
+        (json!({ "challenge": "Basic" }), json!("Bearer, Basic"), json!("Bearer realm=\"a, Basic\"")),
         (
             json!({ "media_type": "application/json" }),
             json!("Application/JSON ; charset=x"),

@@ -38,8 +38,13 @@ pub(crate) async fn authenticate<'a>(
         if assertion.is_some() {
             return Err(Refusal::INVALID_REQUEST);
         }
-        // RFC 6749 §5.2: where the Authorization header was used, 401 and a challenge of that scheme.
-        let challenge = (!broken.is(Defect::BasicWithoutChallenge)).then_some("Basic realm=\"token\"");
+        // RFC 6749 §5.2: where the Authorization header was used, 401 and a challenge of that scheme, in any
+        // case (RFC 9110 §11.1).
+        let challenge = match broken.is(Defect::BasicChallengedByBearer) {
+            true => "Bearer realm=\"Basic\"",
+            false => "basic realm=\"token\"",
+        };
+        let challenge = (!broken.is(Defect::BasicWithoutChallenge)).then_some(challenge);
         return Err(Refusal { challenge, ..Refusal::INVALID_CLIENT });
     }
     let peer = peer_of(world, asked);

@@ -94,6 +94,8 @@ defects! {
     UnknownClientAsText = "unknown-client-as-text",
     /// A client that used the Authorization header gets no challenge (RFC 6749 §5.2).
     BasicWithoutChallenge = "basic-without-challenge",
+    /// A client that used Basic is challenged to use Bearer, in a realm called Basic (RFC 6749 §5.2).
+    BasicChallengedByBearer = "basic-challenged-by-bearer",
     /// Two methods of authentication in one request (RFC 6749 §2.3).
     TwoMethodsAccepted = "two-methods-accepted",
 
