@@ -13,6 +13,7 @@ use crate::defect::{Broken, Defect};
 pub(crate) async fn answered(stream: &mut TcpStream, broken: &Broken) -> io::Result<bool> {
     let defects = [
         Defect::Tls10,
+        Defect::Tls10AfterWarning,
         Defect::Tls10Coalesced,
         Defect::Tls10Split,
         Defect::Tls11,
@@ -26,8 +27,9 @@ pub(crate) async fn answered(stream: &mut TcpStream, broken: &Broken) -> io::Res
     let length = stream.peek(&mut octets).await?;
     let Some(hello) = ClientHello::read(&octets[..length]) else { return Ok(false) };
     let version = hello.newest_version();
+    let of_tls10 = [Defect::Tls10, Defect::Tls10AfterWarning, Defect::Tls10Coalesced, Defect::Tls10Split];
     let answers = match version {
-        0x0301 => [Defect::Tls10, Defect::Tls10Coalesced, Defect::Tls10Split].into_iter().any(|one| broken.is(one)),
+        0x0301 => of_tls10.into_iter().any(|one| broken.is(one)),
         0x0302 => broken.is(Defect::Tls11),
         0x0303 => {
             let none_is_decent = !hello.suites.iter().any(|suite| is_decent(*suite));
@@ -40,6 +42,7 @@ pub(crate) async fn answered(stream: &mut TcpStream, broken: &Broken) -> io::Res
     let message = server_hello(version, *suite);
     // RFC 5246 §6.2.1: how messages lie in records is the sender's choice.
     let records = match message.split_at(message.len() / 2) {
+        _ if broken.is(Defect::Tls10AfterWarning) => [NO_RENEGOTIATION, &record(version, &message)].concat(),
         _ if broken.is(Defect::Tls10Coalesced) => record(version, &[&message[..], CERTIFICATE].concat()),
         (one, other) if broken.is(Defect::Tls10Split) => [record(version, one), record(version, other)].concat(),
         _ => record(version, &message),
@@ -113,6 +116,9 @@ fn number(octets: &[u8]) -> u16 {
 const fn is_decent(suite: u16) -> bool {
     matches!(suite, 0xC02B | 0xC02C | 0xC02F | 0xC030 | 0xCCA8 | 0xCCA9)
 }
+
+/// An alert that is always a warning, after which the server goes on (RFC 5246 §7.2.2).
+const NO_RENEGOTIATION: &[u8] = &[21, 3, 1, 0, 2, 1, 100];
 
 /// A Certificate message without a certificate (RFC 5246 §7.4.2).
 const CERTIFICATE: &[u8] = &[11, 0, 0, 3, 0, 0, 0];

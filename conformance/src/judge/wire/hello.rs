@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::Address;
 
@@ -38,9 +39,9 @@ impl Offer {
 pub(crate) enum Heard {
     /// A ServerHello: version and suite as they are on the wire.
     Chosen { version: u16, cipher: u16 },
-    /// An alert's description (RFC 8446 §6), or the connection's end before anything was said.
+    /// The description of an alert that ends the connection (RFC 8446 §6), or the connection's end before anything was said.
     Refused(String),
-    /// What came was neither a ServerHello nor an alert: no refusal, for the server may have gone on.
+    /// What came was neither a ServerHello nor such an alert: no refusal, for the server may have gone on.
     Unfit(String),
 }
 
@@ -113,37 +114,48 @@ const CIPHERS: &[(&str, u16)] = &[
 /// # Errors
 /// In words, where nobody can be reached or the offer cannot be written.
 pub(crate) async fn greet(address: &Address, offer: &Offer, random: [u8; 32]) -> Result<Heard, String> {
+    greet_within(address, offer, random, CHOICE).await
+}
+
+async fn greet_within(address: &Address, offer: &Offer, random: [u8; 32], choice: Duration) -> Result<Heard, String> {
     let record = client_hello(&address.host, offer, random)?;
     let mut stream = address.connect().await?;
-    let heard = async {
-        if let Err(error) = stream.write_all(&record).await {
-            return Heard::Refused(error.to_string());
+    let mut read = Vec::new();
+    let heard = tokio::time::timeout(choice, listen(&mut stream, &record, &mut read)).await;
+    match heard {
+        Ok(heard) => Ok(heard),
+        Err(_) if read.is_empty() => Err(format!("no ServerHello and no alert within {choice:?}")),
+        Err(_) => Ok(Heard::Unfit(format!("neither ServerHello nor refusal within {choice:?}"))),
+    }
+}
+
+/// Sends the record and reads until something is said.
+async fn listen(stream: &mut TcpStream, record: &[u8], read: &mut Vec<u8>) -> Heard {
+    if let Err(error) = stream.write_all(record).await {
+        return Heard::Refused(error.to_string());
+    }
+    let mut part = [0; 2_048];
+    loop {
+        if let Some(heard) = parse(read) {
+            return heard;
         }
-        let mut read = Vec::new();
-        let mut part = [0; 2_048];
-        loop {
-            if let Some(heard) = parse(&read) {
-                return heard;
-            }
-            let ended = match stream.read(&mut part).await {
-                Ok(0) => "the connection was closed".to_owned(),
-                Ok(count) => {
-                    read.extend_from_slice(part.get(..count).unwrap_or_default());
-                    if read.len() > HELLO_BYTES {
-                        return Heard::Unfit("what came was neither ServerHello nor alert".to_owned());
-                    }
-                    continue;
+        let ended = match stream.read(&mut part).await {
+            Ok(0) => "the connection was closed".to_owned(),
+            Ok(count) => {
+                read.extend_from_slice(part.get(..count).unwrap_or_default());
+                if read.len() > HELLO_BYTES {
+                    return Heard::Unfit("what came was neither ServerHello nor refusal".to_owned());
                 }
-                Err(error) => error.to_string(),
-            };
-            return if read.is_empty() {
-                Heard::Refused(ended)
-            } else {
-                Heard::Unfit(format!("within a record: {ended}"))
-            };
-        }
-    };
-    tokio::time::timeout(CHOICE, heard).await.map_err(|_| format!("no ServerHello and no alert within {CHOICE:?}"))
+                continue;
+            }
+            Err(error) => error.to_string(),
+        };
+        return if read.is_empty() {
+            Heard::Refused(ended)
+        } else {
+            Heard::Unfit(format!("neither ServerHello nor refusal: {ended}"))
+        };
+    }
 }
 
 /// A TLSPlaintext record with the ClientHello (RFC 8446 §4.1.2, §5.1).
@@ -232,8 +244,9 @@ fn parse(mut read: &[u8]) -> Option<Heard> {
         let content = rest.get(..length).unwrap_or(rest);
         match (head[0], content) {
             (21, _) if content.len() < length => return None,
-            // RFC 6066 §3: unrecognized_name as a warning, which may stand before the ServerHello.
-            (21, [1, 112]) => {}
+            // RFC 5246 §7.2: after a warning the sender may go on, as after unrecognized_name (RFC 6066 §3); only
+            // close_notify (§7.2.1) says that nothing follows.
+            (21, [1, description]) if *description != 0 => {}
             // RFC 8446 §6: level and description.
             (21, [_, description]) => return Some(Heard::Refused(described(*description))),
             (21, _) => return unfit("an alert that is none"),
@@ -273,6 +286,7 @@ fn server_hello(body: &[u8]) -> Option<Heard> {
 
 fn described(description: u8) -> String {
     let name = match description {
+        0 => "close_notify",
         40 => "handshake_failure",
         47 => "illegal_parameter",
         50 => "decode_error",
@@ -324,7 +338,8 @@ mod tests {
     fn answers_are_read() {
         let refused = |name: &str| Some(Heard::Refused(format!("alert {name}")));
         assert_eq!(parse(&[21, 3, 3, 0, 2, 2, 70]), refused("protocol_version"));
-        assert_eq!(parse(&[21, 3, 3, 0, 2, 1, 40]), refused("handshake_failure"));
+        assert_eq!(parse(&[21, 3, 3, 0, 2, 2, 40]), refused("handshake_failure"));
+        assert_eq!(parse(&[21, 3, 3, 0, 2, 1, 0]), refused("close_notify"));
         let hello = record(&hello());
         assert_eq!(parse(&hello), CHOSEN);
         for octets in [&[][..], &[21], &[21, 3, 3, 0, 2, 2], &[22, 3, 3, 0, 0], &hello[..8], &hello[..20]] {
@@ -342,9 +357,22 @@ mod tests {
             assert_eq!(parse(&record(one)), None, "{at}");
             assert_eq!(parse(&[record(one), record(other)].concat()), CHOSEN, "{at}");
         }
-        let warning = [21, 3, 3, 0, 2, 1, 112];
-        assert_eq!(parse(&warning), None);
-        assert_eq!(parse(&[&warning[..], &record(&hello)].concat()), CHOSEN);
+        // handshake_failure is always fatal (RFC 5246 §7.2.2): one that says it is a warning is believed in that.
+        for description in [1, 40, 90, 100, 112, 255] {
+            let warning = [21, 3, 3, 0, 2, 1, description];
+            assert_eq!(parse(&warning), None, "{description}");
+            assert_eq!(parse(&[&warning[..], &warning, &record(&hello)].concat()), CHOSEN, "{description}");
+        }
+    }
+
+    #[test]
+    fn a_warning_is_no_refusal_and_what_follows_it_may_be_one() {
+        for end in [[2, 70], [2, 40], [1, 0]] {
+            let alerts = [&[21, 3, 1, 0, 2, 1, 40, 21, 3, 1, 0, 2][..], &end].concat();
+            assert!(matches!(parse(&alerts), Some(Heard::Refused(_))), "{end:?}");
+        }
+        let nonsense = [&[21, 3, 1, 0, 2, 1, 40][..], b"HTTP/1.1 400"].concat();
+        assert!(matches!(parse(&nonsense), Some(Heard::Unfit(_))));
     }
 
     #[test]
@@ -363,24 +391,41 @@ mod tests {
         }
     }
 
-    /// What is heard of a server that writes these octets for any ClientHello and closes.
-    async fn heard_of(octets: &'static [u8]) -> Heard {
+    /// What is heard, within this time, of a server that writes these octets for any ClientHello, keeps still for so long and
+    /// closes.
+    async fn heard_within(choice: Duration, octets: &'static [u8], still: Duration) -> Result<Heard, String> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _asked = stream.read(&mut [0; 4_096]).await;
             let _gone = stream.write_all(octets).await;
+            tokio::time::sleep(still).await;
         });
         let address = Address { host: "localhost".to_owned(), port, path: "/".to_owned() };
-        greet(&address, &offer(&["1.0"], &["TLS_RSA_WITH_AES_128_CBC_SHA"]), [7; 32]).await.unwrap()
+        let offer = offer(&["1.0"], &["TLS_RSA_WITH_AES_128_CBC_SHA"]);
+        greet_within(&address, &offer, [7; 32], choice).await
+    }
+
+    async fn heard_of(octets: &'static [u8]) -> Heard {
+        heard_within(CHOICE, octets, Duration::ZERO).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn silence_is_no_refusal_whatever_came_before() {
+        let silent = async |octets| heard_within(Duration::from_millis(300), octets, CHOICE).await;
+        assert!(silent(b"").await.is_err());
+        for octets in [&[21, 3, 1, 0, 2, 1, 40][..], &[22, 3, 1, 0, 50, 2, 0]] {
+            assert!(matches!(silent(octets).await, Ok(Heard::Unfit(_))), "{octets:?}");
+        }
     }
 
     #[tokio::test]
     async fn an_end_is_a_refusal_only_where_nothing_came_before() {
         assert!(matches!(heard_of(b"").await, Heard::Refused(_)));
         assert!(matches!(heard_of(&[21, 3, 1, 0, 2, 2, 70]).await, Heard::Refused(_)));
-        for octets in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[22, 3, 1, 0, 50, 2, 0], &[22, 3, 1, 0, 0]] {
+        let warning = &[21, 3, 1, 0, 2, 1, 40];
+        for octets in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[22, 3, 1, 0, 50, 2, 0], &[22, 3, 1, 0, 0], warning] {
             assert!(matches!(heard_of(octets).await, Heard::Unfit(_)), "{octets:?}");
         }
         // Records without content and without end.

@@ -573,6 +573,8 @@ defects! {
     // TLS: RFC 9325, FAPI 2.0 §5.2.
     /// TLS 1.0 is spoken (RFC 9325 §3.1.1).
     Tls10 = "tls-1.0",
+    /// TLS 1.0 is spoken, a warning in front of the ServerHello (RFC 5246 §7.2).
+    Tls10AfterWarning = "tls-1.0-after-warning",
     /// TLS 1.0 is spoken, the ServerHello in one record with the Certificate (RFC 5246 §6.2.1).
     Tls10Coalesced = "tls-1.0-coalesced",
     /// TLS 1.0 is spoken, the ServerHello in two records (RFC 5246 §6.2.1).
