@@ -122,8 +122,11 @@ pub(crate) fn judge(
         }
         // Read again: what says something as it is written may say nothing with the values of this target.
         other => {
-            let expectation = fill(other).and_then(|filled| read(&filled)).map_err(Unmet::Unjudged)?;
-            table(&expectation, answer, sight, fill)
+            let filled = fill(other).map_err(Unmet::Unjudged)?;
+            if is_displaced(other, &filled) {
+                return Err(Unmet::Unjudged("an object was filled in where a value was to be compared".to_owned()));
+            }
+            table(&read(&filled).map_err(Unmet::Unjudged)?, answer, sight, fill)
         }
     }
 }
@@ -149,6 +152,17 @@ fn check_within(expected: &Value, words: &Words, within: &[&str]) -> Result<(), 
             alternatives.iter().try_for_each(|alternative| check_within(alternative, words, within))
         }
         other => read(other)?.is.iter().try_for_each(|name| named(name)),
+    }
+}
+
+/// Whether an object stands where a text was written: one that the target chose would be read as a matcher.
+fn is_displaced(written: &Value, filled: &Value) -> bool {
+    match (written, filled) {
+        (Value::String(_), Value::Object(_)) => true,
+        (Value::Object(written), Value::Object(filled)) => {
+            written.iter().any(|(name, written)| filled.get(name).is_some_and(|filled| is_displaced(written, filled)))
+        }
+        _ => false,
     }
 }
 

@@ -27,18 +27,19 @@ fn ask(expected: &Value, answer: &Answer) -> Result<(), String> {
     judge(expected, answer, &sight, &|value| Ok(value.clone())).map_err(|unmet| format!("{unmet:?}"))
 }
 
-/// Judged where `${x}` is this text, and nothing else has a name.
-fn ask_with(x: &str, expected: &Value, answer: &Answer) -> Result<(), Unmet> {
-    struct X<'a>(&'a str);
-    impl Names for X<'_> {
+/// Judged where `${x}` is this value, and nothing else has a name.
+fn ask_with(x: impl Into<Value>, expected: &Value, answer: &Answer) -> Result<(), Unmet> {
+    struct X(Value);
+    impl Names for X {
         fn value(&self, name: &str) -> Option<Value> {
-            (name == "x").then(|| self.0.into())
+            (name == "x").then(|| self.0.clone())
         }
     }
     let words = words();
+    let x = X(x.into());
     assert_eq!(check(expected, &words), Ok(()), "{expected}");
     let sight = Sight { words: &words, jwks: &json!({ "keys": [] }), now: NOW, fetched: false };
-    judge(expected, answer, &sight, &|value| template::fill_value(value, &X(x)).map_err(|why| why.to_string()))
+    judge(expected, answer, &sight, &|value| template::fill_value(value, &x).map_err(|why| why.to_string()))
 }
 
 #[test]
@@ -203,6 +204,23 @@ fn what_asks_nothing_once_it_is_filled_in_is_an_error() {
     assert!(is_unjudged("a", &json!({ "body": "${y}" })));
     assert!(is_unjudged("a", &json!({ "headers": { "a": "${y?}" } })));
     assert!(is_unjudged("a", &json!({ "body": { "contains": "${y?}" } })));
+}
+
+#[test]
+fn what_a_target_chose_is_never_a_matcher() {
+    let answer = response(200, &[], r#"{"a":{"present":true},"b":["c"]}"#);
+    for x in [json!({}), json!({ "present": true }), json!({ "type": "object" })] {
+        for expected in [
+            json!({ "json": { "a": "${x}" } }),
+            json!({ "json": { "b": { "each": "${x}" } } }),
+            json!({ "json": { "a": { "member": { "present": "${x}" } } } }),
+            json!({ "json": { "a": { "equals": "${x}" } } }),
+        ] {
+            let asked = ask_with(x.clone(), &expected, &answer);
+            assert!(matches!(asked, Err(Unmet::Unjudged(_))), "{expected} with {x}");
+        }
+    }
+    assert_eq!(ask_with(json!(["c"]), &json!({ "json": { "b": "${x}" } }), &answer), Ok(()));
 }
 
 #[test]
