@@ -284,21 +284,23 @@ async fn a_call_that_fails_during_a_rotation() {
         let mut seen = Vec::new();
         for number in numbers.into_iter().take(MOST) {
             let what = format!("{kind} {number} failed during a rotation");
-            let inject = format!("inject={calls}:error=EIO:when={number}");
             let mut tries = 0;
             let (server, output) = loop {
                 scene.keys_never_rotated().await;
                 let server = scene.serving().await;
+                // In another run the runtime wakes its threads more often, or less: it is looked for round about.
+                let when =
+                    if tries % 2 == 0 { number.saturating_sub(tries / 2).max(1) } else { number + tries / 2 + 1 };
+                let inject = format!("inject={calls}:error=EIO:when={when}");
                 let output = scene.rotate(&["-e", &format!("trace={calls}"), "-e", &inject]).await;
-                assert_eq!(failed(&scene.trace), 1, "{what}");
                 if failed_on_keys(&scene.trace) {
+                    assert_eq!(failed(&scene.trace), 1, "{what}");
                     break (server, output.expect("it ends"));
                 }
-                // In another run the runtime wakes its threads more often, or less: one of those calls has failed, and whoever
-                // was to be woken may sleep for ever.
+                // One of the calls that wake has failed, and whoever was to be woken may sleep for ever; or there were fewer.
                 server.stop().await;
                 tries += 1;
-                assert!(tries < 10, "{what}: never on the keys");
+                assert!(tries < 20, "{what}: never on the keys");
             };
             assert!(!output.status.success(), "acknowledged, though {what}");
             seen.push(number);
@@ -343,8 +345,8 @@ impl Scene {
         let group = rotating.id().unwrap();
         let rotated = timeout(PATIENCE, rotating.wait_with_output()).await;
         if rotated.is_err() {
-            let ended = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().await.unwrap();
-            assert!(ended.success());
+            // It fails where both have ended meanwhile.
+            Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).output().await.unwrap();
         }
         rotated.ok().map(|output| output.unwrap())
     }
