@@ -225,8 +225,7 @@ impl Bench {
         outcome.map(|()| (new, remembered))
     }
 
-    /// Another signature each time, as with tokens: a processor that has seen one before guesses right at each of its bits, which is
-    /// worth a twentieth.
+    /// Another signature of another message each time, as with tokens: one and the same again and again is a sixteenth cheaper.
     fn verification(&self, times: usize) -> Result<Duration, Failure> {
         let random = SystemRandom::new();
         let mut signed = Vec::with_capacity(times);
