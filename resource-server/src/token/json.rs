@@ -50,16 +50,17 @@ pub(super) fn member_names(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>, AmbiguousJ
 #[error("not one JSON object with every member named once")]
 pub struct AmbiguousJson;
 
+fn one_level_less<E: de::Error>(depth: usize) -> Result<usize, E> {
+    depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+}
+
 struct Strict {
     depth: usize,
 }
 
 impl Strict {
     fn deeper<E: de::Error>(&self) -> Result<Self, E> {
-        match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth }),
-            None => Err(E::custom("nested too deep")),
-        }
+        one_level_less(self.depth).map(|depth| Self { depth })
     }
 }
 
@@ -133,10 +134,7 @@ struct Scan {
 
 impl Scan {
     fn deeper<E: de::Error>(&self) -> Result<Self, E> {
-        match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth }),
-            None => Err(E::custom("nested too deep")),
-        }
+        one_level_less(self.depth).map(|depth| Self { depth })
     }
 }
 
