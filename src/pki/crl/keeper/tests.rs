@@ -302,3 +302,29 @@ async fn beyond_so_many_of_one_anchor_nobody_waits_for_lists_that_do_not_come() 
         assert!(verifier.verify(&peer, &client, now()).now_or_never().is_none(), "another anchor's may wait");
     }
 }
+
+#[tokio::test]
+async fn a_change_that_was_not_read_when_it_was_told_is_read_with_the_next_tick() {
+    let rig = Rig::new().await;
+    let mut keeping = rig.keeping().await;
+    let locations =
+        |keeping: &Keeping| -> Vec<String> { keeping.sources.keys().map(|source| format!("{source:?}")).collect() };
+    let before = locations(&keeping);
+    assert_eq!(before.len(), 1);
+    let elsewhere = rig.directory.path().join("elsewhere").display().to_string();
+    let mut anchor = rig.scene.record.anchors[0].anchor.as_ref().clone();
+    anchor.revocation.crls = vec![CrlSource { location: elsewhere.clone(), issuer_der: None }];
+    rig.registry.change_anchor(anchor, because("moved")).await.unwrap();
+    assert_ne!(keeping.seen, Some(rig.registry.stand()));
+    assert_eq!(locations(&keeping), before);
+
+    keeping.catch_up().await;
+    assert_eq!(keeping.seen, Some(rig.registry.stand()));
+    let [after] = &locations(&keeping)[..] else { panic!("one source") };
+    assert!(after.contains(&elsewhere), "{after}");
+
+    // A fault in the midst of it: everything is looked at.
+    keeping.seen = None;
+    keeping.catch_up().await;
+    assert_eq!(keeping.seen, Some(rig.registry.stand()));
+}
