@@ -18,7 +18,6 @@ use audit_index::IndexFile;
 pub use durability::{Durability, Standby, Weakness};
 
 use crate::audit::AppendRefusal;
-
 use crate::registry::{EditRefusal, StoreUnavailable};
 
 mod audit;
