@@ -58,6 +58,8 @@ pub struct Config {
     pub perimeter: Perimeter,
     /// `limits.*`.
     pub limits: Limits,
+    /// `workers`: how many threads answer requests. Default: [`Config::workers_beside`] on this machine.
+    pub workers: usize,
     /// `log.*`.
     pub log: Log,
     /// `drain_seconds`: how long requests under way may take once the server is told to stop. Default 10.
@@ -77,6 +79,13 @@ impl Config {
     /// What `require_synchronous` asks of the store.
     pub const fn standby(&self) -> Standby {
         if self.require_synchronous { Standby::Required } else { Standby::Optional }
+    }
+
+    /// How many threads answer requests where a machine has so many cores: one fewer, because the store's own threads, which write
+    /// the audit log and its index, come to a core under load. A thread more than that costs a fifth more CPU for a token, in
+    /// waking each other (docs/performance.md).
+    pub const fn workers_beside(cores: usize) -> usize {
+        if cores > 2 { cores - 1 } else { 1 }
     }
 
     /// Under which URL partners reach `endpoint`, which begins with a slash, with their certificates.

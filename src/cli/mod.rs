@@ -54,6 +54,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use countersign_resource_server::time::{Clock, SystemClock};
 use output::Output;
@@ -134,8 +135,9 @@ enum Command {
 pub fn run() -> ExitCode {
     // Usage that cannot be understood ends here, with 2.
     let line = CommandLine::parse();
-    let outcome = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(execute(line)),
+    let config = configuration(line.config.as_deref());
+    let outcome = match runtime(&config) {
+        Ok(runtime) => runtime.block_on(execute(line, config)),
         Err(error) => Err(error.into()),
     };
     match outcome {
@@ -150,9 +152,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-async fn execute(line: CommandLine) -> Result<(), Failure> {
+/// As many threads as are configured; where nothing can be read, only to say so.
+fn runtime(config: &Result<Config, ConfigMistakes>) -> std::io::Result<Runtime> {
+    let workers = config.as_ref().map_or(1, |config| config.workers);
+    Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+}
+
+async fn execute(line: CommandLine, config: Result<Config, ConfigMistakes>) -> Result<(), Failure> {
     let output = if line.json { Output::Json } else { Output::People };
-    let config = configuration(line.config.as_deref());
     let command = match line.command {
         Command::Quickstart(arguments) => return quickstart::run(arguments).await,
         Command::CheckConfig => return check_config::run(config, output),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -158,6 +159,9 @@ impl Reader {
                     .and_then(|checks| u32::try_from(checks).ok())
                     .unwrap_or(defaults.certificate_checks_per_certificate),
             },
+            workers: self.number("workers", 1..=1024).unwrap_or_else(|| {
+                Config::workers_beside(std::thread::available_parallelism().map_or(1, NonZero::get))
+            }),
             log: Log {
                 format: self
                     .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])

@@ -91,6 +91,13 @@ fn the_published_limits_are_these() {
 }
 
 #[test]
+fn a_core_is_left_to_the_store_and_at_least_one_thread_answers() {
+    assert_eq!([0, 1, 2, 3, 4, 64].map(Config::workers_beside), [1, 1, 1, 2, 3, 63]);
+    assert_eq!(read("workers = 7").unwrap().workers, 7);
+    assert_eq!(mistakes(read("workers = 0")), ["workers"]);
+}
+
+#[test]
 fn a_rate_is_a_number_of_requests_a_second() {
     let keys = ["address", "certificate", "client", "resource_server"].map(|of| format!("requests_per_{of}"));
     let limits =

@@ -2,8 +2,9 @@
 //!
 //! SQLite has a commit do it that finds many pages written ahead: that one takes ten times as long as the others, and with it
 //! every request whose record it holds. Here a task looks how many there are, whoever wrote them, carries them over on a
-//! connection of its own, syncs the file, and has a writer's turn only for what came meanwhile: whoever writes then begins the file
-//! of what is written ahead anew. It knows nothing of what is in it.
+//! connection of its own and syncs the file, a little at a time: the disk does one thing after the other, and a commit waits for
+//! whatever it is at. Once much was written ahead the task has a writer's turn for what came meanwhile: whoever writes then
+//! begins the file of what is written ahead anew. It knows nothing of what is in it.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -16,10 +17,13 @@ use tokio::time::sleep;
 use crate::store::{Engine, Store};
 
 /// How often it is looked how much is written ahead.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
 
-/// How many pages are carried over: four megabytes.
-const ENOUGH: i64 = 1_024;
+/// How many pages are carried over at a time, at least: half a megabyte.
+const SOME: i64 = 128;
+
+/// From how many pages on the file of what is written ahead is begun anew: 16 megabytes.
+const ENOUGH: i64 = 4_096;
 
 /// So few that whoever waits for a turn does not notice.
 const LITTLE: i64 = 64;
@@ -104,24 +108,29 @@ impl Store {
     }
 }
 
-/// Carries over what is written ahead, if it is enough.
+/// Carries over what is written ahead, if there is some; and where there was enough of it, has it begun anew.
 async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static File>) -> Result<(), sqlx::Error> {
-    if ahead.look().await?.left() < ENOUGH {
+    let written = ahead.look().await?;
+    if written.left() < SOME {
         return Ok(());
     }
-    for _ in 0..PASSES {
+    let begins_anew = written.ahead >= ENOUGH;
+    for _ in 0..if begins_anew { PASSES } else { 1 } {
         if ahead.carry_over().await?.left() > LITTLE {
             // Somebody reads what was long ago, and nothing is gained by a turn. (Somebody who reads what was just now is nearly always
             // there where much is read: that must not keep the file from being begun anew.)
             return Ok(());
         }
-        if ahead.look().await?.left() <= LITTLE {
+        if !begins_anew || ahead.look().await?.left() <= LITTLE {
             break;
         }
     }
     // SQLite syncs the file only where nothing was written ahead meanwhile: that would be under the turn, with all of it.
     if let Some(file) = file {
         spawn_blocking(|| file.sync_data()).await.map_err(std::io::Error::other)??;
+    }
+    if !begins_anew {
+        return Ok(());
     }
     // Nobody of this process writes: when all is carried over, the next to write begins from the start of the file.
     let _turn = store.turn_to_write().await;
@@ -172,28 +181,47 @@ mod tests {
         let bench = Bench::sqlite().await;
         let mut lease = leased(&bench.store).await;
         let keeping = bench.store.keep_carried_over().unwrap();
-        for _ in 0..6 * ENOUGH_OCTETS / BATCH {
+        for _ in 0..3 * ENOUGH_OCTETS / BATCH {
             append(&bench.store, &mut lease).await;
             let carried = async {
-                while write_ahead(&bench.store).look().await.unwrap().left() >= ENOUGH {
+                while write_ahead(&bench.store).look().await.unwrap().left() >= SOME {
                     sleep(Duration::from_millis(1)).await;
                 }
             };
             timeout(Duration::from_secs(10), carried).await.unwrap();
         }
-        assert!(length(&bench.store) < 3 * ENOUGH_OCTETS, "{} octets", length(&bench.store));
-        assert_eq!(bench.store.recent(u32::MAX).await.unwrap().len() as u64, 6 * ENOUGH_OCTETS / BATCH * 64);
+        assert!(length(&bench.store) < 2 * ENOUGH_OCTETS, "{} octets", length(&bench.store));
+        assert_eq!(bench.store.recent(u32::MAX).await.unwrap().len() as u64, 3 * ENOUGH_OCTETS / BATCH * 64);
         keeping.abort();
+    }
+
+    #[tokio::test]
+    async fn a_little_is_carried_over_without_a_turn() {
+        let bench = Bench::sqlite().await;
+        let (store, ahead) = (&bench.store, write_ahead(&bench.store));
+        let mut lease = leased(store).await;
+        append(store, &mut lease).await;
+        let written = ahead.look().await.unwrap();
+        assert!((SOME..ENOUGH).contains(&written.left()), "{written:?}");
+        let turn = store.turn_to_write().await;
+        carry_over_all(store, ahead, None).await.unwrap();
+        drop(turn);
+        assert_eq!(ahead.look().await.unwrap(), Pages { carried: written.ahead, ..written });
+        // Less than that is left alone.
+        store.renew(lease.head.chain(), lease.number, NOW.after(Duration::from_secs(60))).await.unwrap();
+        let written = ahead.look().await.unwrap();
+        carry_over_all(store, ahead, None).await.unwrap();
+        assert_eq!(ahead.look().await.unwrap(), written);
     }
 
     #[tokio::test]
     async fn no_commit_carries_it_over_by_itself() {
         let bench = Bench::sqlite().await;
         let mut lease = leased(&bench.store).await;
-        for _ in 0..6 * ENOUGH_OCTETS / BATCH {
+        for _ in 0..3 * ENOUGH_OCTETS / BATCH {
             append(&bench.store, &mut lease).await;
         }
-        assert!(length(&bench.store) > 6 * ENOUGH_OCTETS);
+        assert!(length(&bench.store) > 3 * ENOUGH_OCTETS);
     }
 
     #[tokio::test]
