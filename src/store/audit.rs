@@ -179,7 +179,14 @@ impl AuditStore for Store {
                     }
                     appended
                 }
-                Engine::Postgres { pool } => append_postgres(pool, &batch).await,
+                Engine::Postgres { appender, .. } => {
+                    let mut connection = appender.take().await?;
+                    let appended = append_postgres(&mut connection, &batch).await;
+                    if !matches!(appended, Err(AppendRefusal::Unavailable(_))) {
+                        appender.keep(connection);
+                    }
+                    appended
+                }
             }?;
             store.recent.note(batch, &appended);
             Ok(appended)
@@ -591,8 +598,7 @@ fn sealed<'a>(batch: &'a Batch, replayed: &[usize]) -> Result<Vec<Sealed<'a>>, S
 
 /// The registry's version is read after the commit: one that was committed, and may have been acknowledged, while the
 /// records were being written is seen, which a read within the transaction could miss.
-async fn append_postgres(pool: &sqlx::PgPool, batch: &Batch) -> Result<Appended, AppendRefusal> {
-    let mut connection = pool.acquire().await?;
+async fn append_postgres(connection: &mut sqlx::PgConnection, batch: &Batch) -> Result<Appended, AppendRefusal> {
     let uses = Uses::of(batch);
     let (replayed, head) = if uses.first.is_empty() && batch.given_back.is_empty() && batch.history.is_none() {
         // One statement is a transaction of its own, and a round trip fewer.

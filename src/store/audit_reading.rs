@@ -199,7 +199,7 @@ impl Store {
     async fn whole(&self, after: Position, last: Position, limit: u32) -> Result<Option<Run>, sqlx::Error> {
         match &self.engine {
             // PostgreSQL sends rows as they come; joining them first costs it more than that.
-            Engine::Postgres { pool } => {
+            Engine::Postgres { pool, .. } => {
                 let rows = sqlx::query(PLAIN).bind(after.number()).bind(last.number()).bind(i64::from(limit));
                 let mut run = Run::default();
                 for row in rows.fetch_all(pool).await? {

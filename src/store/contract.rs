@@ -247,7 +247,7 @@ impl Bench {
                 connection.execute(statement).await.unwrap();
                 appender.keep(connection);
             }
-            Engine::Postgres { pool } => {
+            Engine::Postgres { pool, .. } => {
                 pool.execute(statement).await.unwrap();
             }
         }
@@ -262,7 +262,7 @@ impl Bench {
                 connection.execute(statement).await.unwrap();
                 appender.keep(connection);
             }
-            Engine::Postgres { pool } => {
+            Engine::Postgres { pool, .. } => {
                 // A hundred thousand rows may take longer than a statement of the server's may.
                 let mut transaction = pool.begin().await.unwrap();
                 transaction.execute("SET LOCAL statement_timeout = 0").await.unwrap();
@@ -1737,7 +1737,7 @@ async fn a_database_that_does_not_wait_for_its_disk_is_told_to() {
         let url = format!("{}%20-csynchronous_commit%3D{given}", bench.url);
         let store = open(&url, Migrate::Check).await.unwrap();
         let changes: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&store.writers).await.unwrap();
-        let Engine::Postgres { pool } = &store.engine else { panic!("another engine") };
+        let Engine::Postgres { pool, .. } = &store.engine else { panic!("another engine") };
         let records: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(pool).await.unwrap();
         assert_eq!((changes.as_str(), records.as_str()), (kept, kept), "given {given}");
     }
@@ -1751,7 +1751,7 @@ async fn a_database_that_compiles_statements_is_told_not_to() {
         return;
     };
     let store = open(&format!("{}%20-cjit%3Don", bench.url), Migrate::Check).await.unwrap();
-    let Engine::Postgres { pool } = &store.engine else { panic!("another engine") };
+    let Engine::Postgres { pool, .. } = &store.engine else { panic!("another engine") };
     for connections in [&store.readers, &store.writers] {
         let compiles: String = sqlx::query_scalar("SHOW jit").fetch_one(connections).await.unwrap();
         assert_eq!(compiles, "off");

@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyPool, Executor, PgPool, SqlitePool, Transaction};
+use sqlx::{Any, AnyPool, Executor, PgConnection, PgPool, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use appender::Appender;
 use audit_index::IndexFile;
 
 pub use durability::{Durability, Standby, Weakness};
 
 use crate::audit::AppendRefusal;
 use crate::registry::{EditRefusal, StoreUnavailable};
+
+mod appender;
 
 mod audit;
 
@@ -86,13 +89,15 @@ pub struct Store {
 enum Engine {
     Postgres {
         pool: PgPool,
+        /// Appends to the audit log.
+        appender: Arc<Appender<PgConnection>>,
     },
     Sqlite {
         path: PathBuf,
         /// The index of the audit log: a file of its own.
         index: Arc<IndexFile>,
         /// Appends to the audit log. Begin with [`Store::turn_to_write`].
-        appender: Arc<sqlite::Appender>,
+        appender: Arc<Appender<SqliteConnection>>,
         /// Read-only connections.
         readers: SqlitePool,
         /// What is written ahead of the file.
@@ -266,7 +271,9 @@ impl Store {
         // Side by side, so that each is told, whichever of them has to be waited for.
         let own = async {
             match &self.engine {
-                Engine::Postgres { pool } => pool.close().await,
+                Engine::Postgres { pool, appender } => {
+                    tokio::join!(pool.close(), appender.close());
+                }
                 Engine::Sqlite { appender, readers, index, write_ahead, .. } => {
                     let appended = async {
                         // Whoever appends has it until the batch is written.

@@ -11,6 +11,7 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{Any, ColumnIndex, ConnectOptions, Connection, Database, Decode, Executor, PgPool, Postgres, Row, Type};
 
+use super::appender::Appender;
 use super::schema::{self, Applied, Migrations, NextStep, Standing};
 use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Standby, Store, pool_options};
 use crate::registry::StoreUnavailable;
@@ -85,7 +86,16 @@ pub(super) async fn open(url: &str, migrate: Migrate, standby: Standby) -> Resul
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |connection, _| async move { begin_session::<Postgres>(connection, standby).await }.boxed())
         .after_release(|connection, _| is_good(connection).boxed())
-        .connect_lazy_with(options);
+        .connect_lazy_with(options.clone());
+    let appender = Appender::new(move || {
+        let options = options.clone();
+        let connecting = async move {
+            let mut connection = options.connect().await?;
+            begin_session::<Postgres>(&mut connection, standby).await?;
+            Ok(connection)
+        };
+        connecting.boxed()
+    });
     let any = |connections: u32| {
         pool_options(connections)
             .after_connect(move |connection, _| async move { begin_session::<Any>(connection, standby).await }.boxed())
@@ -93,7 +103,7 @@ pub(super) async fn open(url: &str, migrate: Migrate, standby: Standby) -> Resul
             .connect_lazy_with(any_options.clone())
     };
     Ok(Store {
-        engine: Engine::Postgres { pool },
+        engine: Engine::Postgres { pool, appender: Arc::new(appender) },
         readers: any(READERS),
         writers: any(WRITERS),
         turn: None,

@@ -343,7 +343,7 @@ impl RegistryStore for Store {
 
     fn watch(&self) -> Box<dyn Watch> {
         match &self.engine {
-            Engine::Postgres { pool } => Box::new(postgres::NotificationWatch::new(pool)),
+            Engine::Postgres { pool, .. } => Box::new(postgres::NotificationWatch::new(pool)),
             Engine::Sqlite { path, .. } => Box::new(sqlite::DataVersionWatch::new(path)),
         }
     }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite};
 use tokio::sync::Mutex;
 
+use super::appender::Appender;
 use super::audit_index::IndexFile;
 use super::schema::{self, Applied, Migrations, NextStep, Standing};
 use super::{ACQUIRE_TIMEOUT, Engine, Migrate, OpenError, READERS, Standby, Store, pool_options};
@@ -131,11 +132,13 @@ pub(super) async fn open(path: &Path, migrate: Migrate) -> Result<Store, OpenErr
         engine: Engine::Sqlite {
             path: path.to_owned(),
             index: Arc::new(IndexFile::beside(path)),
-            appender: Arc::new(Appender {
-                options: options.clone(),
-                pragmas: writer_pragmas,
-                held: std::sync::Mutex::new(Held::Nothing),
-            }),
+            appender: Arc::new(Appender::new({
+                let options = options.clone();
+                move || {
+                    let options = options.clone();
+                    async move { connect(&options, writer_pragmas).await }.boxed()
+                }
+            })),
             readers: native(READERS, READER_PRAGMAS),
             write_ahead: Arc::new(WriteAhead::new(native(1, writer_pragmas))),
         },
@@ -164,59 +167,6 @@ pub(super) fn prepare_file(path: &Path, migrate: Migrate) -> std::io::Result<()>
             }
         }
         (Err(error), _) => Err(error),
-    }
-}
-
-/// The connection that appends to the audit log, kept from one batch to the next. It is in no pool: a pool asks a connection
-/// whether it lives each time it is taken and each time it is given back, and every question is answered by its thread.
-pub(super) struct Appender {
-    options: SqliteConnectOptions,
-    pragmas: &'static str,
-    held: std::sync::Mutex<Held>,
-}
-
-enum Held {
-    Nothing,
-    Connection(SqliteConnection),
-    Closed,
-}
-
-impl Appender {
-    /// The connection, for one batch. Have a turn to write first; whoever does not [`Appender::keep`] it closes it.
-    pub(super) async fn take(&self) -> Result<SqliteConnection, sqlx::Error> {
-        let held = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(*held, Held::Closed) {
-                return Err(sqlx::Error::PoolClosed);
-            }
-            std::mem::replace(&mut *held, Held::Nothing)
-        };
-        match held {
-            Held::Connection(connection) => Ok(connection),
-            Held::Nothing | Held::Closed => connect(&self.options, self.pragmas).await,
-        }
-    }
-
-    /// Keeps it for the next batch, if one can begin on it.
-    pub(super) fn keep(&self, connection: SqliteConnection) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_usable(&connection) && matches!(*held, Held::Nothing) {
-            *held = Held::Connection(connection);
-        }
-    }
-
-    /// Closes it for good, once what is under way on it has ended.
-    pub(super) async fn close(&self) {
-        let held = std::mem::replace(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner), Held::Closed);
-        if let Held::Connection(connection) = held {
-            let _ = connection.close().await; // nothing is open on it that could be lost
-        }
-    }
-}
-
-impl std::fmt::Debug for Appender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Appender").finish_non_exhaustive()
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
             transaction.commit().await?;
             Ok(Advanced::By(step.records))
         }
-        Engine::Postgres { pool } => {
+        Engine::Postgres { pool, .. } => {
             let mut transaction = pool.begin().await?;
             // What a crash takes away is indexed again.
             sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
