@@ -15,12 +15,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use clap::Args;
+use countersign::config::Config;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Failure;
@@ -64,9 +66,14 @@ pub(crate) fn start(population: &Population, log: &Path) -> Result<(Server, Targ
     Ok((server, target))
 }
 
-/// Serves until it is killed.
-#[tokio::main]
-pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Serves until it is killed, with as many threads as the server has by default.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let cores = std::thread::available_parallelism()?.get();
+    let workers = Config::workers_beside(cores);
+    Builder::new_multi_thread().worker_threads(workers).enable_all().build()?.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
     let population = Population::open(&arguments.population, arguments.size)?;
     let tls = TlsAcceptor::from(floor::settings_with_path(&population)?);
     let key = Arc::new(floor::new_signer()?);
