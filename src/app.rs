@@ -37,7 +37,7 @@ use crate::registry::{MemorySize, Registry, StoreUnavailable, import};
 use crate::status::{ListUnavailable, RevocationList};
 use crate::status_list::StatusLists;
 use crate::store::{self, Durability, Migrate, OpenError, Store, Weakness};
-use crate::tls::{self, ClientFilesError, Dialer, HandshakeObserver, PerimeterGuard, RefusedHandshake};
+use crate::tls::{self, Announcement, ClientFilesError, Dialer, HandshakeObserver, PerimeterGuard, RefusedHandshake};
 
 /// How many names of one certificate a strict perimeter looks up, the subject first: each is a query, and strangers ask.
 const MOST_NAMES: usize = 32;
@@ -437,6 +437,10 @@ impl PerimeterGuard for App {
 
 /// Refused handshakes are records too: counted, and thinned when they flood.
 impl HandshakeObserver for App {
+    fn begun(&self) -> Option<Announcement> {
+        Some(Box::new(self.audit.announce()))
+    }
+
     fn refused(&self, handshake: &RefusedHandshake) {
         self.audit.refused_handshake(&crate::audit::RefusedHandshake {
             remote: handshake.remote,

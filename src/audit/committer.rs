@@ -14,6 +14,9 @@ use countersign_resource_server::time::{Clock, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+/// Who is about to come.
+mod expected;
+
 /// Waiting for more.
 mod gathering;
 
@@ -29,6 +32,9 @@ use super::store::{Appended, AssertionUse, AuditStore, ChangeFeed, Entry, Lease}
 use super::tally::Tally;
 use super::{AuditLimits, RequestId};
 use crate::registry::{FoundClient, RegistryVersion, StoreUnavailable};
+pub use expected::Announced;
+pub(super) use expected::Expected;
+use expected::Worth;
 use history::{Reading, finished};
 use writing::{Doubt, LEASE, Written, after, within};
 
@@ -187,6 +193,8 @@ pub(super) struct Committer {
     renewed_at: Duration,
     forgotten_at: Duration,
     health: Arc<Health>,
+    expected: Expected,
+    worth_waiting: Worth,
 }
 
 impl Committer {
@@ -221,7 +229,13 @@ impl Committer {
             renewed_at: tallied_at,
             forgotten_at: tallied_at,
             health: Arc::default(),
+            expected: Expected::default(),
+            worth_waiting: Worth::default(),
         }
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        self.expected.clone()
     }
 
     pub(super) fn health(&self) -> Arc<Health> {

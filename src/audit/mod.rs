@@ -59,6 +59,7 @@ pub mod verify;
 /// The log as a file, and what may be removed once it is one.
 pub mod export;
 
+pub use committer::Announced;
 pub use introspection::Asked;
 pub use revocation::Finding;
 pub use store::{
@@ -80,7 +81,7 @@ use crate::client_auth::ClientAuthRefusal;
 use crate::error::{Refusal, refusals};
 use crate::mint::{AccessToken, SignedToken};
 use crate::registry::StoreUnavailable;
-use committer::{Committer, Control, Health, Issued, Item, Verdict};
+use committer::{Committer, Control, Expected, Health, Issued, Item, Verdict};
 use record::Occasion;
 use tally::Tally;
 
@@ -167,6 +168,7 @@ pub struct AuditLog {
     node: Arc<str>,
     patience: Duration,
     health: Arc<Health>,
+    expected: Expected,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -195,10 +197,16 @@ impl AuditLog {
             limits,
         );
         committer.open().await?;
-        let health = committer.health();
+        let (health, expected) = (committer.health(), committer.expected());
         let task = tokio::spawn(committer.run(items, orders));
         let task = Mutex::new(Some(task));
-        Ok(Self { queue, control, tally, store, clock, node, patience: limits.patience, health, task })
+        Ok(Self { queue, control, tally, store, clock, node, patience: limits.patience, health, expected, task })
+    }
+
+    /// Says that a peer is about to ask for something, until what is given is dropped: where several are, their decisions share a
+    /// commit.
+    pub fn announce(&self) -> Announced {
+        self.expected.one_more()
     }
 
     /// Puts a decision on record, at the fence. A refusal before authentication is counted and answered at once; everything

@@ -24,7 +24,7 @@ use tower::Service;
 
 use super::connection::{Activity, BodyRoom, LimitedStream, Permit, Permits, UnderWay};
 use super::verifier::CLAIMED;
-use super::{HandshakeObserver, HandshakeRefusal, PerimeterGuard, RefusedHandshake};
+use super::{Announcement, HandshakeObserver, HandshakeRefusal, PerimeterGuard, RefusedHandshake};
 use crate::config::Limits;
 use crate::pki::{Handshake, PresentedChain, RecentLists};
 use crate::registry::Thumbprint;
@@ -62,21 +62,22 @@ impl TlsAcceptor {
         };
         // The handshake's time includes the perimeter's question.
         let handshake = tokio::time::timeout(self.gate.limits.handshake, CLAIMED.scope(claimed, handshake));
-        let (stream, peer) = match handshake.await {
+        let (stream, peer, announcement) = match handshake.await {
             Ok((Ok(connected), _)) => connected,
             Ok((Err(refusal), claimed)) => return Err(self.gate.refuse(remote, refusal, claimed.as_deref())),
             Err(_) => return Err(self.gate.refuse(remote, HandshakeRefusal::TimedOut, None)),
         };
-        Ok(self.gate.open(stream, permit, peer, service))
+        Ok(self.gate.open(stream, permit, peer, announcement, service))
     }
 
     async fn shake_hands(
         &self,
         stream: TcpStream,
         remote: SocketAddr,
-    ) -> Result<(TlsStream<TcpStream>, Arc<PresentedChain>), HandshakeRefusal> {
-        // Whoever says nothing takes nobody's turn.
+    ) -> Result<(TlsStream<TcpStream>, Arc<PresentedChain>, Option<Announcement>), HandshakeRefusal> {
+        // Whoever says nothing takes nobody's turn, and is not expected to ask for anything.
         stream.readable().await.map_err(|_| HandshakeRefusal::Disconnected)?;
+        let announcement = self.gate.observer.begun();
         let handshake = self.gate.permits.turns().take_turns(remote.ip(), self.tls.accept(stream));
         let stream = handshake.await?.map_err(|error| refusal(&error))?;
         let (_, connection) = stream.get_ref();
@@ -103,7 +104,7 @@ impl TlsAcceptor {
                 CLAIMED.with(|claimed| claimed.replace(leaf));
                 Err(HandshakeRefusal::PerimeterClosed)
             }
-            _ => Ok((stream, peer)),
+            _ => Ok((stream, peer, announcement)),
         }
     }
 }
@@ -142,7 +143,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PlainAcceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         std::future::ready(self.gate.enter(&stream).map(|(remote, permit)| {
             let handshake = Handshake { remote, protocol: "none", resumed: false };
-            self.gate.open(stream, permit, Arc::new(PresentedChain::new(handshake, Vec::new())), service)
+            self.gate.open(stream, permit, Arc::new(PresentedChain::new(handshake, Vec::new())), None, service)
         }))
     }
 }
@@ -169,9 +170,10 @@ impl Gate {
         stream: T,
         permit: Permit,
         peer: Arc<PresentedChain>,
+        announcement: Option<Announcement>,
         service: S,
     ) -> (LimitedStream<T>, PeerService<S>) {
-        let activity = Activity::new();
+        let activity = Activity::new(announcement);
         let stream = LimitedStream::new(stream, activity.clone(), &self.limits, permit);
         (stream, PeerService { inner: service, peer, activity, most_body_bytes: self.limits.http2_body_bytes })
     }

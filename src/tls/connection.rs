@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::HandshakeRefusal;
 use super::frames::{Flood, Frames, ILLEGAL, Most};
 use super::turns::Turns;
+use super::{Announcement, HandshakeRefusal};
 use crate::config::Limits;
 use crate::telemetry;
 
@@ -117,16 +117,19 @@ pub(super) struct Activity {
     /// Nanoseconds from `opened` to the last request's begin and end.
     begun: AtomicU64,
     ended: AtomicU64,
+    /// Until the first request is answered.
+    announcement: Mutex<Option<Announcement>>,
 }
 
 impl Activity {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self::opened_at(Instant::now()))
+    pub(super) fn new(announcement: Option<Announcement>) -> Arc<Self> {
+        Arc::new(Self { announcement: Mutex::new(announcement), ..Self::opened_at(Instant::now()) })
     }
 
     fn opened_at(opened: Instant) -> Self {
         let (under_way, bodies) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { opened, under_way, bodies, begun: AtomicU64::new(0), ended: AtomicU64::new(0) }
+        let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { opened, under_way, bodies, begun, ended, announcement: Mutex::default() }
     }
 
     /// A request begins; it ends when what is returned is dropped.
@@ -161,6 +164,7 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.ended.store(self.0.since_opened(), Ordering::Relaxed);
         self.0.under_way.fetch_sub(1, Ordering::Release);
+        self.0.announcement.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -536,7 +540,7 @@ mod tests {
     impl Rig {
         fn open(limits: &Limits) -> Self {
             let (peer, stream) = duplex(256);
-            let activity = Activity::new();
+            let activity = Activity::new(None);
             let permit = Permits::new(limits).take([127, 0, 0, 1].into()).unwrap();
             Self { peer, stream: LimitedStream::new(stream, activity.clone(), limits, permit), activity }
         }
@@ -589,6 +593,22 @@ mod tests {
         let (limit, after) = rig.end().await;
         assert_eq!(limit, Some(Limit::Idle));
         assert!(after >= SHORT / 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_announced_until_its_first_request_is_answered_or_its_connection_ends() {
+        let announced = Arc::new(());
+        let is_announced = || Arc::strong_count(&announced) > 1;
+        let activity = Activity::new(Some(Box::new(announced.clone())));
+        let request = activity.begin();
+        assert!(is_announced());
+        drop(request);
+        assert!(!is_announced());
+        drop(activity.begin());
+        let unused = Activity::new(Some(Box::new(announced.clone())));
+        assert!(is_announced());
+        drop(unused);
+        assert!(!is_announced());
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ pub use reload::{ServerCertificate, ServerCertificateError};
 pub use server_config::{ClientCertificates, server_config};
 pub(crate) use verifier::check_bounds;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -92,8 +93,8 @@ refusals! {
     }
 }
 
-impl std::fmt::Display for HandshakeRefusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for HandshakeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason())
     }
 }
@@ -111,8 +112,17 @@ pub struct RefusedHandshake {
     pub claimed: Option<Thumbprint>,
 }
 
-/// Who is told of refused handshakes. Called on the connection's task: must not block.
+/// Says that a peer is about to ask for something. Its connection holds it from its first octet until its first request is
+/// answered, or it ends.
+pub type Announcement = Box<dyn fmt::Debug + Send + Sync>;
+
+/// Who is told of handshakes. Called on the connection's task: must not block.
 pub trait HandshakeObserver: Send + Sync + 'static {
+    /// A handshake begins.
+    fn begun(&self) -> Option<Announcement> {
+        None
+    }
+
     /// A handshake was refused.
     fn refused(&self, handshake: &RefusedHandshake);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Committer, Item};
 
@@ -18,11 +19,39 @@ const IDLE_ROUNDS: usize = 8;
 const SHORTEST_GATHERING: Duration = Duration::from_micros(200);
 const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 
+/// Peers that are expected, from so many on, are waited for: they come one by one, as fast as their handshakes are computed.
+const SIBLINGS: usize = 4;
+
+/// With so many decisions nobody is waited for any more.
+const SHARED: usize = 8;
+
+/// How long they are waited for; a handshake takes as long, and a timer is no finer.
+const WAIT: Duration = Duration::from_millis(1);
+
 impl Committer {
     /// Lets whatever else can run do so first, as long as that brings more decisions and takes no longer than a commit: that
-    /// costs as much as deciding several requests, and those that are being decided may share it. Nothing sleeps here; where
+    /// costs as much as deciding several requests, and those that are being decided may share it. Nothing sleeps for that; where
     /// nothing else can run, a round is over at once, and where others never run out of work it is the last one.
-    pub(super) async fn gather(&self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
+    ///
+    /// Only where several peers are shaking hands is there a wait, as long as such waits bring anything.
+    pub(super) async fn gather(&mut self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
+        self.let_others_run(taken, items).await;
+        // Those whose decisions are taken already are announced still: they have no answer yet.
+        let expected = self.expected.count().saturating_sub(taken.len());
+        let enough = SHARED.min(self.limits.batch);
+        if taken.len() < enough && expected >= SIBLINGS && self.worth_waiting.is_tried() {
+            let before = taken.len();
+            let until = Instant::now() + WAIT;
+            while taken.len() < enough
+                && let Ok(Some(item)) = timeout_at(until, items.recv()).await
+            {
+                taken.push(item);
+            }
+            self.worth_waiting.learn(taken.len() > before);
+        }
+    }
+
+    async fn let_others_run(&self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
         let enough = ENOUGH.min(self.limits.batch);
         let until = self.clock.monotonic() + self.health.commit_time().clamp(SHORTEST_GATHERING, LONGEST_GATHERING);
         let mut idle = 0;
