@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
 
 use super::HandshakeRefusal;
 use super::connection::neighbourhood;
@@ -20,6 +21,8 @@ use super::connection::neighbourhood;
 #[derive(Debug)]
 pub(super) struct Turns {
     at_once: usize,
+    /// The one thread computes requests too: a turn lasts until all that could run meanwhile has run.
+    is_alone: bool,
     longest: usize,
     lines: Mutex<Lines>,
 }
@@ -53,13 +56,13 @@ impl Turns {
     /// So many may wait in all.
     pub(super) fn new(longest: usize) -> Self {
         // A turn is held only while a thread computes: as many turns as threads would never be missed by anybody. One thread is
-        // left for requests.
-        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self::with((threads - 1).max(1), longest)
+        // left for requests; where there is one in all, requests come between two turns.
+        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        Self { is_alone: threads <= 1, ..Self::with(threads.saturating_sub(1).max(1), longest) }
     }
 
     fn with(at_once: usize, longest: usize) -> Self {
-        Self { at_once, longest, lines: Mutex::default() }
+        Self { at_once, is_alone: false, longest, lines: Mutex::default() }
     }
 
     /// `work` for somebody at `address`, each step of it in its turn.
@@ -199,7 +202,16 @@ struct Turn(Arc<Turns>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.pass_on();
+        match Handle::try_current() {
+            Ok(runtime) if self.0.is_alone => {
+                let turns = Arc::clone(&self.0);
+                runtime.spawn(async move {
+                    yield_now().await;
+                    turns.pass_on();
+                });
+            }
+            _ => self.0.pass_on(),
+        }
     }
 }
 
@@ -306,6 +318,33 @@ mod tests {
     fn a_turn_that_is_free_is_had_at_once() {
         let turns = Arc::new(Turns::with(2, 0));
         assert_eq!(turns.take_turns(address(1), async { 7 }).now_or_never(), Some(Ok(7)));
+        assert!(is_idle(&turns));
+    }
+
+    /// What can run meanwhile runs between two turns, though one thread computes both.
+    #[tokio::test]
+    async fn where_one_thread_does_all_requests_come_between_two_turns() {
+        let turns = Arc::new(Turns::new(100));
+        assert!(turns.is_alone);
+        let noted: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let mut tasks: Vec<_> = (0..4).map(|_| tokio::spawn(noting(&turns, 1, &noted)).boxed()).collect();
+        for _ in 0..4 {
+            let noted = Arc::clone(&noted);
+            let request = tokio::spawn(async move {
+                noted.lock().unwrap().push(0);
+                Ok(())
+            });
+            tasks.push(request.boxed());
+        }
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        yield_now().await;
+        yield_now().await;
+        let noted = noted.lock().unwrap();
+        let requests_done = noted.iter().rposition(|number| *number == 0).unwrap();
+        assert!(noted[..requests_done].iter().filter(|number| **number == 1).count() <= 1, "{noted:?}");
+        assert_eq!(noted.len(), 8);
         assert!(is_idle(&turns));
     }
 
