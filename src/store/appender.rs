@@ -50,13 +50,16 @@ impl<C: Connection> Appender<C> {
             }
             std::mem::replace(&mut *held, Held::Nothing)
         };
-        if let Held::Connection { mut connection, used } = held {
-            // A server that was restarted meanwhile, or a network that has forgotten it, fails no batch.
-            if used.elapsed() < FRESH || matches!(timeout(ANSWER, connection.ping()).await, Ok(Ok(()))) {
-                return Ok(connection);
+        let ready = async {
+            if let Held::Connection { mut connection, used } = held {
+                // A server that was restarted meanwhile, or a network that has forgotten it, fails no batch.
+                if used.elapsed() < FRESH || matches!(timeout(ANSWER, connection.ping()).await, Ok(Ok(()))) {
+                    return Ok(connection);
+                }
             }
-        }
-        timeout(ACQUIRE_TIMEOUT, (self.connect)()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            (self.connect)().await
+        };
+        timeout(ACQUIRE_TIMEOUT, ready).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Keeps it for the next batch, if one can begin on it.
@@ -67,7 +70,7 @@ impl<C: Connection> Appender<C> {
         }
     }
 
-    /// Closes it for good, once what is under way on it has ended.
+    /// Closes it for good. Whoever has it meanwhile closes it by himself: where that matters, have a turn to write first.
     pub(super) async fn close(&self) {
         let held = std::mem::replace(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner), Held::Closed);
         if let Held::Connection { connection, .. } = held {

@@ -182,7 +182,9 @@ impl AuditStore for Store {
                 Engine::Postgres { appender, .. } => {
                     let mut connection = appender.take().await?;
                     let appended = append_postgres(&mut connection, &batch).await;
-                    if !matches!(appended, Err(AppendRefusal::Unavailable(_))) {
+                    // What was refused is rolled back with the next statement at the earliest, and locks rows until then: where
+                    // the connection ends, so does that.
+                    if appended.is_ok() {
                         appender.keep(connection);
                     }
                     appended
