@@ -21,6 +21,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::mint::{KeyRing, random_octets};
@@ -202,7 +203,7 @@ impl RevocationList {
         (self.clock.now().since(held.signed_at) <= STALE_AFTER).then_some(held)
     }
 
-    /// Draws the list up anew. What is held stays where that fails, and ages.
+    /// Draws the list up anew. What is held stays where that fails, and ages. One at a time.
     ///
     /// # Errors
     /// [`ListUnavailable`].
@@ -214,7 +215,10 @@ impl RevocationList {
         if (state.epoch, state.version.0) < (held.epoch, held.number) {
             return Err(ListUnavailable::WentBack);
         }
-        let snapshot = draw_up(&self.issuer, &self.salt, &self.keys, &state, Some(&self.current()), now)?;
+        let (issuer, salt, keys) = (Arc::clone(&self.issuer), self.salt.clone(), Arc::clone(&self.keys));
+        // A long one takes a core for a while, and requests have few.
+        let drawing = spawn_blocking(move || draw_up(&issuer, &salt, &keys, &state, Some(&held), now));
+        let snapshot = drawing.await.map_err(StoreUnavailable::because)??;
         self.held.send_replace(Arc::new(snapshot));
         Ok(())
     }
