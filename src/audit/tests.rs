@@ -442,6 +442,38 @@ async fn those_that_are_still_being_decided_share_the_commit_of_the_first() {
     assert_eq!(store.batches.load(Ordering::SeqCst) - opened, 1);
 }
 
+/// Whether a decision that comes long after all else has run shares the commit of the one before, where so many are expected.
+async fn shares_a_commit(announced: usize) -> bool {
+    let (store, mint) = (FakeStore::open(), mint());
+    let log = log(&store).await;
+    let opened = store.batches.load(Ordering::SeqCst);
+    let _announced: Vec<_> = (0..announced).map(|_| log.announce()).collect();
+    let deciding = [0, 100].map(|rounds| {
+        let (log, mint) = (&log, &mint);
+        async move {
+            for _ in 0..rounds {
+                tokio::task::yield_now().await;
+            }
+            answer(log.record(trail_of(&client()), Ok(token(mint, &client()))).await).unwrap();
+        }
+    });
+    futures_util::future::join_all(deciding).await;
+    store.batches.load(Ordering::SeqCst) - opened == 1
+}
+
+#[tokio::test]
+async fn where_several_peers_are_expected_the_commit_waits_for_them() {
+    assert!(!shares_a_commit(0).await);
+    assert!(!shares_a_commit(4).await, "the one who decided was announced too: three others are too few");
+    // A machine that is busy may take longer than the wait for a hundred rounds.
+    for tried in 1.. {
+        if shares_a_commit(5).await {
+            break;
+        }
+        assert!(tried < 100, "nobody was waited for");
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let store = FakeStore::closed();

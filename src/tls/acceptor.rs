@@ -104,7 +104,8 @@ impl TlsAcceptor {
                 CLAIMED.with(|claimed| claimed.replace(leaf));
                 Err(HandshakeRefusal::PerimeterClosed)
             }
-            _ => Ok((stream, peer, announcement)),
+            // Without a certificate nobody gets anything that is on record one by one.
+            _ => Ok((stream, peer, announcement.filter(|_| with_certificate))),
         }
     }
 }

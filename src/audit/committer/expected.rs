@@ -1,34 +1,79 @@
 //! Peers that are about to ask for something, as far as anybody says so; and whether it was worth waiting for such as them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Whoever was announced two of these ago, or earlier, is not expected any more: a handshake takes milliseconds, and who only
+/// announces himself is soon forgotten.
+const AGE: Duration = Duration::from_millis(50);
 
 /// How many are expected.
-#[derive(Clone, Debug, Default)]
-pub(in crate::audit) struct Expected(Arc<AtomicUsize>);
+#[derive(Clone, Debug)]
+pub(in crate::audit) struct Expected {
+    since: Instant,
+    counted: Arc<Mutex<Counted>>,
+}
 
-/// One that is expected, until this is dropped.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Which age it is, and how many of those announced in it and in the one before have no answer yet.
+    age: u64,
+    now: usize,
+    before: usize,
+}
+
+/// One that is expected, until this is dropped, or for a tenth of a second.
 #[derive(Debug)]
-pub struct Announced(Expected);
+pub struct Announced {
+    expected: Expected,
+    age: u64,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { since: Instant::now(), counted: Arc::default() }
+    }
+}
 
 impl Expected {
     pub(in crate::audit) fn one_more(&self) -> Announced {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Announced(self.clone())
+        let mut counted = self.counted();
+        counted.now += 1;
+        Announced { expected: self.clone(), age: counted.age }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        let counted = self.counted();
+        counted.now + counted.before
+    }
+
+    /// As of now.
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        let age = u64::try_from(self.since.elapsed().as_millis() / AGE.as_millis()).unwrap_or(u64::MAX);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        match age.saturating_sub(counted.age) {
+            0 => {}
+            1 => *counted = Counted { age, now: 0, before: counted.now },
+            _ => *counted = Counted { age, ..Counted::default() },
+        }
+        counted
     }
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        let mut counted = self.expected.counted();
+        if self.age == counted.age {
+            counted.now -= 1;
+        } else if self.age + 1 == counted.age {
+            counted.before -= 1;
+        }
     }
 }
 
-/// Where waiting brought nothing, it is tried ever more seldom: whoever only announces himself keeps nobody waiting.
+/// Where waiting brought nothing, it is tried ever more seldom.
 #[derive(Debug, Default)]
 pub(super) struct Worth {
     /// How often in a row it brought nothing.
@@ -41,7 +86,7 @@ impl Worth {
     const MOST_BARREN: u32 = 8;
 
     /// Whether to wait this time.
-    pub(super) const fn is_tried(&mut self) -> bool {
+    pub(super) const fn tries(&mut self) -> bool {
         match self.left_out.checked_sub(1) {
             Some(left) => {
                 self.left_out = left;
@@ -74,22 +119,40 @@ mod tests {
     }
 
     #[test]
+    fn whoever_does_not_come_is_not_expected_for_long() {
+        let expected = Expected::default();
+        let at = |ages: u32| Expected { since: expected.since - AGE * ages, ..expected.clone() };
+        let early = expected.one_more();
+        let late = at(1).one_more();
+        assert_eq!(at(1).count(), 2);
+        assert_eq!(at(2).count(), 1);
+        assert_eq!(at(3).count(), 0);
+        let later = at(3).one_more();
+        drop(early);
+        drop(late);
+        assert_eq!(at(3).count(), 1);
+        assert_eq!(at(9).count(), 0);
+        drop(later);
+        assert_eq!(at(9).count(), 0);
+    }
+
+    #[test]
     fn waiting_that_brings_nothing_is_tried_ever_more_seldom() {
         let mut worth = Worth::default();
         let mut gaps = Vec::new();
         for _ in 0..10 {
-            assert!(worth.is_tried());
+            assert!(worth.tries());
             worth.learn(false);
             let mut gap = 0;
-            while !worth.is_tried() {
+            while !worth.tries() {
                 gap += 1;
             }
             gaps.push(gap);
         }
         assert_eq!(gaps, [2, 4, 8, 16, 32, 64, 128, 256, 256, 256]);
         worth.learn(true);
-        assert!(worth.is_tried());
+        assert!(worth.tries());
         worth.learn(false);
-        assert!(!worth.is_tried());
+        assert!(!worth.tries());
     }
 }

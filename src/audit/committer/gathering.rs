@@ -36,19 +36,25 @@ impl Committer {
     /// Only where several peers are shaking hands is there a wait, as long as such waits bring anything.
     pub(super) async fn gather(&mut self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
         self.let_others_run(taken, items).await;
-        // Those whose decisions are taken already are announced still: they have no answer yet.
-        let expected = self.expected.count().saturating_sub(taken.len());
         let enough = SHARED.min(self.limits.batch);
-        if taken.len() < enough && expected >= SIBLINGS && self.worth_waiting.is_tried() {
-            let before = taken.len();
-            let until = Instant::now() + WAIT;
-            while taken.len() < enough
-                && let Ok(Some(item)) = timeout_at(until, items.recv()).await
-            {
-                taken.push(item);
-            }
-            self.worth_waiting.learn(taken.len() > before);
+        if taken.len() >= enough || !self.is_anyone_expected(taken) || !self.worth_waiting.tries() {
+            return;
         }
+        let before = taken.len();
+        let until = Instant::now() + WAIT;
+        while taken.len() < enough
+            && self.is_anyone_expected(taken)
+            && let Ok(Some(item)) = timeout_at(until, items.recv()).await
+        {
+            taken.push(item);
+        }
+        self.worth_waiting.learn(taken.len() > before);
+    }
+
+    /// Beside those whose decisions are taken: who was announced still is, for there is no answer yet. Whoever is on a connection
+    /// that is kept never was, so of these a few are too few.
+    fn is_anyone_expected(&self, taken: &[Item]) -> bool {
+        self.expected.count().saturating_sub(taken.len()) >= SIBLINGS
     }
 
     async fn let_others_run(&self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
