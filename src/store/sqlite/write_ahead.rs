@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sqlx::{Row, SqlitePool};
@@ -16,8 +17,12 @@ use tokio::time::sleep;
 
 use crate::store::{Engine, Store};
 
-/// How often it is looked how much is written ahead.
+/// How often it is looked how much is written ahead; and where nobody has written for a while.
 const LOOK: Duration = Duration::from_millis(20);
+const SELDOM: Duration = Duration::from_millis(100);
+
+/// After so many looks that found little.
+const QUIET: u32 = 50;
 
 /// How many pages are carried over at a time, at least: half a megabyte.
 const SOME: i64 = 128;
@@ -35,6 +40,8 @@ const PASSES: u32 = 4;
 #[derive(Debug)]
 pub(in crate::store) struct WriteAhead {
     carrier: SqlitePool,
+    /// From how many pages on it is begun anew the next time: more than [`ENOUGH`] where a reader was in the way.
+    anew_from: AtomicI64,
 }
 
 /// Pages written ahead, and how many of them are in the file already.
@@ -53,7 +60,7 @@ impl Pages {
 impl WriteAhead {
     /// `carrier` has one connection, which writes through to the disk as the writers' do.
     pub(super) const fn new(carrier: SqlitePool) -> Self {
-        Self { carrier }
+        Self { carrier, anew_from: AtomicI64::new(ENOUGH) }
     }
 
     pub(in crate::store) async fn close(&self) {
@@ -93,10 +100,14 @@ impl Store {
         let file = file.inspect_err(|error| tracing::warn!(%error, "the store's file is synced by its writers")).ok();
         Some(tokio::spawn(async move {
             let mut failing = false;
+            let mut quiet = 0;
             loop {
-                sleep(LOOK).await;
+                sleep(if quiet < QUIET { LOOK } else { SELDOM }).await;
                 match carry_over_all(&store, &ahead, file).await {
-                    Ok(()) => failing = false,
+                    Ok(was_some) => {
+                        failing = false;
+                        quiet = if was_some { 0 } else { quiet + 1 };
+                    }
                     Err(error) => {
                         if !std::mem::replace(&mut failing, true) {
                             tracing::warn!(%error, "what is written ahead cannot be carried over into the store's file: it grows");
@@ -108,18 +119,21 @@ impl Store {
     }
 }
 
-/// Carries over what is written ahead, if there is some; and where there was enough of it, has it begun anew.
-async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static File>) -> Result<(), sqlx::Error> {
+/// Carries over what is written ahead, if there is some, and says so; and where there was enough of it, has it begun anew.
+async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static File>) -> Result<bool, sqlx::Error> {
     let written = ahead.look().await?;
-    if written.left() < SOME {
-        return Ok(());
+    if written.ahead < ENOUGH {
+        ahead.anew_from.store(ENOUGH, Ordering::Relaxed);
     }
-    let begins_anew = written.ahead >= ENOUGH;
+    if written.left() < SOME {
+        return Ok(false);
+    }
+    let begins_anew = written.ahead >= ahead.anew_from.load(Ordering::Relaxed);
     for _ in 0..if begins_anew { PASSES } else { 1 } {
         if ahead.carry_over().await?.left() > LITTLE {
             // Somebody reads what was long ago, and nothing is gained by a turn. (Somebody who reads what was just now is nearly always
             // there where much is read: that must not keep the file from being begun anew.)
-            return Ok(());
+            return Ok(true);
         }
         if !begins_anew || ahead.look().await?.left() <= LITTLE {
             break;
@@ -130,11 +144,14 @@ async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static
         spawn_blocking(|| file.sync_data()).await.map_err(std::io::Error::other)??;
     }
     if !begins_anew {
-        return Ok(());
+        return Ok(true);
     }
+    // Whether or not somebody reads just now: a turn is not asked for again before much more is written.
+    ahead.anew_from.store(written.ahead.saturating_add(ENOUGH / 4), Ordering::Relaxed);
     // Nobody of this process writes: when all is carried over, the next to write begins from the start of the file.
     let _turn = store.turn_to_write().await;
-    ahead.carry_over().await.map(drop)
+    ahead.carry_over().await?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -204,13 +221,14 @@ mod tests {
         let written = ahead.look().await.unwrap();
         assert!((SOME..ENOUGH).contains(&written.left()), "{written:?}");
         let turn = store.turn_to_write().await;
-        carry_over_all(store, ahead, None).await.unwrap();
+        let carrying = timeout(Duration::from_secs(10), carry_over_all(store, ahead, None));
+        assert!(carrying.await.expect("it waits for no turn").unwrap());
         drop(turn);
         assert_eq!(ahead.look().await.unwrap(), Pages { carried: written.ahead, ..written });
         // Less than that is left alone.
         store.renew(lease.head.chain(), lease.number, NOW.after(Duration::from_secs(60))).await.unwrap();
         let written = ahead.look().await.unwrap();
-        carry_over_all(store, ahead, None).await.unwrap();
+        assert!(!carry_over_all(store, ahead, None).await.unwrap());
         assert_eq!(ahead.look().await.unwrap(), written);
     }
 
@@ -272,6 +290,15 @@ mod tests {
         let left = ahead.look().await.unwrap().left();
         assert!((1..=LITTLE).contains(&left), "{left} pages");
         reading.rollback().await.unwrap();
+        // It is not asked for again at once. Where nobody reads it is not needed either: all is carried over, and whoever writes
+        // next begins anew.
+        append(store, &mut lease).await;
+        let turn = store.turn_to_write().await;
+        let carrying = timeout(Duration::from_secs(10), carry_over_all(store, ahead, None));
+        assert!(carrying.await.expect("it waits for no turn").unwrap());
+        drop(turn);
+        append(store, &mut lease).await;
+        assert!(ahead.look().await.unwrap().ahead < ENOUGH);
     }
 
     #[tokio::test]
