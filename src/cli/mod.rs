@@ -136,7 +136,7 @@ pub fn run() -> ExitCode {
     // Usage that cannot be understood ends here, with 2.
     let line = CommandLine::parse();
     let config = configuration(line.config.as_deref());
-    let outcome = match runtime(&config) {
+    let outcome = match runtime(&line.command, &config) {
         Ok(runtime) => runtime.block_on(execute(line, config)),
         Err(error) => Err(error.into()),
     };
@@ -152,10 +152,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// As many threads as are configured; where nothing can be read, only to say so.
-fn runtime(config: &Result<Config, ConfigMistakes>) -> std::io::Result<Runtime> {
-    let workers = config.as_ref().map_or(1, |config| config.workers);
-    Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+/// A server has as many threads as are configured; a command has what there is.
+fn runtime(command: &Command, config: &Result<Config, ConfigMistakes>) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let (Command::Serve, Ok(config)) = (command, config) {
+        builder.worker_threads(config.workers);
+    }
+    builder.enable_all().build()
 }
 
 async fn execute(line: CommandLine, config: Result<Config, ConfigMistakes>) -> Result<(), Failure> {
