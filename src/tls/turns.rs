@@ -6,9 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread::available_parallelism;
 
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
@@ -21,7 +23,7 @@ use super::connection::neighbourhood;
 #[derive(Debug)]
 pub(super) struct Turns {
     at_once: usize,
-    /// The one thread computes requests too: a turn lasts until all that could run meanwhile has run.
+    /// The one thread computes requests too: a turn lasts until what was ready meanwhile has run.
     is_alone: bool,
     longest: usize,
     lines: Mutex<Lines>,
@@ -56,9 +58,11 @@ impl Turns {
     /// So many may wait in all.
     pub(super) fn new(longest: usize) -> Self {
         // A turn is held only while a thread computes: as many turns as threads would never be missed by anybody. One thread is
-        // left for requests; where there is one in all, requests come between two turns.
-        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
-        Self { is_alone: threads <= 1, ..Self::with(threads.saturating_sub(1).max(1), longest) }
+        // left for requests, and one core; where there is one in all, requests come between two turns.
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        let at_once = workers.min(cores).saturating_sub(1).max(1);
+        Self { is_alone: workers <= 1, ..Self::with(at_once, longest) }
     }
 
     fn with(at_once: usize, longest: usize) -> Self {
@@ -206,6 +210,9 @@ impl Drop for Turn {
             Ok(runtime) if self.0.is_alone => {
                 let turns = Arc::clone(&self.0);
                 runtime.spawn(async move {
+                    // Once until the sockets were looked at, once more until what was found there has run; where there is always
+                    // something that can run, that is some sixty tasks later each.
+                    yield_now().await;
                     yield_now().await;
                     turns.pass_on();
                 });
@@ -321,31 +328,35 @@ mod tests {
         assert!(is_idle(&turns));
     }
 
-    /// What can run meanwhile runs between two turns, though one thread computes both.
-    #[tokio::test]
+    /// What is ready runs between two turns, though one thread computes both.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn where_one_thread_does_all_requests_come_between_two_turns() {
         let turns = Arc::new(Turns::new(100));
         assert!(turns.is_alone);
         let noted: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let mut tasks: Vec<_> = (0..4).map(|_| tokio::spawn(noting(&turns, 1, &noted)).boxed()).collect();
-        for _ in 0..4 {
-            let noted = Arc::clone(&noted);
-            let request = tokio::spawn(async move {
-                noted.lock().unwrap().push(0);
-                Ok(())
-            });
-            tasks.push(request.boxed());
+        // From a task: nothing of it runs before all of it is ready.
+        let all = tokio::spawn({
+            let (turns, noted) = (Arc::clone(&turns), Arc::clone(&noted));
+            async move {
+                let mut tasks = Vec::new();
+                for _ in 0..4 {
+                    let (handshake, noted) = (noting(&turns, 1, &noted), Arc::clone(&noted));
+                    tasks.push(tokio::spawn(async move { handshake.await.unwrap() }));
+                    tasks.push(tokio::spawn(async move { noted.lock().unwrap().push(0) }));
+                }
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            }
+        });
+        all.await.unwrap();
+        while !is_idle(&turns) {
+            yield_now().await;
         }
-        for task in tasks {
-            task.await.unwrap().unwrap();
-        }
-        yield_now().await;
-        yield_now().await;
         let noted = noted.lock().unwrap();
         let requests_done = noted.iter().rposition(|number| *number == 0).unwrap();
         assert!(noted[..requests_done].iter().filter(|number| **number == 1).count() <= 1, "{noted:?}");
         assert_eq!(noted.len(), 8);
-        assert!(is_idle(&turns));
     }
 
     #[test]
