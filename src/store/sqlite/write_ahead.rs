@@ -68,24 +68,24 @@ impl WriteAhead {
     }
 
     /// How much there is (<https://sqlite.org/c3ref/wal_checkpoint_v2.html>, `SQLITE_CHECKPOINT_NOOP`).
-    async fn look(&self) -> Result<Pages, sqlx::Error> {
+    async fn look(&self) -> Result<Option<Pages>, sqlx::Error> {
         self.checkpoint("PRAGMA wal_checkpoint(NOOP)").await
     }
 
     /// Carries over what was written ahead up to now, and waits for nobody (`SQLITE_CHECKPOINT_PASSIVE`): neither for pages that
     /// somebody still reads as they were, nor for another process that does the same.
-    async fn carry_over(&self) -> Result<Pages, sqlx::Error> {
+    async fn carry_over(&self) -> Result<Option<Pages>, sqlx::Error> {
         self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await
     }
 
-    async fn checkpoint(&self, pragma: &'static str) -> Result<Pages, sqlx::Error> {
+    async fn checkpoint(&self, pragma: &'static str) -> Result<Option<Pages>, sqlx::Error> {
         let row = sqlx::query(pragma).fetch_one(&self.carrier).await?;
         let is_busy: i64 = row.try_get(0)?;
         if is_busy != 0 {
-            // Another process is at it: how far it has come is looked at the next time.
-            return Ok(Pages { ahead: i64::MAX, carried: 0 });
+            // Somebody else is at it: how far it has come is looked at the next time.
+            return Ok(None);
         }
-        Ok(Pages { ahead: row.try_get(1)?, carried: row.try_get(2)? })
+        Ok(Some(Pages { ahead: row.try_get(1)?, carried: row.try_get(2)? }))
     }
 }
 
@@ -121,7 +121,7 @@ impl Store {
 
 /// Carries over what is written ahead, if there is some, and says so; and where there was enough of it, has it begun anew.
 async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static File>) -> Result<bool, sqlx::Error> {
-    let written = ahead.look().await?;
+    let Some(written) = ahead.look().await? else { return Ok(true) };
     if written.ahead < ENOUGH {
         ahead.anew_from.store(ENOUGH, Ordering::Relaxed);
     }
@@ -130,12 +130,12 @@ async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static
     }
     let begins_anew = written.ahead >= ahead.anew_from.load(Ordering::Relaxed);
     for _ in 0..if begins_anew { PASSES } else { 1 } {
-        if ahead.carry_over().await?.left() > LITTLE {
+        if ahead.carry_over().await?.is_none_or(|pages| pages.left() > LITTLE) {
             // Somebody reads what was long ago, and nothing is gained by a turn. (Somebody who reads what was just now is nearly always
             // there where much is read: that must not keep the file from being begun anew.)
             return Ok(true);
         }
-        if !begins_anew || ahead.look().await?.left() <= LITTLE {
+        if !begins_anew || ahead.look().await?.is_some_and(|pages| pages.left() <= LITTLE) {
             break;
         }
     }
@@ -147,10 +147,13 @@ async fn carry_over_all(store: &Store, ahead: &WriteAhead, file: Option<&'static
         return Ok(true);
     }
     // Whether or not somebody reads just now: a turn is not asked for again before much more is written.
-    ahead.anew_from.store(written.ahead.saturating_add(ENOUGH / 4), Ordering::Relaxed);
+    let ask_again_from = |pages: Pages| ahead.anew_from.store(pages.ahead + ENOUGH / 4, Ordering::Relaxed);
+    ask_again_from(written);
     // Nobody of this process writes: when all is carried over, the next to write begins from the start of the file.
     let _turn = store.turn_to_write().await;
-    ahead.carry_over().await?;
+    if let Some(pages) = ahead.carry_over().await? {
+        ask_again_from(pages);
+    }
     Ok(true)
 }
 
@@ -201,7 +204,7 @@ mod tests {
         for _ in 0..3 * ENOUGH_OCTETS / BATCH {
             append(&bench.store, &mut lease).await;
             let carried = async {
-                while write_ahead(&bench.store).look().await.unwrap().left() >= SOME {
+                while write_ahead(&bench.store).look().await.unwrap().unwrap().left() >= SOME {
                     sleep(Duration::from_millis(1)).await;
                 }
             };
@@ -218,18 +221,18 @@ mod tests {
         let (store, ahead) = (&bench.store, write_ahead(&bench.store));
         let mut lease = leased(store).await;
         append(store, &mut lease).await;
-        let written = ahead.look().await.unwrap();
+        let written = ahead.look().await.unwrap().unwrap();
         assert!((SOME..ENOUGH).contains(&written.left()), "{written:?}");
         let turn = store.turn_to_write().await;
         let carrying = timeout(Duration::from_secs(10), carry_over_all(store, ahead, None));
         assert!(carrying.await.expect("it waits for no turn").unwrap());
         drop(turn);
-        assert_eq!(ahead.look().await.unwrap(), Pages { carried: written.ahead, ..written });
+        assert_eq!(ahead.look().await.unwrap().unwrap(), Pages { carried: written.ahead, ..written });
         // Less than that is left alone.
         store.renew(lease.head.chain(), lease.number, NOW.after(Duration::from_secs(60))).await.unwrap();
-        let written = ahead.look().await.unwrap();
+        let written = ahead.look().await.unwrap().unwrap();
         assert!(!carry_over_all(store, ahead, None).await.unwrap());
-        assert_eq!(ahead.look().await.unwrap(), written);
+        assert_eq!(ahead.look().await.unwrap().unwrap(), written);
     }
 
     #[tokio::test]
@@ -258,12 +261,12 @@ mod tests {
         let turn = store.turn_to_write().await;
         carry_over_all(store, ahead, None).await.unwrap();
         drop(turn);
-        assert!(ahead.look().await.unwrap().left() >= ENOUGH, "what is read is not written over");
+        assert!(ahead.look().await.unwrap().unwrap().left() >= ENOUGH, "what is read is not written over");
         append(store, &mut lease).await;
         assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut *reading).await.unwrap(), 64);
         reading.rollback().await.unwrap();
         carry_over_all(store, ahead, None).await.unwrap();
-        assert_eq!(ahead.look().await.unwrap().left(), 0);
+        assert_eq!(ahead.look().await.unwrap().unwrap().left(), 0);
         let length = length(store);
         append(store, &mut lease).await;
         assert_eq!(self::length(store), length, "the file of what is written ahead is begun anew");
@@ -287,7 +290,7 @@ mod tests {
         let waited = timeout(Duration::from_millis(200), carrying).await;
         assert!(waited.is_err(), "it waits for a turn");
         drop(turn);
-        let left = ahead.look().await.unwrap().left();
+        let left = ahead.look().await.unwrap().unwrap().left();
         assert!((1..=LITTLE).contains(&left), "{left} pages");
         reading.rollback().await.unwrap();
         // It is not asked for again at once. Where nobody reads it is not needed either: all is carried over, and whoever writes
@@ -298,7 +301,7 @@ mod tests {
         assert!(carrying.await.expect("it waits for no turn").unwrap());
         drop(turn);
         append(store, &mut lease).await;
-        assert!(ahead.look().await.unwrap().ahead < ENOUGH);
+        assert!(ahead.look().await.unwrap().unwrap().ahead < ENOUGH);
     }
 
     #[tokio::test]
@@ -310,9 +313,9 @@ mod tests {
             append(&another, &mut lease).await;
         }
         let ahead = write_ahead(&bench.store);
-        assert!(ahead.look().await.unwrap().left() >= ENOUGH);
+        assert!(ahead.look().await.unwrap().unwrap().left() >= ENOUGH);
         carry_over_all(&bench.store, ahead, None).await.unwrap();
-        assert_eq!(ahead.look().await.unwrap().left(), 0);
+        assert_eq!(ahead.look().await.unwrap().unwrap().left(), 0);
         another.close().await;
     }
 
