@@ -24,7 +24,7 @@ struct Counted {
     before: usize,
 }
 
-/// One that is expected, until this is dropped, or for a tenth of a second.
+/// One that is expected, until this is dropped, or for two ages at most.
 #[derive(Debug)]
 pub struct Announced {
     expected: Expected,

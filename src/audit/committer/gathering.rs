@@ -33,7 +33,8 @@ impl Committer {
     /// costs as much as deciding several requests, and those that are being decided may share it. Nothing sleeps for that; where
     /// nothing else can run, a round is over at once, and where others never run out of work it is the last one.
     ///
-    /// Only where several peers are shaking hands is there a wait, as long as such waits bring anything.
+    /// Only where several peers are shaking hands is there a wait, as long as such waits bring anything, whoever it comes from: strangers
+    /// who only begin to, by the dozens a second, can cost the others that millisecond.
     pub(super) async fn gather(&mut self, taken: &mut Vec<Item>, items: &mut mpsc::Receiver<Item>) {
         self.let_others_run(taken, items).await;
         let enough = SHARED.min(self.limits.batch);
@@ -51,8 +52,8 @@ impl Committer {
         self.worth_waiting.learn(taken.len() > before);
     }
 
-    /// Beside those whose decisions are taken: who was announced still is, for there is no answer yet. Whoever is on a connection
-    /// that is kept never was, so of these a few are too few.
+    /// Beside those whose decisions are taken, who are announced still if it was not long ago. Whoever is on a connection that is
+    /// kept never was: then fewer are seen than there are.
     fn is_anyone_expected(&self, taken: &[Item]) -> bool {
         self.expected.count().saturating_sub(taken.len()) >= SIBLINGS
     }
