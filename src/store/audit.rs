@@ -182,9 +182,7 @@ impl AuditStore for Store {
                 Engine::Postgres { appender, .. } => {
                     let mut connection = appender.take().await?;
                     let appended = append_postgres(&mut connection, &batch).await;
-                    // What was refused is rolled back with the next statement at the earliest, and locks rows until then: where
-                    // the connection ends, so does that.
-                    if appended.is_ok() {
+                    if !matches!(appended, Err(AppendRefusal::Unavailable(_))) {
                         appender.keep(connection);
                     }
                     appended
@@ -607,43 +605,65 @@ async fn append_postgres(connection: &mut sqlx::PgConnection, batch: &Batch) -> 
         (Vec::new(), insert_postgres(&mut *connection, batch, &[]).await?)
     } else {
         let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
-        if let Some((after, to)) = batch.history {
-            let taken = sqlx::query(HISTORY_TAKEN)
-                .bind(to.0)
-                .bind(to.1)
-                .bind(after.0)
-                .bind(after.1)
-                .execute(&mut *transaction)
-                .await?;
-            if taken.rows_affected() == 0 {
-                return Err(AppendRefusal::HistoryTaken);
+        match append_beside(&mut transaction, batch, &uses).await {
+            Ok(appended) => {
+                transaction.commit().await?;
+                appended
+            }
+            Err(refusal @ AppendRefusal::Unavailable(_)) => return Err(refusal),
+            Err(refusal) => {
+                // At once: dropped, it would be rolled back with the next statement, and lock what it has touched until then.
+                transaction.rollback().await?;
+                return Err(refusal);
             }
         }
-        if !batch.given_back.is_empty() {
-            let digests: Vec<Vec<u8>> = batch.given_back.iter().map(digest).collect();
-            sqlx::query("DELETE FROM used_assertion WHERE digest = ANY($1)")
-                .bind(digests)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        let (digests, expiries): (Vec<Vec<u8>>, Vec<i64>) = uses.first.iter().cloned().unzip();
-        // In order of their digests, so that two nodes with the same ones wait for each other in one direction.
-        let fresh: Vec<Vec<u8>> = sqlx::query_scalar(
-            "INSERT INTO used_assertion (digest, expires_at) \
-             SELECT * FROM UNNEST($1::bytea[], $2::bigint[]) \
-             ON CONFLICT (digest) DO NOTHING RETURNING digest",
-        )
-        .bind(digests)
-        .bind(expiries)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let replayed = uses.replayed(&fresh.into_iter().collect());
-        let head = insert_postgres(&mut *transaction, batch, &replayed).await?;
-        transaction.commit().await?;
-        (replayed, head)
     };
     let version: i64 = sqlx::query_scalar("SELECT version FROM registry_state").fetch_one(&mut *connection).await?;
     Ok(Appended { replayed, version: RegistryVersion(version), head })
+}
+
+/// The rows, and what changes beside them: what of the history is in a chain, and which assertions are used.
+async fn append_beside(
+    transaction: &mut Transaction<'_, Postgres>,
+    batch: &Batch,
+    uses: &Uses,
+) -> Result<(Vec<usize>, Head), AppendRefusal> {
+    if let Some((after, to)) = batch.history {
+        let taken = sqlx::query(HISTORY_TAKEN)
+            .bind(to.0)
+            .bind(to.1)
+            .bind(after.0)
+            .bind(after.1)
+            .execute(&mut **transaction)
+            .await?;
+        if taken.rows_affected() == 0 {
+            return Err(AppendRefusal::HistoryTaken);
+        }
+    }
+    if !batch.given_back.is_empty() {
+        let digests: Vec<Vec<u8>> = batch.given_back.iter().map(digest).collect();
+        sqlx::query("DELETE FROM used_assertion WHERE digest = ANY($1)")
+            .bind(digests)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    if uses.first.is_empty() {
+        return Ok((Vec::new(), insert_postgres(&mut **transaction, batch, &[]).await?));
+    }
+    let (digests, expiries): (Vec<Vec<u8>>, Vec<i64>) = uses.first.iter().cloned().unzip();
+    // In order of their digests, so that two nodes with the same ones wait for each other in one direction.
+    let fresh: Vec<Vec<u8>> = sqlx::query_scalar(
+        "INSERT INTO used_assertion (digest, expires_at) \
+         SELECT * FROM UNNEST($1::bytea[], $2::bigint[]) \
+         ON CONFLICT (digest) DO NOTHING RETURNING digest",
+    )
+    .bind(digests)
+    .bind(expiries)
+    .fetch_all(&mut **transaction)
+    .await?;
+    let replayed = uses.replayed(&fresh.into_iter().collect());
+    let head = insert_postgres(&mut **transaction, batch, &replayed).await?;
+    Ok((replayed, head))
 }
 
 /// Writes the rows under the chain's lease, whose row is locked against being taken until they are committed.
