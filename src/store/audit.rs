@@ -765,6 +765,7 @@ mod tests {
         nothing_is_written_under_an_earlier_lease,
         each_record_follows_the_one_before_it,
         the_history_is_taken_once,
+        a_batch_that_was_refused_locks_nothing,
         a_batch_is_written_in_order_and_numbered,
         a_number_is_never_written_twice,
         a_batch_in_doubt_was_written_or_never_will_be,
@@ -932,6 +933,21 @@ mod tests {
         let subjects: Vec<&str> = rest.rows.iter().map(|row| row.subject.as_str()).collect();
         assert_eq!(subjects, ["participant:three"]);
         assert_eq!(bodies(&bench.store).await, ["1", "2"]);
+    }
+
+    async fn a_batch_that_was_refused_locks_nothing(bench: &Bench) {
+        bench.registry.add_participant(participant("one"), because("joins")).await.unwrap();
+        let mut chain = Chain::of(bench).await;
+        assert!(bench.store.renew(chain.lease.head.chain(), 1, NOW).await.unwrap());
+        let _next = Chain::of(bench).await;
+        let left = bench.store.history_left(1).await.unwrap();
+        let taking = Batch { history: Some((left.after, left.rows[0].place)), ..chain.batch(vec![entry("a")]) };
+        let refused = chain.append_batch(taking).await.unwrap_err();
+        assert!(matches!(refused, AppendRefusal::LeaseLost), "{refused}");
+        // Every node that keeps its lease writes the row that says how far the history is taken.
+        let noting = bench.store.serves_until(NOW, NOW.after(Duration::from_secs(3600)));
+        tokio::time::timeout(Duration::from_secs(1), noting).await.expect("nobody is waited for").unwrap();
+        assert_eq!(bench.store.history_left(1).await.unwrap(), left);
     }
 
     async fn a_batch_is_written_in_order_and_numbered(bench: &Bench) {
