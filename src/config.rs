@@ -82,8 +82,8 @@ impl Config {
     }
 
     /// How many threads answer requests where a machine has so many cores: one fewer, because the store's own threads, which write
-    /// the audit log and its index, come to a core under load. A thread more than that costs a fifth more CPU for a token, in
-    /// waking each other (docs/performance.md).
+    /// the audit log and its index, need one as well. One more than that cost a fifth to a quarter more CPU for a token on two cores
+    /// (docs/performance.md).
     pub const fn workers_beside(cores: usize) -> usize {
         if cores > 2 { cores - 1 } else { 1 }
     }
