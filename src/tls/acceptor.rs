@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use super::connection::{Activity, BodyRoom, LimitedStream, Permit, Permits, UnderWay};
+use super::gathered::Gathered;
 use super::verifier::CLAIMED;
 use super::{Announcement, HandshakeObserver, HandshakeRefusal, PerimeterGuard, RefusedHandshake};
 use crate::config::Limits;
@@ -62,23 +63,25 @@ impl TlsAcceptor {
         };
         // The handshake's time includes the perimeter's question.
         let handshake = tokio::time::timeout(self.gate.limits.handshake, CLAIMED.scope(claimed, handshake));
-        let (stream, peer, announcement) = match handshake.await {
+        let (mut stream, peer, announcement) = match handshake.await {
             Ok((Ok(connected), _)) => connected,
             Ok((Err(refusal), claimed)) => return Err(self.gate.refuse(remote, refusal, claimed.as_deref())),
             Err(_) => return Err(self.gate.refuse(remote, HandshakeRefusal::TimedOut, None)),
         };
-        Ok(self.gate.open(stream, permit, peer, announcement, service))
+        let activity = Activity::new(announcement);
+        stream.get_mut().0.open(activity.clone());
+        Ok(self.gate.open(stream, permit, peer, activity, service))
     }
 
     async fn shake_hands(
         &self,
         stream: TcpStream,
         remote: SocketAddr,
-    ) -> Result<(TlsStream<TcpStream>, Arc<PresentedChain>, Option<Announcement>), HandshakeRefusal> {
+    ) -> Result<(TlsStream<Gathered>, Arc<PresentedChain>, Option<Announcement>), HandshakeRefusal> {
         // Whoever says nothing takes nobody's turn, and is not expected to ask for anything.
         stream.readable().await.map_err(|_| HandshakeRefusal::Disconnected)?;
         let announcement = self.gate.observer.begun();
-        let handshake = self.gate.permits.turns().take_turns(remote.ip(), self.tls.accept(stream));
+        let handshake = self.gate.permits.turns().take_turns(remote.ip(), self.tls.accept(Gathered::new(stream)));
         let stream = handshake.await?.map_err(|error| refusal(&error))?;
         let (_, connection) = stream.get_ref();
         let protocol = match connection.protocol_version() {
@@ -110,7 +113,7 @@ impl TlsAcceptor {
     }
 }
 
-type LimitedTls = LimitedStream<TlsStream<TcpStream>>;
+type LimitedTls = LimitedStream<TlsStream<Gathered>>;
 
 impl<S: Send + 'static> Accept<TcpStream, S> for TlsAcceptor {
     type Stream = LimitedTls;
@@ -144,7 +147,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for PlainAcceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         std::future::ready(self.gate.enter(&stream).map(|(remote, permit)| {
             let handshake = Handshake { remote, protocol: "none", resumed: false };
-            self.gate.open(stream, permit, Arc::new(PresentedChain::new(handshake, Vec::new())), None, service)
+            let nobody = Arc::new(PresentedChain::new(handshake, Vec::new()));
+            self.gate.open(stream, permit, nobody, Activity::new(None), service)
         }))
     }
 }
@@ -171,10 +175,9 @@ impl Gate {
         stream: T,
         permit: Permit,
         peer: Arc<PresentedChain>,
-        announcement: Option<Announcement>,
+        activity: Arc<Activity>,
         service: S,
     ) -> (LimitedStream<T>, PeerService<S>) {
-        let activity = Activity::new(announcement);
         let stream = LimitedStream::new(stream, activity.clone(), &self.limits, permit);
         (stream, PeerService { inner: service, peer, activity, most_body_bytes: self.limits.http2_body_bytes })
     }

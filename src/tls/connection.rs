@@ -143,7 +143,8 @@ impl Activity {
         u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
         self.under_way.load(Ordering::Acquire) == 0
     }
 

@@ -13,6 +13,9 @@ mod frames;
 /// The other end, for the quickstart's callers.
 mod client_config;
 
+/// Octets that are written together.
+mod gathered;
+
 /// What one connection may use up.
 mod connection;
 
