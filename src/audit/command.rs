@@ -45,7 +45,7 @@ pub async fn record_pruned(store: &dyn AuditStore, pruned: &Pruned) -> Result<He
 /// Writes one record to a chain of its own and gives the chain back.
 async fn record_one(store: &dyn AuditStore, node: &str, now: UnixTime, body: String) -> Result<Head, StoreUnavailable> {
     let lease = store.lease(node, now, now.after(LEASE)).await?;
-    let entries = vec![Entry { at: now, body, assertion: None }];
+    let entries = vec![Entry::new(now, body)];
     let batch = Batch { lease, entries, given_back: Vec::new(), history: None };
     let appended = store.append(Arc::new(batch)).await.map_err(|refusal| match refusal {
         AppendRefusal::Unavailable(error) => error,

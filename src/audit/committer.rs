@@ -27,7 +27,7 @@ mod writing;
 mod history;
 
 use super::chain::Position;
-use super::record::{self, Withheld};
+use super::record::{self, Told, Withheld};
 use super::store::{Appended, AssertionUse, AuditStore, ChangeFeed, Entry, Lease};
 use super::tally::Tally;
 use super::{AuditLimits, RequestId};
@@ -42,7 +42,7 @@ use writing::{Doubt, LEASE, Written, after, within};
 pub(super) struct Item {
     pub(super) request_id: RequestId,
     pub(super) at: UnixTime,
-    pub(super) body: String,
+    pub(super) told: Told,
     /// The assertion it uses up, with its body if that was used before.
     pub(super) assertion: Option<(AssertionUse, String)>,
     /// Present where a token was signed.
@@ -338,7 +338,8 @@ impl Committer {
         let mut waiting = Vec::with_capacity(items.len());
         for item in items {
             let used = item.assertion.as_ref().map(|(used, _)| used.clone());
-            entries.push(Entry { at: item.at, body: item.body, assertion: item.assertion });
+            let Told { body, terms } = item.told;
+            entries.push(Entry { at: item.at, body, terms: Some(terms), assertion: item.assertion });
             waiting.push(Waiting { request_id: item.request_id, token: item.token, used, reply: item.reply });
         }
         metrics::histogram!(BATCH_SIZE).record(as_gauge(waiting.len()));
@@ -414,11 +415,8 @@ impl Committer {
             .iter()
             .map(|(waiting, position, why)| {
                 let jti = waiting.jti();
-                Entry {
-                    at: now,
-                    body: record::withheld(&self.node, now, &waiting.request_id, *position, jti.as_deref(), *why),
-                    assertion: None,
-                }
+                let jti = jti.as_deref();
+                Entry::new(now, record::withheld(&self.node, now, &waiting.request_id, *position, jti, *why))
             })
             .collect();
         // The decision is taken again with the same assertion, and no token was issued for it.
@@ -463,7 +461,7 @@ impl Committer {
                 let OnRecord { request_id, position, jti } = decision;
                 let why = Withheld::NotDelivered;
                 let body = record::withheld(&self.node, now, request_id, *position, jti.as_deref(), why);
-                Entry { at: now, body, assertion: None }
+                Entry::new(now, body)
             };
             let entries = self.undelivered.iter().take(count).map(entry).collect();
             let written = Written { entries, undelivered: count, ..Written::default() };
@@ -527,7 +525,7 @@ impl Committer {
         if count == 0 {
             return false;
         }
-        let entry = |(at, body): &(UnixTime, String)| Entry { at: *at, body: body.clone(), assertion: None };
+        let entry = |(at, body): &(UnixTime, String)| Entry::new(*at, body.clone());
         let entries = self.refusals.iter().take(count).map(entry).collect();
         let written = Written { entries, refusals: count, ..Written::default() };
         if self.append_batch(written, Vec::new()).await.is_err() {

@@ -29,9 +29,10 @@ impl AuditLog {
         told: Result<(&Asked<'_>, T), Refusal>,
     ) -> Recorded<Result<T, Refusal>> {
         let on_record = told.as_ref().map(|(asked, _)| *asked);
-        let body = record::introspection(&self.node, trail, resource_server, on_record);
+        let written = record::introspection(&self.node, trail, resource_server, on_record);
         let (request_id, at) = (trail.request_id().clone(), trail.now());
-        let item = |deadline, reply| Item { request_id, at, body, assertion: None, token: None, deadline, reply };
+        let item =
+            |deadline, reply| Item { request_id, at, told: written, assertion: None, token: None, deadline, reply };
         Recorded(match self.hand_over(item).await {
             Ok(Verdict::Durable) => told.map(|(_, answer)| answer),
             Ok(Verdict::Replayed | Verdict::Stale | Verdict::Unavailable) => Err(AuditUnavailable::Unavailable.into()),

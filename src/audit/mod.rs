@@ -247,7 +247,7 @@ impl AuditLog {
         let item = |deadline, reply| Item {
             request_id: trail.request_id().clone(),
             at: trail.now(),
-            body: record::check(&self.node, &trail, found),
+            told: record::check(&self.node, &trail, found),
             assertion: None,
             token: None,
             deadline,
@@ -368,16 +368,16 @@ impl AuditLog {
         deadline: Instant,
         reply: oneshot::Sender<committer::Reply>,
     ) -> Item {
-        let body = record::decision(&self.node, trail, decision.as_ref());
+        let told = record::decision(&self.node, trail, decision.as_ref());
         let token = decision.as_ref().ok();
         let assertion = token.and_then(SignedToken::assertion).map(|used| {
             let replayed = ClientAuthRefusal::AssertionReplayed.into();
-            (used.clone(), record::decision(&self.node, trail, Err(&replayed)))
+            (used.clone(), record::decision(&self.node, trail, Err(&replayed)).body)
         });
         Item {
             request_id: trail.request_id().clone(),
             at: trail.now(),
-            body,
+            told,
             assertion,
             token: token.map(|token| Issued { rests_on: token.rests_on().clone(), jti: token.jti().to_owned() }),
             deadline,

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::chain::Position;
+use super::index::{Facts, Named, Term};
 use super::store::{HistoryRow, Lease};
 use super::trail::{Trail, shortened};
 use super::verify::Pruned;
@@ -21,7 +22,7 @@ use super::{Asked as AskedAbout, Finding, RequestId};
 use crate::client_auth::UsedAssertion;
 use crate::error::Refusal;
 use crate::mint::SignedToken;
-use crate::pki::PresentedChain;
+use crate::pki::{ParsedCertificate, PresentedChain};
 use crate::registry::history::Actor;
 use crate::registry::{KeyHash, ResourceServerId, Thumbprint};
 
@@ -68,7 +69,7 @@ struct Peer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbprint: Option<&'a Thumbprint>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<Certificate<'a>>,
+    certificate: Option<&'a RawValue>,
 }
 
 /// What the leaf says: claimed, unless the client was authenticated.
@@ -130,9 +131,41 @@ impl<'a> Token<'a> {
     }
 }
 
+impl Decision<'_> {
+    /// Its body, and the terms that lead to it: known here, they need not be read from the body again.
+    fn told(&self) -> Told {
+        let told = Told { body: text(self), terms: self.named().rows(self.at).collect() };
+        debug_assert_eq!(told.terms, Named::of(&told.body).rows(self.at).collect::<Vec<_>>(), "{}", told.body);
+        told
+    }
+
+    fn named(&self) -> Named<'_> {
+        Named::by(Facts {
+            kind: self.kind,
+            outcome: self.outcome,
+            reason: self.reason,
+            request_id: self.request_id,
+            client_id: self.client_id,
+            participant_id: self.participant_id,
+            thumbprint: self.peer.thumbprint.map(Thumbprint::to_string),
+            asked_client_id: self.asked.as_ref().and_then(|asked| asked.client_id),
+            jti: self.token.as_ref().map(|token| token.jti),
+        })
+    }
+}
+
+/// A record, and by what it is found.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// JSON.
+    pub(super) body: String,
+    /// What it has rows of in the index.
+    pub(super) terms: Vec<Term>,
+}
+
 /// The record of a decision.
-pub(super) fn decision(node: &str, trail: &Trail, decision: Result<&SignedToken, &Refusal>) -> String {
-    text(&facts(node, trail, decision))
+pub(super) fn decision(node: &str, trail: &Trail, decision: Result<&SignedToken, &Refusal>) -> Told {
+    facts(node, trail, decision).told()
 }
 
 /// The same, as part of another record.
@@ -168,8 +201,8 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
 }
 
 /// The record of a check of a client's own certificate: what would have been refused first, if anything.
-pub(super) fn check(node: &str, trail: &Trail, found: Option<&Refusal>) -> String {
-    text(&checked(node, trail, found))
+pub(super) fn check(node: &str, trail: &Trail, found: Option<&Refusal>) -> Told {
+    checked(node, trail, found).told()
 }
 
 fn checked<'a>(node: &'a str, trail: &'a Trail, found: Option<&'a Refusal>) -> Decision<'a> {
@@ -183,14 +216,10 @@ fn checked<'a>(node: &'a str, trail: &'a Trail, found: Option<&'a Refusal>) -> D
 }
 
 /// The record of what becomes of a token that its client wants dead.
-pub(super) fn revocation(node: &str, trail: &Trail, finding: &Finding<'_>, used: Option<&UsedAssertion>) -> String {
-    text(&Decision {
-        kind: "revocation",
-        outcome: finding.outcome,
-        reason: finding.reason,
-        token: finding.token.map(|token| Token::shown(token, used)),
-        ..about(node, trail)
-    })
+pub(super) fn revocation(node: &str, trail: &Trail, finding: &Finding<'_>, used: Option<&UsedAssertion>) -> Told {
+    let about = about(node, trail);
+    let token = finding.token.map(|token| Token::shown(token, used));
+    Decision { kind: "revocation", outcome: finding.outcome, reason: finding.reason, token, ..about }.told()
 }
 
 /// The record of what a resource server was told of a token, or of why it was told nothing. Client and participant are the
@@ -200,14 +229,14 @@ pub(super) fn introspection(
     trail: &Trail,
     resource_server: &ResourceServerId,
     told: Result<&AskedAbout<'_>, &Refusal>,
-) -> String {
+) -> Told {
     let about = Decision {
         kind: "introspection",
         authenticated: true,
         resource_server: Some(resource_server.as_str()),
         ..about(node, trail)
     };
-    text(&match told {
+    match told {
         Ok(asked) => {
             let claims = asked.token.map(VerifiedToken::claims);
             Decision {
@@ -222,12 +251,13 @@ pub(super) fn introspection(
         Err(refusal) => {
             Decision { outcome: "refused", stage: Some(refusal.stage()), reason: Some(refusal.reason()), ..about }
         }
-    })
+    }
+    .told()
 }
 
 /// The record of a token that a client wanted dead, and that it was refused.
-pub(super) fn not_revoked(node: &str, trail: &Trail, refusal: &Refusal, token: Option<&VerifiedToken>) -> String {
-    text(&unrevoked(node, trail, refusal, token))
+pub(super) fn not_revoked(node: &str, trail: &Trail, refusal: &Refusal, token: Option<&VerifiedToken>) -> Told {
+    unrevoked(node, trail, refusal, token).told()
 }
 
 fn unrevoked<'a>(
@@ -283,16 +313,23 @@ fn peer(chain: &PresentedChain) -> Peer<'_> {
         protocol: chain.handshake.protocol,
         resumed: chain.handshake.resumed,
         thumbprint: chain.thumbprint(),
-        certificate: chain.leaf().map(|leaf| Certificate {
-            subject: shortened(leaf.subject_text()),
-            issuer: shortened(leaf.issuer_text()),
-            subject_alt_names: leaf.subject_alt_names_text().iter().take(NAMES).map(|name| shortened(name)).collect(),
-            serial: shortened(leaf.serial()),
-            key_hash: leaf.key_hash(),
-            not_before: leaf.not_before(),
-            not_after: leaf.not_after(),
-        }),
+        // Half of a decision's record, and the same for every one of the connection.
+        certificate: chain.account(certificate),
     }
+}
+
+#[expect(clippy::expect_used, reason = "strings, numbers and structs of them always have a JSON form")]
+fn certificate(leaf: &ParsedCertificate) -> Box<RawValue> {
+    serde_json::value::to_raw_value(&Certificate {
+        subject: shortened(leaf.subject_text()),
+        issuer: shortened(leaf.issuer_text()),
+        subject_alt_names: leaf.subject_alt_names_text().iter().take(NAMES).map(|name| shortened(name)).collect(),
+        serial: shortened(leaf.serial()),
+        key_hash: leaf.key_hash(),
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+    })
+    .expect("a certificate has a JSON form")
 }
 
 /// A leaf has as many names as fit 16 KB; the record keeps so many.
@@ -502,7 +539,12 @@ pub(super) fn pruned(record: &Pruned) -> String {
     text(record)
 }
 
+/// What the record of a decision takes, mostly.
+const USUAL_BYTES: usize = 1_536;
+
 #[expect(clippy::expect_used, reason = "strings, numbers and structs of them always have a JSON form")]
 fn text<T: Serialize>(body: &T) -> String {
-    serde_json::to_string(body).expect("a record has a JSON form")
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut text, body).expect("a record has a JSON form");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }

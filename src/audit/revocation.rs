@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::committer::{Item, Reply, Verdict};
-use super::record::{self, Occasion};
+use super::record::{self, Occasion, Told};
 use super::{AssertionUse, AuditLog, AuditUnavailable, Recorded, Trail};
 use crate::client_auth::{ClientAuthRefusal, UsedAssertion};
 use crate::error::Refusal;
@@ -34,14 +34,14 @@ impl AuditLog {
         used: Option<&UsedAssertion>,
         work: impl Future<Output = Result<(), Refusal>>,
     ) -> Recorded<Result<(), Refusal>> {
-        let body = record::revocation(&self.node, trail, finding, used);
+        let told = record::revocation(&self.node, trail, finding, used);
         let assertion = used.map(|used| {
             let replayed = ClientAuthRefusal::AssertionReplayed.into();
             let used =
                 AssertionUse { client_id: used.client_id.clone(), jti: used.jti.clone(), expires_at: used.expires_at };
-            (used, record::not_revoked(&self.node, trail, &replayed, None))
+            (used, record::not_revoked(&self.node, trail, &replayed, None).body)
         });
-        let item = |deadline, reply| item(trail, body, assertion, deadline, reply);
+        let item = |deadline, reply| item(trail, told, assertion, deadline, reply);
         let reply = match self.deliver(item).await {
             Ok(reply) => reply,
             Err(why) => return Recorded(Err(why.into())),
@@ -82,8 +82,8 @@ impl AuditLog {
             self.tally.count(&self.node, trail, Occasion::Revocation, &refusal);
             return Recorded(Err(refusal));
         }
-        let body = record::not_revoked(&self.node, trail, &refusal, token);
-        Recorded(Err(match self.hand_over(|deadline, reply| item(trail, body, None, deadline, reply)).await {
+        let told = record::not_revoked(&self.node, trail, &refusal, token);
+        Recorded(Err(match self.hand_over(|deadline, reply| item(trail, told, None, deadline, reply)).await {
             Ok(Verdict::Durable) => refusal,
             Ok(Verdict::Replayed | Verdict::Stale | Verdict::Unavailable) => AuditUnavailable::Unavailable.into(),
             Err(why) => why.into(),
@@ -93,10 +93,10 @@ impl AuditLog {
 
 fn item(
     trail: &Trail,
-    body: String,
+    told: Told,
     assertion: Option<(AssertionUse, String)>,
     deadline: Instant,
     reply: oneshot::Sender<Reply>,
 ) -> Item {
-    Item { request_id: trail.request_id().clone(), at: trail.now(), body, assertion, token: None, deadline, reply }
+    Item { request_id: trail.request_id().clone(), at: trail.now(), told, assertion, token: None, deadline, reply }
 }

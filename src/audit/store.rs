@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::RequestId;
 use super::chain::{ChainId, Head, Position, RecordHash};
+use super::index::Term;
 use crate::registry::history::Change;
 use crate::registry::{ClientId, Registry, RegistryVersion, StoreUnavailable};
 
@@ -157,18 +158,18 @@ impl Batch {
     pub fn sealed(&self, replayed: &[usize]) -> Option<Vec<Sealed<'_>>> {
         let mut sealed = Vec::with_capacity(self.entries.len());
         let mut head = self.lease.head;
-        for (at, body) in self.bodies(replayed) {
+        for (at, body, _) in self.records(replayed) {
             head = head.followed_by(at, body)?;
             sealed.push(Sealed { head, at, body });
         }
         Some(sealed)
     }
 
-    /// What each record says, with its instant.
-    pub fn bodies<'a>(&'a self, replayed: &[usize]) -> impl Iterator<Item = (UnixTime, &'a str)> {
+    /// What each record says, with its instant, and its terms where they are known.
+    pub fn records<'a>(&'a self, replayed: &[usize]) -> impl Iterator<Item = (UnixTime, &'a str, Option<&'a [Term]>)> {
         self.entries.iter().enumerate().map(move |(index, entry)| match &entry.assertion {
-            Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => (entry.at, if_replayed.as_str()),
-            _ => (entry.at, entry.body.as_str()),
+            Some((_, if_replayed)) if replayed.binary_search(&index).is_ok() => (entry.at, if_replayed.as_str(), None),
+            _ => (entry.at, entry.body.as_str(), entry.terms.as_deref()),
         })
     }
 
@@ -188,8 +189,17 @@ pub struct Entry {
     pub at: UnixTime,
     /// JSON.
     pub body: String,
+    /// What it has rows of in the index, where that is known without reading the body.
+    pub terms: Option<Vec<Term>>,
     /// The assertion it uses up, with the body to write instead if that was used before.
     pub assertion: Option<(AssertionUse, String)>,
+}
+
+impl Entry {
+    /// A record that says `body`, and uses nothing up.
+    pub const fn new(at: UnixTime, body: String) -> Self {
+        Self { at, body, terms: None, assertion: None }
+    }
 }
 
 /// One use of an assertion (RFC 7523 §3, item 7): a client, and a `jti` of its own choice.

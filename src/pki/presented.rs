@@ -5,10 +5,11 @@
 //! nothing else is.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use countersign_resource_server::time::UnixTime;
 use rustls_pki_types::CertificateDer;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::certificate::{MalformedCertificate, ParsedCertificate, certificates_from};
@@ -43,6 +44,7 @@ struct List {
     intermediates: Vec<Intermediate>,
     hash: [u8; 32],
     outcomes: Outcomes,
+    account: OnceLock<Option<Box<RawValue>>>,
 }
 
 /// A certificate after the leaf that could be read. Those that could not cannot be part of a path.
@@ -75,6 +77,7 @@ impl List {
             intermediates,
             hash,
             outcomes: Outcomes::default(),
+            account: OnceLock::new(),
             certificates,
         }
     }
@@ -90,8 +93,8 @@ impl List {
     }
 }
 
-/// How much more a certificate takes once it is read.
-const SIZE_OF_READ: usize = 4;
+/// How much more a certificate takes once it is read and told of.
+const SIZE_OF_READ: usize = 6;
 
 /// What holds a name: two texts with their heads, and as much for the allocator.
 const SIZE_OF_NAME: usize = 128;
@@ -170,6 +173,11 @@ impl PresentedChain {
     /// What the leaf says: claimed, until a verifier has looked. Absent if there is none or it cannot be read.
     pub fn leaf(&self) -> Option<&Arc<ParsedCertificate>> {
         self.list.leaf.as_ref()
+    }
+
+    /// The leaf as records tell of it: `tell` is asked the first time, and never again for this list. Absent as [`Self::leaf`] is.
+    pub fn account(&self, tell: impl FnOnce(&ParsedCertificate) -> Box<RawValue>) -> Option<&RawValue> {
+        self.list.account.get_or_init(|| self.list.leaf.as_deref().map(tell)).as_deref()
     }
 
     /// First and last second of each certificate after the leaf that a path may use, in the order they came.

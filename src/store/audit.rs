@@ -784,7 +784,7 @@ mod tests {
     );
 
     fn entry(body: &str) -> Entry {
-        Entry { at: NOW, body: body.to_owned(), assertion: None }
+        Entry::new(NOW, body.to_owned())
     }
 
     fn assertion(jti: &str) -> AssertionUse {
@@ -793,7 +793,7 @@ mod tests {
     }
 
     fn using(jti: &str, body: &str) -> Entry {
-        Entry { at: NOW, body: body.to_owned(), assertion: Some((assertion(jti), format!("{body} replayed"))) }
+        Entry { assertion: Some((assertion(jti), format!("{body} replayed"))), ..Entry::new(NOW, body.to_owned()) }
     }
 
     /// A chain for one test, written batch by batch.

@@ -129,7 +129,7 @@ async fn fill(store: &Store, records: i64, short: bool) -> Result<(), Failure> {
     for (round, first) in (0..records).step_by(4_096).enumerate() {
         let entry = |number| {
             let at = END - (records - number) * STEP;
-            Entry { at: UnixTime::from_millis(at), body: body(number, at, short), assertion: None }
+            Entry::new(UnixTime::from_millis(at), body(number, at, short))
         };
         let entries: Vec<Entry> = (first..records.min(first + BATCH)).map(entry).collect();
         octets += entries.iter().map(|entry| entry.body.len()).sum::<usize>();

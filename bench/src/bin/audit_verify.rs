@@ -156,5 +156,5 @@ fn entry(number: usize, bytes: usize) -> Entry {
         body.push_str(if body.len() % 3 == 0 { "certificate " } else { "participant " });
     }
     body.push_str("\"}");
-    Entry { at: NOW, body, assertion: None }
+    Entry::new(NOW, body)
 }

@@ -113,7 +113,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn record(&mut self, count: usize) {
-        let entry = |_| Entry { at: NOW, body: "{}".to_owned(), assertion: None };
+        let entry = |_| Entry::new(NOW, "{}".to_owned());
         let entries = (0..count).map(entry).collect();
         let batch = Batch { lease: self.lease, entries, given_back: Vec::new(), history: None };
         self.lease.head = AuditStore::append(&self.bench.store, Arc::new(batch)).await.unwrap().head;

@@ -53,7 +53,7 @@ impl Committer {
         let Some(last) = left.rows.last() else { return };
         let history = Some((left.after, last.place));
         let now = self.clock.now();
-        let entry = |row| Entry { at: now, body: record::change(&self.node, now, row), assertion: None };
+        let entry = |row| Entry::new(now, record::change(&self.node, now, row));
         let entries = left.rows.iter().map(entry).collect();
         match self.append_batch(Written { entries, history, ..Written::default() }, Vec::new()).await {
             // Where another node has it, there is what that one left.

@@ -193,7 +193,7 @@ impl Committer {
         // First: under a lease there may be tokens at once.
         self.note_until(now).await?;
         let lease = within(self.limits.hang, self.store.lease(&self.node, now, now.after(LEASE))).await?;
-        let entries = vec![Entry { at: now, body: record::opened(&self.node, now, &lease), assertion: None }];
+        let entries = vec![Entry::new(now, record::opened(&self.node, now, &lease))];
         let batch = Arc::new(Batch { lease, entries, given_back: Vec::new(), history: None });
         match self.write(&batch).await {
             Ok(appended) => {

@@ -158,7 +158,7 @@ impl<'a> Chain<'a> {
     }
 
     async fn write(&mut self, bodies: &[&str]) {
-        let entries = bodies.iter().map(|body| Entry { at: NOW, body: (*body).to_owned(), assertion: None }).collect();
+        let entries = bodies.iter().map(|body| Entry::new(NOW, (*body).to_owned())).collect();
         let batch = Batch { lease: self.lease, entries, given_back: Vec::new(), history: None };
         self.lease.head = self.store.append(Arc::new(batch)).await.unwrap().head;
     }

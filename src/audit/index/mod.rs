@@ -15,6 +15,7 @@ mod ways;
 mod keeper;
 
 pub use keeper::{catch_up, keep};
+pub(in crate::audit) use terms::Facts;
 pub use terms::{Named, Term, TermKind};
 pub(in crate::audit) use ways::ways;
 pub use ways::{KINDS, Way};

@@ -113,6 +113,25 @@ impl<'a> Named<'a> {
         named
     }
 
+    /// The same of a record that is known without its body.
+    pub(in crate::audit) fn by(facts: Facts<'a>) -> Self {
+        let some = |text: Option<&'a str>| Text(text.map(Cow::Borrowed));
+        let mut named = Self { texts: Vec::with_capacity(8) };
+        named.add_body(Body {
+            kind: some(Some(facts.kind)),
+            outcome: some(Some(facts.outcome)),
+            reason: some(facts.reason),
+            request_id: some(Some(facts.request_id)),
+            client_id: some(facts.client_id),
+            participant_id: some(facts.participant_id),
+            peer: Part(Peer { thumbprint: Text(facts.thumbprint.map(Cow::Owned)) }),
+            asked: Part(Asked { client_id: some(facts.asked_client_id) }),
+            token: Part(Token { jti: some(facts.jti) }),
+            ..Body::default()
+        });
+        named
+    }
+
     /// Whether it names this.
     pub fn has(&self, kind: TermKind, text: &str) -> bool {
         kind == TermKind::Any || self.texts.iter().any(|(one, named)| *one == kind && named == text)
@@ -189,8 +208,21 @@ impl<'a> Named<'a> {
     }
 }
 
+/// What the record of a decision names, by the members of its body.
+pub(in crate::audit) struct Facts<'a> {
+    pub(in crate::audit) kind: &'a str,
+    pub(in crate::audit) outcome: &'a str,
+    pub(in crate::audit) reason: Option<&'a str>,
+    pub(in crate::audit) request_id: &'a str,
+    pub(in crate::audit) client_id: Option<&'a str>,
+    pub(in crate::audit) participant_id: Option<&'a str>,
+    pub(in crate::audit) thumbprint: Option<String>,
+    pub(in crate::audit) asked_client_id: Option<&'a str>,
+    pub(in crate::audit) jti: Option<&'a str>,
+}
+
 /// What is read of a body; the rest is skipped.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Body<'a> {
     #[serde(borrow, default)]
     kind: Text<'a>,

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::write::{TermRow, rows};
+use super::write::{TermRow, row};
 use crate::audit::chain::Head;
+use crate::audit::index::Named;
 use crate::audit::{Appended, Batch};
 
 /// Octets of records that wait to be looked through. They are looked through ten times a second.
@@ -37,6 +38,9 @@ struct Kept {
     records: usize,
 }
 
+/// What the record of a token has.
+const USUAL_ROWS: usize = 4;
+
 /// The rows of one batch.
 #[derive(Debug)]
 pub(super) struct Stretch {
@@ -47,8 +51,11 @@ pub(super) struct Stretch {
 }
 
 impl Recent {
-    /// Notes what was appended.
+    /// Notes what was appended. What has to be read to know its terms waits for [`Self::look_through`]; the rest is let go of at once.
     pub(in crate::store) fn note(&self, batch: Arc<Batch>, appended: &Appended) {
+        if batch.records(&appended.replayed).all(|(.., terms)| terms.is_some()) {
+            return self.keep(Stretch::of(&batch, appended));
+        }
         let octets: usize = batch.entries.iter().map(|entry| entry.body.len()).sum();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.octets + octets > MOST_WAITING {
@@ -63,15 +70,18 @@ impl Recent {
     pub(super) fn look_through(&self) {
         let Waiting { batches, .. } = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for (batch, appended) in batches {
-            let stretch = Stretch::of(&batch, &appended);
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.records + stretch.records > MOST_KEPT {
-                *kept = Kept::default();
-            }
-            kept.records += stretch.records;
-            let replaced = kept.stretches.insert(stretch.after.position.number(), stretch);
-            kept.records -= replaced.map_or(0, |replaced| replaced.records);
+            self.keep(Stretch::of(&batch, &appended));
         }
+    }
+
+    fn keep(&self, stretch: Stretch) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.records + stretch.records > MOST_KEPT {
+            *kept = Kept::default();
+        }
+        kept.records += stretch.records;
+        let replaced = kept.stretches.insert(stretch.after.position.number(), stretch);
+        kept.records -= replaced.map_or(0, |replaced| replaced.records);
     }
 
     /// What follows the record with this place and hash, as far as the log's last record, by place and hash as well. What the log
@@ -109,9 +119,14 @@ impl Recent {
 impl Stretch {
     fn of(batch: &Batch, appended: &Appended) -> Self {
         let after = batch.lease.head;
-        let places = after.position.number() + 1..;
-        let found = places.zip(batch.bodies(&appended.replayed)).flat_map(|(place, (at, body))| rows(place, at, body));
-        Self { after, last: appended.head, rows: found.collect(), records: batch.entries.len() }
+        let mut rows = Vec::with_capacity(USUAL_ROWS * batch.entries.len());
+        for (place, (at, body, terms)) in (after.position.number() + 1..).zip(batch.records(&appended.replayed)) {
+            match terms {
+                Some(terms) => rows.extend(terms.iter().map(|term| row(place, at, *term))),
+                None => rows.extend(Named::of(body).rows(at).map(|term| row(place, at, term))),
+            }
+        }
+        Self { after, last: appended.head, rows, records: batch.entries.len() }
     }
 }
 
@@ -119,14 +134,15 @@ impl Stretch {
 mod tests {
     use super::*;
     use crate::audit::chain::{ChainId, LogId};
-    use crate::audit::{Entry, Lease};
+    use crate::audit::index::{Term, TermKind};
+    use crate::audit::{AssertionUse, Entry, Lease};
     use crate::registry::RegistryVersion;
     use crate::registry::fixture::NOW;
 
     /// Records after `head`, each of so many octets.
     fn appended(head: Head, records: usize, octets: usize) -> (Arc<Batch>, Appended) {
         let body = format!("\"{}\"", "x".repeat(octets - 2));
-        let entry = || Entry { at: NOW, body: body.clone(), assertion: None };
+        let entry = || Entry::new(NOW, body.clone());
         let entries = std::iter::repeat_with(entry).take(records).collect();
         let batch = Batch { lease: Lease { number: 1, head }, entries, given_back: Vec::new(), history: None };
         let head = batch.sealed(&[]).unwrap().last().unwrap().head;
@@ -208,6 +224,41 @@ mod tests {
         recent.look_through();
         // The log ends there with another.
         assert!(recent.after(from, (last, &end(&other).1)).is_none());
+        assert!(recent.is_empty());
+    }
+
+    #[test]
+    fn what_is_known_without_reading_is_kept_at_once_and_read_where_it_was_replayed() {
+        let recent = Recent::default();
+        let (batch, one) = appended(first(), 1, 2);
+        recent.note(batch, &one);
+        let used = AssertionUse { client_id: "c".parse().unwrap(), jti: "j".to_owned(), expires_at: NOW };
+        let known = |assertion| Entry { terms: Some(vec![Term::any()]), assertion, ..Entry::new(NOW, "{}".to_owned()) };
+        let replayed = "{\"kind\":\"decision\"}".to_owned();
+        let entries = vec![known(None), known(Some((used, replayed)))];
+        let batch =
+            Batch { lease: Lease { number: 1, head: one.head }, entries, given_back: Vec::new(), history: None };
+        let batch = Arc::new(batch);
+        let rows_where = |replayed: Vec<usize>| {
+            let head = batch.sealed(&replayed).unwrap().last().unwrap().head;
+            recent.note(Arc::clone(&batch), &Appended { replayed, version: RegistryVersion(1), head });
+            let found = || recent.after((one.head.position.number(), one.head.hash.octets()), (i64::MAX, &[]));
+            let at_once = found();
+            let kinds = |stretch: Stretch| stretch.rows.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>();
+            (
+                at_once.is_some(),
+                at_once
+                    .or_else(|| {
+                        recent.look_through();
+                        found()
+                    })
+                    .map(kinds),
+            )
+        };
+        let (any, kind) = (TermKind::Any as i64, TermKind::Kind as i64);
+        assert_eq!(rows_where(Vec::new()), (true, Some(vec![any, any])));
+        assert_eq!(rows_where(vec![1]), (false, Some(vec![any, kind])));
+        assert_eq!(after(&recent, first()), Some(one.head), "what waited was looked through with it");
         assert!(recent.is_empty());
     }
 

@@ -60,7 +60,7 @@ impl<'a> Chain<'a> {
     }
 
     async fn write(&mut self, records: impl IntoIterator<Item = (i64, String)>) {
-        let entry = |(milliseconds, body)| Entry { at: at(milliseconds), body, assertion: None };
+        let entry = |(milliseconds, body)| Entry::new(at(milliseconds), body);
         let entries = records.into_iter().map(entry).collect();
         let batch = Batch { lease: self.lease, entries, given_back: Vec::new(), history: None };
         self.lease.head = self.store.append(Arc::new(batch)).await.unwrap().head;

@@ -27,10 +27,9 @@ const CHUNK_POSTGRES: usize = 4_000;
 /// A row of the index: kind, value, at, position.
 pub(super) type TermRow = (i64, i64, i64, i64);
 
-/// The rows of one record.
-pub(super) fn rows(position: i64, at: UnixTime, body: &str) -> Vec<TermRow> {
-    let row = |Term { kind, value }| (kind as i64, value, at.as_millis(), position);
-    Named::of(body).rows(at).map(row).collect()
+/// The row of one term of a record.
+pub(super) const fn row(position: i64, at: UnixTime, Term { kind, value }: Term) -> TermRow {
+    (kind as i64, value, at.as_millis(), position)
 }
 
 /// What one step adds.
@@ -44,7 +43,7 @@ struct Step {
 
 impl Step {
     fn add(&mut self, position: i64, at: UnixTime, body: &str) {
-        self.rows.extend(rows(position, at, body));
+        self.rows.extend(Named::of(body).rows(at).map(|term| row(position, at, term)));
         self.records += 1;
     }
 

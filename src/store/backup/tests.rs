@@ -74,7 +74,7 @@ async fn filled(bench: &Bench) {
         .await
         .unwrap();
     let lease = bench.store.lease("node-1", NOW, NOW.after(Duration::from_secs(3_600))).await.unwrap();
-    let entry = |number| Entry { at: NOW, body: format!("{{\"number\":{number}}}"), assertion: None };
+    let entry = |number| Entry::new(NOW, format!("{{\"number\":{number}}}"));
     let entries = (0..1_200).map(entry).collect();
     let batch = Batch { lease, entries, given_back: Vec::new(), history: None };
     bench.store.append(Arc::new(batch)).await.unwrap();
@@ -345,7 +345,7 @@ async fn a_lease_of_the_lost_store_is_worth_nothing(bench: &Bench) {
         let store = &target.store;
         store.begin_to_load(&restoration()).await.unwrap();
         fill(store, before.clone()).await.unwrap();
-        let entries = || vec![Entry { at: NOW, body: "{}".to_owned(), assertion: None }];
+        let entries = || vec![Entry::new(NOW, "{}".to_owned())];
         let batch = Batch { lease, entries: entries(), given_back: Vec::new(), history: None };
         let refused = store.append(Arc::new(batch)).await;
         assert!(matches!(refused, Err(crate::audit::AppendRefusal::LeaseLost)), "{refused:?}");

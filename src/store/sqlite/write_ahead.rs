@@ -186,7 +186,7 @@ mod tests {
     }
 
     async fn append(store: &Store, lease: &mut Lease) {
-        let entry = |_| Entry { at: NOW, body: "x".repeat(8 << 10), assertion: None };
+        let entry = |_| Entry::new(NOW, "x".repeat(8 << 10));
         let entries = (0..64).map(entry).collect();
         let batch = Batch { lease: *lease, entries, given_back: Vec::new(), history: None };
         lease.head = store.append(Arc::new(batch)).await.unwrap().head;

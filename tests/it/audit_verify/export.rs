@@ -183,7 +183,7 @@ async fn the_published_export() {
                 let record: serde_json::Value = serde_json::from_str(text).unwrap();
                 let (_, body) = text.strip_suffix('}').unwrap().split_once(r#","body":"#).unwrap();
                 let at = UnixTime::from_millis(record["at"].as_i64().unwrap());
-                entries.push(Entry { at, body: body.to_owned(), assertion: None });
+                entries.push(Entry::new(at, body.to_owned()));
             }
             texts.next();
             let batch = Batch { lease, entries, given_back: Vec::new(), history: None };

@@ -36,7 +36,7 @@ async fn forge(scene: &mut Scene, record: &Value) {
     log.run("DELETE FROM audit_checkpoint WHERE number < 2").await;
     log.close().await;
     let at = scene.now;
-    scene.append(1, vec![Entry { at, body: record.to_string(), assertion: None }]).await;
+    scene.append(1, vec![Entry::new(at, record.to_string())]).await;
     scene.checkpoint().await;
 }
 
@@ -170,7 +170,7 @@ async fn a_forged_prune_is_not_finished() {
                 record["proof"] = proof.into();
             }
             let at = scene.now;
-            scene.append(1, vec![Entry { at, body: record.to_string(), assertion: None }]).await;
+            scene.append(1, vec![Entry::new(at, record.to_string())]).await;
             scene.checkpoint().await;
             let mut log = Tampering::at(&scene.url).await;
             let first = log.records(1).await.remove(0);
@@ -191,7 +191,7 @@ async fn a_forged_prune_is_not_finished() {
 async fn a_forged_record_is_found_in_an_export() {
     let mut scene = Scene::on(&Engine::Sqlite, 40).await;
     let (at, body) = (scene.now, record(&scene).to_string());
-    scene.append(1, vec![Entry { at, body, assertion: None }]).await;
+    scene.append(1, vec![Entry::new(at, body)]).await;
     scene.checkpoint().await;
     let exported = scene.exported(Scene::after(9), "forged.gz").await.unwrap();
     let report = export::read(&exported.file, &scene.signer.keys(), &[], &Arc::default()).unwrap().report;
@@ -233,7 +233,7 @@ async fn a_genuine_proof_about_a_checkpoint_that_is_not_there_is_found() {
         let log = scene.source().outline().await.unwrap().log.to_string();
         record["proof"] = scene.signer.prove(&record, &log, "checkpoint 99").into();
         let (at, body) = (scene.now, record.to_string());
-        scene.append(1, vec![Entry { at, body, assertion: None }]).await;
+        scene.append(1, vec![Entry::new(at, body)]).await;
         scene.checkpoint().await;
         assert_eq!(told(&scene.verified().await), ["cut 2/41"], "on {engine:?}");
         // Nor is there anything to finish.
@@ -250,7 +250,7 @@ async fn a_record_that_nobody_signed_keeps_nobody_from_pruning() {
         genuine["proof"] = proof(&scene, &genuine, Flaw::None).await.into();
         forge(&mut scene, &genuine).await;
         let (at, body) = (scene.now, record(&scene).to_string());
-        scene.append(1, vec![Entry { at, body, assertion: None }]).await;
+        scene.append(1, vec![Entry::new(at, body)]).await;
         scene.checkpoint().await;
         assert!(has(&scene.verified().await, FindingKind::Signature), "on {engine:?}");
         scene.exported(Scene::after(9), "a.gz").await.unwrap();

@@ -196,7 +196,7 @@ impl Scene {
                     r#"{{"kind":"decision","at":{},"node":"n{chain}","number":{number},"outcome":"issued"}}"#,
                     self.now.as_millis()
                 );
-                Entry { at: self.now, body, assertion: None }
+                Entry::new(self.now, body)
             })
             .collect();
         self.append(chain, entries).await;
