@@ -152,11 +152,19 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// A server has as many threads as are configured; a command has what there is.
+/// A server has as many threads as are configured; a command has what there is. One alone has nobody to share with, and
+/// needs no queue that others can take from.
 fn runtime(command: &Command, config: &Result<Config, ConfigMistakes>) -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if let (Command::Serve, Ok(config)) = (command, config) {
-        builder.worker_threads(config.workers);
+    let workers = match (command, config) {
+        (Command::Serve, Ok(config)) => Some(config.workers),
+        _ => None,
+    };
+    let mut builder = match workers {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(workers) = workers {
+        builder.worker_threads(workers);
     }
     builder.enable_all().build()
 }
