@@ -55,12 +55,13 @@ const WRITER_PRAGMAS: &str =
 /// it waits; where another process writes all the time, asking anew and often finds the gap between two transactions.
 ///
 /// A commit carries over what is written ahead only where there are so many pages. What is longer than 64 MiB is cut off once it is
-/// begun anew.
+/// begun anew. Half a megabyte of pages for each connection: what is read again and again lies in the registry's own memory, and the
+/// rest in the operating system's.
 macro_rules! patient_writer_pragmas {
     ($pages:literal) => {
         concat!(
             "PRAGMA busy_timeout = 20; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-             PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = ",
+             PRAGMA cache_size = -512; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = ",
             $pages,
             ";"
         )
@@ -85,7 +86,7 @@ const JOURNAL_PAUSE: Duration = Duration::from_millis(20);
 /// Nothing that would change a file before it is known to be ours.
 const CHECK_PRAGMAS: &str = "PRAGMA busy_timeout = 1000;";
 
-const READER_PRAGMAS: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON;";
+const READER_PRAGMAS: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON; PRAGMA cache_size = -512;";
 
 /// How often to look whether another process wrote.
 const POLL: Duration = Duration::from_millis(100);

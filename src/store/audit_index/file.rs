@@ -23,9 +23,9 @@ use crate::store::{ACQUIRE_TIMEOUT, Migrate, pool_options};
 /// and the file itself now and then.
 const WRITER: &str = "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
                       PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 67108864; \
-                      PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;";
+                      PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;";
 
-const READER: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON; PRAGMA cache_size = -2048;";
+const READER: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON; PRAGMA cache_size = -512;";
 
 /// The tables that PostgreSQL has by migration 6, the rows of the index in the order of their key.
 const TABLES: &str = "
