@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use crate::Failure;
 use crate::floor::signatures_per_second;
 use crate::machine::{self, Process};
+use crate::session::Tickets;
 
 /// Drives token requests at one server and reports what they cost it.
 #[derive(Clone, Args)]
@@ -64,9 +65,6 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "fresh")]
     resumed: bool,
 }
-
-/// How many sessions are kept to be resumed.
-const RESUMABLE: usize = 256;
 
 struct Round {
     tokens: usize,
@@ -186,7 +184,12 @@ fn client_config(arguments: &Arguments) -> Result<ClientConfig, Failure> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
-    config.resumption =
-        if arguments.resumed { Resumption::in_memory_sessions(RESUMABLE) } else { Resumption::disabled() };
+    config.resumption = if arguments.resumed {
+        let tickets = Arc::new(Tickets::default());
+        tickets.use_them();
+        Resumption::store(tickets)
+    } else {
+        Resumption::disabled()
+    };
     Ok(config)
 }
