@@ -82,7 +82,11 @@ impl TlsAcceptor {
         stream.readable().await.map_err(|_| HandshakeRefusal::Disconnected)?;
         let announcement = self.gate.observer.begun();
         let handshake = self.gate.permits.turns().take_turns(remote.ip(), self.tls.accept(Gathered::new(stream)));
-        let stream = handshake.await?.map_err(|error| refusal(&error))?;
+        let mut stream = handshake.await?.map_err(|error| refusal(&error))?;
+        if stream.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+            // There it is the server who finishes (RFC 5246 §7.3), and a client that has asked before (RFC 7918) waits for that.
+            stream.get_mut().0.send().await.map_err(|_| HandshakeRefusal::Disconnected)?;
+        }
         let (_, connection) = stream.get_ref();
         let protocol = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",

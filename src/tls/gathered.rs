@@ -4,6 +4,7 @@
 //! handshake leaves with the answer to the request that came with it, as one packet instead of two. Nothing is held from a
 //! peer that may be waiting for it. It knows nothing of TLS.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +33,14 @@ impl Gathered {
     /// From now on requests may come, and what is written is part of an answer.
     pub(super) fn open(&mut self, activity: Arc<Activity>) {
         self.activity = Some(activity);
+    }
+
+    /// Sends what is held, whether or not anything follows it soon.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub(super) async fn send(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_send(cx)).await
     }
 
     /// Whether the peer may be waiting: nothing is being done for it, so nothing will be written soon.
@@ -241,14 +250,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_is_gone_is_an_error_and_no_endless_wait() {
-        let (mut gathered, peer) = pair().await;
-        peer.set_zero_linger().unwrap();
-        drop(peer);
+    async fn a_reader_sends_on_as_a_slow_peer_takes_it() {
+        let (mut gathered, mut peer) = pair().await;
+        gathered.write_all(&vec![7; MUCH]).await.unwrap();
+        let asking = async {
+            let mut all = vec![0; MUCH];
+            peer.read_exact(&mut all).await.unwrap();
+            peer.write_u8(8).await.unwrap();
+            all
+        };
+        let (read, all) = tokio::join!(gathered.read_u8(), asking);
+        assert_eq!(read.unwrap(), 8);
+        assert!(all.iter().all(|octet| *octet == 7));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_an_error_and_no_endless_wait() {
+        let (mut gathered, _peer) = pair().await;
         gathered.write_all(b"ticket").await.unwrap();
         gathered.open(Activity::new(None));
+        // The peer says nothing, so reading would wait for ever.
+        socket2::SockRef::from(&gathered.socket).shutdown(std::net::Shutdown::Write).unwrap();
         let reading = timeout(Duration::from_secs(5), gathered.read_u8()).await.unwrap();
-        assert!(reading.is_err());
+        assert_eq!(reading.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert!(gathered.write_all(b"answer").await.is_err());
     }
 }

@@ -464,6 +464,23 @@ async fn a_strict_perimeter_closes_on_certificates_it_does_not_know() {
     assert!(rig.ask(rig.client(None)).await.is_ok());
 }
 
+struct Undecided;
+
+impl PerimeterGuard for Undecided {
+    fn admits<'a>(&'a self, _: &'a Arc<PresentedChain>) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn the_server_has_finished_a_handshake_of_tls_1_2_before_anything_else_is_done() {
+    let rig = Rig::start_with(Limits::default(), Some(Arc::new(Undecided))).await;
+    let credential = rig.credential();
+    let connecting = rig.connect(rig.client_of(presented(&credential), &[&version::TLS12]));
+    let connected = tokio::time::timeout(Duration::from_secs(5), connecting).await;
+    assert!(connected.expect("the server's Finished is held back").is_ok());
+}
+
 #[tokio::test]
 async fn stopping_closes_idle_connections_and_listens_no_more() {
     let rig = Rig::start().await;

@@ -329,7 +329,7 @@ mod tests {
     }
 
     /// What is ready runs between two turns, though one thread computes both.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    #[tokio::test]
     async fn where_one_thread_does_all_requests_come_between_two_turns() {
         let turns = Arc::new(Turns::new(100));
         assert!(turns.is_alone);
