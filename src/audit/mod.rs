@@ -370,10 +370,8 @@ impl AuditLog {
     ) -> Item {
         let told = record::decision(&self.node, trail, decision.as_ref());
         let token = decision.as_ref().ok();
-        let assertion = token.and_then(SignedToken::assertion).map(|used| {
-            let replayed = ClientAuthRefusal::AssertionReplayed.into();
-            (used.clone(), record::decision(&self.node, trail, Err(&replayed)).body)
-        });
+        let assertion =
+            token.and_then(SignedToken::assertion).map(|used| (used.clone(), record::replayed(&self.node, trail)));
         Item {
             request_id: trail.request_id().clone(),
             at: trail.now(),

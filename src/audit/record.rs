@@ -19,7 +19,7 @@ use super::store::{HistoryRow, Lease};
 use super::trail::{Trail, shortened};
 use super::verify::Pruned;
 use super::{Asked as AskedAbout, Finding, RequestId};
-use crate::client_auth::UsedAssertion;
+use crate::client_auth::{ClientAuthRefusal, UsedAssertion};
 use crate::error::Refusal;
 use crate::mint::SignedToken;
 use crate::pki::{ParsedCertificate, PresentedChain};
@@ -69,7 +69,7 @@ struct Peer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbprint: Option<&'a Thumbprint>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<&'a RawValue>,
+    certificate: Option<Cow<'a, RawValue>>,
 }
 
 /// What the leaf says: claimed, unless the client was authenticated.
@@ -133,8 +133,12 @@ impl<'a> Token<'a> {
 
 impl Decision<'_> {
     /// Its body, and the terms that lead to it: known here, they need not be read from the body again.
+    #[expect(clippy::expect_used, reason = "it has a JSON form, as every record, and JSON is UTF-8")]
     fn told(&self) -> Told {
-        let told = Told { body: text(self), terms: self.named().rows(self.at).collect() };
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        serde_json::to_writer(&mut body, self).expect("a decision has a JSON form");
+        let body = String::from_utf8(body).expect("JSON is UTF-8");
+        let told = Told { body, terms: self.named().rows(self.at).collect() };
         debug_assert_eq!(told.terms, Named::of(&told.body).rows(self.at).collect::<Vec<_>>(), "{}", told.body);
         told
     }
@@ -153,6 +157,9 @@ impl Decision<'_> {
         })
     }
 }
+
+/// What the record of a decision takes, mostly.
+const USUAL_BYTES: usize = 1_536;
 
 /// A record, and by what it is found.
 #[derive(Debug)]
@@ -198,6 +205,11 @@ fn facts<'a>(node: &'a str, trail: &'a Trail, decision: Result<&'a SignedToken, 
         }),
         ..about(node, trail)
     }
+}
+
+/// The same of an assertion that turns out to have been used before: seldom written, so what leads to it is read from it then.
+pub(super) fn replayed(node: &str, trail: &Trail) -> String {
+    text(&facts(node, trail, Err(&ClientAuthRefusal::AssertionReplayed.into())))
 }
 
 /// The record of a check of a client's own certificate: what would have been refused first, if anything.
@@ -253,6 +265,11 @@ pub(super) fn introspection(
         }
     }
     .told()
+}
+
+/// The same of an assertion that turns out to have been used before.
+pub(super) fn replayed_to_revoke(node: &str, trail: &Trail) -> String {
+    text(&unrevoked(node, trail, &ClientAuthRefusal::AssertionReplayed.into(), None))
 }
 
 /// The record of a token that a client wanted dead, and that it was refused.
@@ -539,12 +556,7 @@ pub(super) fn pruned(record: &Pruned) -> String {
     text(record)
 }
 
-/// What the record of a decision takes, mostly.
-const USUAL_BYTES: usize = 1_536;
-
 #[expect(clippy::expect_used, reason = "strings, numbers and structs of them always have a JSON form")]
 fn text<T: Serialize>(body: &T) -> String {
-    let mut text = Vec::with_capacity(USUAL_BYTES);
-    serde_json::to_writer(&mut text, body).expect("a record has a JSON form");
-    String::from_utf8(text).expect("JSON is UTF-8")
+    serde_json::to_string(body).expect("a record has a JSON form")
 }

@@ -36,10 +36,9 @@ impl AuditLog {
     ) -> Recorded<Result<(), Refusal>> {
         let told = record::revocation(&self.node, trail, finding, used);
         let assertion = used.map(|used| {
-            let replayed = ClientAuthRefusal::AssertionReplayed.into();
             let used =
                 AssertionUse { client_id: used.client_id.clone(), jti: used.jti.clone(), expires_at: used.expires_at };
-            (used, record::not_revoked(&self.node, trail, &replayed, None).body)
+            (used, record::replayed_to_revoke(&self.node, trail))
         });
         let item = |deadline, reply| item(trail, told, assertion, deadline, reply);
         let reply = match self.deliver(item).await {

@@ -4,6 +4,7 @@
 //! kept with the connection, and shared by those that bring the same list. Possession of the leaf's key is proven by then;
 //! nothing else is.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -44,7 +45,7 @@ struct List {
     intermediates: Vec<Intermediate>,
     hash: [u8; 32],
     outcomes: Outcomes,
-    account: OnceLock<Option<Box<RawValue>>>,
+    account: OnceLock<Box<RawValue>>,
 }
 
 /// A certificate after the leaf that could be read. Those that could not cannot be part of a path.
@@ -88,19 +89,22 @@ impl List {
         let octets: usize = self.certificates.iter().map(|der| der.len()).sum();
         let names = self.leaf.as_ref().map_or(0, |leaf| leaf.alt_name_count());
         let outcomes = if self.intermediates.is_empty() { SIZE_OF_OUTCOMES / 8 } else { SIZE_OF_OUTCOMES };
-        let octets = size_of::<Self>() + SIZE_OF_READ * octets + SIZE_OF_NAME * names + outcomes;
+        let octets = size_of::<Self>() + SIZE_OF_READ * octets + SIZE_OF_NAME * names + outcomes + MOST_OF_ACCOUNT;
         u32::try_from(octets).unwrap_or(u32::MAX)
     }
 }
 
-/// How much more a certificate takes once it is read and told of.
-const SIZE_OF_READ: usize = 6;
+/// How much more a certificate takes once it is read.
+const SIZE_OF_READ: usize = 4;
 
 /// What holds a name: two texts with their heads, and as much for the allocator.
 const SIZE_OF_NAME: usize = 128;
 
 /// A public key for each outcome that is remembered, most of them short.
 const SIZE_OF_OUTCOMES: usize = 4_096;
+
+/// The longest account of a leaf that is kept, in octets. Most have half as many; a stranger's may have fifty times as many.
+const MOST_OF_ACCOUNT: usize = 1_024;
 
 /// The SHA-256 of a list, each certificate with its length.
 fn hash_of(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
@@ -175,9 +179,16 @@ impl PresentedChain {
         self.list.leaf.as_ref()
     }
 
-    /// The leaf as records tell of it: `tell` is asked the first time, and never again for this list. Absent as [`Self::leaf`] is.
-    pub fn account(&self, tell: impl FnOnce(&ParsedCertificate) -> Box<RawValue>) -> Option<&RawValue> {
-        self.list.account.get_or_init(|| self.list.leaf.as_deref().map(tell)).as_deref()
+    /// The leaf as records tell of it, always the same: of one that is not long `tell` is asked once. Absent as [`Self::leaf`] is.
+    pub fn account(&self, tell: impl FnOnce(&ParsedCertificate) -> Box<RawValue>) -> Option<Cow<'_, RawValue>> {
+        if let Some(kept) = self.list.account.get() {
+            return Some(Cow::Borrowed(kept));
+        }
+        let account = tell(self.leaf()?);
+        if account.get().len() > MOST_OF_ACCOUNT {
+            return Some(Cow::Owned(account));
+        }
+        Some(Cow::Borrowed(self.list.account.get_or_init(|| account)))
     }
 
     /// First and last second of each certificate after the leaf that a path may use, in the order they came.

@@ -61,7 +61,7 @@ async fn rest(index: &Arc<dyn AuditIndex>, time: Duration) {
     while Instant::now() < end {
         sleep(LOOK).await;
         let own = Arc::clone(index);
-        // Beside the requests: what came under load takes a millisecond or two. A panic of it is on record by itself.
+        // Beside the requests: what has to be read, as registry changes and refusals have, may be long. A panic of it is on record by itself.
         let _ended = tokio::task::spawn_blocking(move || own.look_through()).await;
     }
 }

@@ -1,7 +1,8 @@
 //! What a record can be found by.
 //!
 //! Takes a record's body, gives the texts it names under each [`TermKind`], and their 64 bits in the index. It is the one
-//! reader of bodies for both: what the index leads to is judged by the same texts again.
+//! reader of bodies for both: what the index leads to is judged by the same texts again. Of a decision that is just made it takes
+//! what the body is made of instead, and goes the same way from there.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -531,6 +532,39 @@ mod tests {
         assert_ne!(Term::of(TermKind::Client, "01a3185c507b").value >> 16, 0x01a3_185c_507b);
         for foreign in ["", "01A3185C507B", "01a3185c507", "+1a3185c507b", "äääääää"] {
             assert_eq!(Term::of(TermKind::Jti, foreign).value, Term::of(TermKind::Reason, foreign).value, "{foreign}");
+        }
+    }
+
+    /// Texts as strangers write them, and none.
+    const TEXTS: [Option<&str>; 5] = [None, Some(""), Some("acme-1"), Some("\"\\\u{0}\n"), Some("\u{202e}ü…\u{1f512}")];
+
+    #[test]
+    fn what_a_decision_is_made_of_leads_to_it_as_its_body_does() {
+        let body = |one: Option<&str>, other: Option<&str>, kind: &str, outcome: &str| {
+            serde_json::json!({
+                "kind": kind, "outcome": outcome, "reason": other, "request_id": "0123456789abcdef", "client_id": one,
+                "participant_id": other, "peer": { "thumbprint": one }, "asked": { "client_id": other },
+                "token": { "jti": one },
+            })
+            .to_string()
+        };
+        for one in TEXTS {
+            for other in TEXTS {
+                for (kind, outcome) in [("decision", "issued"), ("revocation", "refused"), ("withheld", "issued")] {
+                    let facts = Facts {
+                        kind,
+                        outcome,
+                        reason: other,
+                        request_id: "0123456789abcdef",
+                        client_id: one,
+                        participant_id: other,
+                        thumbprint: one.map(str::to_owned),
+                        asked_client_id: other,
+                        jti: one,
+                    };
+                    assert_eq!(Named::by(facts), Named::of(&body(one, other, kind, outcome)), "{one:?} {other:?}");
+                }
+            }
         }
     }
 }

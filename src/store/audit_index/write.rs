@@ -144,6 +144,8 @@ async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize
             && is_in_the_log(store, last).await?
         {
             step.records += recent.iter().map(|stretch| stretch.records).sum::<usize>();
+            // Under load they are megabytes, of which no more is taken than they are.
+            step.rows.reserve_exact(recent.iter().map(|stretch| stretch.rows.len()).sum());
             step.rows.extend(recent.into_iter().flat_map(|stretch| stretch.rows));
             // What was appended since is there the next time, if it is not there now.
             step.progress.push((id, last.position.number(), last.hash.octets().to_vec(), chain.cut.0));
