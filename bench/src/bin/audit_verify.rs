@@ -19,10 +19,11 @@ use countersign_conformance::forge::{Members, Token};
 use countersign_conformance::{JwsAlgorithm, Key, KeyKind};
 use countersign_resource_server::time::UnixTime;
 use countersign_resource_server::token::jwks::KeySet;
+use tikv_jemallocator::Jemalloc;
 
 /// As in the server's own program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
