@@ -1,6 +1,8 @@
 //! Real handshakes on port 0: what the listeners take, what they refuse, what they leave on record.
 
+use std::pin::Pin;
 use std::sync::{Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Extension;
@@ -17,7 +19,7 @@ use rustls::{
     CipherSuite, ClientConfig, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion,
     version,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -479,6 +481,51 @@ async fn the_server_has_finished_a_handshake_of_tls_1_2_before_anything_else_is_
     let connecting = rig.connect(rig.client_of(presented(&credential), &[&version::TLS12]));
     let connected = tokio::time::timeout(Duration::from_secs(5), connecting).await;
     assert!(connected.expect("the server's Finished is held back").is_ok());
+}
+
+/// A client's socket that sends its Finished and its request together, and counts what comes in how many pieces.
+struct Pieces {
+    socket: gathered::Gathered,
+    got: usize,
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buf);
+        this.got += usize::from(read.is_ready());
+        read
+    }
+}
+
+impl AsyncWrite for Pieces {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_one_request_is_answered_in_two_pieces_its_ticket_with_the_answer() {
+    let rig = Rig::start().await;
+    let credential = rig.credential();
+    let socket = TcpStream::connect(rig.running.addresses().mtls).await.unwrap();
+    let pieces = Pieces { socket: gathered::Gathered::new(socket), got: 0 };
+    let config = Arc::new(rig.client_of(presented(&credential), &[&version::TLS13]));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::clone(&config)).connect(name, pieces).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
+    assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+    assert_eq!(stream.get_ref().0.got, 2);
+    let resumed = rig.connect_to(rig.running.addresses().mtls, config).await.unwrap();
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
 }
 
 #[tokio::test]
