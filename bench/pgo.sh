@@ -34,7 +34,8 @@ trap stop EXIT
 build() {
     local directory=$1 flags=$2
     shift 2
-    RUSTFLAGS=$flags cargo rustc --locked --profile dist --package countersign --bin countersign \
+    # One flag, encoded: the way here may have spaces.
+    CARGO_ENCODED_RUSTFLAGS=$flags cargo rustc --locked --profile dist --package countersign --bin countersign \
         --target "$host" --target-dir "$root/$directory" -- "$@"
 }
 
