@@ -214,6 +214,10 @@ impl PresentedChain {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use countersign_conformance::pki::Authority;
+
     use super::*;
 
     fn handshake(port: u16) -> Handshake {
@@ -231,6 +235,31 @@ mod tests {
         let second = recent.presented(handshake(2), &list(&[b"leaf", b"issuer"]));
         assert!(Arc::ptr_eq(&first.list, &second.list));
         assert_eq!((first.handshake.remote.port(), second.handshake.remote.port()), (1, 2));
+    }
+
+    #[test]
+    fn a_leaf_is_told_of_once_unless_that_is_long_and_never_where_it_cannot_be_read() {
+        let chain = Authority::root("Partner", 1_800_000_000).client("client").chain;
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        let presented = PresentedChain::new(handshake(1), chain);
+        let asked = Cell::new(0);
+        let account = |presented: &PresentedChain, octets: usize| {
+            let tell = |_: &ParsedCertificate| {
+                asked.set(asked.get() + 1);
+                RawValue::from_string("7".repeat(octets)).unwrap()
+            };
+            presented.account(tell).map(|account| account.get().len())
+        };
+        for asked_so_far in 1..=2 {
+            assert_eq!(account(&presented, MOST_OF_ACCOUNT + 1), Some(MOST_OF_ACCOUNT + 1));
+            assert_eq!(asked.get(), asked_so_far);
+        }
+        for octets in [MOST_OF_ACCOUNT, 1] {
+            assert_eq!(account(&presented, octets), Some(MOST_OF_ACCOUNT));
+        }
+        let unread = PresentedChain::new(handshake(1), list(&[b"leaf"]));
+        assert_eq!(account(&unread, 1), None);
+        assert_eq!(asked.get(), 3);
     }
 
     #[test]
