@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -112,6 +112,8 @@ pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
 pub(super) struct Activity {
     opened: Instant,
     under_way: AtomicUsize,
+    /// Whether any of what HTTP reads has come.
+    heard: AtomicBool,
     /// Octets of bodies that are not whole yet.
     bodies: AtomicUsize,
     /// Nanoseconds from `opened` to the last request's begin and end.
@@ -129,7 +131,8 @@ impl Activity {
     fn opened_at(opened: Instant) -> Self {
         let (under_way, bodies) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { opened, under_way, bodies, begun, ended, announcement: Mutex::default() }
+        let heard = AtomicBool::new(false);
+        Self { opened, under_way, heard, bodies, begun, ended, announcement: Mutex::default() }
     }
 
     /// A request begins; it ends when what is returned is dropped.
@@ -141,6 +144,16 @@ impl Activity {
 
     fn since_opened(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that something came: a request, or a part of one.
+    pub(super) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing ever came.
+    pub(super) fn is_unheard(&self) -> bool {
+        !self.heard.load(Ordering::Relaxed)
     }
 
     /// Whether no request is under way.
@@ -396,6 +409,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
                 if fresh.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
+                this.activity.hear();
                 if let Err(Flood { boundary }) = this.reading.take(fresh, &this.activity, this.most) {
                     // As if the peer had broken the protocol there, so that it is told by a GOAWAY; otherwise as if it had
                     // closed the connection. What it sent last counts for nothing.

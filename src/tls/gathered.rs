@@ -20,7 +20,7 @@ use super::connection::Activity;
 pub struct Gathered {
     socket: TcpStream,
     held: Vec<u8>,
-    /// Which requests are under way; none before the connection is open.
+    /// Whether anything was asked for; none before the connection is open.
     activity: Option<Arc<Activity>>,
 }
 
@@ -43,9 +43,10 @@ impl Gathered {
         poll_fn(|cx| self.poll_send(cx)).await
     }
 
-    /// Whether the peer may be waiting: nothing is being done for it, so nothing will be written soon.
-    fn is_idle(&self) -> bool {
-        self.activity.as_ref().is_none_or(|activity| activity.is_idle())
+    /// Whether the peer may be waiting: it has asked for nothing, so nothing will be written soon. HTTP reads on, to the end of a request
+    /// and for what comes after it, before it begins with it: that a request is under way would be known too late.
+    fn may_wait(&self) -> bool {
+        self.activity.as_ref().is_none_or(|activity| activity.is_unheard())
     }
 
     /// Sends what is held.
@@ -75,7 +76,7 @@ impl AsyncRead for Gathered {
         let this = self.get_mut();
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         if read.is_pending()
-            && this.is_idle()
+            && this.may_wait()
             && let Poll::Ready(Err(error)) = this.poll_send(cx)
         {
             return Poll::Ready(Err(error));
@@ -118,7 +119,7 @@ impl AsyncWrite for Gathered {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // In a handshake TLS reads next, and what is to be sent is sent where that has to wait.
-        if this.activity.is_some() && this.is_idle() {
+        if this.activity.is_some() && this.may_wait() {
             ready!(this.poll_send(cx))?;
         }
         Pin::new(&mut this.socket).poll_flush(cx)
@@ -189,6 +190,9 @@ mod tests {
         gathered.write_all(b"ticket, ").await.unwrap();
         let activity = Activity::new(None);
         gathered.open(activity.clone());
+        // As HTTP reads: for the rest of the request, before it begins with it, and for what comes meanwhile.
+        activity.hear();
+        assert!(reads_nothing(&mut gathered));
         let under_way = activity.begin();
         assert!(reads_nothing(&mut gathered));
         gathered.flush().await.unwrap();

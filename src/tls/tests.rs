@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Extension;
-use axum::routing::get;
+use axum::body::Bytes;
+use axum::routing::{get, post};
 use countersign_conformance::key::{Key, KeyKind};
 use countersign_conformance::pki::{Authority, BasicConstraints, Credential, Name, Template, Version};
 use countersign_resource_server::time::{Clock, SystemClock};
@@ -52,6 +53,12 @@ async fn who(Extension(peer): Extension<Arc<PresentedChain>>) -> String {
     format!("{} resumed={} {thumbprint}", peer.handshake.protocol, peer.handshake.resumed)
 }
 
+/// Answers when it is durable, so to speak.
+async fn slow(body: Bytes) -> Bytes {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    body
+}
+
 impl Rig {
     async fn start() -> Self {
         Self::start_with(Limits::default(), None).await
@@ -74,7 +81,7 @@ impl Rig {
         (config.listen, config.operations, config.limits) = (anywhere, anywhere, limits);
         let record = Arc::new(Record::default());
         let site = Site {
-            public: axum::Router::new().route("/", get(who)),
+            public: axum::Router::new().route("/", get(who)).route("/slow", post(slow)),
             operations: axum::Router::new().route("/", get(who)),
             certificate: ServerCertificate::load(files, vec!["localhost".to_owned()], clock.now()).unwrap(),
             observer: record.clone(),
@@ -521,7 +528,7 @@ async fn a_connection_with_one_request_is_answered_in_two_pieces_its_ticket_with
     let config = Arc::new(rig.client_of(presented(&credential), &[&version::TLS13]));
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(Arc::clone(&config)).connect(name, pieces).await.unwrap();
-    stream.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
+    stream.write_all(b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
     assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
     assert_eq!(stream.get_ref().0.got, 2);
     let resumed = rig.connect_to(rig.running.addresses().mtls, config).await.unwrap();
