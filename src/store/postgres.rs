@@ -33,6 +33,7 @@ pub(super) const MIGRATIONS: Migrations = &[
     (13, "signing_key", include_str!("../../migrations/postgres/0013_signing_key.sql")),
     (14, "registry_import", include_str!("../../migrations/postgres/0014_registry_import.sql")),
     (15, "registry_head", include_str!("../../migrations/postgres/0015_registry_head.sql")),
+    (16, "audit_index_places", include_str!("../../migrations/postgres/0016_audit_index_places.sql")),
 ];
 
 /// The schema that they make.

@@ -1,8 +1,8 @@
 //! Octets that are written together.
 //!
-//! Takes what TLS writes on a socket, and holds it for as long as there is something to read or to do: the ticket that ends a
-//! handshake leaves with the answer to the request that came with it, as one packet instead of two. Nothing is held from a
-//! peer that may be waiting for it. It knows nothing of TLS.
+//! Takes what TLS writes on a socket, and holds it for as long as there is something to read, and from when a request begins to come
+//! until something is written for it: the ticket that ends a handshake leaves with the answer to the request that came with it, as one
+//! packet instead of two. What a peer waits for before it asks has to be sent by whoever knows that. It knows nothing of TLS.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

@@ -27,7 +27,7 @@ const WRITER: &str = "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRA
 
 const READER: &str = "PRAGMA busy_timeout = 1000; PRAGMA query_only = ON; PRAGMA cache_size = -512;";
 
-/// The tables that PostgreSQL has by migration 6, the rows of the index in the order of their key.
+/// The tables that PostgreSQL has by migrations 6 and 16, the rows of the index in the order of their key.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS audit_index (
         singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1), format INTEGER NOT NULL, id TEXT NOT NULL
@@ -38,6 +38,7 @@ const TABLES: &str = "
     ) STRICT;
     CREATE TABLE IF NOT EXISTS audit_index_term (
         kind INTEGER NOT NULL, value INTEGER NOT NULL, at INTEGER NOT NULL, position INTEGER NOT NULL,
+        span INTEGER NOT NULL, reach INTEGER NOT NULL, places BLOB NOT NULL,
         PRIMARY KEY (kind, value, at, position)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS audit_index_sweep (
@@ -154,7 +155,7 @@ impl IndexFile {
         Ok(Opened { number, identity: identity(&path)?, readers, writer, sweeper })
     }
 
-    /// `countersign.db-audit-index-2-7`: the format of the index, and which file of it.
+    /// `countersign.db-audit-index-3-7`: the format of the index, and which file of it.
     fn path(&self, format: i64, number: u64) -> PathBuf {
         let mut name = self.store.file_name().unwrap_or_default().to_owned();
         name.push(format!("{PREFIX}{format}-{number}"));

@@ -4,8 +4,14 @@
 //! take the store's one write lock from tokens. How far it is stands in the transaction of its rows, with the hash of
 //! the last record: an index that belongs to another past is noticed and begins anew.
 
+/// What a row is.
+mod block;
+
 /// The file of its own that it is with SQLite.
 mod file;
+
+/// Looking for places in rows.
+mod places;
 
 /// What has just been written.
 mod recent;
@@ -22,7 +28,8 @@ use std::ops::Range;
 use countersign_resource_server::time::UnixTime;
 use futures_util::future::BoxFuture;
 use sqlx::any::AnyRow;
-use sqlx::{AnyPool, AssertSqlSafe, Row};
+use sqlx::error::DatabaseError;
+use sqlx::{AnyPool, Row};
 
 use super::audit::{EntryRow, chain_id, damaged};
 use super::{Engine, Store};
@@ -32,8 +39,9 @@ use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Standing, 
 use crate::audit::verify::{AuditReading, Run};
 use crate::registry::StoreUnavailable;
 
-/// What terms are made of, and which of them have rows. Another number begins the index anew. 1 had a row for every name.
-const FORMAT: i64 = 2;
+/// What terms are made of, which of them have rows, and what a row is. Another number begins the index anew. 1 had a row for every
+/// name, 2 for every place.
+const FORMAT: i64 = 3;
 
 /// Of so many records that lie together all are read where one of them is wanted: 64 of them are some 50 KB.
 const DENSE: i64 = 64;
@@ -73,22 +81,8 @@ impl AuditIndex for Store {
 
     fn count(&self, term: Term, span: Range<UnixTime>, most: u32) -> BoxFuture<'_, Result<u32, StoreUnavailable>> {
         Box::pin(async move {
-            let count: Result<i64, sqlx::Error> = async {
-                sqlx::query_scalar(
-                    "SELECT COUNT(*) FROM (SELECT position FROM audit_index_term \
-                     WHERE kind = $1 AND value = $2 AND at >= $3 AND at < $4 LIMIT $5) AS counted",
-                )
-                .bind(term.kind as i64)
-                .bind(term.value)
-                .bind(span.start.as_millis())
-                .bind(span.end.as_millis())
-                .bind(i64::from(most))
-                .fetch_one(&self.index_readers().await?)
-                .await
-            }
-            .await;
-            let count = self.unless_damaged(count, 0).await?;
-            Ok(u32::try_from(count).unwrap_or(most))
+            let count = async { places::count(&self.index_readers().await?, term, span, most).await };
+            self.unless_damaged(count.await, 0).await
         })
     }
 
@@ -100,23 +94,9 @@ impl AuditIndex for Store {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Place>, StoreUnavailable>> {
         Box::pin(async move {
-            let places: Result<Vec<(i64, i64)>, sqlx::Error> = async {
-                let Some((first, others)) = terms.split_first() else { return Ok(Vec::new()) };
-                let mut query = sqlx::query_as(AssertSqlSafe(places_statement(terms.len())))
-                    .bind(first.kind as i64)
-                    .bind(first.value)
-                    .bind(after.at.as_millis())
-                    .bind(after.position)
-                    .bind(until.as_millis())
-                    .bind(i64::from(limit));
-                for term in others {
-                    query = query.bind(term.kind as i64).bind(term.value);
-                }
-                query.fetch_all(&self.index_readers().await?).await
-            }
-            .await;
-            let places = self.unless_damaged(places, Vec::new()).await?;
-            Ok(places.into_iter().map(|(at, position)| Place { at: UnixTime::from_millis(at), position }).collect())
+            let places =
+                async { places::with_all(self, &self.index_readers().await?, terms, after, until, limit).await };
+            self.unless_damaged(places.await, Vec::new()).await
         })
     }
 
@@ -182,30 +162,6 @@ fn whole(run: &Run) -> impl Iterator<Item = AuditEntry> {
         hash: record.hash,
         body: record.body.to_owned(),
     })
-}
-
-/// The places of one term that have the others as well, out of so many of its own; and the last of these in any case, to go
-/// on after. The numbers of the placeholders depend on how many terms there are; nothing else of the text does.
-fn places_statement(terms: usize) -> String {
-    let mut others = Vec::new();
-    for index in 1..terms {
-        let (kind, value) = (2 * index + 5, 2 * index + 6);
-        others.push(format!(
-            "EXISTS (SELECT 1 FROM audit_index_term AS other WHERE other.kind = ${kind} AND other.value = ${value} \
-             AND other.at = one.at AND other.position = one.position)"
-        ));
-    }
-    let stretch = "SELECT at, position FROM audit_index_term WHERE kind = $1 AND value = $2 \
-                   AND (at, position) > ($3, $4) AND at < $5 ORDER BY at, position LIMIT $6";
-    if others.is_empty() {
-        return stretch.to_owned();
-    }
-    format!(
-        "WITH stretch AS MATERIALIZED ({stretch}) SELECT one.at, one.position FROM stretch AS one WHERE ({}) \
-         OR (one.at, one.position) = (SELECT at, position FROM stretch ORDER BY at DESC, position DESC LIMIT 1) \
-         ORDER BY one.at, one.position",
-        others.join(" AND ")
-    )
 }
 
 /// The log and its index as they were found.
@@ -331,7 +287,8 @@ impl Store {
         }
     }
 
-    /// Where a file turns out to be damaged another one takes its place, and `otherwise` is what the damaged one said.
+    /// Where it turns out to be damaged another one takes its place, and `otherwise` is what the damaged one said. Whoever asked
+    /// sees that it is another one.
     async fn unless_damaged<T>(&self, done: Result<T, sqlx::Error>, otherwise: T) -> Result<T, StoreUnavailable> {
         match (done, &self.engine) {
             (Err(error), Engine::Sqlite { index, .. }) if file::is_damage(&error) => {
@@ -339,9 +296,20 @@ impl Store {
                 index.replace_damaged().await?;
                 Ok(otherwise)
             }
+            (Err(error), Engine::Postgres { .. }) if is_odd(&error) => {
+                tracing::warn!(%error, "the index of the audit log is damaged: it is built anew");
+                write::empty(self).await?;
+                Ok(otherwise)
+            }
             (done, _) => Ok(done?),
         }
     }
+}
+
+/// Whether a row of PostgreSQL's has what nobody here wrote. 22003 is a number that is out of range.
+fn is_odd(error: &sqlx::Error) -> bool {
+    let is_out_of_range = |error: &dyn DatabaseError| error.code().is_some_and(|code| code == "22003");
+    matches!(error, sqlx::Error::ColumnDecode { .. }) || error.as_database_error().is_some_and(is_out_of_range)
 }
 
 fn position(number: i64) -> Result<Position, sqlx::Error> {

@@ -1,21 +1,22 @@
 //! What this process has just appended to the log: the index takes it from memory, and need not read it again.
 //!
-//! Takes batches once they are durable, gives the rows of those that follow a place, by its number and its hash: what does not
+//! Takes batches once they are durable, gives the terms of those that follow a place, by its number and its hash: what does not
 //! follow, another past's for instance, is of no use and is dropped. Nothing is missed by what is not here, because the
 //! index reads the log for that.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::write::{TermRow, row};
+use countersign_resource_server::time::UnixTime;
+
 use crate::audit::chain::Head;
-use crate::audit::index::Named;
+use crate::audit::index::{Named, Term};
 use crate::audit::{Appended, Batch};
 
 /// Octets of records that wait to be looked through. They are looked through ten times a second.
 const MOST_WAITING: usize = 8 << 20;
 
-/// Records whose rows are kept until the index takes them, which it does every second: each has a few rows of 32 octets.
+/// Records whose terms are kept until the index takes them, which it does every second: each has a few of 16 octets.
 const MOST_KEPT: usize = 65_536;
 
 /// Appended and not yet indexed, as far as memory allows.
@@ -39,14 +40,16 @@ struct Kept {
 }
 
 /// What the record of a token has.
-const USUAL_ROWS: usize = 4;
+const USUAL_TERMS: usize = 4;
 
-/// The rows of one batch.
+/// The terms of one batch.
 #[derive(Debug)]
 pub(super) struct Stretch {
     after: Head,
     pub(super) last: Head,
-    pub(super) rows: Vec<TermRow>,
+    /// When each of its records was decided, and how many of the terms it has.
+    decided: Vec<(UnixTime, usize)>,
+    terms: Vec<Term>,
     pub(super) records: usize,
 }
 
@@ -118,15 +121,27 @@ impl Recent {
 
 impl Stretch {
     fn of(batch: &Batch, appended: &Appended) -> Self {
-        let after = batch.lease.head;
-        let mut rows = Vec::with_capacity(USUAL_ROWS * batch.entries.len());
-        for (place, (at, body, terms)) in (after.position.number() + 1..).zip(batch.records(&appended.replayed)) {
-            match terms {
-                Some(terms) => rows.extend(terms.iter().map(|term| row(place, at, *term))),
-                None => rows.extend(Named::of(body).rows(at).map(|term| row(place, at, term))),
+        let mut decided = Vec::with_capacity(batch.entries.len());
+        let mut terms = Vec::with_capacity(USUAL_TERMS * batch.entries.len());
+        for (at, body, known) in batch.records(&appended.replayed) {
+            let before = terms.len();
+            match known {
+                Some(known) => terms.extend_from_slice(known),
+                None => terms.extend(Named::of(body).rows(at)),
             }
+            decided.push((at, terms.len() - before));
         }
-        Self { after, last: appended.head, rows, records: batch.entries.len() }
+        Self { after: batch.lease.head, last: appended.head, decided, terms, records: batch.entries.len() }
+    }
+
+    /// What is to be found by which term: where it is, and when it was decided.
+    pub(super) fn terms(&self) -> impl Iterator<Item = (i64, UnixTime, Term)> {
+        let mut left = self.terms.as_slice();
+        (self.after.position.number() + 1..).zip(&self.decided).flat_map(move |(position, (at, terms))| {
+            let (own, others) = left.split_at(left.len().min(*terms));
+            left = others;
+            own.iter().map(move |term| (position, *at, *term))
+        })
     }
 }
 
@@ -244,7 +259,7 @@ mod tests {
             recent.note(Arc::clone(&batch), &Appended { replayed, version: RegistryVersion(1), head });
             let found = || recent.after((one.head.position.number(), one.head.hash.octets()), (i64::MAX, &[]));
             let at_once = found();
-            let kinds = |stretch: Stretch| stretch.rows.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>();
+            let kinds = |stretch: Stretch| stretch.terms().map(|(.., term)| term.kind).collect::<Vec<_>>();
             (
                 at_once.is_some(),
                 at_once
@@ -255,7 +270,7 @@ mod tests {
                     .map(kinds),
             )
         };
-        let (any, kind) = (TermKind::Any as i64, TermKind::Kind as i64);
+        let (any, kind) = (TermKind::Any, TermKind::Kind);
         assert_eq!(rows_where(Vec::new()), (true, Some(vec![any, any])));
         assert_eq!(rows_where(vec![1]), (false, Some(vec![any, kind])));
         assert_eq!(after(&recent, first()), Some(one.head), "what waited was looked through with it");

@@ -6,36 +6,30 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use countersign_resource_server::time::UnixTime;
-use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, FromRow, Postgres, QueryBuilder, Row, Sqlite, Transaction};
 
+use super::block::{Block, Blocks};
 use super::recent::Stretch;
 use super::{FORMAT, LogChain, Looked, position};
 use crate::audit::chain::Head;
-use crate::audit::index::{Advanced, Named, Term};
+use crate::audit::index::{Advanced, Named};
 use crate::audit::verify::AuditReading;
 use crate::store::{Engine, Store, sqlite};
 
 /// Records that are read at once. The longest is some 130 KB.
 const READ: usize = 256;
 
-/// Rows that share one statement.
-const CHUNK: usize = 250;
+/// Rows that share one statement, a power of two.
+const CHUNK: usize = 128;
 
 /// The same with PostgreSQL, whose statements have a time-out.
 const CHUNK_POSTGRES: usize = 4_000;
 
-/// A row of the index: kind, value, at, position.
-pub(super) type TermRow = (i64, i64, i64, i64);
-
-/// The row of one term of a record.
-pub(super) const fn row(position: i64, at: UnixTime, Term { kind, value }: Term) -> TermRow {
-    (kind as i64, value, at.as_millis(), position)
-}
-
 /// What one step adds.
 #[derive(Default)]
 struct Step {
-    rows: Vec<TermRow>,
+    blocks: Blocks,
     /// The last record of each chain, with its hash, and up to where the chain is removed.
     progress: Vec<(i64, i64, Vec<u8>, i64)>,
     records: usize,
@@ -43,13 +37,17 @@ struct Step {
 
 impl Step {
     fn add(&mut self, position: i64, at: UnixTime, body: &str) {
-        self.rows.extend(Named::of(body).rows(at).map(|term| row(position, at, term)));
+        for term in Named::of(body).rows(at) {
+            self.blocks.add(position, at, term);
+        }
         self.records += 1;
     }
 
-    /// Neighbours in the index are written one after the other.
-    fn sort(&mut self) {
-        self.rows.sort_unstable();
+    fn add_all(&mut self, stretch: &Stretch) {
+        for (position, at, term) in stretch.terms() {
+            self.blocks.add(position, at, term);
+        }
+        self.records += stretch.records;
     }
 }
 
@@ -73,9 +71,10 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
             }
             let progress: Vec<Come> = sqlx::query_as(COME).fetch_all(&mut *transaction).await?;
             let step = read_step(store, looked, progress, limit).await?;
-            insert_sqlite(&mut transaction, &step).await?;
+            let records = step.records;
+            insert_sqlite(&mut transaction, step).await?;
             transaction.commit().await?;
-            Ok(Advanced::By(step.records))
+            Ok(Advanced::By(records))
         }
         Engine::Postgres { pool, .. } => {
             let mut transaction = pool.begin().await?;
@@ -91,13 +90,7 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
             }
             let is_without_rows = looked.progress.is_empty();
             if !looked.is_of_this_past || (format < FORMAT && !is_without_rows) {
-                for statement in [
-                    "TRUNCATE audit_index_term, audit_index_progress, audit_index_sweep",
-                    "UPDATE audit_index SET id = gen_random_uuid()::text",
-                ] {
-                    sqlx::query(statement).execute(&mut *transaction).await?;
-                }
-                set_format(&mut transaction).await?;
+                emptied(&mut transaction).await?;
                 transaction.commit().await?;
                 return Ok(Advanced::Emptied);
             }
@@ -109,11 +102,34 @@ pub(super) async fn advance(store: &Store, looked: &Looked, limit: usize) -> Res
                 set_format(&mut transaction).await?;
             }
             let step = read_step(store, looked, progress, limit).await?;
-            insert_postgres(&mut transaction, &step).await?;
+            let records = step.records;
+            insert_postgres(&mut transaction, step).await?;
             transaction.commit().await?;
-            Ok(Advanced::By(step.records))
+            Ok(Advanced::By(records))
         }
     }
+}
+
+/// PostgreSQL's is another one from now on, and empty, unless it is of a later format.
+pub(super) async fn empty(store: &Store) -> Result<(), sqlx::Error> {
+    let Engine::Postgres { pool, .. } = &store.engine else { return Ok(()) };
+    let mut transaction = pool.begin().await?;
+    let format: i64 =
+        sqlx::query_scalar("SELECT format FROM audit_index FOR UPDATE").fetch_one(&mut *transaction).await?;
+    if format <= FORMAT {
+        emptied(&mut transaction).await?;
+    }
+    transaction.commit().await
+}
+
+async fn emptied(transaction: &mut Transaction<'_, Postgres>) -> Result<(), sqlx::Error> {
+    for statement in [
+        "TRUNCATE audit_index_term, audit_index_progress, audit_index_sweep",
+        "UPDATE audit_index SET id = gen_random_uuid()::text",
+    ] {
+        sqlx::query(statement).execute(&mut **transaction).await?;
+    }
+    set_format(transaction).await
 }
 
 async fn set_format(transaction: &mut Transaction<'_, Postgres>) -> Result<(), sqlx::Error> {
@@ -143,10 +159,7 @@ async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize
         if let Some(last) = recent.last().map(|stretch| stretch.last)
             && is_in_the_log(store, last).await?
         {
-            step.records += recent.iter().map(|stretch| stretch.records).sum::<usize>();
-            // Under load they are megabytes, of which no more is taken than they are.
-            step.rows.reserve_exact(recent.iter().map(|stretch| stretch.rows.len()).sum());
-            step.rows.extend(recent.into_iter().flat_map(|stretch| stretch.rows));
+            recent.into_iter().for_each(|stretch| step.add_all(&stretch));
             // What was appended since is there the next time, if it is not there now.
             step.progress.push((id, last.position.number(), last.hash.octets().to_vec(), chain.cut.0));
             continue;
@@ -174,7 +187,6 @@ async fn read_step(store: &Store, looked: &Looked, come: Vec<Come>, limit: usize
             step.progress.push((id, position, hash, chain.cut.0));
         }
     }
-    step.sort();
     Ok(step)
 }
 
@@ -202,26 +214,36 @@ async fn is_in_the_log(store: &Store, last: Head) -> Result<bool, sqlx::Error> {
     Ok(hash.is_some_and(|hash| hash == last.hash.octets()))
 }
 
-/// One text for every chunk: the last one is filled up with its last row again, which changes nothing.
-static INSERT: LazyLock<Arc<str>> = LazyLock::new(|| {
-    let mut insert: QueryBuilder<Sqlite> =
-        QueryBuilder::new("INSERT OR IGNORE INTO audit_index_term (kind, value, at, position) ");
-    insert.push_values(0..CHUNK, |mut row, _| {
-        row.push("?").push("?").push("?").push("?");
-    });
-    insert.sql().as_str().into()
+/// One text for each power of two up to [`CHUNK`]: any number of rows is written by these.
+///
+/// What was indexed before, and lost the note of how far, is written over.
+static INSERT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let of = |rows: usize| {
+        let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new(
+            "INSERT OR REPLACE INTO audit_index_term (kind, value, at, position, span, reach, places) ",
+        );
+        insert.push_values(0..rows, |mut row, _| {
+            for _ in 0..7 {
+                row.push("?");
+            }
+        });
+        insert.sql().as_str().into()
+    };
+    (0..=CHUNK.ilog2()).map(|power| of(1 << power)).collect()
 });
 
 /// What is removed before a chain is first indexed leaves no rows to sweep.
 const PROGRESS: &str = "INSERT INTO audit_index_progress (chain, position, hash, swept, sweeping) \
      VALUES ($1, $2, $3, $4, $4) ON CONFLICT (chain) DO UPDATE SET position = excluded.position, hash = excluded.hash";
 
-async fn insert_sqlite(transaction: &mut Transaction<'_, Sqlite>, step: &Step) -> Result<(), sqlx::Error> {
-    for chunk in step.rows.chunks(CHUNK) {
-        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&INSERT)));
-        let filler = chunk.iter().rev().take(1).cycle().take(CHUNK - chunk.len());
-        for (kind, value, at, position) in chunk.iter().chain(filler) {
-            query = query.bind(*kind).bind(*value).bind(*at).bind(*position);
+async fn insert_sqlite(transaction: &mut Transaction<'_, Sqlite>, step: Step) -> Result<(), sqlx::Error> {
+    let mut rows = step.blocks.rows().into_iter();
+    while let Some(power) = rows.len().min(CHUNK).checked_ilog2() {
+        let statement = INSERT.get(usize::try_from(power).unwrap_or_default()).ok_or(sqlx::Error::RowNotFound)?;
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(statement)));
+        for row in rows.by_ref().take(1 << power) {
+            let Block { kind, value, at, position, span, reach, places } = row;
+            query = query.bind(kind).bind(value).bind(at).bind(position).bind(span).bind(reach).bind(places);
         }
         query.execute(&mut **transaction).await?;
     }
@@ -237,17 +259,22 @@ async fn insert_sqlite(transaction: &mut Transaction<'_, Sqlite>, step: &Step) -
     Ok(())
 }
 
-async fn insert_postgres(transaction: &mut Transaction<'_, Postgres>, step: &Step) -> Result<(), sqlx::Error> {
-    for chunk in step.rows.chunks(CHUNK_POSTGRES) {
-        let column = |column: fn(&TermRow) -> i64| chunk.iter().map(column).collect::<Vec<i64>>();
+async fn insert_postgres(transaction: &mut Transaction<'_, Postgres>, step: Step) -> Result<(), sqlx::Error> {
+    for chunk in step.blocks.rows().chunks(CHUNK_POSTGRES) {
+        let column = |column: fn(&Block) -> i64| chunk.iter().map(column).collect::<Vec<i64>>();
         sqlx::query(
-            "INSERT INTO audit_index_term (kind, value, at, position) \
-             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING",
+            "INSERT INTO audit_index_term (kind, value, at, position, span, reach, places) \
+             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]) \
+             ON CONFLICT (kind, value, at, position) \
+             DO UPDATE SET span = excluded.span, reach = excluded.reach, places = excluded.places",
         )
-        .bind(column(|row| row.0))
-        .bind(column(|row| row.1))
-        .bind(column(|row| row.2))
-        .bind(column(|row| row.3))
+        .bind(column(|row| row.kind))
+        .bind(column(|row| row.value))
+        .bind(column(|row| row.at))
+        .bind(column(|row| row.position))
+        .bind(column(|row| row.span))
+        .bind(column(|row| row.reach))
+        .bind(chunk.iter().map(|row| row.places.as_slice()).collect::<Vec<_>>())
         .execute(&mut **transaction)
         .await?;
     }
@@ -262,6 +289,9 @@ async fn insert_postgres(transaction: &mut Transaction<'_, Postgres>, step: &Ste
     }
     Ok(())
 }
+
+/// Where a row is: its term, when its earliest place was decided, and its first position.
+type Key = (i64, i64, i64, i64);
 
 /// Looks at the next `limit` rows of the index, whatever they lead to, and removes those of removed records.
 pub(super) async fn sweep(store: &Store, looked: &Looked, limit: u32) -> Result<bool, sqlx::Error> {
@@ -281,7 +311,7 @@ pub(super) async fn sweep(store: &Store, looked: &Looked, limit: u32) -> Result<
     if id != looked.index {
         return Ok(true);
     }
-    let begun: Option<(i64, i64, i64, i64)> = sqlx::query_as("SELECT kind, value, at, position FROM audit_index_sweep")
+    let begun: Option<Key> = sqlx::query_as("SELECT kind, value, at, position FROM audit_index_sweep")
         .fetch_optional(&mut *transaction)
         .await?;
     let from = match begun {
@@ -297,7 +327,7 @@ pub(super) async fn sweep(store: &Store, looked: &Looked, limit: u32) -> Result<
             (0, i64::MIN, i64::MIN, 0)
         }
     };
-    let to: Option<(i64, i64, i64, i64)> = sqlx::query_as(
+    let to: Option<Key> = sqlx::query_as(
         "SELECT kind, value, at, position FROM audit_index_term WHERE (kind, value, at, position) > ($1, $2, $3, $4) \
          ORDER BY kind, value, at, position LIMIT 1 OFFSET $5",
     )
@@ -309,21 +339,7 @@ pub(super) async fn sweep(store: &Store, looked: &Looked, limit: u32) -> Result<
     .fetch_optional(&mut *transaction)
     .await?;
     let end = to.unwrap_or((i64::MAX, i64::MAX, i64::MAX, i64::MAX));
-    sqlx::query(
-        "DELETE FROM audit_index_term WHERE (kind, value, at, position) > ($1, $2, $3, $4) \
-         AND (kind, value, at, position) <= ($5, $6, $7, $8) AND EXISTS (SELECT 1 FROM audit_index_progress AS chain \
-         WHERE chain.chain = audit_index_term.position / 1099511627776 AND audit_index_term.position <= chain.sweeping)",
-    )
-    .bind(from.0)
-    .bind(from.1)
-    .bind(from.2)
-    .bind(from.3)
-    .bind(end.0)
-    .bind(end.1)
-    .bind(end.2)
-    .bind(end.3)
-    .execute(&mut *transaction)
-    .await?;
+    remove_swept(&mut transaction, from, end).await?;
     sqlx::query("DELETE FROM audit_index_sweep").execute(&mut *transaction).await?;
     match to {
         Some(to) => {
@@ -343,4 +359,76 @@ pub(super) async fn sweep(store: &Store, looked: &Looked, limit: u32) -> Result<
     }
     transaction.commit().await?;
     Ok(to.is_some())
+}
+
+/// A row of which some places are removed: those up to one.
+struct RemovedFrom {
+    block: Block,
+    up_to: i64,
+}
+
+impl RemovedFrom {
+    /// What of it is not.
+    fn left(&self) -> Result<Vec<Block>, sqlx::Error> {
+        let mut left = Blocks::default();
+        for place in self.block.places()?.iter().filter(|place| place.position > self.up_to) {
+            left.add_to((self.block.kind, self.block.value), place.position, place.at.as_millis());
+        }
+        Ok(left.rows())
+    }
+}
+
+impl FromRow<'_, AnyRow> for RemovedFrom {
+    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { block: Block::from_row(row)?, up_to: row.try_get(7)? })
+    }
+}
+
+/// Of the rows after one and up to another those whose places are all removed, and from the others what is removed of them.
+async fn remove_swept(transaction: &mut Transaction<'_, Any>, from: Key, to: Key) -> Result<(), sqlx::Error> {
+    let rows = "(row.kind, row.value, row.at, row.position) > ($1, $2, $3, $4) \
+                AND (row.kind, row.value, row.at, row.position) <= ($5, $6, $7, $8)";
+    let of_chain = "chain.chain = row.position / 1099511627776";
+    let all = format!(
+        "DELETE FROM audit_index_term AS row WHERE {rows} AND EXISTS (SELECT 1 FROM audit_index_progress AS chain \
+         WHERE {of_chain} AND row.position + row.reach <= chain.sweeping)"
+    );
+    let some = format!(
+        "SELECT row.kind, row.value, row.at, row.position, row.span, row.reach, row.places, chain.sweeping \
+         FROM audit_index_term AS row JOIN audit_index_progress AS chain ON {of_chain} \
+         AND row.position <= chain.sweeping WHERE {rows}"
+    );
+    let ends = [from.0, from.1, from.2, from.3, to.0, to.1, to.2, to.3];
+    let bound = ends.iter().fold(sqlx::query(AssertSqlSafe(all)), |query, end| query.bind(*end));
+    bound.execute(&mut **transaction).await?;
+    let bound = ends.iter().fold(sqlx::query(AssertSqlSafe(some)), |query, end| query.bind(*end));
+    for row in bound.fetch_all(&mut **transaction).await? {
+        let row = RemovedFrom::from_row(&row)?;
+        sqlx::query("DELETE FROM audit_index_term WHERE kind = $1 AND value = $2 AND at = $3 AND position = $4")
+            .bind(row.block.kind)
+            .bind(row.block.value)
+            .bind(row.block.at)
+            .bind(row.block.position)
+            .execute(&mut **transaction)
+            .await?;
+        // One that begins there already is of another step: the longer one has all that the other has.
+        for left in row.left()? {
+            sqlx::query(
+                "INSERT INTO audit_index_term (kind, value, at, position, span, reach, places) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (kind, value, at, position) \
+                 DO UPDATE SET span = excluded.span, reach = excluded.reach, places = excluded.places \
+                 WHERE excluded.reach > audit_index_term.reach",
+            )
+            .bind(left.kind)
+            .bind(left.value)
+            .bind(left.at)
+            .bind(left.position)
+            .bind(left.span)
+            .bind(left.reach)
+            .bind(left.places)
+            .execute(&mut **transaction)
+            .await?;
+        }
+    }
+    Ok(())
 }

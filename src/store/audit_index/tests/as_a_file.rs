@@ -31,7 +31,7 @@ async fn finds_all(bench: &Bench) {
     agrees_on_all(&store).await;
     indexed(&store).await;
     agrees_on_all(&store).await;
-    assert_eq!(rows(&store).await, expected_rows(&store).await);
+    assert_eq!(places(&store).await, expected_places(&store).await);
     store.close().await;
 }
 
@@ -66,7 +66,7 @@ async fn a_file_that_was_removed_while_it_was_open_is_made_again() {
     indexed(&bench.store).await;
     agrees_on_all(&bench.store).await;
     assert!(file(&bench).exists());
-    assert_eq!(rows(&bench.store).await, expected_rows(&bench.store).await);
+    assert_eq!(places(&bench.store).await, expected_places(&bench.store).await);
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_file_of_another_log_begins_anew() {
 #[tokio::test]
 async fn files_of_an_earlier_format_are_removed() {
     let bench = closed().await;
-    let old = |companion: &str| PathBuf::from(file(&bench).to_str().unwrap().replace("-2-1", "-1-3") + companion);
+    let old = |companion: &str| PathBuf::from(file(&bench).to_str().unwrap().replace("-3-1", "-2-3") + companion);
     let all = ["", "-wal", "-shm"].map(old);
     for path in &all {
         std::fs::write(path, "of an earlier release").unwrap();
