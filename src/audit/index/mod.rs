@@ -46,7 +46,7 @@ pub trait AuditIndex: fmt::Debug + Send + Sync + 'static {
     /// Looks at `limit` rows of the index and removes those whose records are removed. Whether there may be more.
     fn sweep(&self, limit: u32) -> BoxFuture<'_, Result<bool, StoreUnavailable>>;
 
-    /// How many records a term leads to in a span, but no more than `most`.
+    /// About how many records a term leads to in a span, but no more than `most`.
     fn count(&self, term: Term, span: Range<UnixTime>, most: u32) -> BoxFuture<'_, Result<u32, StoreUnavailable>>;
 
     /// Looks at the next `limit` places that the first of `terms` leads to, after `after` and before `until`. Gives those that

@@ -48,17 +48,22 @@ pub(super) async fn with_all(
     Ok(places)
 }
 
-/// How many places a term has in a span, but no more than `most`. One that was indexed twice may count twice.
+/// About how many places a term has in a span, but no more than `most`: as many as its rows would have of two octets each.
 pub(super) async fn count(readers: &AnyPool, term: Term, span: Range<UnixTime>, most: u32) -> Result<u32, sqlx::Error> {
-    let mut rows = Rows::of(term, Place::before(span.start), span.end);
-    let mut count = 0;
-    while let Some(next) = rows.read(readers).await? {
-        count += next.iter().filter(|place| span.contains(&place.at)).count();
-        if count >= usize::try_from(most).unwrap_or(usize::MAX) {
-            return Ok(most);
-        }
-    }
-    Ok(u32::try_from(count).unwrap_or(most))
+    let count: i64 = sqlx::query_scalar(
+        "SELECT CAST(COALESCE(SUM(CASE octets WHEN 0 THEN 1 ELSE (octets + 1) / 2 END), 0) AS BIGINT) FROM \
+         (SELECT LENGTH(places) AS octets FROM audit_index_term WHERE kind = $1 AND value = $2 \
+         AND at > $3 AND at < $4 AND at + span >= $5 LIMIT $6) AS counted",
+    )
+    .bind(term.kind as i64)
+    .bind(term.value)
+    .bind(span.start.as_millis().saturating_sub(SPAN))
+    .bind(span.end.as_millis())
+    .bind(span.start.as_millis())
+    .bind(i64::from(most))
+    .fetch_one(readers)
+    .await?;
+    Ok(u32::try_from(count).unwrap_or(most).min(most))
 }
 
 async fn next(
@@ -74,7 +79,8 @@ async fn next(
         let read = rows.read(readers).await?;
         let is_all = read.is_none();
         places.extend(read.into_iter().flatten().filter(|place| *place > after && place.at < until));
-        places.sort_unstable();
+        // What was read before is in order: so is most of what was read now.
+        places.sort();
         places.dedup();
         if is_all || places.partition_point(|place| *place <= rows.after) >= limit {
             places.truncate(limit);
@@ -107,8 +113,7 @@ impl Rows {
             return Ok(None);
         }
         let rows: Vec<Block> = sqlx::query_as(
-            "SELECT kind, value, at, position, span, reach, places FROM audit_index_term WHERE kind = $1 AND value = $2 \
-             AND (at, position) > ($3, $4) AND at < $5 AND at + span >= $6 ORDER BY at, position LIMIT $7",
+            "SELECT at, position, places FROM audit_index_term WHERE kind = $1 AND value = $2 AND (at, position) > ($3, $4) AND at < $5 AND at + span >= $6 ORDER BY at, position LIMIT $7",
         )
         .bind(self.term.kind as i64)
         .bind(self.term.value)
@@ -137,13 +142,13 @@ async fn shared_with(
 ) -> Result<Vec<Place>, sqlx::Error> {
     let statement = match store.engine {
         Engine::Sqlite { .. } => {
-            "SELECT kind, value, at, position, span, reach, places FROM \
+            "SELECT at, position, places FROM \
              (SELECT value ->> 0 AS earliest, value ->> 1 AS since, value ->> 2 AS until FROM json_each('[' || $3 || ']')) \
              AS instants CROSS JOIN audit_index_term WHERE kind = $1 AND value = $2 \
              AND at > instants.earliest AND at <= instants.until AND at + span >= instants.since"
         }
         Engine::Postgres { .. } => {
-            "SELECT kind, value, at, position, span, reach, places FROM \
+            "SELECT at, position, places FROM \
              (SELECT (instant ->> 0)::bigint AS earliest, (instant ->> 1)::bigint AS since, (instant ->> 2)::bigint AS until \
              FROM json_array_elements(('[' || $3 || ']')::json) AS instant) AS instants \
              JOIN audit_index_term ON kind = $1 AND value = $2 \
@@ -196,16 +201,10 @@ impl From<Malformed> for sqlx::Error {
 }
 
 impl FromRow<'_, AnyRow> for Block {
+    /// What its places are read from; nothing else of it is asked for.
     fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            kind: row.try_get(0)?,
-            value: row.try_get(1)?,
-            at: row.try_get(2)?,
-            position: row.try_get(3)?,
-            span: row.try_get(4)?,
-            reach: row.try_get(5)?,
-            places: row.try_get(6)?,
-        })
+        let (at, position, places) = (row.try_get("at")?, row.try_get("position")?, row.try_get("places")?);
+        Ok(Self { at, position, places, ..Self::default() })
     }
 }
 

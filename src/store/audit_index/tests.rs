@@ -276,7 +276,8 @@ async fn busy_ones_are_found_page_by_page(bench: &Bench) {
         let indexed = store.standing().await.unwrap();
         let of_often = Filter { since: at(0), until: at(50), ..Filter::naming(TermKind::Client, "often") };
         let expected = all.iter().filter(|entry| of_often.meets(entry) && indexed.is_indexed(entry.position)).count();
-        assert_eq!(usize::try_from(counted).unwrap(), expected);
+        // Rows are counted whole, and octets for places.
+        assert!((expected..=2 * expected + 1_000).contains(&usize::try_from(counted).unwrap()), "{counted} {expected}");
         assert_eq!(store.count(term, at(0)..at(50), 3).await.unwrap(), counted.min(3));
     }
     // In less than a tenth of the rows that one for each place would be.
@@ -474,7 +475,8 @@ async fn a_term_of_many_rows(bench: &Bench) {
             assert_eq!((&found.entries[..], found.more), (&expected[..shown], expected.len() > limit), "{limit}");
         }
     }
-    assert_eq!(store.count(Term::of(TermKind::Client, "c"), at(0)..at(100 * SPAN), 10_000).await.unwrap(), 200);
+    let counted = async |most| store.count(Term::of(TermKind::Client, "c"), at(0)..at(100 * SPAN), most).await.unwrap();
+    assert_eq!((counted(10_000).await, counted(7).await), (200, 7));
 }
 
 async fn a_row_that_cannot_be_read_is_not_believed(bench: &Bench) {
@@ -975,10 +977,7 @@ async fn on_index(store: &Store, statement: String) {
 async fn places(store: &Store) -> usize {
     let readers = store.index_readers().await.unwrap();
     let rows: Vec<Block> =
-        sqlx::query_as("SELECT kind, value, at, position, span, reach, places FROM audit_index_term")
-            .fetch_all(&readers)
-            .await
-            .unwrap();
+        sqlx::query_as("SELECT at, position, places FROM audit_index_term").fetch_all(&readers).await.unwrap();
     rows.iter().map(|row| row.places().unwrap().len()).sum()
 }
 

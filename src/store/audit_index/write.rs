@@ -380,7 +380,8 @@ impl RemovedFrom {
 
 impl FromRow<'_, AnyRow> for RemovedFrom {
     fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        Ok(Self { block: Block::from_row(row)?, up_to: row.try_get(7)? })
+        let block = Block { kind: row.try_get("kind")?, value: row.try_get("value")?, ..Block::from_row(row)? };
+        Ok(Self { block, up_to: row.try_get("sweeping")? })
     }
 }
 
@@ -394,7 +395,7 @@ async fn remove_swept(transaction: &mut Transaction<'_, Any>, from: Key, to: Key
          WHERE {of_chain} AND row.position + row.reach <= chain.sweeping)"
     );
     let some = format!(
-        "SELECT row.kind, row.value, row.at, row.position, row.span, row.reach, row.places, chain.sweeping \
+        "SELECT row.at, row.position, row.places, row.kind, row.value, chain.sweeping \
          FROM audit_index_term AS row JOIN audit_index_progress AS chain ON {of_chain} \
          AND row.position <= chain.sweeping WHERE {rows}"
     );
