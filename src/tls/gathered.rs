@@ -15,6 +15,10 @@ use tokio::net::TcpStream;
 
 use super::connection::Activity;
 
+/// Octets that are held for the answer to a request: a ticket has the client's certificates, and whoever brings long ones and begins
+/// requests without end is to cost no memory for that as well.
+const MOST_HELD: usize = 4_096;
+
 /// A socket that is written to as seldom as can be.
 #[derive(Debug)]
 pub struct Gathered {
@@ -43,10 +47,10 @@ impl Gathered {
         poll_fn(|cx| self.poll_send(cx)).await
     }
 
-    /// Whether the peer may be waiting: it has asked for nothing, so nothing will be written soon. HTTP reads on, to the end of a request
+    /// Whether what is held is not held any longer: the peer has asked for nothing, so nothing will be written soon; or it is long. HTTP reads on, to the end of a request
     /// and for what comes after it, before it begins with it: that a request is under way would be known too late.
-    fn may_wait(&self) -> bool {
-        self.activity.as_ref().is_none_or(|activity| activity.is_unheard())
+    fn is_sent_now(&self) -> bool {
+        self.held.len() > MOST_HELD || self.activity.as_ref().is_none_or(|activity| activity.is_unheard())
     }
 
     /// Sends what is held.
@@ -76,7 +80,7 @@ impl AsyncRead for Gathered {
         let this = self.get_mut();
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         if read.is_pending()
-            && this.may_wait()
+            && this.is_sent_now()
             && let Poll::Ready(Err(error)) = this.poll_send(cx)
         {
             return Poll::Ready(Err(error));
@@ -119,7 +123,7 @@ impl AsyncWrite for Gathered {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // In a handshake TLS reads next, and what is to be sent is sent where that has to wait.
-        if this.activity.is_some() && this.may_wait() {
+        if this.activity.is_some() && this.is_sent_now() {
             ready!(this.poll_send(cx))?;
         }
         Pin::new(&mut this.socket).poll_flush(cx)
@@ -202,6 +206,19 @@ mod tests {
         assert_eq!(got(&mut peer).await, b"ticket, answer");
         gathered.write_all(b", another").await.unwrap();
         assert_eq!(got(&mut peer).await, b", another");
+    }
+
+    #[tokio::test]
+    async fn a_long_ticket_waits_for_no_answer() {
+        for (octets, is_held) in [(MOST_HELD, true), (MOST_HELD + 1, false)] {
+            let (mut gathered, mut peer) = pair().await;
+            gathered.write_all(&vec![7; octets]).await.unwrap();
+            let activity = Activity::new(None);
+            gathered.open(activity.clone());
+            activity.hear();
+            assert!(reads_nothing(&mut gathered));
+            assert_eq!(got(&mut peer).await.is_empty(), is_held, "{octets}");
+        }
     }
 
     #[tokio::test]
