@@ -267,6 +267,34 @@ fn bound_http(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::
         .max_send_buf_size(16 * 1024);
 }
 
+/// What the tests of listeners and handshakes have served.
+#[cfg(test)]
+pub(crate) mod served {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Bytes;
+    use axum::routing::{get, post};
+    use axum::{Extension, Router};
+
+    use crate::pki::PresentedChain;
+
+    /// `GET /` answers with what the connection is; `POST /slow` after 50 ms with what it was sent.
+    pub(crate) fn router() -> Router {
+        Router::new().route("/", get(who)).route("/slow", post(slow))
+    }
+
+    async fn who(Extension(peer): Extension<Arc<PresentedChain>>) -> String {
+        let thumbprint = peer.thumbprint().map(ToString::to_string).unwrap_or_default();
+        format!("{} resumed={} {thumbprint}", peer.handshake.protocol, peer.handshake.resumed)
+    }
+
+    async fn slow(body: Bytes) -> Bytes {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        body
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,6 @@ use std::sync::{Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::routing::{get, post};
 use countersign_conformance::key::{Key, KeyKind};
 use countersign_conformance::pki::{Authority, BasicConstraints, Credential, Name, Template, Version};
 use countersign_resource_server::time::{Clock, SystemClock};
@@ -47,18 +44,6 @@ impl HandshakeObserver for Record {
     }
 }
 
-/// Answers with what the connection is.
-async fn who(Extension(peer): Extension<Arc<PresentedChain>>) -> String {
-    let thumbprint = peer.thumbprint().map(ToString::to_string).unwrap_or_default();
-    format!("{} resumed={} {thumbprint}", peer.handshake.protocol, peer.handshake.resumed)
-}
-
-/// Answers when it is durable, so to speak.
-async fn slow(body: Bytes) -> Bytes {
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    body
-}
-
 impl Rig {
     async fn start() -> Self {
         Self::start_with(Limits::default(), None).await
@@ -81,8 +66,8 @@ impl Rig {
         (config.listen, config.operations, config.limits) = (anywhere, anywhere, limits);
         let record = Arc::new(Record::default());
         let site = Site {
-            public: axum::Router::new().route("/", get(who)).route("/slow", post(slow)),
-            operations: axum::Router::new().route("/", get(who)),
+            public: server::served::router(),
+            operations: server::served::router(),
             certificate: ServerCertificate::load(files, vec!["localhost".to_owned()], clock.now()).unwrap(),
             observer: record.clone(),
             perimeter,
@@ -414,7 +399,7 @@ async fn every_request_of_a_kept_connection_and_every_http2_stream_carries_the_p
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
     let driving = tokio::spawn(connection);
     for _ in 0..3 {
-        let request = http::Request::get("https://localhost/").body(axum::body::Body::empty()).unwrap();
+        let request = http::Request::get("https://localhost/").body(http_body_util::Empty::<&[u8]>::new()).unwrap();
         let answer = sender.send_request(request).await.unwrap();
         let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
         assert!(body.ends_with(credential.thumbprint().as_bytes()));
