@@ -114,7 +114,7 @@ async fn indexed(
         for positions in positions.chunks(RECORDS.min(limit.saturating_add(1))) {
             let mut records = index.records(positions).await?;
             records.sort_by_key(AuditEntry::place);
-            // Two texts can share a term, a way leads to more than was asked for, and the last place is there to go on after.
+            // Two texts can share a term, and a way leads to more than was asked for.
             met.extend(records.into_iter().filter(|record| filter.meets(record)));
             if met.len() > limit {
                 met.truncate(limit.saturating_add(1));
@@ -139,34 +139,37 @@ impl Walk {
     }
 
     async fn look(&mut self, index: &dyn AuditIndex) -> Result<(), StoreUnavailable> {
-        let is_of_one = self.way.terms.len() == 1;
-        let limit = if is_of_one { PLACES_OF_ONE } else { PLACES };
-        self.ahead = index.places(&self.way.terms, self.looked_at, self.way.span.end, limit).await?;
-        match self.ahead.last() {
-            Some(last) => self.looked_at = *last,
+        let limit = if self.way.terms.len() == 1 { PLACES_OF_ONE } else { PLACES };
+        let (ahead, looked_at) = index.places(&self.way.terms, self.looked_at, self.way.span.end, limit).await?;
+        self.ahead = ahead;
+        match looked_at {
+            Some(looked_at) => self.looked_at = looked_at,
             None => self.is_at_its_end = true,
         }
-        // Of several terms only those places are given that have all.
-        self.is_at_its_end |= is_of_one && self.ahead.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(())
     }
 }
 
 /// The next places that any of the ways leads to, in order and each once; none where there are no more.
 async fn next_places(index: &dyn AuditIndex, walks: &mut [Walk]) -> Result<Option<Vec<Place>>, StoreUnavailable> {
-    for walk in walks.iter_mut().filter(|walk| walk.ahead.is_empty() && !walk.is_at_its_end) {
-        walk.look(index).await?;
+    loop {
+        for walk in walks.iter_mut().filter(|walk| walk.ahead.is_empty() && !walk.is_at_its_end) {
+            walk.look(index).await?;
+        }
+        // Beyond where one of them has looked it may yet find an earlier one.
+        let horizon = walks.iter().filter(|walk| !walk.is_at_its_end).map(|walk| walk.looked_at).min();
+        let mut next = Vec::new();
+        for walk in &mut *walks {
+            let near =
+                horizon.map_or(walk.ahead.len(), |horizon| walk.ahead.partition_point(|place| *place <= horizon));
+            next.extend(walk.ahead.drain(..near));
+        }
+        if !next.is_empty() || horizon.is_none() {
+            next.sort_unstable();
+            next.dedup();
+            return Ok((!next.is_empty()).then_some(next));
+        }
     }
-    // Beyond where one of them has looked it may yet find an earlier one.
-    let horizon = walks.iter().filter(|walk| !walk.is_at_its_end).map(|walk| walk.looked_at).min();
-    let mut next = Vec::new();
-    for walk in walks {
-        let near = horizon.map_or(walk.ahead.len(), |horizon| walk.ahead.partition_point(|place| *place <= horizon));
-        next.extend(walk.ahead.drain(..near));
-    }
-    next.sort_unstable();
-    next.dedup();
-    Ok((!next.is_empty()).then_some(next))
 }
 
 /// The terms of a way in the order to ask the index for them: the one that leads to the fewest records first.

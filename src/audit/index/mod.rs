@@ -49,15 +49,15 @@ pub trait AuditIndex: fmt::Debug + Send + Sync + 'static {
     /// About how many records a term leads to in a span, but no more than `most`.
     fn count(&self, term: Term, span: Range<UnixTime>, most: u32) -> BoxFuture<'_, Result<u32, StoreUnavailable>>;
 
-    /// Looks at the next `limit` places that the first of `terms` leads to, after `after` and before `until`. Gives those that
-    /// all lead to, in order of time, and the last it looked at in any case; none where there are no more.
+    /// Looks at some `limit` places that the first of `terms` leads to, or fewer, after `after` and before `until`. Gives those that
+    /// all lead to, in order of time, and how far it has looked.
     fn places<'a>(
         &'a self,
         terms: &'a [Term],
         after: Place,
         until: UnixTime,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<Place>, StoreUnavailable>>;
+    ) -> BoxFuture<'a, Result<Seen, StoreUnavailable>>;
 
     /// The records at these places, in the order of their positions. A place whose record is removed, or is none, gives none.
     fn records<'a>(&'a self, positions: &'a [Position]) -> BoxFuture<'a, Result<Vec<AuditEntry>, StoreUnavailable>>;
@@ -69,6 +69,9 @@ pub trait AuditIndex: fmt::Debug + Send + Sync + 'static {
 
 /// Records one after the other, and the place up to which they were read.
 pub type Stretch = (Vec<AuditEntry>, Option<Position>);
+
+/// Places, and the one up to which there are no others: none where there are no others at all.
+pub type Seen = (Vec<Place>, Option<Place>);
 
 /// Where a record is, and when it was decided: what stories are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -35,7 +35,7 @@ use super::audit::{EntryRow, chain_id, damaged};
 use super::{Engine, Store};
 use crate::audit::AuditEntry;
 use crate::audit::chain::{ChainId, Position};
-use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Standing, Stretch, Term};
+use crate::audit::index::{Advanced, AuditIndex, ChainStanding, Place, Seen, Standing, Stretch, Term};
 use crate::audit::verify::{AuditReading, Run};
 use crate::registry::StoreUnavailable;
 
@@ -92,11 +92,10 @@ impl AuditIndex for Store {
         after: Place,
         until: UnixTime,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<Place>, StoreUnavailable>> {
+    ) -> BoxFuture<'a, Result<Seen, StoreUnavailable>> {
         Box::pin(async move {
-            let places =
-                async { places::with_all(self, &self.index_readers().await?, terms, after, until, limit).await };
-            self.unless_damaged(places.await, Vec::new()).await
+            let seen = async { places::seen(self, &self.index_readers().await?, terms, after, until, limit).await };
+            self.unless_damaged(seen.await, (Vec::new(), None)).await
         })
     }
 

@@ -214,10 +214,10 @@ async fn is_in_the_log(store: &Store, last: Head) -> Result<bool, sqlx::Error> {
     Ok(hash.is_some_and(|hash| hash == last.hash.octets()))
 }
 
-/// One text for each power of two up to [`CHUNK`]: any number of rows is written by these.
+/// One text for each power of two up to [`CHUNK`], the largest first, and how many rows it writes: any number is written by these.
 ///
 /// What was indexed before, and lost the note of how far, is written over.
-static INSERT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+static INSERT: LazyLock<Vec<(usize, Arc<str>)>> = LazyLock::new(|| {
     let of = |rows: usize| {
         let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new(
             "INSERT OR REPLACE INTO audit_index_term (kind, value, at, position, span, reach, places) ",
@@ -227,9 +227,9 @@ static INSERT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
                 row.push("?");
             }
         });
-        insert.sql().as_str().into()
+        (rows, insert.sql().as_str().into())
     };
-    (0..=CHUNK.ilog2()).map(|power| of(1 << power)).collect()
+    (0..=CHUNK.ilog2()).rev().map(|power| of(1 << power)).collect()
 });
 
 /// What is removed before a chain is first indexed leaves no rows to sweep.
@@ -238,14 +238,15 @@ const PROGRESS: &str = "INSERT INTO audit_index_progress (chain, position, hash,
 
 async fn insert_sqlite(transaction: &mut Transaction<'_, Sqlite>, step: Step) -> Result<(), sqlx::Error> {
     let mut rows = step.blocks.rows().into_iter();
-    while let Some(power) = rows.len().min(CHUNK).checked_ilog2() {
-        let statement = INSERT.get(usize::try_from(power).unwrap_or_default()).ok_or(sqlx::Error::RowNotFound)?;
-        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(statement)));
-        for row in rows.by_ref().take(1 << power) {
-            let Block { kind, value, at, position, span, reach, places } = row;
-            query = query.bind(kind).bind(value).bind(at).bind(position).bind(span).bind(reach).bind(places);
+    for (at_once, statement) in INSERT.iter() {
+        while rows.len() >= *at_once {
+            let mut query = sqlx::query(AssertSqlSafe(Arc::clone(statement)));
+            for row in rows.by_ref().take(*at_once) {
+                let Block { kind, value, at, position, span, reach, places } = row;
+                query = query.bind(kind).bind(value).bind(at).bind(position).bind(span).bind(reach).bind(places);
+            }
+            query.execute(&mut **transaction).await?;
         }
-        query.execute(&mut **transaction).await?;
     }
     for (chain, position, hash, cut) in &step.progress {
         sqlx::query(PROGRESS)
